@@ -1,0 +1,1 @@
+"""Front ends: waveforms to features, differentiable and exportable."""

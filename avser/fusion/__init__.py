@@ -1,0 +1,1 @@
+"""Ways to join the two streams."""

@@ -1,0 +1,1 @@
+"""Public fakes for tests: clips, corpora, tiny networks."""

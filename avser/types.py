@@ -1,0 +1,165 @@
+"""The nouns that every room shares, and the shape letters.
+
+B clips · S audio samples · T steps · N faces per step · C H W image · F frames or features ·
+M frequency bins · D width · K classes. Masks are bool, True = valid.
+Units stand in names: ``step_s``, ``hop_s``, ``sample_rate`` (Hz), ``fps``, ``fmax_hz``.
+
+Both streams live on one grid of steps of 0.512 s, the 512 ms chunks of "Convoluting Feelings".
+A clip of S samples has ``ceil(S / STEP_SAMPLES)`` steps; a partial last step is zero-padded and
+valid.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAMPLE_RATE = 16_000  # Hz; voices carry little above 8 kHz, and every corpus here reaches it
+STEP_SAMPLES = 8_192  # 0.512 s: a power of two, so that power-of-two hops divide it
+STEP_S = STEP_SAMPLES / SAMPLE_RATE
+SILENCE_DBFS = -60.0  # a step whose RMS is under this carries no voice
+
+
+def steps_of(samples: int) -> int:
+    """Number of steps of a clip of that many samples: ``ceil(samples / STEP_SAMPLES)``."""
+    return -(-samples // STEP_SAMPLES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One row of a corpus: where a take is, who speaks, and what is labelled. Decodes nothing.
+
+    Attributes:
+        path: media file that holds the sound (or sound and picture).
+        clip_id: unique within the corpus, stable across machines.
+        emotion: word of `avser.emotions.VOCABULARY`, or None where unlabelled.
+        speaker: who speaks, prefixed with the corpus (``ravdess/01``); "" where unknown.
+        corpus: short name of the corpus.
+        video: media file that holds the picture, or None.
+        features: row key or file of precomputed video features, or None.
+        start_s, end_s: the part of the file that is the clip; None is the file's own edge.
+        part: the owner's own part (train, validation, test), or None.
+        sex: "female", "male" or "".
+        sentence: what is said (an id), for splits inside a speaker; "" where unknown.
+        attributes: further columns of the corpus (intensity, repetition, votes, ...).
+    """
+
+    path: Path
+    clip_id: str
+    emotion: str | None
+    speaker: str
+    corpus: str
+    video: Path | None = None
+    features: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    part: str | None = None
+    sex: str = ""
+    sentence: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Corpus(ABC):
+    """Knowledge of one corpus: layout, file names, labels, licence. Knows no decoding.
+
+    A subclass stands alone in ``datamodules/corpora/<name>.py`` and is found by that name.
+
+    Args:
+        root: folder of the corpus; None takes ``$AVSER_DATA/<name>``, or ``data/<name>``.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    licence: ClassVar[str]
+    url: ClassVar[str]  # where to get the corpus from its owners
+    citation: ClassVar[str]
+    label_target: str = "acted"  # or: voice, face, both (crowd votes); stated in every table
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        import os
+
+        base = Path(os.environ.get("AVSER_DATA", "data"))
+        self.root = Path(root).expanduser() if root is not None else base / self.name
+
+    @abstractmethod
+    def clips(self) -> list[Clip]:
+        """List the clips, sorted by ``clip_id``.
+
+        Raises:
+            CorpusError: the root is missing or holds no file of the layout; the sentence says
+                what was looked for and where to get the corpus.
+        """
+
+
+class Batch(TypedDict):
+    """What a network is given. An absent modality is an empty or all-False entry, never missing."""
+
+    waveform: Tensor  # [B, S] float32, 16 kHz, -1..1
+    lengths: Tensor  # [B] int64, valid samples; 0 = no sound
+    faces: Tensor  # [B, T, N, C, H, W] uint8
+    face_mask: Tensor  # [B, T, N] bool
+    video_features: Tensor  # [B, T, F] float32; F = 0 where unused
+    label: Tensor  # [B] int64; -1 = unlabelled
+    clip_id: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineEntry:
+    """What was heard or seen in one step. ``label`` is None where there was nothing to judge."""
+
+    start_s: float
+    end_s: float
+    label: str | None
+    probabilities: Mapping[str, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The answer for one clip.
+
+    Attributes:
+        label: most probable emotion; None where there is no signal.
+        probabilities: emotion to probability, summing to 1; None where there is no signal.
+        modalities: streams that were used: "audio", "video".
+        reason: why a stream was not used, or "no_signal"; None where all is well.
+        duration_s: length of the clip in seconds.
+        timeline: one entry a step.
+        model: name of the model that answered.
+        path: the input's path, or None for an array.
+    """
+
+    label: str | None
+    probabilities: Mapping[str, float] | None
+    modalities: tuple[str, ...]
+    reason: str | None
+    duration_s: float
+    timeline: tuple[TimelineEntry, ...]
+    model: str
+    path: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that the command line and the web page give."""
+        return {
+            "path": self.path,
+            "label": self.label,
+            "probabilities": dict(self.probabilities) if self.probabilities else None,
+            "modalities": list(self.modalities),
+            "reason": self.reason,
+            "duration_s": round(self.duration_s, 3),
+            "timeline": [
+                {
+                    "start_s": round(e.start_s, 3),
+                    "end_s": round(e.end_s, 3),
+                    "label": e.label,
+                    "probabilities": dict(e.probabilities) if e.probabilities else None,
+                }
+                for e in self.timeline
+            ],
+            "model": self.model,
+        }

@@ -1,0 +1,1 @@
+"""Released models: config, safetensors weights and a card, one folder each."""

@@ -1,0 +1,1 @@
+"""Choices: data, models and systems, one YAML each."""

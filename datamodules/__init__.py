@@ -1,0 +1,1 @@
+"""Lightning data modules, and knowledge of particular corpora."""

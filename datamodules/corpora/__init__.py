@@ -1,0 +1,1 @@
+"""One file a corpus: its layout, file names, labels, licence and citation."""
