@@ -1,0 +1,7 @@
+"""``python -m avser``."""
+
+import sys
+
+from avser.cli import main
+
+sys.exit(main())

@@ -1,0 +1,178 @@
+"""Augmentation on the device, batch by batch, with soft labels where clips are mixed."""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def _uniform(size: int, low: float, high: float, like: Tensor) -> Tensor:
+    return torch.rand(size, device=like.device) * (high - low) + low
+
+
+def change_speed(waveform: Tensor, lengths: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    """Play each clip ``rate`` times as fast, pitch and tempo together, by linear interpolation.
+
+    Args:
+        waveform: ``[B, S]``.
+        lengths: ``[B]``.
+        rate: ``[B]``, 1 = unchanged.
+
+    Returns:
+        ``[B, S']`` and ``[B]``.
+    """
+    new = (lengths / rate).long()
+    out = torch.arange(int(new.max()), device=waveform.device)
+    position = out * rate[:, None]
+    left = position.long().clamp(max=waveform.shape[1] - 1)
+    right = (left + 1).clamp(max=waveform.shape[1] - 1)
+    part = (position - left).clamp(0, 1).to(waveform.dtype)
+    result = waveform.gather(1, left) * (1 - part) + waveform.gather(1, right) * part
+    return result * (out < new[:, None]), new
+
+
+class Augment(nn.Module):
+    """SpecAugment, mixup, time shift, speed, pitch, noise and gain; each off at 0.
+
+    Call `waveform` on a batch, let the encoder call `spectrogram` on what its front end makes of
+    it, and train on the soft labels that `labels` gives.
+
+    Args:
+        enabled: the one flag that turns everything off.
+        speed: playing rate drawn from 1 ± speed (pitch and tempo together).
+        shift_s: silence of up to so many seconds put before a clip.
+        gain_db: level drawn from ± gain_db.
+        noise_snr_db: white noise at an SNR drawn from this to this + 30 dB, for half the clips;
+            None for no noise.
+        pitch: frequency axis scaled by a factor from 1 ± pitch (pitch and formants; on a mel axis
+            an approximation in the manner of vocal tract length perturbation, Jaitly & Hinton
+            2013).
+        stretch: time axis scaled by a factor from 1 ± stretch, pitch kept.
+        frequency_masks, frequency_width: SpecAugment (Park et al. 2019): masks and the largest
+            share of rows that each takes.
+        time_masks, time_width: the same for frames of each clip.
+        mixup: Beta parameter of mixup (Zhang et al. 2018) between spectrograms.
+    """
+
+    def __init__(
+        self,
+        *,
+        enabled: bool = True,
+        speed: float = 0.1,
+        shift_s: float = 0.0,
+        gain_db: float = 3.0,
+        noise_snr_db: float | None = None,
+        pitch: float = 0.1,
+        stretch: float = 0.1,
+        frequency_masks: int = 2,
+        frequency_width: float = 0.12,
+        time_masks: int = 2,
+        time_width: float = 0.15,
+        mixup: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.enabled = enabled
+        self.speed, self.shift_s, self.gain_db = speed, shift_s, gain_db
+        self.noise_snr_db, self.pitch, self.stretch = noise_snr_db, pitch, stretch
+        self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
+        self.time_masks, self.time_width = time_masks, time_width
+        self.mixup = mixup
+        self._partner: Tensor | None = None
+        self._share: Tensor | None = None
+
+    def draw(self, size: int, like: Tensor) -> Self:
+        """Draw the mixup partners and shares for a batch of ``size``."""
+        self._partner = self._share = None
+        if self.enabled and self.mixup > 0 and size > 1:
+            beta = torch.distributions.Beta(self.mixup, self.mixup)
+            share = beta.sample((size,)).to(like.device)
+            self._share = torch.maximum(share, 1 - share)  # a clip stays the larger part of itself
+            self._partner = torch.randperm(size, device=like.device)
+        return self
+
+    def labels(self, target: Tensor) -> Tensor:
+        """Mix soft labels ``[B, K]`` as the batch's spectrograms are mixed."""
+        if self._partner is None or self._share is None:
+            return target
+        share = self._share[:, None]
+        return share * target + (1 - share) * target[self._partner]
+
+    def waveform(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Change ``[B, S]`` and ``[B]``: speed, shift, noise, gain."""
+        if not self.enabled or not waveform.shape[1]:
+            return waveform, lengths
+        size = len(waveform)
+        if self.speed > 0:
+            rate = _uniform(size, 1 - self.speed, 1 + self.speed, waveform)
+            waveform, lengths = change_speed(waveform, lengths, rate)
+        if self.shift_s > 0:
+            waveform, lengths = self._shift(waveform, lengths)
+        valid = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
+        if self.noise_snr_db is not None:
+            power = waveform.square().sum(dim=1) / lengths.clamp(min=1)
+            snr = _uniform(size, self.noise_snr_db, self.noise_snr_db + 30, waveform)
+            scale = (power / 10 ** (snr / 10)).sqrt() * (torch.rand_like(power) < 0.5)
+            waveform = waveform + torch.randn_like(waveform) * scale[:, None] * valid
+        if self.gain_db > 0:
+            gain = 10 ** (_uniform(size, -self.gain_db, self.gain_db, waveform) / 20)
+            waveform = (waveform * gain[:, None]).clamp(-1, 1)
+        return waveform, lengths
+
+    def _shift(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        most = int(self.shift_s * 16_000)
+        shift = torch.randint(0, most + 1, (len(waveform), 1), device=waveform.device)
+        padded = F.pad(waveform, (0, most))
+        index = torch.arange(padded.shape[1], device=waveform.device) - shift
+        moved = padded.gather(1, index.clamp(min=0)) * (index >= 0)
+        return moved, lengths + shift.squeeze(1) * (lengths > 0)
+
+    def spectrogram(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Change ``features [B, C, M, F]`` and ``mask [B, F]``: warp, mask out, mix."""
+        if not self.enabled:
+            return features, mask
+        if self.pitch > 0 or self.stretch > 0:
+            features, mask = self._warp(features, mask)
+        features = features * self._keep(features, mask)
+        if self._partner is not None and self._share is not None:
+            share = self._share.view(-1, 1, 1, 1)
+            features = share * features + (1 - share) * features[self._partner]
+            mask = mask | mask[self._partner]
+        return features, mask
+
+    def _warp(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        size, _, rows, frames = features.shape
+        up = _uniform(size, 1 - self.pitch, 1 + self.pitch, features)
+        wide = _uniform(size, 1 - self.stretch, 1 + self.stretch, features)
+        theta = features.new_zeros(size, 2, 3)
+        # both scalings hold the origin (lowest row, first frame) in place
+        theta[:, 0, 0], theta[:, 0, 2] = wide, wide - 1
+        theta[:, 1, 1], theta[:, 1, 2] = up, up - 1
+        grid = F.affine_grid(theta, [size, 1, rows, frames], align_corners=False)
+        features = F.grid_sample(features, grid, padding_mode="border", align_corners=False)
+        source = (torch.arange(frames, device=mask.device) + 0.5) * wide[:, None]
+        inside = source < frames
+        mask = mask.gather(1, source.long().clamp(max=frames - 1)) & inside
+        return features * mask[:, None, None, :].to(features.dtype), mask
+
+    def _keep(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Ones ``[B, 1, M, F]`` with the masked rows and frames at 0."""
+        size, _, rows, frames = features.shape
+        keep = features.new_ones(size, 1, rows, frames)
+        for _ in range(self.frequency_masks):
+            hole = self._hole(rows, self.frequency_width * rows, torch.full_like(keep[:, 0, 0, 0], rows))
+            keep = keep * hole[:, None, :, None]
+        count = mask.sum(dim=1).to(features.dtype)
+        for _ in range(self.time_masks):
+            hole = self._hole(frames, self.time_width * count, count)
+            keep = keep * hole[:, None, None, :]
+        return keep
+
+    @staticmethod
+    def _hole(length: int, widest: Tensor | float, within: Tensor) -> Tensor:
+        """Ones ``[B, length]`` with one run of zeros, at most ``widest`` long, inside ``within``."""
+        width = torch.rand_like(within) * widest
+        start = torch.rand_like(within) * (within - width)
+        index = torch.arange(length, device=within.device)
+        inside = (index >= start[:, None]) & (index < (start + width)[:, None])
+        return (~inside).to(within.dtype)

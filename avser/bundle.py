@@ -1,0 +1,362 @@
+"""Released models: a folder of plain settings, hashed safetensors and a card.
+
+The only place that writes or reads a model. A bundle is data: nothing in it is executed, classes
+are taken from under ``avser.`` alone (or prefixes that the caller names) and must subclass the
+slot that they fill, and the weights' hash is verified before they are used.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+import re
+import shutil
+import struct
+import tempfile
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from avser.card import standard_card
+from avser.encoders.base import AudioEncoder, VideoEncoder
+from avser.errors import AvserError, BundleError, unknown
+from avser.fusion.base import Fusion
+from avser.heads import Head
+from avser.net import EmotionNet
+from avser.types import SAMPLE_RATE, STEP_SAMPLES
+
+DEFAULT_MODEL = "audio_crnn.ravdess"
+FORMAT = 1
+_SLOTS: Mapping[str, type[nn.Module]] = {
+    "audio": AudioEncoder,
+    "video": VideoEncoder,
+    "fusion": Fusion,
+    "head": Head,
+}
+_WEIGHTS = re.compile(r"model-[0-9a-f]{8}\.safetensors")
+_MAX_CONFIG = 1 << 20
+_MAX_HEADER = 1 << 20  # our headers are some kilobytes
+_MAX_WEIGHTS = 4 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What a model was trained on.
+
+    Attributes:
+        corpora: names.
+        speakers: of the training and validation parts.
+        digests: hashes of those parts' decoded recordings.
+        label_target, licence, protocol, split_hash: of the data.
+        seed, epochs: of the training; ``epochs`` counts those run, not the one chosen.
+        commit: of the code.
+    """
+
+    corpora: Sequence[str] = ()
+    speakers: Sequence[str] = ()
+    digests: Sequence[str] = ()
+    label_target: str = "acted"
+    licence: str = ""
+    protocol: str = ""
+    split_hash: str = ""
+    seed: int | None = None
+    epochs: int | None = None
+    commit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A loaded model."""
+
+    name: str
+    folder: Path
+    net: EmotionNet
+    config: Mapping[str, Any]
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def card(self) -> str:
+        """The model card's text; "" if it has none."""
+        path = self.folder / "README.md"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+# -- building networks from settings -----------------------------------------------------------
+
+
+def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> nn.Module:
+    """Make one module from ``{class_path, init_args}``.
+
+    Args:
+        spec: plain settings.
+        base: class that the module must be a subclass of.
+        allow: further import prefixes, such as ``"mylab."``.
+
+    Raises:
+        BundleError: the class is outside the allowed prefixes, is not there, is no subclass of
+            ``base``, or does not take these settings.
+    """
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
+        raise BundleError(f"Bad model settings {spec!r}: expected class_path and init_args.")
+    path = spec["class_path"]
+    prefixes = ("avser.", *allow)
+    module_name, _, name = path.rpartition(".")
+    if not path.startswith(prefixes) or not module_name:
+        raise BundleError(
+            f"Bad class {path!r}: expected one under {', '.join(prefixes)}; if you trust it, "
+            "allow its prefix by name."
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise BundleError(f"Bad class {path!r}: it does not exist; update avser.") from error
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise BundleError(f"Bad class {path!r}: expected a {base.__name__} in this place.")
+    hints = typing.get_type_hints(found.__init__)
+    arguments = {
+        key: _argument(value, hints.get(key), path=f"{path}.{key}", allow=allow)
+        for key, value in dict(spec.get("init_args") or {}).items()
+    }
+    try:
+        module: nn.Module = found(**arguments)
+    except AvserError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(f"Bad settings of {path!r}: {error}.") from error
+    return module
+
+
+def _argument(value: object, hint: object, *, path: str, allow: Sequence[str]) -> object:
+    if isinstance(value, Mapping):
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        bases = [o for o in options if inspect.isclass(o) and issubclass(o, nn.Module)]
+        if len(bases) != 1:
+            raise BundleError(f"Bad setting {path}: no module belongs in this place.")
+        return build(value, bases[0], allow=allow)
+    if isinstance(value, list):
+        return tuple(_argument(v, None, path=path, allow=allow) for v in value)
+    return value
+
+
+def build_net(
+    spec: Mapping[str, Any], emotions: Sequence[str], *, allow: Sequence[str] = ()
+) -> EmotionNet:
+    """Make a net from the settings of its slots.
+
+    Raises:
+        BundleError: see `build`; or a slot is unknown.
+    """
+    for slot in spec:
+        if slot not in _SLOTS:
+            raise BundleError(unknown("slot", slot, _SLOTS))
+    parts: dict[str, Any] = {
+        slot: build(spec[slot], base, allow=allow) if spec.get(slot) is not None else None
+        for slot, base in _SLOTS.items()
+    }
+    if parts["head"] is None:
+        raise BundleError("Bad model settings: the head is missing.")
+    return EmotionNet(**parts, emotions=tuple(emotions))
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def save(
+    net: EmotionNet,
+    folder: str | Path,
+    *,
+    spec: Mapping[str, Any],
+    name: str,
+    provenance: Provenance,
+    figures: Mapping[str, Any] | None = None,
+    card: str | None = None,
+) -> Path:
+    """Write a bundle, all or nothing; an existing one is replaced.
+
+    Args:
+        net: the network.
+        folder: of the bundle.
+        spec: settings from which `build_net` makes the same network.
+        name: of the model, such as ``audio_crnn.ravdess``.
+        provenance: what it was trained on.
+        figures: what was measured, for the config and the card.
+        card: text of the card; None writes the standard one.
+    """
+    folder = Path(folder)
+    state = {
+        key: value.detach().cpu().contiguous()
+        for key, value in net.state_dict().items()
+        if not key.startswith("temperature_")
+    }
+    raw = save_tensors(state)
+    digest = hashlib.sha256(raw).hexdigest()
+    config = {
+        "format": FORMAT,
+        "name": name,
+        "emotions": list(net.emotions),
+        "sample_rate": SAMPLE_RATE,
+        "step_samples": STEP_SAMPLES,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "net": {slot: _plain(value) for slot, value in spec.items() if value is not None},
+        "temperatures": {h: round(float(net.temperature(h)), 6) for h in net.heads},
+        "weights": {"file": f"model-{digest[:8]}.safetensors", "sha256": digest},
+        "figures": _plain(figures or {}),
+    }
+    trained = {key: _plain(value) for key, value in vars(provenance).items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        (new / config["weights"]["file"]).write_bytes(raw)
+        (new / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        (new / "trained_on.yaml").write_text(yaml.safe_dump(trained, sort_keys=False))
+        (new / "README.md").write_text(card or standard_card(config, provenance))
+        new.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401
+    """Plain YAML types: tuples to lists, mappings and sequences copied."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, str) or value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Sequence):
+        return [_plain(v) for v in value]
+    return str(value)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def released() -> dict[str, Path]:
+    """Names and folders of the models that are installed with avser."""
+    from importlib.resources import files
+
+    root = Path(str(files("avser.checkpoints")))
+    return {p.parent.name: p.parent for p in sorted(root.glob("*/config.yaml"))}
+
+
+def find(model: str | Path | None = None) -> Path:
+    """Return the folder of a released model's name, or of a bundle or a run given by path.
+
+    Raises:
+        BundleError: there is none.
+    """
+    name = DEFAULT_MODEL if model is None else str(model)
+    for folder in (Path(name), Path(name) / "bundle"):
+        if (folder / "config.yaml").is_file() and (folder / "trained_on.yaml").is_file():
+            return folder
+    known = released()
+    if name not in known:
+        raise BundleError(unknown("model", name, known) + " A folder with a bundle is legal too.")
+    return known[name]
+
+
+def load(model: str | Path | None = None, *, allow: Sequence[str] = ()) -> Bundle:
+    """Load a bundle, verified, in evaluation mode on the CPU.
+
+    Args:
+        model: released name or folder; None is the default model.
+        allow: further import prefixes for its classes.
+
+    Raises:
+        BundleError: not found, damaged, or unsafe.
+    """
+    folder = find(model)
+    config = _read_yaml(folder / "config.yaml")
+    if config.get("format") != FORMAT:
+        raise BundleError(
+            f"Bad bundle {folder}: format {config.get('format')!r}, this avser reads {FORMAT}; "
+            "update avser or train again."
+        )
+    grid = (config.get("sample_rate"), config.get("step_samples"))
+    if grid != (SAMPLE_RATE, STEP_SAMPLES):
+        raise BundleError(f"Bad bundle {folder}: rate and step {grid} are not avser's; train again.")
+    emotions, spec = config.get("emotions"), config.get("net")
+    if not isinstance(emotions, list) or not isinstance(spec, Mapping):
+        raise BundleError(f"Bad bundle {folder}: its config lacks emotions or net; get it anew.")
+    net = build_net(spec, [str(e) for e in emotions], allow=allow)
+    _fill(net, folder, config)
+    trained = _read_yaml(folder / "trained_on.yaml")
+    known = {f: trained[f] for f in Provenance.__dataclass_fields__ if f in trained}
+    return Bundle(
+        name=str(config.get("name", folder.name)),
+        folder=folder,
+        net=net.eval(),
+        config=config,
+        provenance=Provenance(**known),
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file() or path.stat().st_size > _MAX_CONFIG:
+        raise BundleError(f"Bad bundle file {path}: missing, or over 1 MiB; get it anew.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BundleError(f"Bad bundle file {path}: it is not plain YAML; get it anew.") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"Bad bundle file {path}: expected settings by name; get it anew.")
+    return content
+
+
+def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    entry = config.get("weights")
+    name = entry.get("file") if isinstance(entry, Mapping) else None
+    if not isinstance(entry, Mapping) or not isinstance(name, str) or not _WEIGHTS.fullmatch(name):
+        raise BundleError(f"Bad weights name {name!r}: expected model-<8 hex>.safetensors.")
+    path = folder / name
+    if not path.is_file() or path.is_symlink() and folder.resolve() not in path.resolve().parents:
+        raise BundleError(f"Bad bundle {folder}: {name} is missing; get it anew.")
+    if path.stat().st_size > _MAX_WEIGHTS:
+        raise BundleError(f"Bad weights {path}: over 4 GiB; this is no avser model.")
+    with path.open("rb") as file:
+        size = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
+    if size > _MAX_HEADER:
+        raise BundleError(f"Bad weights {path}: its header claims {size} bytes, 1 MiB is legal.")
+    raw = path.read_bytes()
+    digest = hashlib.sha256(raw).hexdigest()
+    if digest != entry.get("sha256") or digest[:8] != name[6:14]:
+        raise BundleError(f"Bad weights {path}: the hash does not match; get the bundle anew.")
+    try:
+        return load_tensors(raw)
+    except Exception as error:  # safetensors raises its own untyped error
+        raise BundleError(f"Bad weights {path}: {error}; get the bundle anew.") from error
+
+
+def _fill(net: EmotionNet, folder: Path, config: Mapping[str, Any]) -> None:
+    state = _read_weights(folder, config)
+    expected = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}
+    missing, extra = sorted(expected.keys() - state), sorted(state.keys() - expected)
+    if missing or extra:
+        raise BundleError(
+            f"Bad weights in {folder}: {len(missing)} keys missing {missing[:1]}, {len(extra)} too "
+            f"many {extra[:1]}; they belong to another model."
+        )
+    for key, tensor in state.items():
+        if tensor.shape != expected[key].shape or tensor.dtype != expected[key].dtype:
+            raise BundleError(
+                f"Bad weights in {folder}: {key} is {tuple(tensor.shape)} {tensor.dtype}, expected "
+                f"{tuple(expected[key].shape)} {expected[key].dtype}; they belong to another model."
+            )
+    net.load_state_dict(state, strict=False)
+    temperatures = config.get("temperatures")
+    for head in net.heads:
+        value = temperatures.get(head) if isinstance(temperatures, Mapping) else None
+        if not isinstance(value, (int, float)) or not 0.01 <= value <= 100:
+            raise BundleError(f"Bad temperature {value!r} of {head}: legal is 0.01 to 100.")
+        net.temperature(head).fill_(value)

@@ -1,0 +1,75 @@
+"""``avser fit``: train a model into a run folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from avser.cli.training import Parser, parse
+from avser.errors import ConfigError
+
+
+def run(words: Sequence[str]) -> int:
+    """Train, calibrate, release and measure; resumes an unfinished run."""
+    parser = Parser("fit", "Train a model. Settings may follow as --data.*, --model.*, --trainer.*")
+    parser.add_argument("--out", metavar="RUN", type=Path, help="run folder; needed to train")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished run")
+    parser.add_argument("--patience", type=int, help="stop after so many epochs without a better one")
+    parser.add_argument("--name", help="name of the model; the run folder's name by default")
+    own, rest = parser.split(words)
+    if any(w.startswith("--print_config") for w in rest):
+        parse(rest)
+        return 0
+    if own.out is None:
+        raise ConfigError("Bad usage: --out is missing; name the folder of the run, --out RUN/.")
+    _train(own.out, rest, overwrite=own.overwrite, patience=own.patience, name=own.name)
+    return 0
+
+
+def _train(
+    folder: Path, words: list[str], *, overwrite: bool, patience: int | None, name: str | None
+) -> None:
+    from rich.console import Console
+
+    from avser import training
+    from avser.allocator import keep_memory
+    from avser.cli.progress import decoding
+    from avser.evaluation import print_table
+    from avser.files import atomic_write
+
+    keep_memory()
+    resume = training.claim(folder, overwrite=overwrite)
+    defaults = {
+        "callbacks": training.callbacks(folder, patience=patience),
+        "default_root_dir": str(folder),
+        "use_distributed_sampler": False,  # our sampler shares batches out by itself
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 10,
+    }
+    cli = parse(words, trainer_defaults=defaults)
+    config = cli.config
+    text = cli.parser.dump(config, skip_link_targets=True)
+    with atomic_write(folder / "config.yaml") as file:
+        file.write(text)
+    cli.trainer.loggers = training.loggers(folder)
+    with decoding() as progress:
+        cli.datamodule.progress = progress
+        cli.datamodule.prepare_data()
+    slots = ("audio", "video", "fusion", "head")
+    import yaml
+
+    spec = {slot: yaml.safe_load(text)["model"].get(slot) for slot in slots}
+    summary = training.fit(
+        cli.trainer,
+        cli.model,
+        cli.datamodule,
+        folder=folder,
+        resume=resume,
+        spec=spec,
+        name=name or folder.resolve().name,
+        seed=int(config["seed_everything"]),
+        config_text=text,
+    )
+    console = Console()
+    if summary is not None:
+        print_table(summary, console)
+    if cli.trainer.is_global_zero:
+        console.print(f"Model: {folder / 'bundle'}")

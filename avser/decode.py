@@ -1,0 +1,292 @@
+"""Opening and decoding with PyAV: what `avser.media` is built on.
+
+This is where containers, time stamps, sample formats and rotation are known; everything else
+sees samples and pictures on one clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av import AudioFrame, AudioResampler, AudioStream, VideoFrame, VideoStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+from avser.errors import MediaError
+from avser.types import SAMPLE_RATE
+
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma", ".aif", ".aiff"}
+)
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".flv", ".wmv", ".mpg", ".mpeg"}
+    | {".ts", ".mts", ".ogv"}
+)
+MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
+
+# Demuxers that may open a file. Text art, image sequences and above all playlists (which name
+# further files and addresses) stay out, whatever a file's name or content pretends.
+_DEMUXERS = (
+    "mov,matroska,webm,avi,flv,mpegts,mpeg,ogg,wav,w64,aiff,flac,mp3,aac,asf,caf,au,amr,ac3,eac3"
+)
+# Containers with an index: their seeking and their stated durations can be trusted.
+_INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
+
+
+_GAP_S = 0.1  # containers round times to 1 ms and more; a longer hole in the sound is real
+_MAX_GAP_S = 600.0  # a longer one is a broken clock, not silence
+_FRAME_SLACK_S = 0.001  # containers that round times to 1 ms
+
+Samples = NDArray[np.float32]
+Image = NDArray[np.uint8]
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One upright picture: seconds from time 0, and ``image [H, W, 3]`` uint8 RGB."""
+
+    time_s: float
+    image: Image
+
+
+class Sound:
+    """Decodes, mixes and resamples one stream, and knows where in time each sample lies.
+
+    Args:
+        stream: the sound of an open file.
+        origin_s: time of the file that is time 0; None is the first sound plus `start_s`.
+        start_s: where the part begins, in seconds after the beginning of the file.
+        length_s: length of the part; ``inf`` is to the end.
+    """
+
+    def __init__(
+        self, stream: AudioStream, *, origin_s: float | None, start_s: float, length_s: float
+    ) -> None:
+        self.stream = stream
+        self.position = 0  # index of the next sample, from time 0; below 0 it is dropped
+        self.reached_s: float | None = None  # time in the file where what was decoded ends
+        self._origin_s, self._start_s = origin_s, start_s
+        self._limit = round(min(length_s * SAMPLE_RATE, 2**60))
+        self._kind: tuple[str, str, int] | None = None
+        self._resampler: AudioResampler | None = None
+        self._held: list[Samples] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether all that was asked for is decoded."""
+        return self.position >= self._limit
+
+    @property
+    def end_s(self) -> float:
+        """End of what was decoded so far, in seconds from time 0."""
+        return max(0, min(self.position, self._limit)) / SAMPLE_RATE
+
+    @property
+    def holds(self) -> bool:
+        """Whether samples wait to be pulled."""
+        return bool(self._held)
+
+    def feed(self, packet: Packet | None) -> None:
+        """Decode a piece of the stream; None is its end.
+
+        Raises:
+            FFmpegError: the piece is damaged; the next one may be fed.
+        """
+        try:
+            for frame in self.stream.decode(packet):
+                self._take(frame)
+        finally:
+            if packet is None:
+                self._flush()
+
+    def _take(self, frame: AudioFrame) -> None:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        time_s = self.reached_s if frame.time is None else frame.time
+        self._align(time_s or 0.0)
+        if kind != self._kind:
+            self._flush()
+            # 32-bit integers, not floats: only for them FFmpeg scales the down-mix to full scale
+            self._resampler = av.AudioResampler("s32", "mono", SAMPLE_RATE)
+            self._kind = kind
+        frame.pts = None  # the resampler need not know: gaps are closed here
+        self._add(self._resampler.resample(frame))
+        self.reached_s = (self.reached_s or 0.0) + frame.samples / frame.sample_rate
+
+    def pull(self, samples: int) -> Samples:
+        """Hand over so many samples, or as many as there are."""
+        if not self._held or not samples:
+            return NO_SAMPLES
+        held = np.concatenate(self._held)
+        self._held = [held[samples:]] if len(held) > samples else []
+        return held[:samples].copy()  # a copy, or one block would keep all of `held` alive
+
+    def _align(self, time_s: float) -> None:
+        """Bring the position to where sound of that time belongs, by silence where it is late."""
+        if self._origin_s is None:
+            self._origin_s = time_s + self._start_s
+        if self.reached_s is not None and time_s - self.reached_s < _GAP_S:
+            return
+        self._flush()
+        gap = round((time_s - self._origin_s) * SAMPLE_RATE) - self.position
+        if gap > _MAX_GAP_S * SAMPLE_RATE:
+            self._origin_s += gap / SAMPLE_RATE
+        elif self.reached_s is None and gap < 0:
+            self.position = gap
+        elif gap > 0:
+            self._append(np.zeros(gap, np.float32))
+        self.reached_s = time_s
+
+    def _flush(self) -> None:
+        if self._resampler is not None:
+            self._add(self._resampler.resample(None))
+        self._resampler, self._kind = None, None
+
+    def _add(self, frames: Iterable[AudioFrame]) -> None:
+        for frame in frames:
+            self._append(frame.to_ndarray()[0].astype(np.float32) * np.float32(2**-31))
+
+    def _append(self, samples: Samples) -> None:
+        kept = samples[max(0, -self.position) : max(0, self._limit - self.position)]
+        self.position += len(samples)
+        if kept.size:
+            self._held.append(kept)
+
+
+class Picture:
+    """Decodes one stream in order and converts the frames that were asked for.
+
+    Args:
+        stream: the picture of an open file.
+        origin_s: time of the file that is time 0.
+        length_s: length of the part; ``inf`` is to the end.
+        times: seconds from time 0, ascending.
+        height: of the upright pictures in pixels, or None to keep their own.
+    """
+
+    def __init__(
+        self,
+        stream: VideoStream,
+        *,
+        origin_s: float,
+        length_s: float,
+        times: Iterator[float],
+        height: int | None,
+    ) -> None:
+        self.stream = stream
+        self.reached_s: float | None = None  # time in the file where what was decoded ends
+        self.end_s = 0.0  # end of what was decoded so far, in seconds from time 0
+        stream.thread_type = "AUTO"
+        self._origin_s, self._length_s, self._height = origin_s, length_s, height
+        self._step_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
+        self._times = times
+        self._wanted = next(times, None)
+        self.done = self._wanted is None or self._wanted >= length_s
+        self._frames: list[Frame] = []
+
+    @property
+    def holds(self) -> bool:
+        """Whether frames wait to be pulled."""
+        return bool(self._frames)
+
+    def feed(self, packet: Packet | None) -> None:
+        """Decode a piece of the stream; None is its end.
+
+        Raises:
+            FFmpegError: the piece is damaged; the next one may be fed.
+        """
+        for frame in self.stream.decode(packet):
+            self._take(frame)
+
+    def pull(self, until_s: float) -> list[Frame]:
+        """Hand over the frames before that time."""
+        frames = [frame for frame in self._frames if frame.time_s < until_s]
+        self._frames = self._frames[len(frames) :]
+        return frames
+
+    def _take(self, frame: VideoFrame) -> None:
+        time_s = self.end_s if frame.time is None else frame.time - self._origin_s
+        self.end_s = max(self.end_s, time_s + self._step_s)
+        self.reached_s = self.end_s + self._origin_s
+        if self._wanted is None or time_s >= self._length_s:
+            self.done = True
+        elif time_s >= self._wanted - _FRAME_SLACK_S:
+            self._frames.append(Frame(max(time_s, 0.0), _upright(frame, self._height)))
+            while self._wanted is not None and self._wanted <= time_s + _FRAME_SLACK_S:
+                self._wanted = next(self._times, None)
+            self.done = self._wanted is None or self._wanted >= self._length_s
+
+
+def _upright(frame: VideoFrame, height: int | None) -> Image:
+    """Convert to RGB ``[H, W, 3]``, shrunk and then turned as the file says."""
+    turned = frame.rotation % 180 != 0
+    shown = frame.width if turned else frame.height
+    scale = 1.0 if height is None else min(1.0, height / shown)
+    image = frame.to_ndarray(
+        format="rgb24",
+        width=max(1, round(frame.width * scale)),
+        height=max(1, round(frame.height * scale)),
+        interpolation="AREA",
+    )
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+
+
+def is_indexed(container: InputContainer) -> bool:
+    """Whether the stated lengths and the seeking of such a file can be trusted."""
+    return not _INDEXED.isdisjoint(container.format.name.split(","))
+
+
+def main_streams(
+    container: InputContainer, path: Path
+) -> tuple[AudioStream | None, VideoStream | None]:
+    """Find the main sound and the main picture; either may be None.
+
+    Raises:
+        MediaError: both are None.
+    """
+    audio, video = (container.streams.best(kind) for kind in ("audio", "video"))
+    if video is not None and video.disposition & Disposition.attached_pic:
+        video = None
+    audio, video = (s if s is not None and s.codec_context else None for s in (audio, video))
+    if audio is None and video is None:
+        container.close()
+        raise unreadable(path, "it holds neither sound nor picture", "choose a recording")
+    return audio, video
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a file, whatever its name says.
+
+    Raises:
+        MediaError: the file is missing, empty, or no media.
+    """
+    if not path.exists():
+        raise unreadable(path, "there is no such file", "check the path")
+    if not path.is_file():
+        raise unreadable(path, "it is a folder", "name the files in it")
+    if not path.stat().st_size:
+        raise unreadable(path, "it is empty", "record or download it again")
+    try:
+        return av.open(
+            str(path.absolute()),  # absolute: a name such as "concat:a" is no address then
+            options={"format_whitelist": _DEMUXERS},
+            metadata_errors="ignore",
+        )
+    except (FFmpegError, ValueError) as error:
+        raise unreadable(
+            path,
+            "it is no recording that can be decoded, or its index is missing",
+            f"expected one of {', '.join(sorted(MEDIA_SUFFIXES))}, whole",
+        ) from error
+
+
+def unreadable(path: Path, why: str, cure: str) -> MediaError:
+    """Make the one sentence of every error here: what, which file, why, the cure."""
+    return MediaError(f"Can't read {path}: {why}; {cure}.")

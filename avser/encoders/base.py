@@ -1,0 +1,98 @@
+"""What encoders of sound and of picture are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from avser.frontends.base import Frontend, Normaliser, valid_frames
+from avser.types import STEP_SAMPLES, Batch
+
+
+class AudioEncoder(nn.Module, ABC):
+    """Turns samples into one vector a step; the front end is inside.
+
+    A subclass sets `dim` and `span` and writes `encode`. Statistics and recurrences respect
+    lengths: a clip alone gives what the same clip gives padded in a batch.
+
+    Args:
+        frontend: samples to features.
+        normalise: see `avser.frontends.base.Normaliser`.
+        trim_db: leave out quiet edges this many dB under the clip's peak; None hears all of it,
+            as a causal encoder must.
+
+    Attributes:
+        dim: D, width of a step's vector.
+        span: "step" if a vector describes its step (perhaps with context), "clip" if one vector
+            describes the clip and is repeated.
+        causal: no step hears sound that comes after it.
+        spectrogram_augment: set by training; called as ``(features, frame_mask)`` in training
+            mode only, between normalisation and network.
+    """
+
+    dim: int
+    span: ClassVar[Literal["step", "clip"]] = "step"
+    causal: bool = False
+
+    def __init__(
+        self,
+        *,
+        frontend: Frontend,
+        normalise: Literal["utterance", "training", "none"] = "utterance",
+        trim_db: float | None = 35.0,
+    ) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.normaliser = Normaliser(
+            channels=frontend.channels, bins=frontend.bins, mode=normalise
+        )
+        self.trim_db = trim_db
+        self.spectrogram_augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+
+    def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return un-normalised features ``[B, C, M, F]`` and the frame mask ``[B, F]``.
+
+        The waveform is padded with zeros to a whole number of steps, at least one.
+        """
+        spare = -waveform.shape[1] % STEP_SAMPLES if waveform.shape[1] else STEP_SAMPLES
+        waveform = F.pad(waveform, (0, spare))
+        mask = valid_frames(
+            waveform, lengths, hop=self.frontend.hop, below_peak_db=self.trim_db
+        )
+        return self.frontend(waveform), mask
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            waveform: ``[B, S]`` float32 at 16 kHz, zero after each clip's length.
+            lengths: ``[B]`` valid samples.
+
+        Returns:
+            ``x [B, T, D]`` and ``audio_mask [B, T]``; T = ceil(S / 8192), at least 1.
+        """
+        raw, mask = self.raw_features(waveform, lengths)
+        features = self.normaliser(raw, mask)
+        if self.training and self.spectrogram_augment is not None:
+            features, mask = self.spectrogram_augment(features, mask)
+        return self.encode(features, mask)
+
+    @abstractmethod
+    def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn ``features [B, C, M, F]`` and ``mask [B, F]`` into ``[B, T, D]`` and ``[B, T]``."""
+
+
+class VideoEncoder(nn.Module, ABC):
+    """Turns face crops, or precomputed vectors, into one vector a step.
+
+    Attributes:
+        dim: D, width of a step's vector.
+    """
+
+    dim: int
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return ``x [B, T, D]`` and ``video_mask [B, T]``; a step is valid if any face is."""

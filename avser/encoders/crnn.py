@@ -1,0 +1,145 @@
+"""Convolutional recurrent encoder of spectrograms."""
+
+import math
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from avser.encoders.base import AudioEncoder
+from avser.encoders.recurrent import MaskedRecurrence
+from avser.errors import ConfigError
+from avser.frontends.base import Frontend
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, ReLU and max-pooling that keep invalid frames at zero.
+
+    Args:
+        inputs, outputs: channels.
+        kernel: side of the square kernel.
+        pool: (frequency, time) pooling.
+        stride: pool by striding the convolution instead (cheap first layer).
+        causal: pad time on the left only.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int,
+        pool: tuple[int, int],
+        stride: bool,
+        causal: bool,
+    ) -> None:
+        super().__init__()
+        half = kernel // 2
+        self.pad = (kernel - 1, 0) if causal else (half, half)
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, padding=(half, 0), stride=pool if stride else 1, bias=False
+        )
+        self.norm = nn.BatchNorm2d(outputs)
+        self.pool = None if stride else pool
+        self.time = pool[1]
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn ``[B, C, M, F]`` and ``[B, F]`` into pooled ones.
+
+        A pooled frame is valid if any of its frames is.
+        """
+        pooled = rearrange(mask, "b (f p) -> b f p", p=self.time).any(dim=-1)
+        keep = mask if self.pool is not None else pooled
+        x = F.relu(self.norm(self.conv(F.pad(x, self.pad))))
+        x = x * rearrange(keep, "b f -> b 1 1 f").to(x.dtype)
+        if self.pool is not None:
+            x = F.max_pool2d(x, self.pool)
+        return x, pooled
+
+
+class CrnnEncoder(AudioEncoder):
+    """Convolution blocks over the spectrogram, a recurrence over frames, a mean over each step.
+
+    Args:
+        frontend, normalise, trim_db: see `AudioEncoder`.
+        channels: of each block.
+        pools: (frequency, time) pooling of each block; the first block strides.
+        width: of each frame before the recurrence.
+        hidden: of one direction of the recurrence.
+        cell: "lstm" or "gru".
+        causal: no sound after a step is heard: causal convolutions, forward recurrence only.
+            Needs a causal front end, ``trim_db: null`` and another norm than ``utterance``.
+        dropout: on frames before and after the recurrence.
+    """
+
+    def __init__(
+        self,
+        *,
+        frontend: Frontend,
+        normalise: Literal["utterance", "training", "none"] = "utterance",
+        trim_db: float | None = 35.0,
+        channels: tuple[int, ...] = (24, 48, 80, 128),
+        pools: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 1), (2, 1)),
+        width: int = 128,
+        hidden: int = 96,
+        cell: Literal["lstm", "gru"] = "lstm",
+        causal: bool = False,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        self._check(pools, channels, causal)
+        self.causal = causal
+        blocks, inputs = [], frontend.channels
+        for i, (outputs, pool) in enumerate(zip(channels, pools, strict=True)):
+            blocks.append(
+                ConvBlock(
+                    inputs, outputs, kernel=3 if i else 5, pool=pool, stride=i == 0, causal=causal
+                )
+            )
+            inputs = outputs
+        self.blocks = nn.ModuleList(blocks)
+        rows = frontend.bins // math.prod(p[0] for p in pools)
+        self.frames_per_step = frontend.frames_per_step // math.prod(p[1] for p in pools)
+        self.project = nn.Linear(inputs * rows, width)
+        self.recurrence = MaskedRecurrence(
+            width, hidden=hidden, cell=cell, bidirectional=not causal
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.dim = self.recurrence.dim
+
+    def _check(
+        self, pools: tuple[tuple[int, int], ...], channels: tuple[int, ...], causal: bool
+    ) -> None:
+        if len(pools) != len(channels):
+            raise ConfigError(
+                f"Bad pools: {len(pools)} given for {len(channels)} channels; give one a block."
+            )
+        rows, frames = math.prod(p[0] for p in pools), math.prod(p[1] for p in pools)
+        front = self.frontend
+        if front.bins % rows or front.frames_per_step % frames:
+            raise ConfigError(
+                f"Bad pools: they divide {rows} rows and {frames} frames, but the front end has "
+                f"{front.bins} rows and {front.frames_per_step} frames a step; use divisors."
+            )
+        if causal and (
+            not front.causal or self.trim_db is not None or self.normaliser.mode == "utterance"
+        ):
+            raise ConfigError(
+                "Bad causal encoder: its front end, trimming or normalisation hears the future; "
+                "set frontend.init_args.causal: true, trim_db: null and normalise: training."
+            )
+
+    def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AudioEncoder.encode`."""
+        x = features.contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            x, mask = block(x, mask)
+        x = self.dropout(rearrange(x, "b c m f -> b f (c m)"))
+        x = F.relu(self.project(x))
+        x = self.recurrence(x, mask)
+        steps = rearrange(x, "b (t f) d -> b t f d", f=self.frames_per_step)
+        valid = rearrange(mask, "b (t f) -> b t f 1", f=self.frames_per_step).to(x.dtype)
+        mean = (steps * valid).sum(dim=2) / valid.sum(dim=2).clamp(min=1.0)
+        return self.dropout(mean), valid.squeeze(-1).any(dim=2)

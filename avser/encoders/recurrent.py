@@ -1,0 +1,54 @@
+"""Recurrences that see only a clip's valid frames."""
+
+import torch
+from torch import Tensor, nn
+
+
+def span_of(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """First valid index and number of frames up to the last, both ``[B, 1]``, of ``[B, F]``."""
+    index = torch.arange(mask.shape[1], device=mask.device)
+    first = torch.where(mask, index, mask.shape[1] - 1).amin(dim=1, keepdim=True)
+    last = torch.where(mask, index, 0).amax(dim=1, keepdim=True)
+    return first, (last - first + 1).clamp(min=1)
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Pick frames ``index [B, F]`` of ``x [B, F, D]``; indices outside are clipped."""
+    index = index.clamp(0, x.shape[1] - 1)
+    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+
+
+class MaskedRecurrence(nn.Module):
+    """An LSTM or GRU over each clip's own frames, in one or both directions.
+
+    Each clip is moved to begin at index 0 (and, for the backward pass, turned round) by a gather,
+    so that neither silence before it nor padding after it is ever seen. Unlike packed sequences
+    this runs unchanged in exported graphs.
+
+    Args:
+        size: width of the input.
+        hidden: width of one direction.
+        cell: "lstm" or "gru".
+        bidirectional: also run from the last frame to the first.
+    """
+
+    def __init__(
+        self, size: int, *, hidden: int, cell: str = "lstm", bidirectional: bool = True
+    ) -> None:
+        super().__init__()
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.dim = hidden * (2 if bidirectional else 1)
+        self.forwards = kind(size, hidden, batch_first=True)
+        self.backwards = kind(size, hidden, batch_first=True) if bidirectional else None
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Turn ``x [B, F, size]`` under ``mask [B, F]`` into ``[B, F, dim]``."""
+        first, count = span_of(mask)
+        index = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
+        shifted, _ = self.forwards(_take(x, index + first))
+        outputs = [_take(shifted, index - first)]
+        if self.backwards is not None:
+            last = first + count - 1
+            turned, _ = self.backwards(_take(x, last - index))
+            outputs.append(_take(turned, last - index))
+        return torch.cat(outputs, dim=-1) * mask.unsqueeze(-1).to(x.dtype)

@@ -1,0 +1,329 @@
+"""From outcomes to the honest table: their summary, and its print.
+
+A summary is the plain content of ``results.json``: figures as shares of 1, UAR first, everything
+that a reader needs to judge them, and the marks of what they do not show. Knows no Lightning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avser import metrics
+from avser.errors import ConfigError, ProtocolError
+from avser.outcomes import Outcomes as Outcomes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+RANDOM_SPLIT = "RANDOM SPLIT"
+ON_TRAINING_DATA = "ON TRAINING DATA"
+SEEN_SPEAKERS = "SEEN SPEAKERS"
+ENROLLED = "ENROLLED"
+PAIRED = "PAIRED"
+
+#: What each mark says of a figure.
+MEANINGS: Mapping[str, str] = {
+    RANDOM_SPLIT: "Clips of one speaker are on both sides of the split.",
+    ON_TRAINING_DATA: "The model is tested on what it was trained on.",
+    SEEN_SPEAKERS: "Some of the speakers were in the model's training.",
+    ENROLLED: "Unlabelled clips of the test speakers were used.",
+    PAIRED: "Sound and picture were not recorded together but paired by their label.",
+}
+
+#: Marks that follow from the first word of a protocol's description.
+PROTOCOL_MARKS: Mapping[str, str] = {"random": RANDOM_SPLIT, "resubstitution": ON_TRAINING_DATA}
+
+STATISTICS: Mapping[str, metrics.Statistic] = {
+    "uar": metrics.uar_of,
+    "accuracy": metrics.accuracy_of,
+    "macro_f1": metrics.macro_f1_of,
+}
+
+
+def summarise(
+    outcomes: Outcomes | Sequence[Outcomes],
+    *,
+    protocol: str,
+    corpus: str,
+    label_target: str,
+    split_hash: str,
+    model: str,
+    parameters: int,
+    seeds: Sequence[int],
+    epochs: Sequence[int],
+    commit: str | None,
+    notes: Sequence[str] = (),
+    marks: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the content of ``results.json``.
+
+    Args:
+        outcomes: of the test part; one `Outcomes` a seed where there are several. The three
+            figures and ECE are then means over seeds, the tables and curves pool them.
+        protocol: description of the split; "random" and "resubstitution" are marked.
+        corpus: name of the corpus that was tested on.
+        label_target: acted, voice, face or both.
+        split_hash: of the parts.
+        model: name of the model.
+        parameters: their count.
+        seeds: of the trainings; empty where unknown.
+        epochs: that were run, in each training.
+        commit: of the code, or None.
+        notes: further sentences for the reader.
+        marks: further marks (`ENROLLED`, `PAIRED`).
+
+    Raises:
+        ProtocolError: there are no clips: no test part, no test figure.
+        ConfigError: seeds and outcomes differ in number, or runs have different classes.
+    """
+    runs = [outcomes] if isinstance(outcomes, Outcomes) else list(outcomes)
+    if len(runs) != len(seeds) and not (len(runs) == 1 and not seeds):
+        raise ConfigError(
+            f"Bad seeds {list(seeds)} for {len(runs)} outcomes: give one outcomes a seed."
+        )
+    if not runs or not all(len(run) for run in runs):
+        raise ProtocolError(
+            "Bad test part of 0 clips: there is no figure without a test part; choose a protocol "
+            "that has one."
+        )
+    pool = _Pool.of(runs)
+    emotions = pool.emotions
+    loud = list(dict.fromkeys([*_protocol_marks(protocol), *marks]))
+    unknown = sum(not s for s in pool.speakers)
+    all_notes = list(notes)
+    if unknown and pool.by_speaker:
+        all_notes.append(f"{unknown} clips of unknown speakers count as a speaker each.")
+    confusion = metrics.confusion_matrix(pool.labels, pool.predicted, len(emotions))
+    support = confusion.sum(1) / len(runs)
+    figures = {name: pool.figure(statistic) for name, statistic in STATISTICS.items()}
+    figures["uar"]["per_seed"] = [
+        _short(metrics.uar(run.labels, run.predicted, len(emotions))) for run in runs
+    ]
+    calibration = [
+        metrics.expected_calibration_error(run.probabilities, run.labels) for run in runs
+    ]
+    return {
+        **figures,
+        "marks": [*loud, *([SEEN_SPEAKERS] if pool.seen.any() else [])],
+        "n": len(set().union(*(run.clip_ids for run in runs))),
+        "classes": list(emotions),
+        "recall": dict(zip(emotions, map(_short, metrics.recalls_of(confusion)), strict=True)),
+        "support": {e: _short(n) for e, n in zip(emotions, support, strict=True)},
+        "per_speaker": pool.per_speaker(loud),
+        "per_sex": pool.per_sex(loud),
+        "confusion": confusion.tolist(),
+        "ece": _short(float(np.mean(calibration))),
+        "reliability": [asdict(b) for b in metrics.reliability(pool.probabilities, pool.labels)],
+        "protocol": protocol,
+        "seen_speakers": sorted({s or "unknown" for s in pool.speakers[pool.seen].tolist()}),
+        "interval_unit": "speaker" if pool.by_speaker else "clip",
+        "corpus": corpus,
+        "label_target": label_target,
+        "split_hash": split_hash,
+        "model": model,
+        "parameters": parameters,
+        "seeds": list(seeds),
+        "epochs": list(epochs),
+        "commit": commit,
+        "notes": all_notes,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pool:
+    """The rows of all runs (seeds), one under the other."""
+
+    run: NDArray[np.int64]
+    clips: NDArray[np.str_]
+    speakers: NDArray[np.str_]
+    sexes: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    seen: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    emotions: tuple[str, ...]
+
+    @staticmethod
+    def of(runs: Sequence[Outcomes]) -> _Pool:
+        if len({run.emotions for run in runs}) != 1:
+            raise ConfigError("Bad outcomes: the seeds have different classes; give one task.")
+        return _Pool(
+            run=np.repeat(np.arange(len(runs)), [len(run) for run in runs]),
+            clips=np.concatenate([run.clip_ids for run in runs]),
+            speakers=np.concatenate([run.speakers for run in runs]),
+            sexes=np.concatenate([run.sexes for run in runs]),
+            groups=np.concatenate([run.groups for run in runs]),
+            seen=np.concatenate([np.asarray(run.seen, dtype=bool) for run in runs]),
+            labels=np.concatenate([run.labels for run in runs]),
+            predicted=np.concatenate([run.predicted for run in runs]),
+            probabilities=np.concatenate([run.probabilities for run in runs]),
+            emotions=runs[0].emotions,
+        )
+
+    @property
+    def by_speaker(self) -> bool:
+        return bool((self.speakers != "").any())
+
+    def figure(
+        self, statistic: metrics.Statistic, keep: NDArray[np.bool_] | None = None
+    ) -> dict[str, Any]:
+        rows = np.ones(len(self.labels), dtype=bool) if keep is None else keep
+        found = metrics.bootstrap_interval(
+            statistic,
+            self.labels[rows],
+            self.predicted[rows],
+            self.groups[rows].tolist(),
+            classes=len(self.emotions),
+            runs=self.run[rows],
+        )
+        return {name: _short(end) for name, end in asdict(found).items()}
+
+    def row(self, keep: NDArray[np.bool_], marks: Sequence[str]) -> dict[str, Any]:
+        """Give what every line of a table says of its clips."""
+        seen = [SEEN_SPEAKERS] if self.seen[keep].any() else []
+        return {"n": len(set(self.clips[keep])), "marks": [*marks, *seen]}
+
+    def per_speaker(self, marks: Sequence[str]) -> dict[str, Any]:
+        rows: dict[str, Any] = {}
+        for name in sorted(set(self.speakers.tolist()) - {""}):
+            keep = self.speakers == name
+            value = metrics.uar(self.labels[keep], self.predicted[keep], len(self.emotions))
+            rows[name] = {"uar": _short(value), **self.row(keep, marks)}
+        return rows
+
+    def per_sex(self, marks: Sequence[str]) -> dict[str, Any]:
+        rows: dict[str, Any] = {}
+        for name in sorted(set(self.sexes.tolist()) - {""}):
+            keep = self.sexes == name
+            recall = metrics.recall_per_class(
+                self.labels[keep], self.predicted[keep], len(self.emotions)
+            )
+            rows[name] = {
+                "uar": self.figure(metrics.uar_of, keep),
+                "recall": dict(zip(self.emotions, map(_short, recall), strict=True)),
+                "speakers": len(set(self.speakers[keep].tolist()) - {""}),
+                **self.row(keep, marks),
+            }
+        return rows
+
+
+def _protocol_marks(protocol: str) -> list[str]:
+    words = protocol.replace(",", " ").replace("(", " ").split()
+    return [PROTOCOL_MARKS[word] for word in words[:1] if word in PROTOCOL_MARKS]
+
+
+def _short(value: float | None) -> float | None:
+    """Round for the page; None for what has no value, as JSON has no NaN."""
+    return None if value is None or not np.isfinite(value) else round(float(value), 6)
+
+
+def percent(figure: Mapping[str, Any] | float | None) -> str:
+    """Write a share, or a figure with its interval, in percent.
+
+    >>> percent({"value": 0.625, "low": 0.5, "high": 0.75})
+    '62.5 [50.0, 75.0]'
+    >>> percent(None)
+    '–'
+    """
+    if isinstance(figure, Mapping):
+        if figure["low"] is None:
+            return percent(figure["value"])
+        return f"{percent(figure['value'])} [{percent(figure['low'])}, {percent(figure['high'])}]"
+    return "–" if figure is None else f"{100 * figure:.1f}"
+
+
+def facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a table must state of where its figures are from, in words."""
+    speakers, unit = len(summary["per_speaker"]), summary["interval_unit"]
+    about = {
+        "Corpus": summary["corpus"],
+        "Clips": f"{summary['n']} of {f'{speakers} speakers' if speakers else 'unknown speakers'}",
+        "Classes": f"{len(summary['classes'])}: {', '.join(summary['classes'])}",
+        "Label target": summary["label_target"],
+        "Protocol": summary["protocol"],
+        "Split hash": summary["split_hash"],
+        "Model": f"{summary['model']}, {summary['parameters']:,} parameters",
+        "Seeds": ", ".join(map(str, summary["seeds"])) or "unknown",
+        "Epochs run": ", ".join(map(str, summary["epochs"])) or "unknown",
+        "Commit": summary["commit"] or "unknown",
+        "Intervals": f"95 %, bootstrap by {unit}",
+    }
+    if summary["seen_speakers"]:
+        about["Seen speakers"] = ", ".join(summary["seen_speakers"])
+    return about
+
+
+def print_table(summary: Mapping[str, Any], console: Console) -> None:
+    """Print the honest table: UAR first, marks loud on every line that has them.
+
+    Args:
+        summary: what `summarise` returned.
+        console: of rich, where to print.
+    """
+    from rich.text import Text
+
+    marks = summary["marks"]
+    title = f"{summary['model']} on {summary['corpus']}, {summary['protocol']}"
+    main = _table(title, "Figure", "% [95 % interval]")
+    for name, key in (("UAR", "uar"), ("Accuracy", "accuracy"), ("Macro-F1", "macro_f1")):
+        main.add_row(Text(name, "bold"), Text(percent(summary[key])), _loud(marks))
+    for seed, value in zip(summary["seeds"], summary["uar"]["per_seed"], strict=False):
+        if len(summary["seeds"]) > 1:
+            main.add_row(f"  UAR, seed {seed}", percent(value), _loud(marks))
+    main.add_row("ECE", percent(summary["ece"]), _loud(marks))
+    console.print(main)
+
+    detail = _table("", "Part", "Clips", "UAR or recall, %")
+    for name, row in summary["per_sex"].items():
+        detail.add_row(Text(name), str(row["n"]), Text(percent(row["uar"])), _loud(row["marks"]))
+    detail.add_section()
+    rows = sorted(summary["per_speaker"].items(), key=lambda item: item[1]["uar"])
+    for word, place in (("lowest", 0), ("median", len(rows) // 2), ("highest", -1)):
+        if len(rows) > 2:
+            name, row = rows[place]
+            cells = (str(row["n"]), Text(percent(row["uar"])), _loud(row["marks"]))
+            detail.add_row(Text(f"{word} speaker, {name}"), *cells)
+    detail.add_section()
+    for name, value in summary["recall"].items():
+        detail.add_row(Text(name), f"{summary['support'][name]:g}", percent(value), _loud(marks))
+    console.print(detail)
+
+    about = _grid()
+    for name, value in facts(summary).items():
+        about.add_row(name, Text(value))
+    console.print(about)
+    for note in summary["notes"]:
+        console.print(Text(f"Note: {note}"))
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, "bold") if title else None, title_justify="left")
+    for place, column in enumerate((*columns, "Marks")):
+        table.add_column(column, justify="left" if place in (0, len(columns)) else "right")
+    return table
+
+
+def _grid() -> Table:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    return grid
+
+
+def _loud(marks: Sequence[str]) -> Text:
+    from rich.text import Text
+
+    return Text(", ".join(marks), "bold white on red" if marks else "")

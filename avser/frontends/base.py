@@ -1,0 +1,174 @@
+"""What a front end is, and the short-time Fourier transform that all of them share.
+
+The transform is a matrix product with windowed cosines and sines: on a CPU it costs the same as
+an FFT at these sizes, it computes only the bins that are wanted, and it exports to any runtime.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from avser.errors import ConfigError
+from avser.types import SAMPLE_RATE, STEP_SAMPLES
+
+Alignment = Literal["centre", "start", "end"]
+
+
+class Frontend(nn.Module, ABC):
+    """Turns samples into features on the step grid.
+
+    Attributes:
+        channels: C, feature planes.
+        bins: M, rows of a plane.
+        hop: samples between frames; divides the step, so a step has a whole number of frames.
+        causal: no frame hears sound that comes after its own hop.
+    """
+
+    channels: int
+    bins: int
+    hop: int
+    causal: bool = False
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames in one step of 0.512 s."""
+        return STEP_SAMPLES // self.hop
+
+    @abstractmethod
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Turn ``waveform [B, S]``, S a whole number of steps, into ``[B, C, M, F]``."""
+
+
+def check_hop(hop: int) -> int:
+    """Return the hop if it divides a step.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if hop < 1 or STEP_SAMPLES % hop:
+        raise ConfigError(
+            f"Bad hop {hop} samples: a step has {STEP_SAMPLES}; use a power of two such as 128."
+        )
+    return hop
+
+
+class PowerSpectrum(nn.Module):
+    """Hann-windowed power spectrum of chosen bins, one frame a hop.
+
+    Args:
+        window: window length in samples.
+        hop: samples between frames.
+        n_fft: transform length; bins are ``SAMPLE_RATE / n_fft`` apart.
+        first_bin: first bin to compute.
+        bin_count: number of bins to compute.
+        align: where the window stands relative to its hop: around it (``centre``), from its
+            first sample on (``start``), or up to its last sample (``end``: causal).
+    """
+
+    kernel: Tensor
+
+    def __init__(
+        self,
+        *,
+        window: int,
+        hop: int,
+        n_fft: int,
+        first_bin: int,
+        bin_count: int,
+        align: Alignment,
+    ) -> None:
+        super().__init__()
+        if not 0 < window <= n_fft or window < hop:
+            raise ConfigError(
+                f"Bad window {window} samples: legal is hop ({hop}) to n_fft ({n_fft})."
+            )
+        self.hop = hop
+        self.window = window
+        spare = window - hop
+        left = {"centre": spare // 2, "start": 0, "end": spare}[align]
+        self.pad = (left, spare - left)
+        n = torch.arange(window, dtype=torch.float64)
+        k = torch.arange(first_bin, first_bin + bin_count, dtype=torch.float64)
+        angle = 2 * math.pi / n_fft * n[:, None] * k
+        hann = torch.hann_window(window, periodic=True, dtype=torch.float64)[:, None]
+        kernel = torch.cat([angle.cos() * hann, angle.sin() * hann], dim=1)
+        self.register_buffer("kernel", kernel.float(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Turn ``[B, S]`` into ``[B, F, bins]`` power, F = S / hop."""
+        frames = F.pad(waveform, self.pad).unfold(-1, self.window, self.hop)
+        real, imaginary = (frames @ self.kernel).chunk(2, dim=-1)
+        return real.square() + imaginary.square()
+
+
+class Normaliser(nn.Module):
+    """Takes a mean out of features and scales them.
+
+    Args:
+        channels: C.
+        bins: M.
+        mode: ``utterance`` takes each clip's own mean per bin and one deviation over all bins,
+            from its valid frames alone; ``training`` takes the mean and deviation per bin that
+            `fit` was given, and so keeps level; ``none`` passes through.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, *, channels: int, bins: int, mode: Literal["utterance", "training", "none"]
+    ) -> None:
+        super().__init__()
+        self.mode = mode
+        self.register_buffer("mean", torch.zeros(channels, bins, 1))
+        self.register_buffer("deviation", torch.ones(channels, bins, 1))
+
+    def fit(self, total: Tensor, squares: Tensor, count: int) -> None:
+        """Set training statistics from sums ``[C, M]`` over ``count`` valid frames."""
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=1e-6).sqrt()
+        self.mean.copy_(mean[..., None])
+        self.deviation.copy_(deviation[..., None])
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Normalise ``features [B, C, M, F]`` under ``mask [B, F]``; invalid frames become 0."""
+        valid = rearrange(mask, "b f -> b 1 1 f").to(features.dtype)
+        if self.mode == "training":
+            features = (features - self.mean) / self.deviation
+        elif self.mode == "utterance":
+            count = valid.sum(dim=-1, keepdim=True).clamp(min=1.0)
+            centred = features - (features * valid).sum(dim=-1, keepdim=True) / count
+            variance = (centred.square() * valid).sum(dim=-1, keepdim=True) / count
+            features = centred / (variance.mean(dim=2, keepdim=True) + 1e-5).sqrt()
+        return features * valid
+
+
+def level_dbfs(waveform: Tensor, hop: int) -> Tensor:
+    """Level of each hop in dBFS (RMS; full-scale square wave = 0): ``[B, S] -> [B, S / hop]``."""
+    power = rearrange(waveform, "b (f h) -> b f h", h=hop).square().mean(dim=-1)
+    return 10 * torch.log10(power + 1e-12)
+
+
+def valid_frames(waveform: Tensor, lengths: Tensor, *, hop: int, below_peak_db: float | None) -> Tensor:
+    """Which frames carry the utterance: ``[B, F]`` bool.
+
+    A frame is valid if it begins inside the clip. With ``below_peak_db``, quiet frames before the
+    first and after the last that come within so many dB of the clip's loudest are left out, as
+    trimming the file would do; pauses inside stay.
+    """
+    count = waveform.shape[1] // hop
+    index = torch.arange(count, device=waveform.device)
+    mask = index * hop < lengths[:, None]
+    if below_peak_db is None:
+        return mask
+    level = level_dbfs(waveform, hop).masked_fill(~mask, -200.0)
+    active = (level > level.amax(dim=1, keepdim=True) - below_peak_db) & mask
+    first = torch.where(active, index, count).amin(dim=1, keepdim=True)
+    last = torch.where(active, index, -1).amax(dim=1, keepdim=True)
+    margin = int(0.05 * SAMPLE_RATE) // hop  # 50 ms keeps soft onsets
+    return mask & (index >= first - margin) & (index <= last + margin)

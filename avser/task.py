@@ -1,0 +1,234 @@
+"""The LightningModule: losses, schedule, weight averaging, and what validation measures."""
+
+import copy
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from avser.augment import Augment
+from avser.encoders.base import AudioEncoder, VideoEncoder
+from avser.errors import ConfigError
+from avser.fusion.base import Fusion
+from avser.heads import Head
+from avser.net import EmotionNet, Stream
+from avser.types import Batch
+
+
+def recall_mean(confusion: Tensor) -> Tensor:
+    """UAR from ``confusion [K, K]`` (rows are true classes), over the classes that occur."""
+    support = confusion.sum(dim=1)
+    recall = confusion.diagonal() / support.clamp(min=1)
+    return recall.sum() / (support > 0).sum().clamp(min=1)
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of ``logits [..., K]`` to soft ``target [..., K]``, classes weighted."""
+    return -(target * weight * logits.log_softmax(dim=-1)).sum(dim=-1)
+
+
+class EmotionTask(LightningModule):
+    """Trains an `EmotionNet`.
+
+    Args:
+        audio: encoder of sound, or null.
+        video: encoder of picture, or null.
+        fusion: joins them, or null.
+        head: settings of the heads.
+        emotions: class names; the data module gives them.
+        augment: changes to training batches; null for none.
+        optimizer: which.
+        lr: peak learning rate.
+        weight_decay: of AdamW and SGD; L2 for the others.
+        schedule: one cycle (20 % warm-up, cosine), cosine without warm-up, or constant.
+        class_weights: weigh classes by inverse frequency in training (mean 1).
+        label_smoothing: share spread over all classes.
+        step_loss: weight of the loss on every step's own logits.
+        auxiliary_loss: weight of the audio and video heads' losses beside the fused one's.
+        ema: decay of the averaged weights that are validated and released; 0 turns it off.
+    """
+
+    def __init__(
+        self,
+        *,
+        head: Head,
+        emotions: tuple[str, ...],
+        audio: AudioEncoder | None = None,
+        video: VideoEncoder | None = None,
+        fusion: Fusion | None = None,
+        augment: Augment | None = None,
+        optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw",
+        lr: float = 2e-3,
+        weight_decay: float = 0.05,
+        schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle",
+        class_weights: bool = True,
+        label_smoothing: float = 0.1,
+        step_loss: float = 0.3,
+        auxiliary_loss: float = 0.5,
+        ema: float = 0.995,
+    ) -> None:
+        super().__init__()
+        if not 0 <= ema < 1:
+            raise ConfigError(f"Bad ema {ema}: legal is 0 (off) up to, not including, 1.")
+        self.net = EmotionNet(
+            audio=audio, video=video, fusion=fusion, head=head, emotions=tuple(emotions)
+        )
+        self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
+        self.augment = augment
+        self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
+        self.schedule, self.use_class_weights = schedule, class_weights
+        self.label_smoothing, self.step_loss = label_smoothing, step_loss
+        self.auxiliary_loss, self.ema = auxiliary_loss, ema
+        if self.net.audio is not None and augment is not None:
+            self.net.audio.spectrogram_augment = augment.spectrogram
+        classes = len(emotions)
+        self.register_buffer("class_weight", torch.ones(classes))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.register_buffer("score", torch.zeros(()))
+        self.confusion = torch.nn.ModuleDict(
+            {part: MulticlassConfusionMatrix(classes) for part in ("train_", "validation_")}
+        )
+
+    # -- before training -------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Take class weights and normalisation statistics from the training part alone."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.use_class_weights:
+            counts = torch.tensor(data.class_counts(), dtype=torch.float32)
+            weight = counts.sum() / counts
+            self.class_weight.copy_(weight / weight.mean())
+        audio = self.net.audio
+        if audio is None or audio.normaliser.mode != "training":
+            return
+        total, squares, count = 0.0, 0.0, 0
+        with torch.no_grad():
+            for batch in data.loader(data.parts.train):
+                raw, mask = audio.raw_features(
+                    batch["waveform"].to(self.device), batch["lengths"].to(self.device)
+                )
+                valid = mask[:, None, None, :]
+                total = total + (raw * valid).sum(dim=(0, 3))
+                squares = squares + (raw.square() * valid).sum(dim=(0, 3))
+                count += int(mask.sum())
+        for net in (self.net, self.averaged):
+            if net.audio is not None:
+                net.audio.normaliser.fit(torch.as_tensor(total), torch.as_tensor(squares), count)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimizer and per-update schedule. Norms and biases are not decayed."""
+        decay = [p for p in self.net.parameters() if p.ndim > 1]
+        plain = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [{"params": decay}, {"params": plain, "weight_decay": 0.0}]
+        kinds = {
+            "adamw": torch.optim.AdamW,
+            "adam": torch.optim.Adam,
+            "rmsprop": torch.optim.RMSprop,
+            "sgd": torch.optim.SGD,
+        }
+        extra = {"momentum": 0.9} if self.optimizer == "sgd" else {}
+        optimizer = kinds[self.optimizer](
+            groups, lr=self.lr, weight_decay=self.weight_decay, **extra
+        )
+        if self.schedule == "constant":
+            return {"optimizer": optimizer}
+        total = max(2, int(self.trainer.estimated_stepping_batches))
+        schedule: LRScheduler = (
+            OneCycleLR(optimizer, self.lr, total_steps=total, pct_start=0.2)
+            if self.schedule == "one_cycle"
+            else CosineAnnealingLR(optimizer, total)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # -- training --------------------------------------------------------------------------
+
+    def _targets(self, label: Tensor) -> Tensor:
+        """Smoothed one-hot rows ``[B, K]``."""
+        classes = len(self.net.emotions)
+        hot = F.one_hot(label, classes).to(self.class_weight.dtype)
+        return hot * (1 - self.label_smoothing) + self.label_smoothing / classes
+
+    def _loss(self, stream: Stream, target: Tensor) -> Tensor:
+        """Clip loss plus weighted step loss, over the clips whose stream is there."""
+        here = stream.present.to(target.dtype)
+        clip = soft_cross_entropy(stream.logits, target, self.class_weight)
+        loss = (clip * here).sum() / here.sum().clamp(min=1)
+        if self.step_loss > 0:
+            mask = stream.mask.to(target.dtype)
+            steps = soft_cross_entropy(stream.step_logits, target[:, None], self.class_weight)
+            loss = loss + self.step_loss * (steps * mask).sum() / mask.sum().clamp(min=1)
+        return loss
+
+    def _total(self, streams: dict[str, Stream], target: Tensor) -> Tensor:
+        main = next(iter(streams))  # fused where there is one
+        losses = [
+            (1.0 if name == main else self.auxiliary_loss) * self._loss(stream, target)
+            for name, stream in streams.items()
+        ]
+        return torch.stack(losses).sum()
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One update on an augmented batch."""
+        target = self._targets(batch["label"])
+        if self.augment is not None:
+            self.augment.draw(len(target), batch["waveform"])
+            batch["waveform"], batch["lengths"] = self.augment.waveform(
+                batch["waveform"], batch["lengths"]
+            )
+            target = self.augment.labels(target)
+        streams = self.net(batch)
+        loss = self._total(streams, target)
+        main = next(iter(streams.values()))
+        self.confusion["train_"].update(main.logits, batch["label"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
+        return loss
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Move the averaged weights towards the trained ones."""
+        self.updates += 1
+        count = int(self.updates)
+        decay = min(self.ema, (1 + count) / (10 + count))  # young averages forget fast
+        with torch.no_grad():
+            for mean, new in zip(
+                self.averaged.state_dict().values(), self.net.state_dict().values(), strict=True
+            ):
+                if mean.is_floating_point():
+                    mean.lerp_(new, 1 - decay)
+                else:
+                    mean.copy_(new)
+
+    def on_train_epoch_end(self) -> None:
+        """Log UAR on the (augmented) training batches."""
+        self._log_uar("train")
+
+    # -- validation ------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Measure the averaged weights on whole clips."""
+        streams = self.averaged(batch)
+        answer = self.averaged.answer(streams)
+        loss = self._total(streams, self._targets(batch["label"]))
+        self.confusion["validation_"].update(answer.probabilities, batch["label"])
+        self.log("validation/loss", loss, batch_size=len(batch["label"]), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log validation UAR, and its running mean, which chooses the epoch.
+
+        UAR on a hundred clips moves by several points from epoch to epoch; the best of many such
+        draws is luck, so the epoch is chosen by a mean over about five epochs.
+        """
+        uar = self._log_uar("validation")
+        if not self.trainer.sanity_checking:
+            self.score.copy_(uar if self.current_epoch == 0 else 0.8 * self.score + 0.2 * uar)
+            self.log("validation/score", self.score)
+
+    def _log_uar(self, part: str) -> Tensor:
+        metric: Any = self.confusion[f"{part}_"]
+        uar = recall_mean(metric.compute().float())
+        self.log(f"{part}/uar", uar, prog_bar=True)
+        metric.reset()
+        return uar

@@ -1,0 +1,72 @@
+"""Tiny networks, of every kind that the contracts know, for tests."""
+
+import torch
+from torch import Tensor, nn
+
+from avser.encoders.base import VideoEncoder
+from avser.encoders.crnn import CrnnEncoder
+from avser.frontends.logmel import LogMel
+from avser.fusion.base import Fusion
+from avser.heads import AttentiveHead
+from avser.net import EmotionNet
+from avser.types import Batch
+
+
+class MeanFusion(Fusion):
+    """The sum of both streams' projections, over the steps that either has."""
+
+    def __init__(self, *, audio_dim: int, video_dim: int, dim: int = 8) -> None:
+        super().__init__()
+        self.dim = dim
+        self.audio = nn.Linear(audio_dim, dim)
+        self.video = nn.Linear(video_dim, dim)
+
+    def forward(
+        self, audio: Tensor, audio_mask: Tensor, video: Tensor, video_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `Fusion.forward`."""
+        x = self.audio(audio) * audio_mask[..., None] + self.video(video) * video_mask[..., None]
+        return torch.tanh(x), audio_mask | video_mask
+
+
+class VectorVideoEncoder(VideoEncoder):
+    """Projects ``video_features``; a step is valid if any of its features is not zero."""
+
+    def __init__(self, *, features: int, dim: int = 6) -> None:
+        super().__init__()
+        self.dim = dim
+        self.project = nn.Linear(features, dim)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See `VideoEncoder.forward`."""
+        x = batch["video_features"]
+        return self.project(x), (x != 0).any(dim=-1)
+
+
+def tiny_audio_encoder(*, causal: bool = False) -> CrnnEncoder:
+    """A log-mel CRNN of some thousand parameters."""
+    return CrnnEncoder(
+        frontend=LogMel(bins=16, window=512, hop=512, n_fft=512, causal=causal),
+        normalise="training" if causal else "utterance",
+        trim_db=None if causal else 35.0,
+        channels=(4, 8),
+        pools=((2, 2), (2, 2)),
+        width=16,
+        hidden=8,
+        causal=causal,
+    )
+
+
+def tiny_net(
+    emotions: tuple[str, ...] = ("happy", "sad", "angry"), *, audio: bool = True, features: int = 0
+) -> EmotionNet:
+    """A net of sound, of precomputed picture features, or of both, in evaluation mode."""
+    torch.manual_seed(0)
+    sound = tiny_audio_encoder() if audio else None
+    picture = VectorVideoEncoder(features=features) if features else None
+    fusion = None
+    if sound is not None and picture is not None:
+        fusion = MeanFusion(audio_dim=sound.dim, video_dim=picture.dim)
+    return EmotionNet(
+        audio=sound, video=picture, fusion=fusion, head=AttentiveHead(hidden=8), emotions=emotions
+    ).eval()

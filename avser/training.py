@@ -1,0 +1,289 @@
+"""One training from start to released bundle; resumable at every point.
+
+A run folder holds ``config.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorBoard),
+``outcomes/<part>.json``, ``results.json``, ``report.html``, ``bundle/``, and at its end ``DONE``.
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from csv import DictReader
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningDataModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional as F
+
+from avser import bundle
+from avser.errors import ConfigError
+from avser.evaluation import Outcomes, summarise
+from avser.files import atomic_write
+from avser.net import EmotionNet
+from avser.protocols import Parts, clip_name
+from avser.protocols import Protocol as SplitProtocol
+from avser.task import EmotionTask
+from avser.types import Batch, Clip, Corpus
+
+
+class ClipData(Protocol):
+    """What training needs of a data module."""
+
+    corpus: Corpus
+    protocol: SplitProtocol
+
+    @property
+    def parts(self) -> Parts: ...
+
+    @property
+    def digests(self) -> Mapping[str, str]: ...
+
+    def loader(self, clips: Sequence[Clip]) -> Any: ...
+
+
+def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
+    """Keep the best epoch by validation score and the last one; stop early where asked."""
+    chosen: list[Callback] = [
+        ModelCheckpoint(
+            dirpath=folder / "checkpoints",
+            filename="best",
+            monitor="validation/score",
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+        )
+    ]
+    if patience is not None:
+        chosen.append(EarlyStopping("validation/score", mode="max", patience=patience))
+    return chosen
+
+
+def loggers(folder: Path) -> list[Logger]:
+    """CSV for the report and TensorBoard for watching."""
+    return [
+        CSVLogger(folder, name="logs", version=""),
+        TensorBoardLogger(folder, name="logs", version=""),
+    ]
+
+
+def claim(folder: Path, *, overwrite: bool) -> Path | None:
+    """Make a run folder ours; return the checkpoint to resume from, if it is unfinished.
+
+    Raises:
+        ConfigError: it is finished, or holds something else.
+    """
+    if overwrite and (folder / "config.yaml").exists():
+        shutil.rmtree(folder)
+    if (folder / "DONE").exists():
+        raise ConfigError(
+            f"Bad run folder {folder}: it is finished; choose another --out, or give --overwrite."
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").exists():
+        raise ConfigError(f"Bad run folder {folder}: it is not a run and not empty; choose another.")
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    return last if last.exists() else None
+
+
+def commit_of(folder: Path) -> str | None:
+    """Commit of a checkout, with ``+`` if it was changed; None outside of one."""
+    try:
+        show = ["git", "-C", str(folder), "describe", "--always", "--exclude=*", "--dirty=+"]
+        return subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def fit(
+    trainer: Trainer,
+    task: EmotionTask,
+    data: LightningDataModule,
+    *,
+    folder: Path,
+    resume: Path | None,
+    spec: Mapping[str, Any],
+    name: str,
+    seed: int | None,
+    config_text: str,
+) -> dict[str, Any] | None:
+    """Train, calibrate, release into ``folder/bundle``, and measure the test part.
+
+    Args:
+        trainer: with `callbacks` and `loggers` of the folder.
+        task: to train.
+        data: a data module as `ClipData` says.
+        folder: of the run, claimed.
+        resume: checkpoint of an unfinished run, or None.
+        spec: settings of the net's slots, for the bundle.
+        name: of the model.
+        seed: of the training.
+        config_text: the resolved configuration, for the report.
+
+    Returns:
+        The summary of the test part, or None where there is none.
+    """
+    trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
+    if not trainer.is_global_zero:
+        return None
+    clips = cast(ClipData, data)
+    net = best_net(task, folder)
+    calibrate(net, clips.loader(clips.parts.validation))
+    epochs = int(trainer.current_epoch)
+    parts = clips.parts
+    known = [*parts.train, *parts.validation]
+    provenance = bundle.Provenance(
+        corpora=sorted({c.corpus for c in known}),
+        speakers=sorted({c.speaker for c in known if c.speaker}),
+        digests=sorted({clips.digests[clip_name(c)][:16] for c in known}),
+        label_target=clips.corpus.label_target,
+        licence=clips.corpus.licence,
+        protocol=clips.protocol.describe(),
+        split_hash=parts.hash,
+        seed=seed,
+        epochs=epochs,
+        commit=commit_of(Path(__file__).parent),
+    )
+    summary = None
+    if parts.test:
+        outcomes = answers(net, clips.loader(parts.test), parts.test, seen=_seen(provenance))
+        outcomes.save(folder / "outcomes" / "test.json")
+        summary = _summary(outcomes, clips, provenance, net, name)
+        _report(folder, summary, outcomes, clips, config_text)
+    bundle.save(
+        net, folder / "bundle", spec=spec, name=name, provenance=provenance, figures=summary
+    )
+    with atomic_write(folder / "DONE") as file:
+        file.write(f"{epochs} epochs\n")
+    return summary
+
+
+def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
+    """The averaged weights of the epoch that validation chose, in evaluation mode."""
+    path = folder / "checkpoints" / "best.ckpt"
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    own = {k.removeprefix("averaged."): v for k, v in state.items() if k.startswith("averaged.")}
+    task.averaged.load_state_dict(own)
+    return task.averaged.to("cpu").eval()
+
+
+@torch.inference_mode()
+def _logits(net: EmotionNet, loader: Any) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:  # noqa: ANN401
+    logits: dict[str, list[Tensor]] = {head: [] for head in net.heads}
+    labels: dict[str, list[Tensor]] = {head: [] for head in net.heads}
+    for batch in loader:
+        for head, stream in net(batch).items():
+            logits[head].append(stream.logits[stream.present])
+            labels[head].append(batch["label"][stream.present])
+    return logits, labels
+
+
+def calibrate(net: EmotionNet, loader: Any) -> None:  # noqa: ANN401
+    """Fit one temperature per head by negative log-likelihood (Guo et al., ICML 2017)."""
+    logits, labels = _logits(net, loader)
+    for head in net.heads:
+        if not sum(len(part) for part in logits[head]):
+            continue
+        x, y = torch.cat(logits[head]).double(), torch.cat(labels[head])
+
+        def loss(log_t: float, x: Tensor = x, y: Tensor = y) -> float:
+            return float(F.cross_entropy(x / float(np.exp(log_t)), y))
+
+        best = minimize_scalar(loss, bounds=(-2.3, 2.3), method="bounded")
+        net.temperature(head).fill_(float(np.exp(best.x)))
+
+
+@torch.inference_mode()
+def answers(net: EmotionNet, loader: Any, clips: Sequence[Clip], *, seen: set[str]) -> Outcomes:  # noqa: ANN401
+    """Answer every clip of a loader, whole; clips without signal get the uniform distribution.
+
+    Args:
+        net: in evaluation mode.
+        loader: gives batches whose ``clip_id`` is `clip_name`.
+        clips: that it covers.
+        seen: speakers whom the model was trained on.
+    """
+    rows = {clip_name(c): c for c in clips}
+    names: list[str] = []
+    labels: list[int] = []
+    probabilities: list[Tensor] = []
+    for batch in cast("list[Batch]", loader):
+        answer = net.answer(net(batch))
+        silent = (answer.used < 0)[:, None]
+        probabilities.append(answer.probabilities + silent / len(net.emotions))
+        names += batch["clip_id"]
+        labels += batch["label"].tolist()
+    return Outcomes(
+        clip_ids=names,
+        speakers=[rows[n].speaker for n in names],
+        sexes=[rows[n].sex for n in names],
+        labels=np.array(labels, dtype=np.int64),
+        probabilities=torch.cat(probabilities).numpy(),
+        emotions=net.emotions,
+        seen=[rows[n].speaker in seen for n in names],
+    )
+
+
+def _seen(provenance: bundle.Provenance) -> set[str]:
+    return set(provenance.speakers)
+
+
+def _summary(
+    outcomes: Outcomes,
+    data: ClipData,
+    provenance: bundle.Provenance,
+    net: EmotionNet,
+    name: str,
+) -> dict[str, Any]:
+    return summarise(
+        outcomes,
+        protocol=data.protocol.describe(),
+        corpus=data.corpus.name,
+        label_target=data.corpus.label_target,
+        split_hash=data.parts.hash,
+        model=name,
+        parameters=sum(p.numel() for p in net.parameters()),
+        seeds=[provenance.seed if provenance.seed is not None else 0],
+        epochs=[provenance.epochs or 0],
+        commit=provenance.commit,
+        notes=list(data.parts.notes),
+    )
+
+
+def history(folder: Path) -> dict[str, list[float]]:
+    """Training curves of a run: ``train/loss``, ``validation/uar``, ... one value an epoch."""
+    path = folder / "logs" / "metrics.csv"
+    curves: dict[str, dict[int, float]] = {}
+    if path.exists():
+        for row in DictReader(path.open(newline="")):
+            for key, value in row.items():
+                if value and "/" in key:
+                    curves.setdefault(key, {})[int(row["epoch"])] = float(value)
+    return {k: [v[e] for e in sorted(v)] for k, v in curves.items()}
+
+
+def _report(
+    folder: Path, summary: dict[str, Any], outcomes: Outcomes, data: ClipData, config_text: str
+) -> None:
+    from avser.audit import audit
+    from avser.report import write_report
+
+    write_report(
+        folder,
+        summary,
+        outcomes=outcomes,
+        history=history(folder),
+        audit=audit(data.parts, data.digests),
+        config_text=config_text,
+    )
+
+
+def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write ``results.json``."""
+    with atomic_write(folder / "results.json") as file:
+        file.write(json.dumps(summary, indent=1) + "\n")

@@ -1,0 +1,165 @@
+"""One Lightning data module for every corpus and every protocol."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from avser.batch import ClipDataset, Item, LengthSampler, collate
+from avser.cache import Prepared, prepare
+from avser.emotions import Labels, ordered
+from avser.errors import ConfigError, CorpusError
+from avser.protocols import Parts, Protocol, clip_name
+from avser.types import Clip, Corpus
+
+
+class ClipDataModule(LightningDataModule):
+    """Clips of a corpus, split by a protocol, prepared once and served in batches.
+
+    Args:
+        corpus: where the clips are and what they are labelled.
+        protocol: who trains, validates and tests.
+        emotions: classes to keep, after merging; None keeps all that the corpus has.
+        merge: emotion to emotion, applied first, for instance ``{calm: neutral}``.
+        batch_size: clips a training batch.
+        trim: cut quiet edges off training clips (as a trimming encoder masks them anyway).
+        crop_s: longest part of a training clip that is taken, in seconds.
+        workers: loading processes; reading a memory map needs none.
+        seed: of the order of training batches.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        protocol: Protocol,
+        *,
+        emotions: list[str] | None = None,
+        merge: dict[str, str] | None = None,
+        batch_size: int = 32,
+        trim: bool = True,
+        crop_s: float | None = 4.0,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.corpus, self.protocol = corpus, protocol
+        self.labels = Labels(tuple(emotions) if emotions is not None else None, merge or {})
+        self.batch_size, self.trim, self.crop_s = batch_size, trim, crop_s
+        self.workers, self.seed = workers, seed
+        self._chosen = emotions
+        self._rows: list[Clip] | None = None
+        self._prepared: Prepared | None = None
+        self._parts: Parts | None = None
+        self._index: dict[str, int] = {}
+        self.progress: Callable[[int, int], None] | None = None
+
+    @property
+    def rows(self) -> list[Clip]:
+        """The corpus's clips that have a class of the task."""
+        if self._rows is None:
+            self._rows = [c for c in self.corpus.clips() if self.labels(c.emotion) is not None]
+            if not self._rows:
+                raise CorpusError(
+                    f"Bad classes: no clip of {self.corpus.name} has one of "
+                    f"{', '.join(self._chosen or [])}; choose among the corpus's emotions."
+                )
+        return self._rows
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the network's outputs."""
+        if self._chosen is not None:
+            return ordered(self._chosen)
+        return ordered(word for c in self.rows if (word := self.labels(c.emotion)) is not None)
+
+    @property
+    def prepared(self) -> Prepared:
+        """The decoded clips; the first use decodes what is not yet in the cache."""
+        if self._prepared is None:
+            self._prepared = prepare(self.rows, progress=self.progress)
+            self._index = {clip_name(c): i for i, c in enumerate(self._prepared.clips)}
+        return self._prepared
+
+    @property
+    def parts(self) -> Parts:
+        """The split; copies of one recording are told apart by their decoded samples."""
+        if self._parts is None:
+            self._parts = self.protocol.split(self.prepared.clips, self.digests)
+        return self._parts
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """`clip_name` to hash of the decoded samples."""
+        store = self.prepared
+        return {clip_name(c): d for c, d in zip(store.clips, store.waves.digests, strict=True)}
+
+    def prepare_data(self) -> None:
+        """Decode on one process; the others then find the cache filled."""
+        _ = self.prepared
+
+    def dataset(self, clips: Sequence[Clip], *, training: bool = False) -> ClipDataset:
+        """A dataset of some of the corpus's clips; cut and cropped only for training."""
+        classes = {name: i for i, name in enumerate(self.classes)}
+        index = [self._index[clip_name(c)] for c in clips] if self.prepared else []
+        return ClipDataset(
+            clips,
+            waves=self.prepared.waves,
+            index=index,
+            labels=[classes[str(self.labels(c.emotion))] for c in clips],
+            trim=self.trim and training,
+            crop_s=self.crop_s if training else None,
+        )
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Shuffled batches of like length; each process of a distributed training has its own."""
+        data = self.dataset(self.parts.train, training=True)
+        rank, world = self._place()
+        sampler = LengthSampler(
+            [self._samples(c) for c in data.clips],
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world=world,
+        )
+        # a resumed training goes on with the orders that it would have had
+        sampler.epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return DataLoader(
+            data, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers
+        )
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """Validation clips, whole; shared out between processes."""
+        rank, world = self._place()
+        return self.loader(self.parts.validation[rank::world])
+
+    def loader(self, clips: Sequence[Clip]) -> DataLoader[Item]:
+        """Given clips, whole and unchanged.
+
+        In order of length, so that little is computed on padding: match results by ``clip_id``.
+        """
+        return DataLoader(
+            self.dataset(sorted(clips, key=self._samples)),
+            batch_size=self.batch_size,
+            collate_fn=collate,
+            num_workers=self.workers,
+        )
+
+    def _samples(self, clip: Clip) -> int:
+        return self.prepared.waves.lengths[self._index[clip_name(clip)]]
+
+    def _place(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def class_counts(self) -> list[int]:
+        """Training clips of each class."""
+        counts = Counter(self.labels(c.emotion) for c in self.parts.train)
+        missing = [name for name in self.classes if not counts[name]]
+        if missing:
+            raise ConfigError(
+                f"Bad classes: no training clip is {', '.join(missing)}; remove it from "
+                "data.emotions, or choose another split."
+            )
+        return [counts[name] for name in self.classes]

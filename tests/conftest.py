@@ -1,0 +1,23 @@
+"""Shared fixtures: every test has a cache of its own, and no test reaches a network."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep prepared data inside the test's folder."""
+    monkeypatch.setenv("AVSER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("AVSER_DATA", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Make every test deterministic."""
+    import torch
+
+    torch.manual_seed(0)

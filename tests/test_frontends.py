@@ -1,0 +1,100 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from avser.errors import ConfigError
+from avser.frontends.base import Normaliser, PowerSpectrum, level_dbfs, valid_frames
+from avser.frontends.logmel import LogMel
+from avser.frontends.two_channel import TwoChannelSpectrogram
+
+
+def tone(hz: float, samples: int = 16384, amplitude: float = 0.5) -> torch.Tensor:
+    return amplitude * torch.sin(2 * math.pi * hz * torch.arange(samples) / 16000)[None]
+
+
+def test_power_spectrum_is_the_windowed_fft() -> None:
+    wave = torch.randn(2, 8192)
+    spectrum = PowerSpectrum(window=400, hop=128, n_fft=512, first_bin=3, bin_count=20, align="start")
+    frame = 7
+    piece = wave[:, frame * 128 : frame * 128 + 400] * torch.hann_window(400)
+    expected = torch.fft.rfft(piece, n=512).abs().square()[:, 3:23]
+    torch.testing.assert_close(spectrum(wave)[:, frame], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("hz", "bins"), [(440.0, 64), (2000.0, 40)])
+def test_logmel_peaks_at_the_tone(hz: float, bins: int) -> None:
+    features = LogMel(bins=bins)(tone(hz))
+    assert features.shape == (1, 1, bins, 64)
+    mel = lambda f: 2595 * math.log10(1 + f / 700)  # noqa: E731
+    low, high = mel(50), mel(8000)
+    expected = (mel(hz) - low) / (high - low) * (bins + 1) - 1
+    assert abs(int(features[0, 0].mean(dim=-1).argmax()) - expected) <= 1
+
+
+def test_two_channels_resolve_pitch_and_time() -> None:
+    # a pulse train of 100 Hz: the long window shows harmonics, the short one shows pulses
+    wave = torch.zeros(1, 16384)
+    wave[0, ::160] = 1.0
+    pitch, formant = TwoChannelSpectrogram()(wave)[0]
+    inside = slice(8, 100)
+    assert pitch[:, inside].std(dim=0).mean() > 2 * pitch[:, inside].std(dim=1).mean()
+    assert formant[:, inside].std(dim=1).mean() > 2 * formant[:, inside].std(dim=0).mean()
+
+
+def test_two_channel_matches_the_papers_numbers() -> None:
+    front = TwoChannelSpectrogram()
+    assert front(torch.zeros(1, 8192)).shape == (1, 2, 64, 64)
+    assert [s.window for s in front.spectra] == [640, 80]
+    assert front.spectra[0].kernel.shape == (640, 2 * 256)
+
+
+@pytest.mark.parametrize("front", [LogMel(causal=True), TwoChannelSpectrogram(causal=True)])
+def test_causal_front_ends_do_not_hear_the_future(front: torch.nn.Module) -> None:
+    wave = torch.randn(1, 16384)
+    changed = wave.clone()
+    changed[:, 8192:] = torch.randn(1, 8192)
+    a, b = front(wave), front(changed)
+    half = a.shape[-1] // 2
+    assert torch.equal(a[..., :half], b[..., :half])
+    assert not torch.equal(a[..., half:], b[..., half:])
+
+
+def test_valid_frames_are_those_of_the_voice() -> None:
+    wave = torch.zeros(1, 32768)
+    wave[:, 8192:16384] = tone(300, 8192)
+    wave += 1e-5 * torch.randn_like(wave)
+    mask = valid_frames(wave, torch.tensor([32768]), hop=256, below_peak_db=35.0)
+    frames = np.flatnonzero(mask[0].numpy())
+    assert frames[0] == 32 - 3 and frames[-1] == 63 + 3  # 50 ms = 3 hops kept on each side
+    everything = valid_frames(wave, torch.tensor([20000]), hop=256, below_peak_db=None)
+    assert int(everything.sum()) == math.ceil(20000 / 256)
+
+
+def test_level_of_full_scale_sine_is_minus_3_dbfs() -> None:
+    assert level_dbfs(tone(1000, amplitude=1.0), 8192).mean().item() == pytest.approx(-3.01, abs=0.01)
+
+
+def test_utterance_norm_ignores_invalid_frames_and_gain() -> None:
+    norm = Normaliser(channels=1, bins=4, mode="utterance")
+    x = torch.randn(1, 1, 4, 20)
+    mask = torch.arange(20)[None] < 12
+    spoiled = x.clone()
+    spoiled[..., 12:] = 1e3
+    torch.testing.assert_close(norm(x, mask), norm(spoiled, mask))
+    torch.testing.assert_close(norm(x, mask), norm(x + 5.0, mask), atol=1e-4, rtol=1e-4)
+
+
+def test_training_norm_uses_fitted_statistics() -> None:
+    norm = Normaliser(channels=1, bins=2, mode="training")
+    x = torch.randn(1, 1, 2, 5000) * 3 + 7
+    norm.fit(x.sum(dim=(0, 3)), x.square().sum(dim=(0, 3)), 5000)
+    y = norm(x, torch.ones(1, 5000, dtype=torch.bool))
+    assert abs(float(y.mean())) < 1e-3 and abs(float(y.std()) - 1) < 1e-2
+
+
+@pytest.mark.parametrize("make", [lambda: LogMel(hop=160), lambda: TwoChannelSpectrogram(fmax_hz=2100)])
+def test_sizes_off_the_grid_are_refused(make: object) -> None:
+    with pytest.raises(ConfigError, match="use"):
+        make()  # type: ignore[operator]

@@ -1,0 +1,131 @@
+import pytest
+import torch
+from torch import Tensor
+
+from avser.batch import audio_batch
+from avser.encoders.base import AudioEncoder
+from avser.encoders.crnn import CrnnEncoder
+from avser.errors import ConfigError
+from avser.frontends.logmel import LogMel
+from avser.frontends.two_channel import TwoChannelSpectrogram
+from avser.heads import AttentiveHead, Head, LstmHead
+from avser.net import EmotionNet
+from avser.testing.nets import tiny_audio_encoder, tiny_net
+
+ENCODERS = {
+    "crnn": lambda: tiny_audio_encoder(),
+    "crnn causal": lambda: tiny_audio_encoder(causal=True),
+    "crnn gru": lambda: CrnnEncoder(frontend=LogMel(hop=512, n_fft=512), cell="gru", hidden=8),
+    "crnn two-channel": lambda: CrnnEncoder(
+        frontend=TwoChannelSpectrogram(), hidden=8, channels=(4, 4, 4, 4)
+    ),
+}
+HEADS = {"attentive": lambda: AttentiveHead(hidden=8), "lstm": lambda: LstmHead(hidden=8)}
+
+
+def clips(*lengths: int) -> tuple[Tensor, Tensor]:
+    """Noise bursts with quiet edges, padded to the longest."""
+    size = torch.tensor(lengths)
+    wave = torch.randn(len(lengths), max(lengths))
+    index = torch.arange(max(lengths))
+    loud = (index > 2000) & (index < size[:, None] - 2000)
+    wave = wave * torch.where(loud, 0.2, 1e-4)
+    return wave * (index < size[:, None]), size
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_padding_never_leaks(encoder: str, head: str) -> None:
+    net = EmotionNet(audio=ENCODERS[encoder](), head=HEADS[head](), emotions=("a", "b", "c")).eval()
+    wave, lengths = clips(40000, 9000, 21000)
+    together = net.answer(net(audio_batch(wave, lengths)))
+    for row, length in enumerate(lengths.tolist()):
+        alone = net.answer(net(audio_batch(wave[row : row + 1, :length], lengths[row : row + 1])))
+        steps = alone.mask.shape[1]
+        torch.testing.assert_close(together.probabilities[row], alone.probabilities[0])
+        assert torch.equal(together.mask[row, :steps], alone.mask[0])
+        assert not together.mask[row, steps:].any()
+        valid = alone.mask[0]
+        torch.testing.assert_close(
+            together.step_probabilities[row, :steps][valid], alone.step_probabilities[0][valid]
+        )
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_encoders_learn_and_keep_the_grid(encoder: str) -> None:
+    module: AudioEncoder = ENCODERS[encoder]().train()
+    wave, lengths = clips(20000, 16384)
+    x, mask = module(wave, lengths)
+    assert x.shape == (2, 3, module.dim) and mask.shape == (2, 3)
+    x.square().sum().backward()
+    dead = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert dead == []
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
+
+
+def test_causal_encoder_does_not_hear_the_future() -> None:
+    encoder = tiny_audio_encoder(causal=True).eval()
+    wave = torch.randn(1, 4 * 8192)
+    changed = wave.clone()
+    changed[:, 2 * 8192 :] *= 0.1
+    length = torch.tensor([4 * 8192])
+    a, b = encoder(wave, length)[0], encoder(changed, length)[0]
+    torch.testing.assert_close(a[:, :2], b[:, :2])
+    assert not torch.allclose(a[:, 2:], b[:, 2:])
+
+
+def test_quiet_edges_do_not_change_the_answer_of_a_trimming_encoder() -> None:
+    net = tiny_net()
+    voice = 0.2 * torch.randn(1, 8192 * 3)
+    edge = 1e-4 * torch.randn(1, 8192)
+    longer = torch.cat([edge, voice, edge], dim=1)
+    trimmed = net.answer(net(audio_batch(longer, torch.tensor([8192 * 5]))))
+    assert trimmed.mask[0].tolist() == [True, True, True, True, True]  # 50 ms margins reach out
+    middle = longer[:, 8192 - 4096 :]
+    moved = net.answer(net(audio_batch(middle, torch.tensor([middle.shape[1]]))))
+    # half a step later on the grid: frames are pooled into other steps, so nearly the same
+    torch.testing.assert_close(trimmed.probabilities, moved.probabilities, atol=0.05, rtol=0)
+
+
+def test_audio_fallback_is_the_audio_branch_bit_for_bit() -> None:
+    net = tiny_net(features=5)
+    net.temperature("audio").fill_(1.7)
+    wave, lengths = clips(20000, 30000)
+    batch = audio_batch(wave, lengths)
+    batch["video_features"] = torch.zeros(2, 4, 5)
+    answer = net.answer(net(batch))
+    probabilities, steps, mask = net.audio_branch()(wave, lengths)
+    assert answer.used.tolist() == [1, 1]
+    assert torch.equal(answer.probabilities, probabilities)
+    assert torch.equal(answer.step_probabilities, steps)
+    assert torch.equal(answer.mask, mask)
+    alone = EmotionNet(audio=net.audio, head=AttentiveHead(hidden=8), emotions=net.emotions).eval()
+    alone.heads["audio"] = net.heads["audio"]
+    alone.temperature("audio").fill_(1.7)
+    assert torch.equal(alone.answer(alone(audio_batch(wave, lengths))).probabilities, probabilities)
+
+
+def test_each_clip_is_answered_by_what_it_has() -> None:
+    net = tiny_net(features=5)
+    wave, lengths = clips(20000, 20000, 20000, 20000)
+    wave[1] = 0
+    wave[3] *= 1e-4  # under -60 dBFS: silence is no voice
+    batch = audio_batch(wave, lengths)
+    batch["video_features"] = torch.randn(4, 3, 5)
+    batch["video_features"][2:] = 0
+    answer = net.answer(net(batch))
+    assert answer.used.tolist() == [0, 2, 1, -1]  # fused, face, voice, nothing
+    assert answer.probabilities[:3].sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+    assert not answer.probabilities[3].any() and not answer.mask[3].any()
+
+
+def test_net_refuses_parts_that_do_not_fit() -> None:
+    head: Head = AttentiveHead()
+    with pytest.raises(ConfigError, match="no encoder"):
+        EmotionNet(head=head, emotions=("a", "b"))
+    with pytest.raises(ConfigError, match="at least two"):
+        EmotionNet(audio=tiny_audio_encoder(), head=head, emotions=("a",))
+    with pytest.raises(ConfigError, match="hears the future"):
+        CrnnEncoder(frontend=LogMel(), causal=True)
+    with pytest.raises(ConfigError, match="use divisors"):
+        CrnnEncoder(frontend=LogMel(bins=40), channels=(4,), pools=((3, 2),))
