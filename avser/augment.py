@@ -160,7 +160,9 @@ class Augment(nn.Module):
         size, _, rows, frames = features.shape
         keep = features.new_ones(size, 1, rows, frames)
         for _ in range(self.frequency_masks):
-            hole = self._hole(rows, self.frequency_width * rows, torch.full_like(keep[:, 0, 0, 0], rows))
+            hole = self._hole(
+                rows, self.frequency_width * rows, torch.full_like(keep[:, 0, 0, 0], rows)
+            )
             keep = keep * hole[:, None, :, None]
         count = mask.sum(dim=1).to(features.dtype)
         for _ in range(self.time_masks):

@@ -13,9 +13,7 @@ from avser.types import SAMPLE_RATE, Batch, Clip, steps_of
 Item = Mapping[str, object]
 
 
-def trim_silence(
-    samples: NDArray[np.int16], *, below_peak_db: float = 35.0
-) -> NDArray[np.int16]:
+def trim_silence(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> NDArray[np.int16]:
     """Cut quiet edges, keeping 50 ms, as `avser.frontends.base.valid_frames` masks them.
 
     Training cuts what the network would mask: the same result for half the arithmetic.
@@ -158,8 +156,7 @@ class LengthSampler(Sampler[list[int]]):
             pool = order[start : start + self._pool]
             pool = pool[np.argsort(self._lengths[pool], kind="stable")]
             batches += [
-                pool[i : i + self.batch_size].tolist()
-                for i in range(0, len(pool), self.batch_size)
+                pool[i : i + self.batch_size].tolist() for i in range(0, len(pool), self.batch_size)
             ]
         mine = rng.permutation(len(batches))[self._rank :: self._world]
         yield from (batches[i] for i in mine)

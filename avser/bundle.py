@@ -6,15 +6,10 @@ slot that they fill, and the weights' hash is verified before they are used.
 """
 
 import hashlib
-import importlib
-import inspect
-import json
 import re
 import shutil
 import struct
 import tempfile
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,24 +19,15 @@ import torch
 import yaml
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import nn
 
+from avser.blueprint import build_net
 from avser.card import standard_card
-from avser.encoders.base import AudioEncoder, VideoEncoder
-from avser.errors import AvserError, BundleError, unknown
-from avser.fusion.base import Fusion
-from avser.heads import Head
+from avser.errors import BundleError, unknown
 from avser.net import EmotionNet
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 DEFAULT_MODEL = "audio_crnn.ravdess"
 FORMAT = 1
-_SLOTS: Mapping[str, type[nn.Module]] = {
-    "audio": AudioEncoder,
-    "video": VideoEncoder,
-    "fusion": Fusion,
-    "head": Head,
-}
 _WEIGHTS = re.compile(r"model-[0-9a-f]{8}\.safetensors")
 _MAX_CONFIG = 1 << 20
 _MAX_HEADER = 1 << 20  # our headers are some kilobytes
@@ -88,83 +74,6 @@ class Bundle:
         """The model card's text; "" if it has none."""
         path = self.folder / "README.md"
         return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-# -- building networks from settings -----------------------------------------------------------
-
-
-def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> nn.Module:
-    """Make one module from ``{class_path, init_args}``.
-
-    Args:
-        spec: plain settings.
-        base: class that the module must be a subclass of.
-        allow: further import prefixes, such as ``"mylab."``.
-
-    Raises:
-        BundleError: the class is outside the allowed prefixes, is not there, is no subclass of
-            ``base``, or does not take these settings.
-    """
-    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
-        raise BundleError(f"Bad model settings {spec!r}: expected class_path and init_args.")
-    path = spec["class_path"]
-    prefixes = ("avser.", *allow)
-    module_name, _, name = path.rpartition(".")
-    if not path.startswith(prefixes) or not module_name:
-        raise BundleError(
-            f"Bad class {path!r}: expected one under {', '.join(prefixes)}; if you trust it, "
-            "allow its prefix by name."
-        )
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise BundleError(f"Bad class {path!r}: it does not exist; update avser.") from error
-    if not (inspect.isclass(found) and issubclass(found, base)):
-        raise BundleError(f"Bad class {path!r}: expected a {base.__name__} in this place.")
-    hints = typing.get_type_hints(found.__init__)
-    arguments = {
-        key: _argument(value, hints.get(key), path=f"{path}.{key}", allow=allow)
-        for key, value in dict(spec.get("init_args") or {}).items()
-    }
-    try:
-        module: nn.Module = found(**arguments)
-    except AvserError:
-        raise
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BundleError(f"Bad settings of {path!r}: {error}.") from error
-    return module
-
-
-def _argument(value: object, hint: object, *, path: str, allow: Sequence[str]) -> object:
-    if isinstance(value, Mapping):
-        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        bases = [o for o in options if inspect.isclass(o) and issubclass(o, nn.Module)]
-        if len(bases) != 1:
-            raise BundleError(f"Bad setting {path}: no module belongs in this place.")
-        return build(value, bases[0], allow=allow)
-    if isinstance(value, list):
-        return tuple(_argument(v, None, path=path, allow=allow) for v in value)
-    return value
-
-
-def build_net(
-    spec: Mapping[str, Any], emotions: Sequence[str], *, allow: Sequence[str] = ()
-) -> EmotionNet:
-    """Make a net from the settings of its slots.
-
-    Raises:
-        BundleError: see `build`; or a slot is unknown.
-    """
-    for slot in spec:
-        if slot not in _SLOTS:
-            raise BundleError(unknown("slot", slot, _SLOTS))
-    parts: dict[str, Any] = {
-        slot: build(spec[slot], base, allow=allow) if spec.get(slot) is not None else None
-        for slot, base in _SLOTS.items()
-    }
-    if parts["head"] is None:
-        raise BundleError("Bad model settings: the head is missing.")
-    return EmotionNet(**parts, emotions=tuple(emotions))
 
 
 # -- writing -------------------------------------------------------------------------------------
@@ -285,7 +194,9 @@ def load(model: str | Path | None = None, *, allow: Sequence[str] = ()) -> Bundl
         )
     grid = (config.get("sample_rate"), config.get("step_samples"))
     if grid != (SAMPLE_RATE, STEP_SAMPLES):
-        raise BundleError(f"Bad bundle {folder}: rate and step {grid} are not avser's; train again.")
+        raise BundleError(
+            f"Bad bundle {folder}: rate and step {grid} are not avser's; train again."
+        )
     emotions, spec = config.get("emotions"), config.get("net")
     if not isinstance(emotions, list) or not isinstance(spec, Mapping):
         raise BundleError(f"Bad bundle {folder}: its config lacks emotions or net; get it anew.")
@@ -320,7 +231,7 @@ def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Te
     if not isinstance(entry, Mapping) or not isinstance(name, str) or not _WEIGHTS.fullmatch(name):
         raise BundleError(f"Bad weights name {name!r}: expected model-<8 hex>.safetensors.")
     path = folder / name
-    if not path.is_file() or path.is_symlink() and folder.resolve() not in path.resolve().parents:
+    if not path.is_file() or (path.is_symlink() and folder.resolve() not in path.resolve().parents):
         raise BundleError(f"Bad bundle {folder}: {name} is missing; get it anew.")
     if path.stat().st_size > _MAX_WEIGHTS:
         raise BundleError(f"Bad weights {path}: over 4 GiB; this is no avser model.")

@@ -146,7 +146,9 @@ def _rows(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, _Row
     for i in range(0, len(wanted), 500):  # SQLite's limit on placeholders is 999 in old builds
         part = wanted[i : i + 500]
         marks = ",".join("?" * len(part))
-        query = f"SELECT key, segment, start, count, checksum, digest FROM clips WHERE key IN ({marks})"
+        query = (
+            f"SELECT key, segment, start, count, checksum, digest FROM clips WHERE key IN ({marks})"
+        )
         for key, *values in connection.execute(query, part):
             found[key] = _Row(*values)
     return found

@@ -6,7 +6,7 @@ sees samples and pictures on one clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from av import AudioFrame, AudioResampler, AudioStream, VideoFrame, VideoStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from numpy.typing import NDArray
 
 from avser.errors import MediaError
@@ -39,9 +39,10 @@ _DEMUXERS = (
 # Containers with an index: their seeking and their stated durations can be trusted.
 _INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
 
-
 _GAP_S = 0.1  # containers round times to 1 ms and more; a longer hole in the sound is real
 _MAX_GAP_S = 600.0  # a longer one is a broken clock, not silence
+_PREROLL_S = 1.0  # decoded before a cut and dropped: codecs need up to 80 ms to settle
+_SHORT_S = 0.5  # a stream that ends so much before its stated end is cut short
 _FRAME_SLACK_S = 0.001  # containers that round times to 1 ms
 
 Samples = NDArray[np.float32]
@@ -90,11 +91,16 @@ class Sound:
         return max(0, min(self.position, self._limit)) / SAMPLE_RATE
 
     @property
+    def sure_s(self) -> float:
+        """All that belongs before this time is decoded."""
+        return self.end_s
+
+    @property
     def holds(self) -> bool:
         """Whether samples wait to be pulled."""
         return bool(self._held)
 
-    def feed(self, packet: Packet | None) -> None:
+    def feed(self, packet: Packet[Stream] | None) -> None:
         """Decode a piece of the stream; None is its end.
 
         Raises:
@@ -111,7 +117,7 @@ class Sound:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         time_s = self.reached_s if frame.time is None else frame.time
         self._align(time_s or 0.0)
-        if kind != self._kind:
+        if kind != self._kind or self._resampler is None:
             self._flush()
             # 32-bit integers, not floats: only for them FFmpeg scales the down-mix to full scale
             self._resampler = av.AudioResampler("s32", "mono", SAMPLE_RATE)
@@ -183,6 +189,7 @@ class Picture:
         self.stream = stream
         self.reached_s: float | None = None  # time in the file where what was decoded ends
         self.end_s = 0.0  # end of what was decoded so far, in seconds from time 0
+        self.sure_s = 0.0  # all that belongs before this time is decoded
         stream.thread_type = "AUTO"
         self._origin_s, self._length_s, self._height = origin_s, length_s, height
         self._step_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
@@ -196,7 +203,7 @@ class Picture:
         """Whether frames wait to be pulled."""
         return bool(self._frames)
 
-    def feed(self, packet: Packet | None) -> None:
+    def feed(self, packet: Packet[Stream] | None) -> None:
         """Decode a piece of the stream; None is its end.
 
         Raises:
@@ -213,7 +220,7 @@ class Picture:
 
     def _take(self, frame: VideoFrame) -> None:
         time_s = self.end_s if frame.time is None else frame.time - self._origin_s
-        self.end_s = max(self.end_s, time_s + self._step_s)
+        self.sure_s, self.end_s = time_s, max(self.end_s, time_s + self._step_s)
         self.reached_s = self.end_s + self._origin_s
         if self._wanted is None or time_s >= self._length_s:
             self.done = True
@@ -238,9 +245,57 @@ def _upright(frame: VideoFrame, height: int | None) -> Image:
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 
-def is_indexed(container: InputContainer) -> bool:
-    """Whether the stated lengths and the seeking of such a file can be trusted."""
+def _indexed(container: InputContainer) -> bool:
     return not _INDEXED.isdisjoint(container.format.name.split(","))
+
+
+def _seconds(ticks: int | None, stream: Stream) -> float:
+    return float((ticks or 0) * stream.time_base) if stream.time_base else 0.0
+
+
+def first_time_s(*streams: Stream | None) -> float:
+    """Time in the file at which the earliest of the streams begins, as their headers say."""
+    return min(_seconds(stream.start_time, stream) for stream in streams if stream is not None)
+
+
+def seek_before(container: InputContainer, time_s: float) -> bool:
+    """Skip to a little before that time of the file; False where it has to be decoded till there.
+
+    Without an index, times after a seek are guesses, so such a file is not sought in.
+    """
+    if time_s <= 2 * _PREROLL_S or not _indexed(container):
+        return False
+    try:
+        container.seek(int((time_s - _PREROLL_S) * av.time_base))
+    except FFmpegError:
+        return False
+    return True
+
+
+def is_short(
+    container: InputContainer, parts: Sequence[Sound | Picture], *, everything: bool
+) -> bool:
+    """Tell whether a file, read to its end, ended before its header says.
+
+    Args:
+        container: the file.
+        parts: what was decoded of it.
+        everything: whether these are all its streams.
+    """
+    parts = [part for part in parts if not part.done]
+    if not parts or not _indexed(container):
+        return False
+    if any(part.stream.duration is not None for part in parts):
+        ends = [
+            _seconds(part.stream.start_time, part.stream)
+            + _seconds(part.stream.duration, part.stream)
+            for part in parts
+        ]
+        return any(
+            (p.reached_s or 0.0) < end - _SHORT_S for p, end in zip(parts, ends, strict=True)
+        )
+    end_s = (container.duration or 0) / av.time_base  # of the longest stream
+    return everything and max(part.reached_s or 0.0 for part in parts) < end_s - _SHORT_S
 
 
 def main_streams(
@@ -251,10 +306,13 @@ def main_streams(
     Raises:
         MediaError: both are None.
     """
-    audio, video = (container.streams.best(kind) for kind in ("audio", "video"))
-    if video is not None and video.disposition & Disposition.attached_pic:
+    audio, video = container.streams.best("audio"), container.streams.best("video")
+    if not isinstance(audio, AudioStream) or not audio.codec_context:
+        audio = None
+    if not isinstance(video, VideoStream) or not video.codec_context:
         video = None
-    audio, video = (s if s is not None and s.codec_context else None for s in (audio, video))
+    elif video.disposition & Disposition.attached_pic:  # the cover of a record
+        video = None
     if audio is None and video is None:
         container.close()
         raise unreadable(path, "it holds neither sound nor picture", "choose a recording")

@@ -6,7 +6,7 @@ that a reader needs to judge them, and the marks of what they do not show. Knows
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,44 +83,21 @@ def summarise(
         ProtocolError: there are no clips: no test part, no test figure.
         ConfigError: seeds and outcomes differ in number, or runs have different classes.
     """
-    runs = [outcomes] if isinstance(outcomes, Outcomes) else list(outcomes)
-    if len(runs) != len(seeds) and not (len(runs) == 1 and not seeds):
-        raise ConfigError(
-            f"Bad seeds {list(seeds)} for {len(runs)} outcomes: give one outcomes a seed."
-        )
-    if not runs or not all(len(run) for run in runs):
-        raise ProtocolError(
-            "Bad test part of 0 clips: there is no figure without a test part; choose a protocol "
-            "that has one."
-        )
-    pool = _Pool.of(runs)
-    emotions = pool.emotions
+    pool = _Pool.of(_runs(outcomes, seeds))
     loud = list(dict.fromkeys([*_protocol_marks(protocol), *marks]))
-    unknown = sum(not s for s in pool.speakers)
+    unknown = len(set(pool.clips[pool.speakers == ""]))
     all_notes = list(notes)
     if unknown and pool.by_speaker:
         all_notes.append(f"{unknown} clips of unknown speakers count as a speaker each.")
-    confusion = metrics.confusion_matrix(pool.labels, pool.predicted, len(emotions))
-    support = confusion.sum(1) / len(runs)
-    figures = {name: pool.figure(statistic) for name, statistic in STATISTICS.items()}
-    figures["uar"]["per_seed"] = [
-        _short(metrics.uar(run.labels, run.predicted, len(emotions))) for run in runs
-    ]
-    calibration = [
-        metrics.expected_calibration_error(run.probabilities, run.labels) for run in runs
-    ]
     return {
-        **figures,
+        **pool.figures(),
         "marks": [*loud, *([SEEN_SPEAKERS] if pool.seen.any() else [])],
-        "n": len(set().union(*(run.clip_ids for run in runs))),
-        "classes": list(emotions),
-        "recall": dict(zip(emotions, map(_short, metrics.recalls_of(confusion)), strict=True)),
-        "support": {e: _short(n) for e, n in zip(emotions, support, strict=True)},
+        "n": len(set(pool.clips)),
+        "classes": list(pool.emotions),
+        **pool.per_class(),
         "per_speaker": pool.per_speaker(loud),
         "per_sex": pool.per_sex(loud),
-        "confusion": confusion.tolist(),
-        "ece": _short(float(np.mean(calibration))),
-        "reliability": [asdict(b) for b in metrics.reliability(pool.probabilities, pool.labels)],
+        **pool.calibration(),
         "protocol": protocol,
         "seen_speakers": sorted({s or "unknown" for s in pool.speakers[pool.seen].tolist()}),
         "interval_unit": "speaker" if pool.by_speaker else "clip",
@@ -134,6 +111,22 @@ def summarise(
         "commit": commit,
         "notes": all_notes,
     }
+
+
+def _runs(outcomes: Outcomes | Sequence[Outcomes], seeds: Sequence[int]) -> list[Outcomes]:
+    runs = [outcomes] if isinstance(outcomes, Outcomes) else list(outcomes)
+    if not runs or not all(len(run) for run in runs):
+        raise ProtocolError(
+            "Bad test part of 0 clips: there is no figure without a test part; choose a protocol "
+            "that has one."
+        )
+    if len(runs) != len(seeds) and not (len(runs) == 1 and not seeds):
+        raise ConfigError(
+            f"Bad seeds {list(seeds)} for {len(runs)} outcomes: give one outcomes a seed."
+        )
+    if len({run.emotions for run in runs}) != 1:
+        raise ConfigError("Bad outcomes: the seeds have different classes; give one task.")
+    return runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +146,6 @@ class _Pool:
 
     @staticmethod
     def of(runs: Sequence[Outcomes]) -> _Pool:
-        if len({run.emotions for run in runs}) != 1:
-            raise ConfigError("Bad outcomes: the seeds have different classes; give one task.")
         return _Pool(
             run=np.repeat(np.arange(len(runs)), [len(run) for run in runs]),
             clips=np.concatenate([run.clip_ids for run in runs]),
@@ -185,6 +176,36 @@ class _Pool:
             runs=self.run[rows],
         )
         return {name: _short(end) for name, end in asdict(found).items()}
+
+    def figures(self) -> dict[str, Any]:
+        found: dict[str, Any] = {name: self.figure(each) for name, each in STATISTICS.items()}
+        found["uar"]["per_seed"] = [
+            _short(metrics.uar(self.labels[rows], self.predicted[rows], len(self.emotions)))
+            for rows in self.each_run()
+        ]
+        return found
+
+    def each_run(self) -> Iterator[NDArray[np.bool_]]:
+        for run in range(int(self.run.max()) + 1):
+            yield self.run == run
+
+    def per_class(self) -> dict[str, Any]:
+        confusion = metrics.confusion_matrix(self.labels, self.predicted, len(self.emotions))
+        support = confusion.sum(1) / (self.run.max() + 1)
+        recall = metrics.recalls_of(confusion)
+        return {
+            "recall": dict(zip(self.emotions, map(_short, recall), strict=True)),
+            "support": dict(zip(self.emotions, map(_short, support), strict=True)),
+            "confusion": confusion.tolist(),
+        }
+
+    def calibration(self) -> dict[str, Any]:
+        errors = [
+            metrics.expected_calibration_error(self.probabilities[rows], self.labels[rows])
+            for rows in self.each_run()
+        ]
+        curve = metrics.reliability(self.probabilities, self.labels)
+        return {"ece": _short(float(np.mean(errors))), "reliability": [asdict(b) for b in curve]}
 
     def row(self, keep: NDArray[np.bool_], marks: Sequence[str]) -> dict[str, Any]:
         """Give what every line of a table says of its clips."""
@@ -245,7 +266,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     speakers, unit = len(summary["per_speaker"]), summary["interval_unit"]
     about = {
         "Corpus": summary["corpus"],
-        "Clips": f"{summary['n']} of {f'{speakers} speakers' if speakers else 'unknown speakers'}",
+        "Clips": f"{summary['n']:,} of {speakers or 'unknown'} speakers",
         "Classes": f"{len(summary['classes'])}: {', '.join(summary['classes'])}",
         "Label target": summary["label_target"],
         "Protocol": summary["protocol"],

@@ -19,7 +19,7 @@ _PERMISSIONS = 0o666  # as open() asks; the temporary file is made private and t
 def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
     """Open a file that takes its name only when the block ends without an error.
 
-    Missing folders are made. Text is UTF-8 with ``\\n`` line ends.
+    Missing folders are made. Text is UTF-8, its lines end with a line feed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,23 +44,32 @@ import av
 import numpy as np
 from av.error import FFmpegError
 from av.packet import Packet
+from av.stream import Stream
 
 from avser.decode import (
+    AUDIO_SUFFIXES,
+    MEDIA_SUFFIXES,
     NO_SAMPLES,
+    VIDEO_SUFFIXES,
     Frame,
     Picture,
     Samples,
     Sound,
-    is_indexed,
+    first_time_s,
+    is_short,
     main_streams,
     open_container,
+    seek_before,
     unreadable,
 )
 from avser.errors import ConfigError
 from avser.types import SAMPLE_RATE
 
-_PREROLL_S = 1.0  # decoded before a cut and dropped: codecs need up to 80 ms to settle
-_SHORT_S = 0.5  # a stream that ends so much before its stated end is cut short
+__all__ = [
+    "AUDIO_SUFFIXES", "MEDIA_SUFFIXES", "VIDEO_SUFFIXES", "Block", "Frame", "MediaInfo",
+    "MediaReader", "open_media", "probe", "read_audio",
+]  # fmt: skip
+
 _SOUND_AHEAD_S = 30.0  # how far one stream may lie before the other in the file (2 MB of sound)
 _PICTURE_AHEAD_S = 2.0  # frames are large
 
@@ -218,7 +227,6 @@ class MediaReader(Iterator[Block]):
     """One pass over a file; made by `open_media`.
 
     Attributes:
-        path: the file.
         has_audio, has_video: whether the file has such a stream (asked for or not).
         bad_packets: pieces that could not be decoded and were left out, so far.
         truncated: the file ended before its stated end; known when the pass is over.
@@ -242,25 +250,19 @@ class MediaReader(Iterator[Block]):
         self._container = open_container(path)
         sound, picture = main_streams(self._container, path)
         self.has_audio, self.has_video = sound is not None, picture is not None
-        starts = [float((s.start_time or 0) * s.time_base) for s in (sound, picture) if s]
-        origin_s = min(starts) + start_s
-        seek = start_s > 2 * _PREROLL_S and is_indexed(self._container)
-        if seek:
-            with suppress(FFmpegError):  # then it is decoded from the beginning
-                self._container.seek(int((origin_s - _PREROLL_S) * av.time_base))
+        origin_s = start_s + first_time_s(sound, picture)
+        seeked = start_s > 0 and seek_before(self._container, origin_s)
         self._sound: Sound | None = None
         self._picture: Picture | None = None
         if audio and sound is not None:
             # without a picture, the first sound decoded tells the origin better than the header
-            late = None if picture is None and not seek else origin_s
+            late = None if picture is None and not seeked else origin_s
             self._sound = Sound(sound, origin_s=late, start_s=start_s, length_s=length_s)
         if times is not None and picture is not None:
             self._picture = Picture(
                 picture, origin_s=origin_s, length_s=length_s, times=times, height=frame_height
             )
-        self._parts: list[Sound | Picture] = [
-            p for p in (self._sound, self._picture) if p is not None
-        ]
+        self._parts: list[Sound | Picture] = [p for p in (self._sound, self._picture) if p]
         self._generator = self._blocks()
 
     @property
@@ -295,31 +297,26 @@ class MediaReader(Iterator[Block]):
         first = 0  # sample at which the next block begins
         for packet in self._packets():
             part = next(p for p in self._parts if p.stream.index == packet.stream.index)
-            if not part.done:
-                self._feed(part, packet)
+            self._feed(part, packet)
             while self._ready(first + self._block):
                 yield from self._cut(first, first + self._block)
                 first += self._block
-            ahead = (
-                self._picture.end_s - (first + self._block) / SAMPLE_RATE if self._picture else 0
-            )
-            if ahead > _PICTURE_AHEAD_S:
+            far = first + self._block + _PICTURE_AHEAD_S * SAMPLE_RATE
+            if self._picture and self._picture.sure_s * SAMPLE_RATE > far:
                 yield from self._cut(first, first)
         for part in self._parts:
-            if not part.done:
-                self._feed(part, None)
+            self._feed(part, None)
         self._judge()
         while any(part.holds for part in self._parts):
             yield from self._cut(first, first + self._block)
             first += self._block
         self._container.close()
 
-    def _packets(self) -> Iterator[Packet]:
+    def _packets(self) -> Iterator[Packet[Stream]]:
         """Give packets in the order of the file until all that was asked for is decoded."""
-        if not self._parts:
-            return
+        streams = [part.stream for part in self._parts]
         try:
-            for packet in self._container.demux([part.stream for part in self._parts]):
+            for packet in self._container.demux(streams) if streams else ():
                 if packet.size:  # the empty ones at the end ask for what decoders hold back
                     yield packet
                 if all(part.done for part in self._parts):
@@ -327,15 +324,16 @@ class MediaReader(Iterator[Block]):
         except FFmpegError:
             self.truncated = True
 
-    def _feed(self, part: Sound | Picture, packet: Packet | None) -> None:
+    def _feed(self, part: Sound | Picture, packet: Packet[Stream] | None) -> None:
         try:
-            part.feed(packet)
+            if not part.done:
+                part.feed(packet)
         except FFmpegError:
             self.bad_packets += packet is not None
 
     def _ready(self, last: int) -> bool:
         """Tell whether all that belongs before sample `last` has been decoded."""
-        if not all(part.done or part.end_s * SAMPLE_RATE >= last for part in self._parts):
+        if not all(part.done or part.sure_s * SAMPLE_RATE >= last for part in self._parts):
             sound = self._sound
             return sound is not None and sound.position > last + _SOUND_AHEAD_S * SAMPLE_RATE
         return any(part.holds for part in self._parts)
@@ -350,36 +348,17 @@ class MediaReader(Iterator[Block]):
 
     def _judge(self) -> None:
         """After the pass, tell whether the file was cut short, and refuse one with nothing."""
-        reached = [part.reached_s for part in self._parts if part.reached_s is not None]
-        if is_indexed(self._container):
-            for part in self._parts:
-                stated = part.stream.duration
-                if stated is not None and not part.done:
-                    until_s = float(
-                        (stated + (part.stream.start_time or 0)) * part.stream.time_base
-                    )
-                    self.truncated |= (part.reached_s or 0.0) < until_s - _SHORT_S
-            if all(part.stream.duration is None and not part.done for part in self._parts):
-                until_s = (self._container.duration or 0) / av.time_base
-                whole = len(self._parts) == self.has_audio + self.has_video
-                self.truncated |= whole and max(reached, default=0.0) < until_s - _SHORT_S
-        if (self.bad_packets or self.truncated) and not reached:
-            raise unreadable(
-                self.path, "nothing in it can be decoded", "record or download it again"
-            )
+        everything = len(self._parts) == self.has_audio + self.has_video
+        self.truncated |= is_short(self._container, self._parts, everything=everything)
+        if self.warning and all(part.reached_s is None for part in self._parts):
+            raise unreadable(self.path, "nothing can be decoded", "record or download it again")
 
 
 def _ascending(times: float | Iterable[float]) -> Iterator[float]:
-    if isinstance(times, int | float):
-        if times <= 0:
-            raise ConfigError(f"Bad frame interval {times} s: expected more than 0.")
-        return (index * times for index in count())
-    return _checked(times)
-
-
-def _checked(times: Iterable[float]) -> Iterator[float]:
+    if isinstance(times, int | float) and times <= 0:
+        raise ConfigError(f"Bad frame interval {times} s: expected more than 0.")
     last = 0.0
-    for time_s in times:
+    for time_s in (i * times for i in count()) if isinstance(times, int | float) else times:
         if time_s < last:
             raise ConfigError(f"Bad frame time {time_s} s: expected ascending times from 0.")
         yield (last := time_s)

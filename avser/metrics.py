@@ -229,22 +229,12 @@ def bootstrap_interval(
     Raises:
         ConfigError: shapes do not fit, there are no clips, or the level is not between 0 and 1.
     """
-    true, guess = _checked(labels, predicted, classes=classes)
     if not 0 < level < 1 or samples < 1:
         raise ConfigError(
             f"Bad interval of level {level} and {samples} samples: the level must lie between 0 "
             "and 1, with 1 sample or more."
         )
-    run = np.zeros(true.size, dtype=np.int64)
-    if runs is not None:
-        run = np.unique(np.asarray(runs), return_inverse=True)[1]
-    group = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)[1]
-    if not true.size == run.size == group.size or not true.size:
-        raise ConfigError(
-            f"Bad groups for {true.size} clips: got {group.size} groups and {run.size} runs; "
-            "give one of each per clip, and at least one clip."
-        )
-    counts = _group_counts(true, guess, run=run, group=group, classes=classes)
+    counts = _group_counts(labels, predicted, groups, classes=classes, runs=runs)
     value = float(_mean_of_finite(statistic(counts.sum(1))))
     total = counts.shape[1]
     if total < 2:
@@ -261,8 +251,25 @@ def bootstrap_interval(
     return Figure(value, float(low), float(high))
 
 
-def _group_counts(true: Ints, guess: Ints, *, run: Ints, group: Ints, classes: int) -> Floats:
-    """Confusion matrix of each run and group, ``[R, G, K, K]``; float, for fast products."""
+def _group_counts(
+    labels: ArrayLike,
+    predicted: ArrayLike,
+    groups: Sequence[str],
+    *,
+    classes: int,
+    runs: ArrayLike | None,
+) -> Floats:
+    """Count a confusion matrix for each run and group, ``[R, G, K, K]``; float, for fast products."""
+    true, guess = _checked(labels, predicted, classes=classes)
+    group = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)[1]
+    run = np.zeros_like(true)
+    if runs is not None:
+        run = np.unique(np.asarray(runs), return_inverse=True)[1]
+    if not true.size == run.size == group.size or not true.size:
+        raise ConfigError(
+            f"Bad groups for {true.size} clips: got {group.size} groups and {run.size} runs; "
+            "give one of each per clip, and at least one clip."
+        )
     shape = (int(run.max()) + 1, int(group.max()) + 1, classes, classes)
     flat = np.ravel_multi_index((run, group, true, guess), shape)
     counts = np.bincount(flat, minlength=int(np.prod(shape)))

@@ -1,9 +1,7 @@
 """From a media file, or samples, to a prediction. Loads no Lightning.
 
-Clips of up to a minute are answered whole, several at a time. Longer ones are read in windows of
-120 steps (61.4 s) that hop 60 steps; the outer 30 steps of a window are dropped where another
-window covers them, the clip's probabilities are the mean of its steps', and memory does not grow
-with length.
+Clips of up to a minute are answered whole, several at a time; longer ones window by window as
+they are decoded, so that memory does not grow with length.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,15 +20,13 @@ from avser.batch import audio_batch
 from avser.errors import AvserError, ConfigError, SignalError, unknown
 from avser.media import MediaReader, open_media
 from avser.net import HEADS, EmotionNet
-from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, Prediction, TimelineEntry, steps_of
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Prediction, steps_of
+from avser.windows import WINDOW_STEPS, Piece, named, timeline, windows
 
 Modality = Literal["auto", "audio", "video", "both"]
 Samples = NDArray[np.float32]
 
 MODALITIES = ("auto", "audio", "video", "both")
-WINDOW_STEPS = 120
-HOP_STEPS = WINDOW_STEPS // 2
-MARGIN_STEPS = WINDOW_STEPS // 4
 _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds memory
 _BATCH_CLIPS = 16
 
@@ -48,16 +44,6 @@ class Failure:
             "path": self.path,
             "error": {"type": type(self.error).__name__, "message": str(self.error)},
         }
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Steps of a clip: ``probabilities [K]``, ``steps [T, K]``, ``mask [T]``, head index."""
-
-    probabilities: Tensor
-    steps: Tensor
-    mask: Tensor
-    used: int
 
 
 @dataclass(frozen=True)
@@ -254,7 +240,7 @@ class Predictor:
         try:
             with open_media(path) as reader:
                 self._require(reader, modality)
-                pieces = list(self._windows(block.samples for block in reader))
+                pieces = list(windows(self._run, block.samples for block in reader))
                 return self._prediction(
                     pieces, reader.duration_s, path=path, note=reader.warning
                 )
@@ -262,29 +248,13 @@ class Predictor:
             return Failure(path, error)
 
     def _whole(self, wave: Samples) -> Prediction:
-        return self._prediction(list(self._windows([wave])), len(wave) / SAMPLE_RATE)
-
-    def _windows(self, blocks: Iterable[Samples]) -> Iterator[_Piece]:
-        """Answer a clip of any length, window by window."""
-        held = np.zeros(0, np.float32)
-        first = True
-        window, hop = WINDOW_STEPS * STEP_SAMPLES, HOP_STEPS * STEP_SAMPLES
-        for block in blocks:
-            for start in range(0, max(1, len(block)), window):  # a block may be a whole array
-                held = np.concatenate([held, block[start : start + window]])
-                while len(held) > window:
-                    (piece,) = self._run([held[:window]])
-                    skip = 0 if first else MARGIN_STEPS
-                    yield _cut(piece, skip, WINDOW_STEPS - MARGIN_STEPS)
-                    held, first = held[hop:], False
-        (piece,) = self._run([held])
-        yield piece if first else _cut(piece, MARGIN_STEPS, len(piece.mask))
+        return self._prediction(list(windows(self._run, [wave])), len(wave) / SAMPLE_RATE)
 
     @torch.inference_mode()
-    def _run(self, waves: Sequence[Samples]) -> list[_Piece]:
+    def _run(self, waves: Sequence[Samples]) -> list[Piece]:
         """Answer waves of at most a window each, in batches of like length."""
         order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-        pieces: dict[int, _Piece] = {}
+        pieces: dict[int, Piece] = {}
         while order:
             longest = steps_of(len(waves[order[-1]])) or 1
             size = min(_BATCH_CLIPS, max(1, _BATCH_STEPS // longest))
@@ -298,7 +268,7 @@ class Predictor:
             )
             for row_index, i in enumerate(part):
                 steps = steps_of(len(waves[i]))
-                pieces[i] = _Piece(
+                pieces[i] = Piece(
                     answer.probabilities[row_index].cpu(),
                     answer.step_probabilities[row_index, :steps].cpu(),
                     answer.mask[row_index, :steps].cpu(),
@@ -308,7 +278,7 @@ class Predictor:
 
     def _prediction(
         self,
-        pieces: Sequence[_Piece],
+        pieces: Sequence[Piece],
         duration_s: float,
         *,
         path: str | None = None,
@@ -335,32 +305,9 @@ class Predictor:
         streams = {s for h in heads for s in (("audio", "video") if h == "fused" else (h,))}
         return Prediction(
             label=names[int(clip.argmax())],
-            probabilities=_named(names, clip),
+            probabilities=named(names, clip),
             modalities=tuple(sorted(streams)),
             reason=note,
-            timeline=tuple(_timeline(names, steps, mask, duration_s)),
+            timeline=tuple(timeline(names, steps, mask, duration_s)),
             **common,  # type: ignore[arg-type]
-        )
-
-
-def _cut(piece: _Piece, start: int, stop: int) -> _Piece:
-    return _Piece(piece.probabilities, piece.steps[start:stop], piece.mask[start:stop], piece.used)
-
-
-def _named(names: Sequence[str], probabilities: Tensor) -> dict[str, float]:
-    return {n: round(float(p), 6) for n, p in zip(names, probabilities, strict=True)}
-
-
-def _timeline(
-    names: Sequence[str], steps: Tensor, mask: Tensor, duration_s: float
-) -> Iterator[TimelineEntry]:
-    for index, (probabilities, valid) in enumerate(zip(steps, mask.tolist(), strict=True)):
-        start = index * STEP_S
-        if start >= duration_s:
-            return
-        yield TimelineEntry(
-            start_s=start,
-            end_s=min(start + STEP_S, duration_s),
-            label=names[int(probabilities.argmax())] if valid else None,
-            probabilities=_named(names, probabilities) if valid else None,
         )

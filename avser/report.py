@@ -42,7 +42,8 @@ p, li { max-width: 46rem; }
 .mark { display: inline-block; background: var(--loud); color: #fff; font-weight: 700;
   font-size: .72rem; letter-spacing: .03em; padding: .05rem .4rem; border-radius: .2rem;
   margin: 0 .2rem 0 0; white-space: nowrap; }
-.alarm { border: 2px solid var(--loud); border-radius: .4rem; padding: .6rem .8rem; }
+.alarm { border: 2px solid var(--loud); border-radius: .4rem; padding: .5rem .8rem;
+  line-height: 2; }
 .alarm .mark { font-size: 1rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; }
 .card { background: var(--card); border-radius: .5rem; padding: .8rem 1rem; }

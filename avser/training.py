@@ -85,7 +85,9 @@ def claim(folder: Path, *, overwrite: bool) -> Path | None:
             f"Bad run folder {folder}: it is finished; choose another --out, or give --overwrite."
         )
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").exists():
-        raise ConfigError(f"Bad run folder {folder}: it is not a run and not empty; choose another.")
+        raise ConfigError(
+            f"Bad run folder {folder}: it is not a run and not empty; choose another."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     return last if last.exists() else None
@@ -173,7 +175,9 @@ def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
 
 
 @torch.inference_mode()
-def _logits(net: EmotionNet, loader: Any) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:  # noqa: ANN401
+def _logits(
+    net: EmotionNet, loader: Any
+) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
     logits: dict[str, list[Tensor]] = {head: [] for head in net.heads}
     labels: dict[str, list[Tensor]] = {head: [] for head in net.heads}
     for batch in loader:

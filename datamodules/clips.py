@@ -124,9 +124,7 @@ class ClipDataModule(LightningDataModule):
         )
         # a resumed training goes on with the orders that it would have had
         sampler.epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return DataLoader(
-            data, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers
-        )
+        return DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers)
 
     def val_dataloader(self) -> DataLoader[Item]:
         """Validation clips, whole; shared out between processes."""

@@ -10,9 +10,9 @@ from typing import Any
 import av
 import pytest
 import yaml
+
 from avser.datamodules.corpora import corpus_names, find_corpus
 from avser.datamodules.corpora.crema_d import CremaD
-
 from avser.emotions import VOCABULARY
 from avser.errors import CorpusError
 from avser.testing import corpora as fakes

@@ -7,6 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from avser.datamodules.corpora.crema_d import CremaD
 from avser.datamodules.corpora.emodb import EmoDb
 from avser.datamodules.corpora.enterface import Enterface
@@ -15,9 +18,6 @@ from avser.datamodules.corpora.ravdess import EMOTIONS, Ravdess, Take
 from avser.datamodules.corpora.savee import Savee
 from avser.datamodules.corpora.tess import Tess
 from avser.datamodules.corpora.urdu import Urdu
-from hypothesis import given
-from hypothesis import strategies as st
-
 from avser.errors import ConfigError, CorpusError
 from avser.testing import corpora as fakes
 from avser.types import Clip, Corpus

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from avser.datamodules.corpora.manifest import Manifest
 from avser.datamodules.corpora.mix import Mix
 from avser.datamodules.corpora.ravdess import Ravdess
-
 from avser.errors import AvserError, ConfigError, CorpusError
 from avser.testing import corpora as fakes
 from avser.types import Clip, Corpus

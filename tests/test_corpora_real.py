@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from avser.datamodules.corpora import find_corpus
 from avser.datamodules.corpora.ravdess import Ravdess
 

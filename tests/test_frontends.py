@@ -16,7 +16,9 @@ def tone(hz: float, samples: int = 16384, amplitude: float = 0.5) -> torch.Tenso
 
 def test_power_spectrum_is_the_windowed_fft() -> None:
     wave = torch.randn(2, 8192)
-    spectrum = PowerSpectrum(window=400, hop=128, n_fft=512, first_bin=3, bin_count=20, align="start")
+    spectrum = PowerSpectrum(
+        window=400, hop=128, n_fft=512, first_bin=3, bin_count=20, align="start"
+    )
     frame = 7
     piece = wave[:, frame * 128 : frame * 128 + 400] * torch.hann_window(400)
     expected = torch.fft.rfft(piece, n=512).abs().square()[:, 3:23]
@@ -73,7 +75,9 @@ def test_valid_frames_are_those_of_the_voice() -> None:
 
 
 def test_level_of_full_scale_sine_is_minus_3_dbfs() -> None:
-    assert level_dbfs(tone(1000, amplitude=1.0), 8192).mean().item() == pytest.approx(-3.01, abs=0.01)
+    assert level_dbfs(tone(1000, amplitude=1.0), 8192).mean().item() == pytest.approx(
+        -3.01, abs=0.01
+    )
 
 
 def test_utterance_norm_ignores_invalid_frames_and_gain() -> None:
@@ -94,7 +98,9 @@ def test_training_norm_uses_fitted_statistics() -> None:
     assert abs(float(y.mean())) < 1e-3 and abs(float(y.std()) - 1) < 1e-2
 
 
-@pytest.mark.parametrize("make", [lambda: LogMel(hop=160), lambda: TwoChannelSpectrogram(fmax_hz=2100)])
+@pytest.mark.parametrize(
+    "make", [lambda: LogMel(hop=160), lambda: TwoChannelSpectrogram(fmax_hz=2100)]
+)
 def test_sizes_off_the_grid_are_refused(make: object) -> None:
     with pytest.raises(ConfigError, match="use"):
         make()  # type: ignore[operator]

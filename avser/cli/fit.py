@@ -12,7 +12,9 @@ def run(words: Sequence[str]) -> int:
     parser = Parser("fit", "Train a model. Settings may follow as --data.*, --model.*, --trainer.*")
     parser.add_argument("--out", metavar="RUN", type=Path, help="run folder; needed to train")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run")
-    parser.add_argument("--patience", type=int, help="stop after so many epochs without a better one")
+    parser.add_argument(
+        "--patience", type=int, help="stop after so many epochs without a better one"
+    )
     parser.add_argument("--name", help="name of the model; the run folder's name by default")
     own, rest = parser.split(words)
     if any(w.startswith("--print_config") for w in rest):

@@ -122,7 +122,9 @@ def parse(
 def _sentence(text: str) -> str:
     """Condense what jsonargparse printed to one sentence, with the class that was meant."""
     message = " ".join(text.partition("error:")[2].split()) or " ".join(text.split())
-    wrong = next((w.strip("'\"`.,") for w in message.split() if w.strip("'\"`").startswith("avser.")), "")
+    wrong = next(
+        (w.strip("'\"`.,") for w in message.split() if w.strip("'\"`").startswith("avser.")), ""
+    )
     hint = _candidates(wrong)
     return f"Bad configuration: {message[:600]}{hint}"
 
@@ -136,7 +138,9 @@ def _candidates(path: str) -> str:
         return ""
     if hasattr(module, name):
         return ""
-    known = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name]
+    known = [
+        n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name
+    ]
     close = get_close_matches(name, known, n=1)
     meant = f"; did you mean {module_name}.{close[0]}?" if close else "."
     return f" Expected one of {', '.join(sorted(known))}{meant}"

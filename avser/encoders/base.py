@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avser.frontends.base import Frontend, Normaliser, valid_frames
+from avser.frontends.base import Frontend, Normaliser, NormaliserMode, valid_frames
 from avser.types import STEP_SAMPLES, Batch
 
 
@@ -40,14 +40,12 @@ class AudioEncoder(nn.Module, ABC):
         self,
         *,
         frontend: Frontend,
-        normalise: Literal["utterance", "training", "none"] = "utterance",
+        normalise: NormaliserMode = "clip",
         trim_db: float | None = 35.0,
     ) -> None:
         super().__init__()
         self.frontend = frontend
-        self.normaliser = Normaliser(
-            channels=frontend.channels, bins=frontend.bins, mode=normalise
-        )
+        self.normaliser = Normaliser(channels=frontend.channels, bins=frontend.bins, mode=normalise)
         self.trim_db = trim_db
         self.spectrogram_augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
@@ -58,9 +56,7 @@ class AudioEncoder(nn.Module, ABC):
         """
         spare = -waveform.shape[1] % STEP_SAMPLES if waveform.shape[1] else STEP_SAMPLES
         waveform = F.pad(waveform, (0, spare))
-        mask = valid_frames(
-            waveform, lengths, hop=self.frontend.hop, below_peak_db=self.trim_db
-        )
+        mask = valid_frames(waveform, lengths, hop=self.frontend.hop, below_peak_db=self.trim_db)
         return self.frontend(waveform), mask
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

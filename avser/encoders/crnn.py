@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from avser.encoders.base import AudioEncoder
 from avser.encoders.recurrent import MaskedRecurrence
 from avser.errors import ConfigError
-from avser.frontends.base import Frontend
+from avser.frontends.base import Frontend, NormaliserMode
 
 
 class ConvBlock(nn.Module):
@@ -70,7 +70,7 @@ class CrnnEncoder(AudioEncoder):
         hidden: of one direction of the recurrence.
         cell: "lstm" or "gru".
         causal: no sound after a step is heard: causal convolutions, forward recurrence only.
-            Needs a causal front end, ``trim_db: null`` and another norm than ``utterance``.
+            Needs a causal front end, ``trim_db: null`` and ``training`` or ``none`` for a norm.
         dropout: on frames before and after the recurrence.
     """
 
@@ -78,7 +78,7 @@ class CrnnEncoder(AudioEncoder):
         self,
         *,
         frontend: Frontend,
-        normalise: Literal["utterance", "training", "none"] = "utterance",
+        normalise: NormaliserMode = "clip",
         trim_db: float | None = 35.0,
         channels: tuple[int, ...] = (24, 48, 80, 128),
         pools: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 1), (2, 1)),
@@ -124,7 +124,9 @@ class CrnnEncoder(AudioEncoder):
                 f"{front.bins} rows and {front.frames_per_step} frames a step; use divisors."
             )
         if causal and (
-            not front.causal or self.trim_db is not None or self.normaliser.mode == "utterance"
+            not front.causal
+            or self.trim_db is not None
+            or self.normaliser.mode in ("utterance", "clip")
         ):
             raise ConfigError(
                 "Bad causal encoder: its front end, trimming or normalisation hears the future; "

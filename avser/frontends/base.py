@@ -17,6 +17,7 @@ from avser.errors import ConfigError
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 Alignment = Literal["centre", "start", "end"]
+NormaliserMode = Literal["utterance", "clip", "training", "none"]
 
 
 class Frontend(nn.Module, ABC):
@@ -112,17 +113,16 @@ class Normaliser(nn.Module):
     Args:
         channels: C.
         bins: M.
-        mode: ``utterance`` takes each clip's own mean per bin and one deviation over all bins,
-            from its valid frames alone; ``training`` takes the mean and deviation per bin that
-            `fit` was given, and so keeps level; ``none`` passes through.
+        mode: ``utterance`` takes each clip's own mean per bin, ``clip`` its one mean over all bins
+            (so spectral shape stays and only level goes), both with one deviation per plane and
+            from valid frames alone; ``training`` takes the mean and deviation per bin that `fit`
+            was given, and so keeps level; ``none`` passes through.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(
-        self, *, channels: int, bins: int, mode: Literal["utterance", "training", "none"]
-    ) -> None:
+    def __init__(self, *, channels: int, bins: int, mode: NormaliserMode) -> None:
         super().__init__()
         self.mode = mode
         self.register_buffer("mean", torch.zeros(channels, bins, 1))
@@ -140,9 +140,12 @@ class Normaliser(nn.Module):
         valid = rearrange(mask, "b f -> b 1 1 f").to(features.dtype)
         if self.mode == "training":
             features = (features - self.mean) / self.deviation
-        elif self.mode == "utterance":
+        elif self.mode in ("utterance", "clip"):
             count = valid.sum(dim=-1, keepdim=True).clamp(min=1.0)
-            centred = features - (features * valid).sum(dim=-1, keepdim=True) / count
+            mean = (features * valid).sum(dim=-1, keepdim=True) / count
+            if self.mode == "clip":
+                mean = mean.mean(dim=2, keepdim=True)
+            centred = features - mean
             variance = (centred.square() * valid).sum(dim=-1, keepdim=True) / count
             features = centred / (variance.mean(dim=2, keepdim=True) + 1e-5).sqrt()
         return features * valid
@@ -154,7 +157,9 @@ def level_dbfs(waveform: Tensor, hop: int) -> Tensor:
     return 10 * torch.log10(power + 1e-12)
 
 
-def valid_frames(waveform: Tensor, lengths: Tensor, *, hop: int, below_peak_db: float | None) -> Tensor:
+def valid_frames(
+    waveform: Tensor, lengths: Tensor, *, hop: int, below_peak_db: float | None
+) -> Tensor:
     """Which frames carry the utterance: ``[B, F]`` bool.
 
     A frame is valid if it begins inside the clip. With ``below_peak_db``, quiet frames before the

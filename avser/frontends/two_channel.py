@@ -31,9 +31,7 @@ class TwoChannelSpectrogram(Frontend):
 
     channels = 2
 
-    def __init__(
-        self, *, fmax_hz: float = 2000.0, size: int = 64, causal: bool = False
-    ) -> None:
+    def __init__(self, *, fmax_hz: float = 2000.0, size: int = 64, causal: bool = False) -> None:
         super().__init__()
         count = round(fmax_hz * N_FFT / SAMPLE_RATE)
         if not 0 < fmax_hz <= SAMPLE_RATE / 2 or count % size or STEP_SAMPLES // FINE_HOP % size:

@@ -1,0 +1,101 @@
+"""Networks from plain settings, without executing anything that a file names freely.
+
+Classes are taken from under ``avser.`` alone, or from prefixes that the caller names, and must
+subclass the slot that they fill.
+"""
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from avser.encoders.base import AudioEncoder, VideoEncoder
+from avser.errors import AvserError, BundleError, unknown
+from avser.fusion.base import Fusion
+from avser.heads import Head
+from avser.net import EmotionNet
+
+SLOTS: Mapping[str, type[nn.Module]] = {
+    "audio": AudioEncoder,
+    "video": VideoEncoder,
+    "fusion": Fusion,
+    "head": Head,
+}
+
+
+def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> nn.Module:
+    """Make one module from ``{class_path, init_args}``.
+
+    Args:
+        spec: plain settings.
+        base: class that the module must be a subclass of.
+        allow: further import prefixes, such as ``"mylab."``.
+
+    Raises:
+        BundleError: the class is outside the allowed prefixes, is not there, is no subclass of
+            ``base``, or does not take these settings.
+    """
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
+        raise BundleError(f"Bad model settings {spec!r}: expected class_path and init_args.")
+    path = spec["class_path"]
+    prefixes = ("avser.", *allow)
+    module_name, _, name = path.rpartition(".")
+    if not path.startswith(prefixes) or not module_name:
+        raise BundleError(
+            f"Bad class {path!r}: expected one under {', '.join(prefixes)}; if you trust it, "
+            "allow its prefix by name."
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise BundleError(f"Bad class {path!r}: it does not exist; update avser.") from error
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise BundleError(f"Bad class {path!r}: expected a {base.__name__} in this place.")
+    hints = typing.get_type_hints(found.__init__)
+    arguments = {
+        key: _argument(value, hints.get(key), path=f"{path}.{key}", allow=allow)
+        for key, value in dict(spec.get("init_args") or {}).items()
+    }
+    try:
+        module: nn.Module = found(**arguments)
+    except AvserError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(f"Bad settings of {path!r}: {error}.") from error
+    return module
+
+
+def _argument(value: object, hint: object, *, path: str, allow: Sequence[str]) -> object:
+    if isinstance(value, Mapping):
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        bases = [o for o in options if inspect.isclass(o) and issubclass(o, nn.Module)]
+        if len(bases) != 1:
+            raise BundleError(f"Bad setting {path}: no module belongs in this place.")
+        return build(value, bases[0], allow=allow)
+    if isinstance(value, list):
+        return tuple(_argument(v, None, path=path, allow=allow) for v in value)
+    return value
+
+
+def build_net(
+    spec: Mapping[str, Any], emotions: Sequence[str], *, allow: Sequence[str] = ()
+) -> EmotionNet:
+    """Make a net from the settings of its slots.
+
+    Raises:
+        BundleError: see `build`; or a slot is unknown.
+    """
+    for slot in spec:
+        if slot not in SLOTS:
+            raise BundleError(unknown("slot", slot, SLOTS))
+    parts: dict[str, Any] = {
+        slot: build(spec[slot], base, allow=allow) if spec.get(slot) is not None else None
+        for slot, base in SLOTS.items()
+    }
+    if parts["head"] is None:
+        raise BundleError("Bad model settings: the head is missing.")
+    return EmotionNet(**parts, emotions=tuple(emotions))

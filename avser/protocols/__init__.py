@@ -1,0 +1,20 @@
+"""Protocols: which speakers train, which choose the epoch, and which give the figure."""
+
+from avser.protocols.base import PARTS, Parts, Protocol, clip_name
+from avser.protocols.other import Given, RandomSplit, Resubstitution
+from avser.protocols.speakers import CrossCorpus, HeldOut, Loso, SpeakerKFold, find_speaker
+
+__all__ = [
+    "PARTS",
+    "CrossCorpus",
+    "Given",
+    "HeldOut",
+    "Loso",
+    "Parts",
+    "Protocol",
+    "RandomSplit",
+    "Resubstitution",
+    "SpeakerKFold",
+    "clip_name",
+    "find_speaker",
+]

@@ -1,0 +1,198 @@
+"""What a protocol is, and how whole speakers are dealt into parts.
+
+A protocol never puts a speaker, or copies of one recording, on two sides, unless it is one that is
+named for doing so and is marked on every table.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from avser.errors import ProtocolError
+from avser.types import Clip
+
+PARTS = ("train", "validation", "test")
+_FEW = 4  # with fewer training speakers than this, none is spared for validation
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Three lists of clips; ``notes`` are printed on every table made from them."""
+
+    train: list[Clip]
+    validation: list[Clip]
+    test: list[Clip]
+    notes: tuple[str, ...] = ()
+
+    def items(self) -> Iterator[tuple[str, list[Clip]]]:
+        """Yield name and clips of each part."""
+        yield from ((part, getattr(self, part)) for part in PARTS)
+
+    @property
+    def hash(self) -> str:
+        """Eight hex digits that are equal exactly when the parts hold the same clips."""
+        names = {part: sorted(clip_name(c) for c in clips) for part, clips in self.items()}
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
+
+
+def clip_name(clip: Clip) -> str:
+    """Name of a clip that is unique over corpora: ``ravdess/03-01-06-01-02-01-12``."""
+    return f"{clip.corpus}/{clip.clip_id}"
+
+
+class Protocol(ABC):
+    """Splits clips into train, validation and test.
+
+    Attributes:
+        name: short name, printed on tables.
+        mark: loud mark of protocols whose figures do not hold on unseen speakers; "" otherwise.
+        speaker_independent: whether a speaker on two sides is refused.
+        leakproof: whether a recording on two sides is refused.
+    """
+
+    name: ClassVar[str]
+    mark: ClassVar[str] = ""
+    speaker_independent: ClassVar[bool] = True
+    leakproof: ClassVar[bool] = True
+
+    @abstractmethod
+    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+        """Split; ``units`` maps each speaker to a name shared by speakers tied by duplicates."""
+
+    def fold_count(self, clips: Sequence[Clip]) -> int:
+        """How many folds there are; 1 where the protocol has no folds."""
+        return 1
+
+    def describe(self) -> str:
+        """One line for tables."""
+        return self.name
+
+    def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> Parts:
+        """Split clips, and refuse a split that leaks.
+
+        Args:
+            clips: rows with an emotion.
+            digests: `clip_name` to hash of the decoded samples; copies share it.
+
+        Raises:
+            ProtocolError: there is nothing to train on, or a speaker or a recording would be on
+                two sides.
+        """
+        rows = sorted(clips, key=clip_name)
+        digests = digests or {}
+        if self.speaker_independent:
+            lost = [c for c in rows if not c.speaker and c.part is None]
+            if lost:
+                raise ProtocolError(
+                    f"Bad split: the speaker of {len(lost)} clips is unknown, first "
+                    f"{lost[0].path}; add a speaker column, or ask for RandomSplit by name."
+                )
+        parts = self.assign(rows, _units(rows, digests))
+        if not parts.train or not parts.validation:
+            raise ProtocolError(
+                f"Bad split: {len(parts.train)} training and {len(parts.validation)} validation "
+                f"clips of {len(rows)}; choose fewer folds or other speakers."
+            )
+        self._check(parts, digests)
+        return parts
+
+    def _check(self, parts: Parts, digests: Mapping[str, str]) -> None:
+        if not self.leakproof:
+            return
+        sides = {part: clips for part, clips in parts.items()}
+        within = any("by sentence" in note for note in parts.notes)
+        for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
+            if self.speaker_independent and not (within and (a, b) == ("train", "validation")):
+                _refuse(
+                    a, b, "speaker", *({c.speaker for c in sides[p] if c.speaker} for p in (a, b))
+                )
+            known = (
+                {digests[clip_name(c)] for c in sides[p] if clip_name(c) in digests} for p in (a, b)
+            )
+            _refuse(a, b, "recording", *known)
+
+
+def _refuse(a: str, b: str, what: str, left: set[str], right: set[str]) -> None:
+    both = sorted(left & right)
+    if both:
+        raise ProtocolError(
+            f"Bad split: {what} {both[0]} is in {a} and in {b} ({len(both)} in all); keep each "
+            f"{what} on one side."
+        )
+
+
+def _units(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[str, str]:
+    """Join speakers who share a recording: speaker to the first name of its group."""
+    parent: dict[str, str] = {c.speaker: c.speaker for c in clips}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    owner: dict[str, str] = {}
+    for clip in clips:
+        digest = digests.get(clip_name(clip))
+        if digest is None:
+            continue
+        other = owner.setdefault(digest, clip.speaker)
+        a, b = sorted((root(other), root(clip.speaker)))
+        parent[b] = a
+    return {name: root(name) for name in parent}
+
+
+def balanced(clips: Sequence[Clip], units: Mapping[str, str], seed: int) -> list[str]:
+    """Units in random order with the sexes taking turns, so that any run of them is balanced."""
+    by_sex: dict[str, list[str]] = defaultdict(list)
+    for clip in clips:
+        unit = units[clip.speaker]
+        if all(unit not in names for names in by_sex.values()):
+            by_sex[clip.sex].append(unit)
+    rng = np.random.default_rng(seed)
+    queues = [list(rng.permutation(sorted(by_sex[sex]))) for sex in sorted(by_sex)]
+    order: list[str] = []
+    while any(queues):
+        order.extend(str(queue.pop(0)) for queue in queues if queue)
+    return order
+
+
+def by_units(
+    clips: Sequence[Clip],
+    units: Mapping[str, str],
+    *,
+    test: set[str],
+    validation: Sequence[str],
+) -> Parts:
+    """Parts of whole units; validation by sentence where too few speakers are left to train."""
+    held = [c for c in clips if units[c.speaker] in test]
+    rest = [c for c in clips if units[c.speaker] not in test]
+    if len({units[c.speaker] for c in rest}) < _FEW:
+        return replace(within_speakers(rest), test=held)
+    chosen = set(validation)
+    return Parts(
+        train=[c for c in rest if units[c.speaker] not in chosen],
+        validation=[c for c in rest if units[c.speaker] in chosen],
+        test=held,
+    )
+
+
+def within_speakers(clips: Sequence[Clip], *, share: float = 0.2) -> Parts:
+    """Take about a fifth of the sentences (of the clips, where unknown) for validation."""
+    sentences = sorted({c.sentence or c.clip_id for c in clips}, key=_scatter)
+    chosen = set(sentences[: max(1, round(share * len(sentences)))])
+    return Parts(
+        train=[c for c in clips if (c.sentence or c.clip_id) not in chosen],
+        validation=[c for c in clips if (c.sentence or c.clip_id) in chosen],
+        test=[],
+        notes=("validation by sentence inside the training speakers",),
+    )
+
+
+def _scatter(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
