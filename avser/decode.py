@@ -1,7 +1,6 @@
 """Opening and decoding with PyAV: what `avser.media` is built on.
 
-This is where containers, time stamps, sample formats and rotation are known; everything else
-sees samples and pictures on one clock.
+Containers, time stamps, sample formats and rotation are known here; all else sees one clock.
 """
 
 from __future__ import annotations
@@ -22,15 +21,6 @@ from numpy.typing import NDArray
 from avser.errors import MediaError
 from avser.types import SAMPLE_RATE
 
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".oga", ".opus", ".wma", ".aif", ".aiff"}
-)
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".flv", ".wmv", ".mpg", ".mpeg"}
-    | {".ts", ".mts", ".ogv"}
-)
-MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
-
 # Demuxers that may open a file. Text art, image sequences and above all playlists (which name
 # further files and addresses) stay out, whatever a file's name or content pretends.
 _DEMUXERS = (
@@ -40,9 +30,10 @@ _DEMUXERS = (
 _INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
 
 _GAP_S = 0.1  # containers round times to 1 ms and more; a longer hole in the sound is real
-_MAX_GAP_S = 600.0  # a longer one is a broken clock, not silence
+_MAX_GAP_S = 60.0  # a longer one is a broken clock
 _PREROLL_S = 1.0  # decoded before a cut and dropped: codecs need up to 80 ms to settle
 _SHORT_S = 0.5  # a stream that ends so much before its stated end is cut short
+_SLOPPY = 4_096  # bytes by which recorders err about the length of their own file
 _FRAME_SLACK_S = 0.001  # containers that round times to 1 ms
 
 Samples = NDArray[np.float32]
@@ -115,7 +106,8 @@ class Sound:
 
     def _take(self, frame: AudioFrame) -> None:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        time_s = self.reached_s if frame.time is None else frame.time
+        # not frame.time: the frames that a decoder holds back to the end have none
+        time_s = self.reached_s if frame.pts is None else _seconds(frame.pts, self.stream)
         self._align(time_s or 0.0)
         if kind != self._kind or self._resampler is None:
             self._flush()
@@ -219,7 +211,11 @@ class Picture:
         return frames
 
     def _take(self, frame: VideoFrame) -> None:
-        time_s = self.end_s if frame.time is None else frame.time - self._origin_s
+        time_s = self.end_s
+        if frame.pts is not None:
+            time_s = _seconds(frame.pts, self.stream) - self._origin_s
+        if time_s > self.end_s + _MAX_GAP_S:
+            return
         self.sure_s, self.end_s = time_s, max(self.end_s, time_s + self._step_s)
         self.reached_s = self.end_s + self._origin_s
         if self._wanted is None or time_s >= self._length_s:
@@ -259,9 +255,9 @@ def first_time_s(*streams: Stream | None) -> float:
 
 
 def seek_before(container: InputContainer, time_s: float) -> bool:
-    """Skip to a little before that time of the file; False where it has to be decoded till there.
+    """Skip to a little before that time of the file; False where it must be decoded till there.
 
-    Without an index, times after a seek are guesses, so such a file is not sought in.
+    Without an index, times after a seek are guesses.
     """
     if time_s <= 2 * _PREROLL_S or not _indexed(container):
         return False
@@ -285,6 +281,10 @@ def is_short(
     parts = [part for part in parts if not part.done]
     if not parts or not _indexed(container):
         return False
+    with open(container.name, "rb") as file:
+        kind, size = file.read(4), int.from_bytes(file.read(4), "little")
+    if kind == b"RIFF" and size < 2**32 - 1:  # wav, avi: FFmpeg takes their lengths from the file
+        return size > Path(container.name).stat().st_size + _SLOPPY
     if any(part.stream.duration is not None for part in parts):
         ends = [
             _seconds(part.stream.start_time, part.stream)
@@ -340,8 +340,8 @@ def open_container(path: Path) -> InputContainer:
     except (FFmpegError, ValueError) as error:
         raise unreadable(
             path,
-            "it is no recording that can be decoded, or its index is missing",
-            f"expected one of {', '.join(sorted(MEDIA_SUFFIXES))}, whole",
+            "it is no recording, or its index is missing",
+            "expected sound or video such as .wav, .mp3, .mp4, .mov, .webm or .mkv, whole",
         ) from error
 
 

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from avser import metrics
 from avser.errors import ConfigError, ProtocolError
 from avser.outcomes import Outcomes as Outcomes
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
 RANDOM_SPLIT = "RANDOM SPLIT"
 ON_TRAINING_DATA = "ON TRAINING DATA"
@@ -85,22 +83,16 @@ def summarise(
     """
     pool = _Pool.of(_runs(outcomes, seeds))
     loud = list(dict.fromkeys([*_protocol_marks(protocol), *marks]))
-    unknown = len(set(pool.clips[pool.speakers == ""]))
-    all_notes = list(notes)
-    if unknown and pool.by_speaker:
-        all_notes.append(f"{unknown} clips of unknown speakers count as a speaker each.")
     return {
         **pool.figures(),
         "marks": [*loud, *([SEEN_SPEAKERS] if pool.seen.any() else [])],
         "n": len(set(pool.clips)),
-        "classes": list(pool.emotions),
         **pool.per_class(),
         "per_speaker": pool.per_speaker(loud),
         "per_sex": pool.per_sex(loud),
         **pool.calibration(),
         "protocol": protocol,
-        "seen_speakers": sorted({s or "unknown" for s in pool.speakers[pool.seen].tolist()}),
-        "interval_unit": "speaker" if pool.by_speaker else "clip",
+        **pool.speaker_facts(),
         "corpus": corpus,
         "label_target": label_target,
         "split_hash": split_hash,
@@ -109,7 +101,7 @@ def summarise(
         "seeds": list(seeds),
         "epochs": list(epochs),
         "commit": commit,
-        "notes": all_notes,
+        "notes": [*notes, *pool.notes()],
     }
 
 
@@ -141,7 +133,7 @@ class _Pool:
     seen: NDArray[np.bool_]
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.floating]
     emotions: tuple[str, ...]
 
     @staticmethod
@@ -194,6 +186,7 @@ class _Pool:
         support = confusion.sum(1) / (self.run.max() + 1)
         recall = metrics.recalls_of(confusion)
         return {
+            "classes": list(self.emotions),
             "recall": dict(zip(self.emotions, map(_short, recall), strict=True)),
             "support": dict(zip(self.emotions, map(_short, support), strict=True)),
             "confusion": confusion.tolist(),
@@ -206,6 +199,17 @@ class _Pool:
         ]
         curve = metrics.reliability(self.probabilities, self.labels)
         return {"ece": _short(float(np.mean(errors))), "reliability": [asdict(b) for b in curve]}
+
+    def speaker_facts(self) -> dict[str, Any]:
+        seen = {name or "unknown" for name in self.speakers[self.seen].tolist()}
+        unit = "speaker" if self.by_speaker else "clip"
+        return {"seen_speakers": sorted(seen), "interval_unit": unit}
+
+    def notes(self) -> list[str]:
+        unknown = len(set(self.clips[self.speakers == ""]))
+        if not unknown or not self.by_speaker:
+            return []
+        return [f"{unknown} clips of unknown speakers count as a speaker each."]
 
     def row(self, keep: NDArray[np.bool_], marks: Sequence[str]) -> dict[str, Any]:
         """Give what every line of a table says of its clips."""
@@ -289,8 +293,6 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         summary: what `summarise` returned.
         console: of rich, where to print.
     """
-    from rich.text import Text
-
     marks = summary["marks"]
     title = f"{summary['model']} on {summary['corpus']}, {summary['protocol']}"
     main = _table(title, "Figure", "% [95 % interval]")
@@ -326,9 +328,6 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(title=Text(title, "bold") if title else None, title_justify="left")
     for place, column in enumerate((*columns, "Marks")):
         table.add_column(column, justify="left" if place in (0, len(columns)) else "right")
@@ -336,8 +335,6 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _grid() -> Table:
-    from rich.table import Table
-
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
@@ -345,6 +342,4 @@ def _grid() -> Table:
 
 
 def _loud(marks: Sequence[str]) -> Text:
-    from rich.text import Text
-
     return Text(", ".join(marks), "bold white on red" if marks else "")

@@ -47,11 +47,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from avser.decode import (
-    AUDIO_SUFFIXES,
-    MEDIA_SUFFIXES,
     NO_SAMPLES,
-    VIDEO_SUFFIXES,
-    Frame,
     Picture,
     Samples,
     Sound,
@@ -62,13 +58,14 @@ from avser.decode import (
     seek_before,
     unreadable,
 )
+from avser.decode import Frame as Frame  # part of this module's face
 from avser.errors import ConfigError
 from avser.types import SAMPLE_RATE
 
-__all__ = [
-    "AUDIO_SUFFIXES", "MEDIA_SUFFIXES", "VIDEO_SUFFIXES", "Block", "Frame", "MediaInfo",
-    "MediaReader", "open_media", "probe", "read_audio",
-]  # fmt: skip
+MEDIA_SUFFIXES = frozenset(
+    ".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .aif .aiff "
+    ".mp4 .m4v .mov .3gp .webm .mkv .avi .flv .wmv .mpg .mpeg .ts .mts .ogv".split()
+)  # how recordings are usually named; any name is opened
 
 _SOUND_AHEAD_S = 30.0  # how far one stream may lie before the other in the file (2 MB of sound)
 _PICTURE_AHEAD_S = 2.0  # frames are large
@@ -127,10 +124,8 @@ def probe(path: str | Path) -> MediaInfo:
     with open_container(Path(path)) as container:
         audio, video = main_streams(container, Path(path))
         width = height = rotation = 0
-        fps = 0.0
-        if video is not None:
+        if video:
             width, height = video.codec_context.width, video.codec_context.height
-            fps = float(video.average_rate or 0)
             with suppress(FFmpegError, StopIteration):
                 rotation = int(next(container.decode(video)).rotation)
             if rotation % 180:
@@ -139,11 +134,11 @@ def probe(path: str | Path) -> MediaInfo:
             duration_s=container.duration / av.time_base if container.duration else None,
             has_audio=audio is not None,
             has_video=video is not None,
-            sample_rate=int(audio.codec_context.sample_rate) if audio is not None else 0,
-            channels=int(audio.codec_context.channels) if audio is not None else 0,
+            sample_rate=int(audio.codec_context.sample_rate) if audio else 0,
+            channels=int(audio.codec_context.channels) if audio else 0,
             width=width,
             height=height,
-            fps=fps,
+            fps=float(video.average_rate or 0) if video else 0.0,
             rotation=rotation,
         )
 
@@ -153,8 +148,7 @@ def read_audio(
 ) -> Samples:
     """Read the sound of a short clip at once, ``[S]`` float32 mono 16 kHz in -1..1.
 
-    A file without sound gives an empty array. What is wrong inside a file is logged; use
-    `open_media` to ask for it, and for long files.
+    A file without sound gives an empty array. What is wrong inside is logged; `open_media` tells.
 
     Args:
         path: media file, with or without picture.
@@ -199,16 +193,12 @@ def open_media(
         An iterator of `Block`; close it, use it in ``with``, or exhaust it.
 
     Raises:
-        MediaError: the file is missing, empty, or no media; while iterating: nothing in it could
-            be decoded.
+        MediaError: the file is missing, empty, or no media; later: nothing in it can be decoded.
         ConfigError: a setting is out of its range.
     """
     begin = start_s or 0.0
     if begin < 0 or (end_s is not None and end_s <= begin):
-        raise ConfigError(
-            f"Bad part {start_s} to {end_s} s of {path}: expected a start of at least 0 and an end "
-            "after it."
-        )
+        raise ConfigError(f"Bad part {start_s} to {end_s} s of {path}: expected 0 <= start < end.")
     for name, value in (("block_s", block_s), ("frame_height", frame_height)):
         if value is not None and value <= 0:
             raise ConfigError(f"Bad {name} {value}: expected more than 0.")
@@ -244,21 +234,19 @@ class MediaReader(Iterator[Block]):
         block: int,
     ) -> None:
         self.path = path
-        self.bad_packets = 0
-        self.truncated = False
-        self._block = block
-        self._container = open_container(path)
+        self.truncated, self.bad_packets = False, 0
+        self._block, self._container = block, open_container(path)
         sound, picture = main_streams(self._container, path)
         self.has_audio, self.has_video = sound is not None, picture is not None
         origin_s = start_s + first_time_s(sound, picture)
         seeked = start_s > 0 and seek_before(self._container, origin_s)
         self._sound: Sound | None = None
         self._picture: Picture | None = None
-        if audio and sound is not None:
+        if audio and sound:
             # without a picture, the first sound decoded tells the origin better than the header
-            late = None if picture is None and not seeked else origin_s
+            late = origin_s if picture or seeked else None
             self._sound = Sound(sound, origin_s=late, start_s=start_s, length_s=length_s)
-        if times is not None and picture is not None:
+        if times is not None and picture:
             self._picture = Picture(
                 picture, origin_s=origin_s, length_s=length_s, times=times, height=frame_height
             )
@@ -274,10 +262,8 @@ class MediaReader(Iterator[Block]):
     def warning(self) -> str | None:
         """What is wrong inside the file, in one sentence, or None."""
         wrong = ["it ends before its stated end"] if self.truncated else []
-        wrong += [f"{self.bad_packets} pieces can't be decoded"] if self.bad_packets else []
-        if not wrong:
-            return None
-        return f"Damaged media {self.path}: {' and '.join(wrong)}; the rest is used."
+        wrong += [f"{self.bad_packets} piece(s) can't be decoded"] if self.bad_packets else []
+        return f"Damaged {self.path}: {' and '.join(wrong)}; the rest is used." if wrong else None
 
     def __next__(self) -> Block:
         return next(self._generator)

@@ -259,7 +259,7 @@ def _group_counts(
     classes: int,
     runs: ArrayLike | None,
 ) -> Floats:
-    """Count a confusion matrix for each run and group, ``[R, G, K, K]``; float, for fast products."""
+    """Count by run and group, ``[R, G, K, K]``; as floats, for fast products."""
     true, guess = _checked(labels, predicted, classes=classes)
     group = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)[1]
     run = np.zeros_like(true)

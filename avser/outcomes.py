@@ -35,7 +35,7 @@ class Outcomes:
     speakers: Sequence[str]
     sexes: Sequence[str]
     labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.floating]
     emotions: tuple[str, ...]
     seen: list[bool]
 
@@ -75,11 +75,6 @@ class Outcomes:
         """Most probable class of each clip ``[N]``."""
         best: NDArray[np.int64] = np.argmax(self.probabilities, axis=1)
         return best
-
-    @property
-    def has_speakers(self) -> bool:
-        """Whether the speaker of any clip is known."""
-        return any(self.speakers)
 
     @property
     def groups(self) -> list[str]:

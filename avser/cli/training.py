@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.resources import files
@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from avser.errors import ConfigError, unknown
-
-_FLAGS = ("-c", "--config")
 
 
 def locate(name: str) -> str:
@@ -31,20 +29,6 @@ def locate(name: str) -> str:
         return str(inside)
     known = sorted(f"configs/{p.relative_to(root).as_posix()}" for p in root.rglob("*.yaml"))
     raise ConfigError(unknown("configuration", name, known))
-
-
-def with_located(words: Sequence[str]) -> list[str]:
-    """Replace the configurations among command-line words by their paths."""
-    found: list[str] = []
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if found and found[-1] in _FLAGS:
-            found.append(locate(word))
-        elif equals and flag in _FLAGS:
-            found.append(f"{flag}={locate(value)}")
-        else:
-            found.append(word)
-    return found
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,12 +49,14 @@ class Parser(argparse.ArgumentParser):
             metavar="FILE",
             help="configuration; several compose, later ones win",
         )
+        self.add_argument("--root", metavar="DIR", help="folder of the corpus")
 
     def split(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """Parse our own flags; return them and the words for the configuration's parser."""
         own, rest = self.parse_known_args(list(words))
         configs = [w for name in own.config for w in ("-c", locate(name))]
-        return own, [*configs, *rest]
+        root = [f"--data.corpus.init_args.root={own.root}"] if own.root else []
+        return own, [*configs, *rest, *root]
 
 
 def cli_class() -> Any:  # noqa: ANN401
@@ -86,37 +72,74 @@ def cli_class() -> Any:  # noqa: ANN401
     return ConfigurationCLI
 
 
-def parse(
-    words: Sequence[str], *, trainer_defaults: dict[str, Any] | None = None, build: bool = True
-) -> Any:  # noqa: ANN401
-    """Read configurations and build trainer, task and data.
+def parse(words: Sequence[str], *, trainer_defaults: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+    """Read configurations and build trainer, task and data, as a LightningCLI holds them.
 
     Raises:
         ConfigError: a setting is unknown or of the wrong type; in one sentence.
     """
     from avser.task import EmotionTask
 
-    data = import_module("avser.datamodules.clips").ClipDataModule
+    with _one_sentence():
+        return cli_class()(
+            EmotionTask,
+            _data_class(),
+            run=False,
+            args=list(words),
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults=trainer_defaults or {},
+            parser_kwargs={"prog": "avser fit"},
+        )
+
+
+def parse_data(words: Sequence[str]) -> Any:  # noqa: ANN401
+    """Read configurations and build the data alone; settings of model and trainer are passed over.
+
+    Raises:
+        ConfigError: see `parse`.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="avser", exit_on_error=True)
+    parser.add_argument("-c", "--config", action="config", help="configuration")
+    parser.add_class_arguments(_data_class(), "data")
+    for name in ("model", "trainer", "seed_everything"):
+        parser.add_argument(f"--{name}", type=Any, default=None)
+    with _one_sentence():
+        return parser.instantiate(parser.parse_args(_of_data(words))).data
+
+
+def _of_data(words: Sequence[str]) -> list[str]:
+    """Leave out ``--model.x V``, ``--trainer.x=V`` and the like."""
+    kept: list[str] = []
+    skipping = False
+    for word in words:
+        if word.startswith("--"):
+            skipping = word.startswith(("--model", "--trainer", "--seed_everything"))
+        elif word == "-c":
+            skipping = False
+        if not skipping:
+            kept.append(word)
+    return kept
+
+
+def _data_class() -> Any:  # noqa: ANN401
+    return import_module("avser.datamodules.clips").ClipDataModule
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn what jsonargparse prints before it exits into one error of ours."""
     printed = StringIO()
     try:
         with redirect_stderr(printed):
-            return cli_class()(
-                EmotionTask,
-                data,
-                run=False,
-                args=list(words),
-                save_config_callback=None,
-                seed_everything_default=0,
-                trainer_defaults=trainer_defaults or {},
-                parser_kwargs={"prog": "avser fit"},
-            )
+            yield
     except SystemExit as error:
         if not error.code:  # --help, --print_config
             raise
         raise ConfigError(_sentence(printed.getvalue())) from error
-    finally:
-        if "error:" not in printed.getvalue():
-            sys.stderr.write(printed.getvalue())
+    sys.stderr.write(printed.getvalue())
 
 
 def _sentence(text: str) -> str:

@@ -1,0 +1,96 @@
+"""``avser audit``: show what a split holds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from avser.cli.training import Parser, parse_data
+
+
+def run(words: Sequence[str]) -> int:
+    """Print parts, speakers, classes and duplicates; draw them with ``--plot``."""
+    parser = Parser("audit", "Show what a split holds. Settings may follow as --data.*")
+    parser.add_argument("--plot", metavar="OUT", type=Path, help="folder for pictures")
+    own, rest = parser.split(words)
+    from rich.console import Console
+
+    from avser.audit import audit
+    from avser.cli.progress import decoding
+
+    data = parse_data(rest)
+    with decoding() as progress:
+        data.progress = progress
+        found = audit(data.parts, data.digests, labels=data.labels)
+    console = Console()
+    _show(console, data, found)
+    if own.plot is not None:
+        for path in _draw(own.plot, data, found):
+            console.print(f"drawn: {path}")
+    return 0
+
+
+def _show(console: Any, data: Any, found: dict[str, Any]) -> None:  # noqa: ANN401
+    from rich.table import Table
+
+    corpus, protocol = data.corpus, data.protocol
+    console.print(f"[bold]{corpus.title}[/bold] ({corpus.name}), labels: {corpus.label_target}")
+    console.print(f"licence: {corpus.licence}", highlight=False)
+    mark = f"  [bold red]{protocol.mark}[/]" if protocol.mark else ""
+    console.print(f"protocol: {protocol.describe()}, split {found['split_hash']}{mark}")
+    table = Table("class", *found["parts"])
+    for name in data.classes:
+        counts = [str(part["classes"].get(name, 0)) for part in found["parts"].values()]
+        table.add_row(name, *counts)
+    table.add_section()
+    table.add_row("clips", *(str(p["clips"]) for p in found["parts"].values()))
+    table.add_row("speakers", *(str(len(p["speakers"])) for p in found["parts"].values()))
+    console.print(table)
+    for part, row in found["parts"].items():
+        console.print(f"{part}: {', '.join(row['speakers'])}", highlight=False)
+    for note in found["notes"]:
+        console.print(f"note: {note}")
+    for group in found["duplicates"]:
+        console.print(f"duplicate recording: {' = '.join(group)}", highlight=False)
+    if not found["duplicates"]:
+        console.print("no duplicate recordings")
+    for clip, reason in data.prepared.failed:
+        console.print(f"left out: {clip.path}: {reason}")
+
+
+def _draw(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]:  # noqa: ANN401
+    """Class counts, durations, and one waveform with both spectrogram channels per class."""
+    import torch
+
+    from avser.draw import class_counts_figure, durations_figure, save_png, waveform_figure
+    from avser.frontends.two_channel import TwoChannelSpectrogram
+    from avser.protocols import clip_name
+    from avser.types import SAMPLE_RATE, STEP_SAMPLES
+
+    counts = {part: row["classes"] for part, row in found["parts"].items()}
+    lengths = dict(zip(data.digests, data.prepared.waves.lengths, strict=True))
+    durations = {
+        part: [lengths[clip_name(c)] / SAMPLE_RATE for c in clips]
+        for part, clips in data.parts.items()
+    }
+    paths = [folder / "classes.png", folder / "durations.png"]
+    save_png(class_counts_figure(counts), paths[0])
+    save_png(durations_figure(durations), paths[1])
+    front = TwoChannelSpectrogram()
+    for name in data.classes:
+        rows = (i for i, c in enumerate(data.prepared.clips) if data.labels(c.emotion) == name)
+        index = next(rows, None)
+        if index is None:
+            continue
+        samples = torch.from_numpy(data.prepared.waves[index].astype("float32") / 32768)
+        padded = torch.nn.functional.pad(samples, (0, -len(samples) % STEP_SAMPLES))
+        pitch, formant = front(padded[None])[0].numpy()
+        figure = waveform_figure(
+            samples.numpy(),
+            [("pitch (40 ms window)", pitch), ("formants (5 ms window)", formant)],
+            sample_rate=SAMPLE_RATE,
+            hop_s=front.hop / SAMPLE_RATE,
+            fmax_hz=2000.0,
+        )
+        paths.append(folder / f"example_{name}.png")
+        save_png(figure, paths[-1])
+    return paths

@@ -1,0 +1,200 @@
+"""``avser classify``: label media files, or folders of them."""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from avser.cli.inputs import expand
+from avser.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from avser.predictor import Failure
+    from avser.types import Prediction
+
+_FORMATS = ("csv", "json", "vtt", "srt", "TextGrid")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    p = argparse.ArgumentParser(prog="avser classify", description="Label media files.")
+    p.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, or patterns")
+    p.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
+    p.add_argument("--modality", choices=("auto", "audio", "video", "both"), default="auto")
+    p.add_argument("--recursive", action="store_true", help="folders with all below them")
+    p.add_argument("--workers", type=int, default=2, metavar="N", help="decoding threads")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--json", metavar="FILE", help="write all results as JSON; - is stdout")
+    p.add_argument("--csv", metavar="FILE", help="write one row a clip; - is stdout")
+    p.add_argument(
+        "--timeline", metavar="FILE", help="one clip: a file ending in .csv, .json, .vtt, .srt or "
+        ".TextGrid; several: a folder, with --timeline-format",
+    )  # fmt: skip
+    p.add_argument("--timeline-format", choices=_FORMATS)
+    p.add_argument("--plot", metavar="FILE.png", help="draw the timeline; several clips: a folder")
+    p.add_argument("--resume", action="store_true", help="keep the results that --json has already")
+    p.add_argument("--quiet", action="store_true", help="no bars and no progress")
+    return p
+
+
+def run(words: Sequence[str]) -> int:
+    """Classify; 1 if any input failed."""
+    own = parser().parse_args(list(words))
+    paths = expand(own.paths, recursive=own.recursive)
+    _check(own, len(paths))
+    kept = _kept(own) if own.resume else {}
+    todo = [p for p in paths if p not in kept]
+    rows: dict[str, Mapping[str, Any]] = dict(kept)
+    try:
+        if todo:
+            for path, result in _results(own, todo, total=len(paths)):
+                rows[path] = result
+    finally:  # interrupted, it keeps what it has
+        _write([rows[p] for p in paths if p in rows], own)
+    return 1 if any("error" in row for row in rows.values()) else 0
+
+
+def _check(own: argparse.Namespace, count: int) -> None:
+    if own.resume and own.json in (None, "-"):
+        raise ConfigError("Bad --resume: it needs the file of the earlier results; give --json FILE.")
+    if own.json == "-" and own.csv == "-":
+        raise ConfigError("Bad outputs: --json and --csv can't both be stdout; name a file.")
+    if own.timeline and count > 1 and not own.timeline_format:
+        raise ConfigError(
+            f"Bad --timeline for {count} clips: it names a folder then; add --timeline-format."
+        )
+
+
+def _kept(own: argparse.Namespace) -> dict[str, Mapping[str, Any]]:
+    path = Path(own.json)
+    if not path.exists():
+        return {}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {row["path"]: row for row in rows if "error" not in row}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"Bad results {path}: not what --json writes; remove it.") from error
+
+
+def _results(
+    own: argparse.Namespace, paths: list[str], *, total: int
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    from avser.predictor import Failure, Predictor
+
+    predictor = Predictor.from_pretrained(own.model, device=own.device)
+    answers = predictor.classify(paths, modality=own.modality, workers=own.workers)
+    err = Console(stderr=True)
+    out = Console()
+    if total > 1 and not own.quiet:
+        answers = track(answers, "classifying", total=len(paths), console=err, transient=True)
+    for path, answer in zip(paths, answers, strict=True):
+        if isinstance(answer, Failure):
+            print(f"avser: {path}: {answer.error}", file=sys.stderr)
+        else:
+            _side_files(own, path, answer, several=total > 1)
+        if "-" not in (own.json, own.csv) and not own.quiet:
+            _show(out, path, answer, several=total > 1)
+        yield path, answer.to_dict()
+
+
+def _side_files(own: argparse.Namespace, path: str, answer: "Prediction", *, several: bool) -> None:
+    if own.timeline:
+        from avser.timeline import write_timeline
+
+        kind = own.timeline_format
+        target = Path(own.timeline)
+        if several:
+            target = target / f"{Path(path).name}.{kind}"
+        write_timeline(answer, target, format=kind)
+    if own.plot:
+        from avser.draw import save_png, timeline_figure
+
+        target = Path(own.plot) / f"{Path(path).name}.png" if several else Path(own.plot)
+        save_png(timeline_figure(answer), target)
+
+
+# -- what a person sees ----------------------------------------------------------------------
+
+
+def _show(out: "Console", path: str, answer: "Prediction | Failure", *, several: bool) -> None:
+    from rich.markup import escape
+
+    from avser.predictor import Failure
+
+    if isinstance(answer, Failure):
+        return
+    head = f"[bold]{escape(path)}[/bold]"
+    if answer.probabilities is None or answer.label is None:
+        out.print(f"{head}: no voice and no face to judge ({answer.reason})")
+        return
+    sure = f"{answer.probabilities[answer.label]:.0%}"
+    used = " and ".join(answer.modalities)
+    out.print(f"{head}: [bold]{answer.label}[/bold] {sure}  [dim]({used}, {answer.model})[/dim]")
+    if answer.reason:
+        out.print(f"  {escape(answer.reason)}")
+    if several:
+        return
+    for emotion, p in sorted(answer.probabilities.items(), key=lambda item: -item[1]):
+        out.print(f"  {emotion:<10} {_bar(p)} {p:6.1%}", highlight=False)
+    out.print("  timeline")
+    for entry in answer.timeline:
+        span = f"{entry.start_s:6.2f} to {entry.end_s:6.2f} s"
+        if entry.label is None or entry.probabilities is None:
+            out.print(f"  {span}  [dim](silence)[/dim]", highlight=False)
+        else:
+            p = entry.probabilities[entry.label]
+            out.print(f"  {span}  {entry.label:<10} {_bar(p, 12)} {p:4.0%}", highlight=False)
+
+
+def _bar(share: float, width: int = 30) -> str:
+    eighths = round(share * width * 8)
+    full, part = divmod(eighths, 8)
+    return ("█" * full + " ▏▎▍▌▋▊▉"[part]).ljust(width + 1)
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def _write(rows: list[Mapping[str, Any]], own: argparse.Namespace) -> None:
+    if own.json == "-":
+        print(json.dumps(rows, indent=1))
+    elif own.json:
+        from avser.files import atomic_write
+
+        with atomic_write(own.json) as file:
+            file.write(json.dumps(rows, indent=1) + "\n")
+    if own.csv == "-":
+        _table(rows, sys.stdout)
+    elif own.csv:
+        from avser.files import atomic_write
+
+        with atomic_write(own.csv) as file:
+            _table(rows, file)
+
+
+def _table(rows: list[Mapping[str, Any]], file: IO[str]) -> None:
+    names = list(dict.fromkeys(n for row in rows for n in row.get("probabilities") or {}))
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["path", "label", *names, "modalities", "reason", "duration_s", "model", "error"])
+    for row in rows:
+        shares = row.get("probabilities") or {}
+        writer.writerow(
+            [
+                row["path"],
+                row.get("label") or "",
+                *(shares.get(n, "") for n in names),
+                "+".join(row.get("modalities", ())),
+                row.get("reason") or "",
+                row.get("duration_s", ""),
+                row.get("model", ""),
+                row["error"]["message"] if "error" in row else "",
+            ]
+        )

@@ -1,0 +1,96 @@
+"""``avser crossval``: train and test over folds and seeds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avser.cli.training import Parser, parse_data
+from avser.errors import ConfigError
+
+
+def _seeds(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the folds that are not done, then write the report over all of them."""
+    parser = Parser(
+        "crossval", "Train and test over folds and seeds. Settings may follow as --data.*, ..."
+    )
+    parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--folds", type=int, help="of speaker_kfold; its own number by default")
+    parser.add_argument("--fold", type=int, metavar="K", help="run this fold alone")
+    parser.add_argument("--seeds", type=_seeds, default=[0], help="such as 0,1")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    parser.add_argument("--name", help="name of the model in the tables")
+    parser.add_argument("--json", metavar="FILE", help="also write the results there; - is stdout")
+    parser.add_argument("--row", type=Path, metavar="FILE", help="append every fold's figure there")
+    own, rest = parser.split(words)
+    from rich.console import Console
+
+    from avser import crossval
+    from avser.evaluation import print_table
+    from avser.files import atomic_write
+    from avser.report import write_report
+
+    if own.folds is not None:
+        rest += [f"--data.protocol.init_args.folds={own.folds}"]
+    count, has_folds = _folds(rest)
+    folds = crossval.plan(own.out, folds=count, seeds=own.seeds, only=own.fold)
+    console = Console(stderr=own.json == "-")
+
+    def finished(fold: crossval.Fold, summary: Mapping[str, Any]) -> None:
+        figure, epochs = summary["uar"]["value"], summary["epochs"][0]
+        console.print(
+            f"seed {fold.seed} fold {fold.fold}: UAR {figure:.3f}, {epochs} epochs", highlight=False
+        )
+        if own.row is not None:
+            _append(own.row, fold, summary)
+
+    name = own.name or own.out.resolve().name
+    crossval.run(
+        folds, words=[*rest, "--name", name], has_folds=has_folds, jobs=own.jobs, finished=finished
+    )
+    everything = crossval.plan(own.out, folds=count, seeds=own.seeds)
+    runs, summary = crossval.merge(everything, expected=count)
+    print_table(summary, console)
+    first = next(f for f in everything if f.done)
+    write_report(
+        own.out,
+        summary,
+        outcomes=runs,
+        config_text=(first.folder / "config.yaml").read_text(encoding="utf-8"),
+    )
+    if own.json == "-":
+        print(json.dumps(summary, indent=1))
+    elif own.json:
+        with atomic_write(own.json) as file:
+            file.write(json.dumps(summary, indent=1) + "\n")
+    console.print(f"Report: {own.out / 'report.html'}")
+    return 0
+
+
+def _folds(words: Sequence[str]) -> tuple[int, bool]:
+    """How many folds the protocol has, and whether it takes a fold number."""
+    data = parse_data(words)
+    has_folds = hasattr(data.protocol, "fold")
+    if not has_folds and any("folds=" in w for w in words):
+        raise ConfigError(
+            f"Bad --folds: protocol {data.protocol.name} has none; leave it out, or use "
+            "SpeakerKFold."
+        )
+    return data.protocol.fold_count(data.rows), has_folds
+
+
+def _append(path: Path, fold: Any, summary: Mapping[str, Any]) -> None:  # noqa: ANN401
+    """Keep every finished fold in one committed file, so that nothing measured is lost."""
+    from avser.files import atomic_write
+
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    keys = ("uar", "accuracy", "macro_f1", "n", "split_hash", "epochs", "commit", "parameters")
+    row = {"seed": fold.seed, "fold": fold.fold, **{key: summary[key] for key in keys}}
+    rows = [r for r in rows if (r["seed"], r["fold"]) != (fold.seed, fold.fold)]
+    with atomic_write(path) as file:
+        content = sorted([*rows, row], key=lambda r: (r["seed"], r["fold"]))
+        file.write("[\n" + ",\n".join(json.dumps(r) for r in content) + "\n]\n")

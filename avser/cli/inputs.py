@@ -1,0 +1,52 @@
+"""Which files a list of paths, folders and patterns stands for."""
+
+import glob
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from avser.errors import ConfigError
+
+# The suffixes that `avser.media` reads, repeated here so that help needs no decoder; a test
+# compares the two.
+SUFFIXES = frozenset(
+    ".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .aif .aiff .mp4 .m4v .mov .3gp .webm .mkv "
+    ".avi .flv .wmv .mpg .mpeg .ts .mts .ogv".split()
+)
+
+
+def expand(paths: Sequence[str], *, recursive: bool) -> list[str]:
+    """List files: those named, those that match a pattern, and the media of folders.
+
+    A file that is named is taken whatever its suffix. In folders other files are left out, and
+    their number is told on stderr.
+
+    Raises:
+        ConfigError: nothing is left to classify.
+    """
+    found: list[str] = []
+    other = 0
+    for name in paths:
+        for path in _matches(name):
+            if path.is_dir():
+                inside = path.rglob("*") if recursive else path.iterdir()
+                files = sorted(p for p in inside if p.is_file() and not p.name.startswith("."))
+                media = [p for p in files if p.suffix.lower() in SUFFIXES]
+                other += len(files) - len(media)
+                found += [str(p) for p in media]
+            else:
+                found.append(str(path))
+    if other:
+        print(f"avser: {other} files without a media suffix were left out.", file=sys.stderr)
+    if not found:
+        raise ConfigError(
+            f"Bad input {', '.join(paths)}: no media file is there; give files, folders (with "
+            "--recursive for theirs) or patterns."
+        )
+    return list(dict.fromkeys(found))
+
+
+def _matches(name: str) -> Iterable[Path]:
+    if Path(name).exists() or not glob.has_magic(name):
+        return [Path(name)]
+    return [Path(p) for p in sorted(glob.glob(name, recursive=True))]

@@ -1,0 +1,43 @@
+"""``avser models``: list the released models."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def run(words: Sequence[str]) -> int:
+    """Print name, classes, size, figure and licence of every released model."""
+    parser = argparse.ArgumentParser(prog="avser models", description="List the released models.")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    own = parser.parse_args(list(words))
+    from importlib.resources import files
+
+    found: list[dict[str, Any]] = []
+    for path in sorted(Path(str(files("avser.checkpoints"))).glob("*/config.yaml")):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        trained = yaml.safe_load((path.parent / "trained_on.yaml").read_text(encoding="utf-8"))
+        found.append(
+            {
+                "name": config["name"],
+                "emotions": config["emotions"],
+                "parameters": config["parameters"],
+                "uar": (config.get("figures") or {}).get("uar"),
+                "protocol": (config.get("figures") or {}).get("protocol"),
+                "licence": trained["licence"],
+                "folder": str(path.parent),
+            }
+        )
+    if own.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    for row in found:
+        figure = f"UAR {row['uar']['value']:.3f} ({row['protocol']})" if row["uar"] else "no figure"
+        print(f"{row['name']}  {row['parameters']:,} parameters, {figure}")
+        print(f"  {', '.join(row['emotions'])}")
+        print(f"  licence of the weights: {row['licence']}")
+        print(f"  {row['folder']}")
+    return 0
