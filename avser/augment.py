@@ -172,7 +172,7 @@ class Augment(nn.Module):
 
     @staticmethod
     def _hole(length: int, widest: Tensor | float, within: Tensor) -> Tensor:
-        """Ones ``[B, length]`` with one run of zeros, at most ``widest`` long, inside ``within``."""
+        """Ones ``[B, length]`` with a run of zeros, at most ``widest`` long, inside ``within``."""
         width = torch.rand_like(within) * widest
         start = torch.rand_like(within) * (within - width)
         index = torch.arange(length, device=within.device)

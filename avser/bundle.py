@@ -43,6 +43,7 @@ class Provenance:
         speakers: of the training and validation parts.
         digests: hashes of those parts' decoded recordings.
         label_target, licence, protocol, split_hash: of the data.
+        merge: classes that were merged into others, for instance ``{"calm": "neutral"}``.
         seed, epochs: of the training; ``epochs`` counts those run, not the one chosen.
         commit: of the code.
     """
@@ -54,6 +55,7 @@ class Provenance:
     licence: str = ""
     protocol: str = ""
     split_hash: str = ""
+    merge: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     epochs: int | None = None
     commit: str | None = None

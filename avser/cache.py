@@ -136,7 +136,7 @@ def _open_index(folder: Path) -> sqlite3.Connection:
         return _open_index(folder)
     except OSError as error:
         raise CacheError(
-            f"Bad cache {folder}: {error.strerror}; set AVSER_CACHE to a folder that can be written."
+            f"Bad cache {folder}: {error.strerror}; set AVSER_CACHE to a folder you can write."
         ) from error
 
 
@@ -158,8 +158,8 @@ def _decode(clip: Clip) -> NDArray[np.int16]:
     samples = read_audio(clip.path, start_s=clip.start_s, end_s=clip.end_s)
     if not len(samples):
         raise CacheError(f"Bad clip {clip.path}: it has no sound; leave it out.")
-    scaled = np.clip(np.rint(samples * 32767.0), -32768, 32767)
-    return scaled.astype(np.int16)
+    scaled: NDArray[np.int16] = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    return scaled
 
 
 def _decoded(

@@ -1,10 +1,11 @@
 """Training and testing over folds and seeds, resumable, on one machine or several.
 
-Every fold is an ``avser fit`` of its own process and folder, ``RUN/seed<S>/fold<K>``: a finished one
-is skipped, an unfinished one goes on. Folds that were run elsewhere are merged by running the
+Every fold is an ``avser fit`` of its own process and folder, ``RUN/seed<S>/fold<K>``: a finished
+one is skipped, an unfinished one goes on. Folds that were run elsewhere are merged by running the
 command once more over the collected folders.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -15,11 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import json
-
 from avser.errors import AvserError, ConfigError
-from avser.outcomes import Outcomes
 from avser.evaluation import summarise
+from avser.outcomes import Outcomes
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,10 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict
     done = {s: rows for s, rows in done.items() if rows}
     if not done:
         raise ConfigError("Bad cross-validation: no fold is finished; run some first.")
-    runs = [Outcomes.merge([Outcomes.load(f.folder / "outcomes/test.json") for f in rows]) for rows in done.values()]
+    runs = [
+        Outcomes.merge([Outcomes.load(f.folder / "outcomes/test.json") for f in rows])
+        for rows in done.values()
+    ]
     all_rows = [f for rows in done.values() for f in rows]
     summaries = [_summary_of(f) for f in all_rows]
     first = summaries[0]

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from avser import bundle
 from avser.batch import audio_batch
@@ -104,7 +103,7 @@ class Predictor:
     @overload
     def __call__(
         self,
-        source: Sequence[str | Path | NDArray[np.floating]],
+        source: list[Any],
         *,
         sample_rate: int | None = None,
         modality: Modality = "auto",
@@ -112,7 +111,7 @@ class Predictor:
 
     def __call__(
         self,
-        source: str | Path | NDArray[np.floating] | Sequence[str | Path | NDArray[np.floating]],
+        source: str | Path | NDArray[np.floating] | list[Any],
         *,
         sample_rate: int | None = None,
         modality: Modality = "auto",
@@ -127,8 +126,7 @@ class Predictor:
         Raises:
             AvserError: a clip can't be read or lacks the stream that was asked for.
         """
-        single = isinstance(source, (str, Path, np.ndarray))
-        sources: list[object] = [source] if single else list(source)
+        sources = source if isinstance(source, list) else [source]
         waves = [self._wave(s, sample_rate) for s in sources if isinstance(s, np.ndarray)]
         paths = [s for s in sources if isinstance(s, (str, Path))]
         if len(waves) + len(paths) != len(sources):
@@ -142,7 +140,7 @@ class Predictor:
             if isinstance(answer, Failure):
                 raise answer.error
             found.append(answer)
-        return found[0] if single else found
+        return found if isinstance(source, list) else found[0]
 
     def classify(
         self,
@@ -240,10 +238,8 @@ class Predictor:
         try:
             with open_media(path) as reader:
                 self._require(reader, modality)
-                pieces = list(windows(self._run, block.samples for block in reader))
-                return self._prediction(
-                    pieces, reader.duration_s, path=path, note=reader.warning
-                )
+                pieces = list(windows(self._run, (block.samples for block in reader)))
+                return self._prediction(pieces, reader.duration_s, path=path, note=reader.warning)
         except AvserError as error:
             return Failure(path, error)
 

@@ -52,6 +52,10 @@ class EmotionTask(LightningModule):
         ema: decay of the averaged weights that are validated and released; 0 turns it off.
     """
 
+    class_weight: Tensor
+    updates: Tensor
+    score: Tensor
+
     def __init__(
         self,
         *,
@@ -89,9 +93,8 @@ class EmotionTask(LightningModule):
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("score", torch.zeros(()))
-        self.confusion = torch.nn.ModuleDict(
-            {part: MulticlassConfusionMatrix(classes) for part in ("train_", "validation_")}
-        )
+        self.train_confusion = MulticlassConfusionMatrix(classes)
+        self.validation_confusion = MulticlassConfusionMatrix(classes)
 
     # -- before training -------------------------------------------------------------------
 
@@ -105,7 +108,9 @@ class EmotionTask(LightningModule):
         audio = self.net.audio
         if audio is None or audio.normaliser.mode != "training":
             return
-        total, squares, count = 0.0, 0.0, 0
+        total = torch.zeros(1, device=self.device)
+        squares = torch.zeros(1, device=self.device)
+        count = 0
         with torch.no_grad():
             for batch in data.loader(data.parts.train):
                 raw, mask = audio.raw_features(
@@ -117,9 +122,9 @@ class EmotionTask(LightningModule):
                 count += int(mask.sum())
         for net in (self.net, self.averaged):
             if net.audio is not None:
-                net.audio.normaliser.fit(torch.as_tensor(total), torch.as_tensor(squares), count)
+                net.audio.normaliser.fit(total, squares, count)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning takes six kinds)
         """Optimizer and per-update schedule. Norms and biases are not decayed."""
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         plain = [p for p in self.net.parameters() if p.ndim <= 1]
@@ -183,7 +188,7 @@ class EmotionTask(LightningModule):
         streams = self.net(batch)
         loss = self._total(streams, target)
         main = next(iter(streams.values()))
-        self.confusion["train_"].update(main.logits, batch["label"])
+        self.train_confusion.update(main.logits, batch["label"])
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
         return loss
 
@@ -203,7 +208,7 @@ class EmotionTask(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log UAR on the (augmented) training batches."""
-        self._log_uar("train")
+        self._log_uar("train", self.train_confusion)
 
     # -- validation ------------------------------------------------------------------------
 
@@ -212,7 +217,7 @@ class EmotionTask(LightningModule):
         streams = self.averaged(batch)
         answer = self.averaged.answer(streams)
         loss = self._total(streams, self._targets(batch["label"]))
-        self.confusion["validation_"].update(answer.probabilities, batch["label"])
+        self.validation_confusion.update(answer.probabilities, batch["label"])
         self.log("validation/loss", loss, batch_size=len(batch["label"]), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
@@ -221,13 +226,12 @@ class EmotionTask(LightningModule):
         UAR on a hundred clips moves by several points from epoch to epoch; the best of many such
         draws is luck, so the epoch is chosen by a mean over about five epochs.
         """
-        uar = self._log_uar("validation")
+        uar = self._log_uar("validation", self.validation_confusion)
         if not self.trainer.sanity_checking:
             self.score.copy_(uar if self.current_epoch == 0 else 0.8 * self.score + 0.2 * uar)
             self.log("validation/score", self.score)
 
-    def _log_uar(self, part: str) -> Tensor:
-        metric: Any = self.confusion[f"{part}_"]
+    def _log_uar(self, part: str, metric: MulticlassConfusionMatrix) -> Tensor:
         uar = recall_mean(metric.compute().float())
         self.log(f"{part}/uar", uar, prog_bar=True)
         metric.reset()

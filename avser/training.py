@@ -4,7 +4,6 @@ A run folder holds ``config.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorB
 ``outcomes/<part>.json``, ``results.json``, ``report.html``, ``bundle/``, and at its end ``DONE``.
 """
 
-import json
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,16 +11,14 @@ from csv import DictReader
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
-from scipy.optimize import minimize_scalar
-from torch import Tensor
-from torch.nn import functional as F
 
 from avser import bundle
+from avser.answers import answers, calibrate
+from avser.emotions import Labels
 from avser.errors import ConfigError
 from avser.evaluation import Outcomes, summarise
 from avser.files import atomic_write
@@ -29,7 +26,7 @@ from avser.net import EmotionNet
 from avser.protocols import Parts, clip_name
 from avser.protocols import Protocol as SplitProtocol
 from avser.task import EmotionTask
-from avser.types import Batch, Clip, Corpus
+from avser.types import Clip, Corpus
 
 
 class ClipData(Protocol):
@@ -37,14 +34,18 @@ class ClipData(Protocol):
 
     corpus: Corpus
     protocol: SplitProtocol
+    labels: Labels
 
     @property
-    def parts(self) -> Parts: ...
+    def parts(self) -> Parts:
+        """The split."""
 
     @property
-    def digests(self) -> Mapping[str, str]: ...
+    def digests(self) -> Mapping[str, str]:
+        """`clip_name` to hash of the decoded samples."""
 
-    def loader(self, clips: Sequence[Clip]) -> Any: ...
+    def loader(self, clips: Sequence[Clip]) -> Any:  # noqa: ANN401
+        """Batches of given clips, whole and unchanged."""
 
 
 def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
@@ -147,6 +148,7 @@ def fit(
         licence=clips.corpus.licence,
         protocol=clips.protocol.describe(),
         split_hash=parts.hash,
+        merge=dict(clips.labels.merge),
         seed=seed,
         epochs=epochs,
         commit=commit_of(Path(__file__).parent),
@@ -172,65 +174,6 @@ def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
     own = {k.removeprefix("averaged."): v for k, v in state.items() if k.startswith("averaged.")}
     task.averaged.load_state_dict(own)
     return task.averaged.to("cpu").eval()
-
-
-@torch.inference_mode()
-def _logits(
-    net: EmotionNet, loader: Any
-) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
-    logits: dict[str, list[Tensor]] = {head: [] for head in net.heads}
-    labels: dict[str, list[Tensor]] = {head: [] for head in net.heads}
-    for batch in loader:
-        for head, stream in net(batch).items():
-            logits[head].append(stream.logits[stream.present])
-            labels[head].append(batch["label"][stream.present])
-    return logits, labels
-
-
-def calibrate(net: EmotionNet, loader: Any) -> None:  # noqa: ANN401
-    """Fit one temperature per head by negative log-likelihood (Guo et al., ICML 2017)."""
-    logits, labels = _logits(net, loader)
-    for head in net.heads:
-        if not sum(len(part) for part in logits[head]):
-            continue
-        x, y = torch.cat(logits[head]).double(), torch.cat(labels[head])
-
-        def loss(log_t: float, x: Tensor = x, y: Tensor = y) -> float:
-            return float(F.cross_entropy(x / float(np.exp(log_t)), y))
-
-        best = minimize_scalar(loss, bounds=(-2.3, 2.3), method="bounded")
-        net.temperature(head).fill_(float(np.exp(best.x)))
-
-
-@torch.inference_mode()
-def answers(net: EmotionNet, loader: Any, clips: Sequence[Clip], *, seen: set[str]) -> Outcomes:  # noqa: ANN401
-    """Answer every clip of a loader, whole; clips without signal get the uniform distribution.
-
-    Args:
-        net: in evaluation mode.
-        loader: gives batches whose ``clip_id`` is `clip_name`.
-        clips: that it covers.
-        seen: speakers whom the model was trained on.
-    """
-    rows = {clip_name(c): c for c in clips}
-    names: list[str] = []
-    labels: list[int] = []
-    probabilities: list[Tensor] = []
-    for batch in cast("list[Batch]", loader):
-        answer = net.answer(net(batch))
-        silent = (answer.used < 0)[:, None]
-        probabilities.append(answer.probabilities + silent / len(net.emotions))
-        names += batch["clip_id"]
-        labels += batch["label"].tolist()
-    return Outcomes(
-        clip_ids=names,
-        speakers=[rows[n].speaker for n in names],
-        sexes=[rows[n].sex for n in names],
-        labels=np.array(labels, dtype=np.int64),
-        probabilities=torch.cat(probabilities).numpy(),
-        emotions=net.emotions,
-        seen=[rows[n].speaker in seen for n in names],
-    )
 
 
 def _seen(provenance: bundle.Provenance) -> set[str]:
@@ -285,9 +228,3 @@ def _report(
         audit=audit(data.parts, data.digests),
         config_text=config_text,
     )
-
-
-def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
-    """Write ``results.json``."""
-    with atomic_write(folder / "results.json") as file:
-        file.write(json.dumps(summary, indent=1) + "\n")

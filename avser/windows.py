@@ -59,12 +59,14 @@ def _cut(piece: Piece, start: int, stop: int) -> Piece:
 
 
 def named(names: Sequence[str], probabilities: Tensor) -> dict[str, float]:
+    """Turn ``probabilities [K]`` into shares by name."""
     return {n: round(float(p), 6) for n, p in zip(names, probabilities, strict=True)}
 
 
 def timeline(
     names: Sequence[str], steps: Tensor, mask: Tensor, duration_s: float
 ) -> Iterator[TimelineEntry]:
+    """Turn ``steps [T, K]`` and ``mask [T]`` into entries up to the end of the clip."""
     for index, (probabilities, valid) in enumerate(zip(steps, mask.tolist(), strict=True)):
         start = index * STEP_S
         if start >= duration_s:

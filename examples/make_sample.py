@@ -2,7 +2,7 @@
 
 The face is ``face.jpg`` beside this file, moved gently; the voice is speech by espeak-ng
 (``apt-get install espeak-ng``), which is run as in `speak`. With the same versions of espeak-ng
-and PyAV the file comes out the same, byte for byte.
+and PyAV the file comes out the same.
 
     python examples/make_sample.py
 """

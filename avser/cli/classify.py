@@ -4,7 +4,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -61,7 +61,9 @@ def run(words: Sequence[str]) -> int:
 
 def _check(own: argparse.Namespace, count: int) -> None:
     if own.resume and own.json in (None, "-"):
-        raise ConfigError("Bad --resume: it needs the file of the earlier results; give --json FILE.")
+        raise ConfigError(
+            "Bad --resume: it needs the file of the earlier results; give --json FILE."
+        )
     if own.json == "-" and own.csv == "-":
         raise ConfigError("Bad outputs: --json and --csv can't both be stdout; name a file.")
     if own.timeline and count > 1 and not own.timeline_format:
@@ -90,7 +92,9 @@ def _results(
     from avser.predictor import Failure, Predictor
 
     predictor = Predictor.from_pretrained(own.model, device=own.device)
-    answers = predictor.classify(paths, modality=own.modality, workers=own.workers)
+    answers: Iterable[Prediction | Failure] = predictor.classify(
+        paths, modality=own.modality, workers=own.workers
+    )
     err = Console(stderr=True)
     out = Console()
     if total > 1 and not own.quiet:
@@ -183,7 +187,9 @@ def _write(rows: list[Mapping[str, Any]], own: argparse.Namespace) -> None:
 def _table(rows: list[Mapping[str, Any]], file: IO[str]) -> None:
     names = list(dict.fromkeys(n for row in rows for n in row.get("probabilities") or {}))
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["path", "label", *names, "modalities", "reason", "duration_s", "model", "error"])
+    writer.writerow(
+        ["path", "label", *names, "modalities", "reason", "duration_s", "model", "error"]
+    )
     for row in rows:
         shares = row.get("probabilities") or {}
         writer.writerow(

@@ -33,7 +33,7 @@ class Given(Protocol):
         shared = seen & {c.speaker for c in rows["test"]}
         if shared:
             notes.append(f"SEEN SPEAKERS: {len(shared)} test speakers are in train")
-        return Parts(**rows, notes=tuple(notes))
+        return Parts(rows["train"], rows["validation"], rows["test"], notes=tuple(notes))
 
 
 class RandomSplit(Protocol):
@@ -72,7 +72,7 @@ class RandomSplit(Protocol):
             part: [c for c in clips if side.get(group[clip_name(c)], "train") == part]
             for part in PARTS
         }
-        return Parts(**rows)
+        return Parts(rows["train"], rows["validation"], rows["test"])
 
 
 class Resubstitution(Protocol):

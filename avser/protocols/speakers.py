@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class SpeakerKFold(Protocol):
             )
         # deal runs of equal length: a run of alternating sexes is balanced
         bounds = np.linspace(0, len(order), self.folds + 1).round().astype(int)
-        runs = [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        runs = [order[a:b] for a, b in pairwise(bounds)]
         later = [u for k in range(1, self.folds) for u in runs[(self.fold + k) % self.folds]]
         return by_units(
             clips,
@@ -117,7 +118,7 @@ class HeldOut(Protocol):
             for s, u in units.items()
         }
         rows = {part: [c for c in clips if side[c.speaker] == part] for part in PARTS}
-        return Parts(**rows)
+        return Parts(rows["train"], rows["validation"], rows["test"])
 
 
 def find_speaker(name: str, speakers: Iterable[str]) -> str:

@@ -1,0 +1,46 @@
+# Everything that a developer or CI runs. Each target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-core
+STAMP_DEV := $(VENV)/.installed-dev
+
+.PHONY: demo test check test-long bench sample clean
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(STAMP_DEV): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@ $(STAMP)
+
+# Classify the sample clip with the shipped model.
+demo: $(STAMP)
+	$(BIN)/avser classify examples/sample.mp4
+
+# The fast tests: no data, no network.
+test: $(STAMP_DEV)
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal -q
+
+# Style, types, floors, coverage.
+check: $(STAMP_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_floors.py
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered
+
+# What needs minutes, other interpreters, or real corpora (AVSER_DATA); says what it skipped.
+test-long: $(STAMP_DEV)
+	$(BIN)/python -m pytest -m long -q -rs
+
+# Ratios against named alternatives, measured in one run.
+bench: $(STAMP_DEV)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

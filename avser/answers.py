@@ -1,0 +1,101 @@
+"""What a network answers on the clips of a loader, and the temperatures fitted to it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional as F
+
+from avser.net import EmotionNet
+from avser.outcomes import Outcomes
+from avser.protocols import clip_name
+from avser.types import Batch, Clip
+
+
+@torch.inference_mode()
+def _logits(
+    net: EmotionNet, loader: Iterable[Batch]
+) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
+    logits: dict[str, list[Tensor]] = {head: [] for head in net.heads}
+    labels: dict[str, list[Tensor]] = {head: [] for head in net.heads}
+    for batch in loader:
+        for head, stream in net(batch).items():
+            logits[head].append(stream.logits[stream.present])
+            labels[head].append(batch["label"][stream.present])
+    return logits, labels
+
+
+def calibrate(net: EmotionNet, loader: Iterable[Batch]) -> None:
+    """Fit one temperature per head by negative log-likelihood (Guo et al., ICML 2017)."""
+    logits, labels = _logits(net, loader)
+    for head in net.heads:
+        if not sum(len(part) for part in logits[head]):
+            continue
+        x, y = torch.cat(logits[head]).double(), torch.cat(labels[head])
+
+        def loss(log_t: float, x: Tensor = x, y: Tensor = y) -> float:
+            return float(F.cross_entropy(x / float(np.exp(log_t)), y))
+
+        best = minimize_scalar(loss, bounds=(-2.3, 2.3), method="bounded")
+        net.temperature(head).fill_(float(np.exp(best.x)))
+
+
+@torch.inference_mode()
+def answers(
+    net: EmotionNet,
+    loader: Iterable[Batch],
+    clips: Sequence[Clip],
+    *,
+    seen: set[str],
+    classes: Sequence[str] | None = None,
+) -> Outcomes:
+    """Answer every clip of a loader, whole; clips without signal get the uniform distribution.
+
+    Args:
+        net: in evaluation mode.
+        loader: gives batches whose ``clip_id`` is `clip_name`.
+        clips: that it covers.
+        seen: speakers whom the model was trained on.
+        classes: what the loader's labels count; None is the net's own classes.
+    """
+    place = [net.emotions.index(n) if n in net.emotions else -1 for n in classes or net.emotions]
+    rows = {clip_name(c): c for c in clips}
+    names: list[str] = []
+    labels: list[int] = []
+    probabilities: list[Tensor] = []
+    for batch in loader:
+        answer = net.answer(net(batch))
+        silent = (answer.used < 0)[:, None]
+        probabilities.append(answer.probabilities + silent / len(net.emotions))
+        names += batch["clip_id"]
+        labels += [place[label] for label in batch["label"].tolist()]
+    return Outcomes(
+        clip_ids=names,
+        speakers=[rows[n].speaker for n in names],
+        sexes=[rows[n].sex for n in names],
+        labels=np.array(labels, dtype=np.int64),
+        probabilities=torch.cat(probabilities).numpy(),
+        emotions=net.emotions,
+        seen=[rows[n].speaker in seen for n in names],
+    )
+
+
+def restrict(outcomes: Outcomes, classes: Sequence[str]) -> Outcomes:
+    """Keep some of the classes: probabilities are shared out among them anew.
+
+    Args:
+        outcomes: whose labels are all among ``classes``.
+        classes: to keep, in the order that they then have.
+    """
+    columns = [outcomes.emotions.index(name) for name in classes]
+    kept = outcomes.probabilities[:, columns] + 1e-9
+    labels = np.array([columns.index(label) for label in outcomes.labels], dtype=np.int64)
+    return replace(
+        outcomes,
+        labels=labels,
+        probabilities=kept / kept.sum(axis=1, keepdims=True),
+        emotions=tuple(classes),
+    )

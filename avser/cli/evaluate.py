@@ -1,0 +1,149 @@
+"""``avser evaluate``: measure a model on a corpus."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avser.cli.training import Parser, parse_data
+from avser.errors import ConfigError, ProtocolError
+
+if TYPE_CHECKING:
+    from avser.bundle import Bundle
+
+
+def run(words: Sequence[str]) -> int:
+    """Print the figures, and write them where asked."""
+    parser = Parser("evaluate", "Measure a model on a corpus. Settings may follow as --data.*")
+    parser.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
+    parser.add_argument("--corpus", metavar="NAME", help="instead of -c: a corpus by name")
+    parser.add_argument("--speakers", metavar="A,B", help="test on these speakers alone")
+    parser.add_argument(
+        "--split", choices=("test", "all"), help="part of -c; all clips with --corpus"
+    )
+    parser.add_argument("--unseen-only", action="store_true", help="drop speakers of the training")
+    parser.add_argument("--report", metavar="OUT", type=Path, help="folder for report and results")
+    parser.add_argument("--json", metavar="FILE", help="write the results there; - is stdout")
+    own, rest = parser.split(words)
+    if bool(own.config) == bool(own.corpus):
+        raise ConfigError("Bad usage: give either -c DATA.yaml or --corpus NAME.")
+    if own.corpus:
+        rest = [w for w in rest if not w.startswith("--data.corpus.init_args.root=")]
+        rest += _corpus_words(own.corpus, own.root)
+    from rich.console import Console
+
+    from avser import bundle
+    from avser.evaluation import print_table
+    from avser.files import atomic_write
+    from avser.report import write_report
+
+    loaded = bundle.load(own.model)
+    data = parse_data([*rest, *_label_words(loaded, rest)])
+    clips, protocol = _clips(own, data)
+    outcomes, notes = _outcomes(loaded, data, clips)
+    if own.unseen_only:
+        outcomes = outcomes.unseen()
+    summary = _summary(loaded, data, outcomes, protocol=protocol, notes=notes)
+    console = Console(stderr=own.json == "-")
+    print_table(summary, console)
+    if own.report is not None:
+        page = write_report(own.report, summary, outcomes=outcomes)
+        console.print(f"Report: {page}")
+    text = json.dumps(summary, indent=1)
+    if own.json == "-":
+        print(text)
+    elif own.json:
+        with atomic_write(own.json) as file:
+            file.write(text + "\n")
+    return 0
+
+
+def _corpus_words(name: str, root: str | None) -> list[str]:
+    from importlib import import_module
+
+    found = import_module("avser.datamodules.corpora").find_corpus(name)
+    words = [f"--data.corpus={found.__module__}.{found.__qualname__}"]
+    words += [f"--data.corpus.init_args.root={root}"] if root else []
+    return [*words, "--data.protocol=avser.protocols.Resubstitution"]
+
+
+def _label_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
+    """Merge the corpus's classes as the model's were, unless the configuration says how."""
+    merge = dict(loaded.provenance.merge)
+    if not merge or any(w.startswith("--data.merge") for w in words):
+        return []
+    return [f"--data.merge={json.dumps(merge)}"]
+
+
+def _clips(own: Any, data: Any) -> tuple[list[Any], str]:  # noqa: ANN401
+    """The clips to measure on, and how to call that."""
+    from avser.protocols import find_speaker
+
+    everything = list(data.prepared.clips)
+    whole = own.split == "all" or (own.split is None and own.corpus is not None)
+    if own.speakers:
+        names = {c.speaker for c in everything}
+        chosen = {find_speaker(w, names) for w in own.speakers.split(",")}
+        return [c for c in everything if c.speaker in chosen], f"speakers {own.speakers}"
+    if whole:
+        return everything, "all clips"
+    if not data.parts.test:
+        raise ProtocolError(
+            f"Bad split: protocol {data.protocol.name} has no test part; use --split all."
+        )
+    return data.parts.test, f"{data.protocol.describe()}, test part"
+
+
+def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[str]]:  # noqa: ANN401
+    """Answer the clips whose class the model has; over the classes that both share."""
+    from avser.answers import answers, restrict
+
+    known = [name for name in data.classes if name in loaded.net.emotions]
+    if len(known) < 2:
+        raise ConfigError(
+            f"Bad corpus: the model's classes ({', '.join(loaded.net.emotions)}) and the corpus's "
+            f"({', '.join(data.classes)}) share fewer than two."
+        )
+    notes = []
+    left = [name for name in data.classes if name not in known]
+    unused = [name for name in loaded.net.emotions if name not in known]
+    if left:
+        notes.append(f"classes left out, which the model does not have: {', '.join(left)}")
+    if unused:
+        notes.append(
+            f"the model's classes that are not in the corpus, left out: {', '.join(unused)}"
+        )
+    rows = [c for c in clips if data.labels(c.emotion) in known]
+    seen = set(loaded.provenance.speakers)
+    digests = set(loaded.provenance.digests)
+    all_seen = {c.speaker for c in rows if c.speaker in seen} | {
+        c.speaker for c in rows if data.digests[f"{c.corpus}/{c.clip_id}"][:16] in digests
+    }
+    found = answers(loaded.net, data.loader(rows), rows, seen=all_seen, classes=data.classes)
+    return restrict(found, known), notes
+
+
+def _summary(
+    loaded: "Bundle",
+    data: Any,  # noqa: ANN401
+    outcomes: Any,  # noqa: ANN401
+    *,
+    protocol: str,
+    notes: list[str],
+) -> dict[str, Any]:
+    from avser.evaluation import summarise
+
+    provenance = loaded.provenance
+    return summarise(
+        outcomes,
+        protocol=protocol,
+        corpus=data.corpus.name,
+        label_target=data.corpus.label_target,
+        split_hash=data.parts.hash,
+        model=loaded.name,
+        parameters=int(loaded.config["parameters"]),
+        seeds=[provenance.seed] if provenance.seed is not None else [],
+        epochs=[provenance.epochs] if provenance.epochs is not None else [],
+        commit=provenance.commit,
+        notes=notes,
+    )
