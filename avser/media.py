@@ -6,9 +6,9 @@ serves both streams, in bounded blocks, so that the length of a file does not ma
 
 Rules:
 
-- **Time 0** is where the earlier of the two streams begins (or ``start_s``). Where the sound
-  begins later than the picture it is preceded by silence, and a gap inside it is filled with
-  silence, so that sample ``n`` is always heard at ``n / 16000`` s beside the frame of that time.
+- **Time 0** is where the earlier of the two streams begins (or ``start_s``). Sound that begins
+  later than the picture is preceded by silence, and gaps in it (up to 60 s: longer ones are broken
+  clocks) become silence, so that sample ``n`` is heard at ``n / 16000`` s, beside that frame.
 - **Mono** is the mean of left and right. More channels follow FFmpeg's standard down-mix (centre
   in full, sides and surrounds weaker, no LFE), scaled so that it can't clip.
 - **Frames** are given for the times asked: the first decoded frame at or after each time (within
@@ -24,7 +24,7 @@ What becomes of odd files:
 | picture only | no samples (an empty array), frames |
 | wav of zero samples | no samples, no error |
 | silent | samples that are all zero |
-| cut short, or damaged inside | the good part; ``truncated`` or ``bad_packets``, and ``warning`` |
+| cut short, damaged inside | the good part; ``truncated``, ``bad_packets`` and ``warning`` say so |
 | cut so that the index is missing (mp4 without moov) | `MediaError` |
 | empty, text, random bytes, playlists, missing, a folder | `MediaError` |
 | cut (``start_s``) after the end | no samples, no frames, no error |

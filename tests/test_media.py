@@ -191,6 +191,9 @@ def test_a_cut_counts_from_its_start(clip: Path) -> None:
     assert reader.duration_s == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.skipif(
+    not hasattr(av.VideoStream, "set_display_rotation"), reason="this PyAV can't write rotation"
+)
 @pytest.mark.parametrize("rotation", [90, -90, 180])
 def test_a_phone_video_stands_upright(tmp_path: Path, rotation: int) -> None:
     path = write_clip(tmp_path / "a.mp4", seconds=0.2, sound=False, rotation=rotation)
@@ -206,12 +209,12 @@ def test_a_phone_video_stands_upright(tmp_path: Path, rotation: int) -> None:
 
 
 def test_frames_shrink_to_a_height_and_never_grow(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", seconds=0.2, sound=False, rotation=90)
+    path = write_clip(tmp_path / "a.mp4", seconds=0.2, sound=False)
     shapes = [
         next(open_media(path, frame_times=[0.0], frame_height=height)).frames[0].image.shape
         for height in (80, 500)
     ]
-    assert shapes == [(80, 60, 3), (160, 120, 3)]
+    assert shapes == [(80, 107, 3), (120, 160, 3)]
 
 
 # both
