@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import ClassVar
 
 import numpy as np
@@ -87,7 +88,7 @@ class Protocol(ABC):
         rows = sorted(clips, key=clip_name)
         digests = digests or {}
         if self.speaker_independent:
-            lost = [c for c in rows if not c.speaker and c.part is None]
+            lost = [c for c in rows if not c.speaker]
             if lost:
                 raise ProtocolError(
                     f"Bad split: the speaker of {len(lost)} clips is unknown, first "
@@ -148,18 +149,32 @@ def _units(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[str, str]:
 
 
 def balanced(clips: Sequence[Clip], units: Mapping[str, str], seed: int) -> list[str]:
-    """Units in random order with the sexes taking turns, so that any run of them is balanced."""
+    """Units in random order with each sex spread evenly, so that any run of them is balanced."""
     by_sex: dict[str, list[str]] = defaultdict(list)
-    for clip in clips:
-        unit = units[clip.speaker]
-        if all(unit not in names for names in by_sex.values()):
-            by_sex[clip.sex].append(unit)
+    for unit, sex in _sexes(clips, units).items():
+        by_sex[sex].append(unit)
     rng = np.random.default_rng(seed)
-    queues = [list(rng.permutation(sorted(by_sex[sex]))) for sex in sorted(by_sex)]
-    order: list[str] = []
-    while any(queues):
-        order.extend(str(queue.pop(0)) for queue in queues if queue)
-    return order
+    places: list[tuple[float, str, str]] = []
+    for sex in sorted(by_sex):
+        names = rng.permutation(sorted(by_sex[sex]))
+        places += [((i + 0.5) / len(names), sex, str(name)) for i, name in enumerate(names)]
+    return [name for _, _, name in sorted(places)]
+
+
+def _sexes(clips: Sequence[Clip], units: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for clip in clips:
+        found.setdefault(units[clip.speaker], clip.sex)
+    return found
+
+
+def _take_turns(order: Sequence[str], sexes: Mapping[str, str]) -> list[str]:
+    """The same units, the sexes alternating as long as there are several."""
+    queues: dict[str, list[str]] = defaultdict(list)
+    for unit in order:
+        queues[sexes[unit]].append(unit)
+    turns = zip_longest(*queues.values())
+    return [unit for turn in turns for unit in turn if unit is not None]
 
 
 def by_units(
@@ -167,14 +182,19 @@ def by_units(
     units: Mapping[str, str],
     *,
     test: set[str],
-    validation: Sequence[str],
+    candidates: Sequence[str],
+    count: int,
 ) -> Parts:
-    """Parts of whole units; validation by sentence where too few speakers are left to train."""
+    """Parts of whole units; validation by sentence where too few speakers are left to train.
+
+    Validation gets the first ``count`` candidates that are not in test, the sexes taking turns.
+    """
     held = [c for c in clips if units[c.speaker] in test]
     rest = [c for c in clips if units[c.speaker] not in test]
     if len({units[c.speaker] for c in rest}) < _FEW:
         return replace(within_speakers(rest), test=held)
-    chosen = set(validation)
+    free = [u for u in candidates if u not in test]
+    chosen = set(_take_turns(free, _sexes(clips, units))[:count])
     return Parts(
         train=[c for c in rest if units[c.speaker] not in chosen],
         validation=[c for c in rest if units[c.speaker] in chosen],

@@ -46,7 +46,7 @@ class SpeakerKFold(Protocol):
             raise ProtocolError(
                 f"Bad folds {self.folds}: there are {len(order)} speakers; ask for fewer folds."
             )
-        # deal runs of equal length: a run of alternating sexes is balanced
+        # deal runs of equal length: each holds its share of both sexes
         bounds = np.linspace(0, len(order), self.folds + 1).round().astype(int)
         runs = [order[a:b] for a, b in pairwise(bounds)]
         later = [u for k in range(1, self.folds) for u in runs[(self.fold + k) % self.folds]]
@@ -54,7 +54,8 @@ class SpeakerKFold(Protocol):
             clips,
             units,
             test=set(runs[self.fold]),
-            validation=later[: self.validation_speakers],
+            candidates=later,
+            count=self.validation_speakers,
         )
 
 
@@ -82,8 +83,10 @@ class Loso(Protocol):
         if not 0 <= self.fold < len(names):
             raise ProtocolError(f"Bad fold {self.fold}: there are {len(names)} speakers, from 0.")
         test = names[self.fold]
-        order = [u for u in balanced(clips, units, self.seed) if u != test]
-        return by_units(clips, units, test={test}, validation=order[: self.validation_speakers])
+        order = balanced(clips, units, self.seed)
+        return by_units(
+            clips, units, test={test}, candidates=order, count=self.validation_speakers
+        )
 
 
 class HeldOut(Protocol):
@@ -110,9 +113,14 @@ class HeldOut(Protocol):
         """See `Protocol.assign`."""
         test = {units[find_speaker(name, units)] for name in self.test}
         if self.validation is None:
-            order = [u for u in balanced(clips, units, self.seed) if u not in test]
-            return by_units(clips, units, test=test, validation=order[:2])
+            order = balanced(clips, units, self.seed)
+            return by_units(clips, units, test=test, candidates=order, count=2)
         chosen = {units[find_speaker(name, units)] for name in self.validation}
+        if test & chosen:
+            raise ProtocolError(
+                f"Bad speakers: {min(test & chosen)}, or one who shares a recording with it, is "
+                "named for test and for validation; name each once, tied speakers for one side."
+            )
         side = {
             s: "test" if u in test else "validation" if u in chosen else "train"
             for s, u in units.items()
@@ -171,5 +179,7 @@ class CrossCorpus(Protocol):
                 raise ProtocolError(unknown("corpus", name, names))
         own = [c for c in clips if c.corpus in self.train]
         order = balanced(own, units, self.seed)
-        parts = by_units(own, units, test=set(), validation=order[: self.validation_speakers])
+        parts = by_units(
+            own, units, test=set(), candidates=order, count=self.validation_speakers
+        )
         return replace(parts, test=[c for c in clips if c.corpus in self.test])
