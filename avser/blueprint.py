@@ -41,7 +41,9 @@ def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> 
     """
     if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
         raise BundleError(f"Bad model settings {spec!r}: expected class_path and init_args.")
-    path = spec["class_path"]
+    path, settings = spec["class_path"], spec.get("init_args") or {}
+    if not isinstance(settings, Mapping):
+        raise BundleError(f"Bad settings of {path!r}: expected init_args by name.")
     prefixes = ("avser.", *allow)
     module_name, _, name = path.rpartition(".")
     if not path.startswith(prefixes) or not module_name:
@@ -58,7 +60,7 @@ def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> 
     hints = typing.get_type_hints(found.__init__)
     arguments = {
         key: _argument(value, hints.get(key), path=f"{path}.{key}", allow=allow)
-        for key, value in dict(spec.get("init_args") or {}).items()
+        for key, value in settings.items()
     }
     try:
         module: nn.Module = found(**arguments)

@@ -93,6 +93,9 @@ def save(
 ) -> Path:
     """Write a bundle, all or nothing; an existing one is replaced.
 
+    Raises:
+        BundleError: the folder holds something else.
+
     Args:
         net: the network.
         folder: of the bundle.
@@ -103,6 +106,8 @@ def save(
         card: text of the card; None writes the standard one.
     """
     folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "trained_on.yaml").is_file():
+        raise BundleError(f"Bad folder {folder}: it holds no bundle to replace; choose another.")
     state = {
         key: value.detach().cpu().contiguous()
         for key, value in net.state_dict().items()
@@ -118,7 +123,7 @@ def save(
         "step_samples": STEP_SAMPLES,
         "parameters": sum(p.numel() for p in net.parameters()),
         "net": {slot: _plain(value) for slot, value in spec.items() if value is not None},
-        "temperatures": {h: round(float(net.temperature(h)), 6) for h in net.heads},
+        "temperatures": {h: float(net.temperature(h)) for h in net.heads},
         "weights": {"file": f"model-{digest[:8]}.safetensors", "sha256": digest},
         "figures": _plain(figures or {}),
     }
@@ -200,9 +205,10 @@ def load(model: str | Path | None = None, *, allow: Sequence[str] = ()) -> Bundl
             f"Bad bundle {folder}: rate and step {grid} are not avser's; train again."
         )
     emotions, spec = config.get("emotions"), config.get("net")
-    if not isinstance(emotions, list) or not isinstance(spec, Mapping):
+    named = isinstance(emotions, list) and all(isinstance(e, str) for e in emotions)
+    if not isinstance(emotions, list) or not named or not isinstance(spec, Mapping):
         raise BundleError(f"Bad bundle {folder}: its config lacks emotions or net; get it anew.")
-    net = build_net(spec, [str(e) for e in emotions], allow=allow)
+    net = build_net(spec, emotions, allow=allow)
     _fill(net, folder, config)
     trained = _read_yaml(folder / "trained_on.yaml")
     known = {f: trained[f] for f in Provenance.__dataclass_fields__ if f in trained}
@@ -215,12 +221,21 @@ def load(model: str | Path | None = None, *, allow: Sequence[str] = ()) -> Bundl
     )
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without aliases, whose copies of copies could fill any memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias")
+        return super().compose_node(parent, index)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file() or path.stat().st_size > _MAX_CONFIG:
         raise BundleError(f"Bad bundle file {path}: missing, or over 1 MiB; get it anew.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BundleError(f"Bad bundle file {path}: it is not plain YAML; get it anew.") from error
     if not isinstance(content, dict):
         raise BundleError(f"Bad bundle file {path}: expected settings by name; get it anew.")

@@ -125,19 +125,39 @@ def _open_index(folder: Path) -> sqlite3.Connection:
         folder.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=60)
         connection.execute(_SCHEMA)
+        (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if health != "ok":
+            connection.close()
+            raise sqlite3.DatabaseError(health)
         return connection
     except sqlite3.OperationalError as error:
-        raise CacheError(
-            f"Bad cache {folder}: {error}; set AVSER_CACHE to a folder that can be written."
-        ) from error
+        raise _unwritable(folder, error) from error
     except sqlite3.DatabaseError:
         # a damaged index holds nothing that can't be made again; keep it aside for the curious
         os.replace(path, folder / f"index.damaged-{uuid.uuid4().hex[:8]}")
         return _open_index(folder)
     except OSError as error:
-        raise CacheError(
-            f"Bad cache {folder}: {error.strerror}; set AVSER_CACHE to a folder you can write."
-        ) from error
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError | sqlite3.Error) -> CacheError:
+    why = error.strerror if isinstance(error, OSError) else error
+    return CacheError(
+        f"Bad cache {folder}: {why}; set AVSER_CACHE to a folder that can be written."
+    )
+
+
+def _keys(clips: Sequence[Clip]) -> tuple[list[str], dict[str, str]]:
+    """Keys of the clips; of those that can't be read a made-up one, with the reason."""
+    keys: list[str] = []
+    failed: dict[str, str] = {}
+    for index, clip in enumerate(clips):
+        try:
+            keys.append(clip_key(clip))
+        except CacheError as error:
+            keys.append(f"unreadable {index}")
+            failed[keys[-1]] = str(error)
+    return keys, failed
 
 
 def _rows(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, _Row]:
@@ -197,15 +217,16 @@ def prepare(
     """
     folder = folder or cache_folder()
     connection = _open_index(folder)
-    failed: dict[str, str] = {}
+    keys, failed = _keys(clips)
     try:
-        keys = [clip_key(clip) for clip in clips]
         rows = _rows(connection, keys)
         _drop_damaged(connection, folder, rows)
-        todo = {k: c for k, c in zip(keys, clips, strict=True) if k not in rows}
+        todo = {k: c for k, c in zip(keys, clips, strict=True) if k not in rows and k not in failed}
         if todo:
-            failed = _append(connection, folder, todo, workers or os.cpu_count() or 1, progress)
+            failed |= _append(connection, folder, todo, workers or os.cpu_count() or 1, progress)
             rows = _rows(connection, keys)
+    except (OSError, sqlite3.Error) as error:
+        raise _unwritable(folder, error) from error
     finally:
         connection.close()
     usable = [(c, rows[k]) for k, c in zip(keys, clips, strict=True) if k in rows]

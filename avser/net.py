@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from avser.encoders.base import AudioEncoder, VideoEncoder
 from avser.errors import ConfigError
-from avser.frontends.base import level_dbfs
+from avser.frontends.base import full_precision, level_dbfs
 from avser.fusion.base import Fusion
 from avser.heads import Head
 from avser.types import SILENCE_DBFS, STEP_SAMPLES, Batch
@@ -145,7 +145,8 @@ class EmotionNet(nn.Module):
         return streams
 
     def _stream(self, name: str, x: Tensor, mask: Tensor, present: Tensor) -> Stream:
-        logits, steps = self.heads[name](x, mask)
+        with full_precision(x):
+            logits, steps = self.heads[name](x.float(), mask)
         return Stream(logits=logits, step_logits=steps, mask=mask, present=present)
 
     @staticmethod

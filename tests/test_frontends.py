@@ -8,6 +8,7 @@ from avser.errors import ConfigError
 from avser.frontends.base import Normaliser, PowerSpectrum, level_dbfs, valid_frames
 from avser.frontends.logmel import LogMel
 from avser.frontends.two_channel import TwoChannelSpectrogram
+from avser.testing.nets import tiny_audio_encoder
 
 
 def tone(hz: float, samples: int = 16384, amplitude: float = 0.5) -> torch.Tensor:
@@ -104,3 +105,14 @@ def test_training_norm_uses_fitted_statistics() -> None:
 def test_sizes_off_the_grid_are_refused(make: object) -> None:
     with pytest.raises(ConfigError, match="use"):
         make()  # type: ignore[operator]
+
+
+def test_encoders_hear_in_full_precision_under_autocast() -> None:
+    encoder = tiny_audio_encoder().eval()
+    wave = tone(300) + 1e-4 * tone(6000)
+    length = torch.tensor([wave.shape[1]])
+    expected, _ = encoder.raw_features(wave, length)
+    with torch.autocast("cpu", torch.bfloat16):
+        heard, _ = encoder.raw_features(wave, length)
+    assert heard.dtype == torch.float32
+    torch.testing.assert_close(heard, expected)

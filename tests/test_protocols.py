@@ -81,10 +81,15 @@ def test_folds_test_every_clip_once_with_both_sexes_everywhere(folds: int) -> No
     for fold in range(folds):
         parts = SpeakerKFold(folds=folds, fold=fold).split(clips)
         assert disjoint(parts)
-        assert sexes(parts.test) == sexes(parts.validation) == sexes(parts.train) == {
-            "male",
-            "female",
-        }
+        assert (
+            sexes(parts.test)
+            == sexes(parts.validation)
+            == sexes(parts.train)
+            == {
+                "male",
+                "female",
+            }
+        )
         assert len(speakers(parts.validation)) == 2
         assert names(parts.train) | names(parts.validation) | names(parts.test) == names(clips)
         tested += sorted(names(parts.test))
@@ -95,9 +100,7 @@ def test_folds_test_every_clip_once_with_both_sexes_everywhere(folds: int) -> No
 def test_folds_hold_both_sexes_where_one_is_rare(women: int, men: int) -> None:
     clips = speaker_clips(women + men, sentences=1)
     order = sorted(speakers(clips))
-    clips = [
-        replace(c, sex="female" if order.index(c.speaker) < women else "male") for c in clips
-    ]
+    clips = [replace(c, sex="female" if order.index(c.speaker) < women else "male") for c in clips]
     for fold in range(4):
         parts = SpeakerKFold(folds=4, fold=fold).split(clips)
         assert sexes(parts.test) == sexes(parts.validation) == {"female", "male"}
@@ -135,8 +138,10 @@ def test_with_few_training_speakers_validation_is_taken_by_sentence_and_said() -
     clips = speaker_clips(4, sentences=10)
     parts = Loso(fold=0).split(clips)
     assert parts.notes == ("validation by sentence inside the training speakers",)
-    assert speakers(parts.train) == speakers(parts.validation) == speakers(clips) - speakers(
-        parts.test
+    assert (
+        speakers(parts.train)
+        == speakers(parts.validation)
+        == speakers(clips) - speakers(parts.test)
     )
     texts = [{c.sentence for c in side} for side in (parts.train, parts.validation)]
     assert not texts[0] & texts[1] and len(texts[1]) == 2  # a fifth of ten

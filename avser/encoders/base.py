@@ -7,7 +7,13 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avser.frontends.base import Frontend, Normaliser, NormaliserMode, valid_frames
+from avser.frontends.base import (
+    Frontend,
+    Normaliser,
+    NormaliserMode,
+    full_precision,
+    valid_frames,
+)
 from avser.types import STEP_SAMPLES, Batch
 
 
@@ -57,7 +63,8 @@ class AudioEncoder(nn.Module, ABC):
         spare = -waveform.shape[1] % STEP_SAMPLES if waveform.shape[1] else STEP_SAMPLES
         waveform = F.pad(waveform, (0, spare))
         mask = valid_frames(waveform, lengths, hop=self.frontend.hop, below_peak_db=self.trim_db)
-        return self.frontend(waveform), mask
+        with full_precision(waveform):
+            return self.frontend(waveform.float()), mask
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from avser.encoders.base import AudioEncoder
 from avser.encoders.recurrent import MaskedRecurrence
 from avser.errors import ConfigError
-from avser.frontends.base import Frontend, NormaliserMode
+from avser.frontends.base import Frontend, NormaliserMode, full_precision
 
 
 class ConvBlock(nn.Module):
@@ -138,6 +138,11 @@ class CrnnEncoder(AudioEncoder):
         x = features.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             x, mask = block(x, mask)
+        with full_precision(x):
+            return self._over_steps(x.float(), mask)
+
+    def _over_steps(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Recurrence over frames ``[B, C, M, F]``, then the mean of each step's valid ones."""
         x = self.dropout(rearrange(x, "b c m f -> b f (c m)"))
         x = F.relu(self.project(x))
         x = self.recurrence(x, mask)

@@ -151,6 +151,15 @@ class Normaliser(nn.Module):
         return features * valid
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """A context without autocast on the device of ``x``.
+
+    Spectra span 100 dB and bfloat16 keeps 8 bits: under autocast the transform of a loud clip would
+    drown its weak bands, so front ends, recurrences and heads compute in float32.
+    """
+    return torch.autocast(device_type=x.device.type, enabled=False)
+
+
 def level_dbfs(waveform: Tensor, hop: int) -> Tensor:
     """Level of each hop in dBFS (RMS; full-scale square wave = 0): ``[B, S] -> [B, S / hop]``."""
     power = rearrange(waveform, "b (f h) -> b f h", h=hop).square().mean(dim=-1)

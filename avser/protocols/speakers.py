@@ -84,9 +84,7 @@ class Loso(Protocol):
             raise ProtocolError(f"Bad fold {self.fold}: there are {len(names)} speakers, from 0.")
         test = names[self.fold]
         order = balanced(clips, units, self.seed)
-        return by_units(
-            clips, units, test={test}, candidates=order, count=self.validation_speakers
-        )
+        return by_units(clips, units, test={test}, candidates=order, count=self.validation_speakers)
 
 
 class HeldOut(Protocol):
@@ -179,7 +177,5 @@ class CrossCorpus(Protocol):
                 raise ProtocolError(unknown("corpus", name, names))
         own = [c for c in clips if c.corpus in self.train]
         order = balanced(own, units, self.seed)
-        parts = by_units(
-            own, units, test=set(), candidates=order, count=self.validation_speakers
-        )
+        parts = by_units(own, units, test=set(), candidates=order, count=self.validation_speakers)
         return replace(parts, test=[c for c in clips if c.corpus in self.test])
