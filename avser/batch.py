@@ -117,7 +117,8 @@ class LengthSampler(Sampler[list[int]]):
     """Batches of clips of like length, so that little is computed on padding.
 
     Clips are shuffled, cut into pools of several batches, and sorted by length inside each pool;
-    then the batches are shuffled. Every epoch differs, from one seed.
+    then the batches are shuffled. Every epoch differs, from one seed. Pools are small: length tells
+    speakers and emotions apart, and batches of one kind train batch norm badly.
 
     Args:
         lengths: samples of each clip.
@@ -133,7 +134,7 @@ class LengthSampler(Sampler[list[int]]):
         *,
         batch_size: int,
         seed: int = 0,
-        pool: int = 8,
+        pool: int = 2,
         rank: int = 0,
         world: int = 1,
     ) -> None:

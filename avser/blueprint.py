@@ -67,8 +67,12 @@ def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> 
     except AvserError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BundleError(f"Bad settings of {path!r}: {error}.") from error
+        raise BundleError(f"Bad settings of {path!r}: {_first_line(error)}.") from error
     return module
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _argument(value: object, hint: object, *, path: str, allow: Sequence[str]) -> object:
@@ -100,4 +104,7 @@ def build_net(
     }
     if parts["head"] is None:
         raise BundleError("Bad model settings: the head is missing.")
-    return EmotionNet(**parts, emotions=tuple(emotions))
+    try:
+        return EmotionNet(**parts, emotions=tuple(emotions))
+    except (TypeError, ValueError, RuntimeError) as error:  # heads are sized here
+        raise BundleError(f"Bad model settings: {_first_line(error)}.") from error

@@ -292,7 +292,7 @@ def test_classes_that_can_not_be_made_are_refused(
     ("settings", "said"),
     [
         ({"hiden": 8}, "hiden"),
-        ({"hidden": -8}, "Bad settings"),
+        ({"hidden": -8}, "Bad model settings"),
         ({"hidden": {"class_path": "os.system"}}, "no module belongs in this place"),
         ({"hidden": [{"class_path": "os.system"}]}, "no module belongs in this place"),
         (["hidden"], "init_args by name"),

@@ -71,7 +71,7 @@ class CrnnEncoder(AudioEncoder):
         cell: "lstm" or "gru".
         causal: no sound after a step is heard: causal convolutions, forward recurrence only.
             Needs a causal front end, ``trim_db: null`` and ``training`` or ``none`` for a norm.
-        dropout: on frames before and after the recurrence.
+        dropout: on frames before the recurrence (heads have their own).
     """
 
     def __init__(
@@ -149,4 +149,4 @@ class CrnnEncoder(AudioEncoder):
         steps = rearrange(x, "b (t f) d -> b t f d", f=self.frames_per_step)
         valid = rearrange(mask, "b (t f) -> b t f 1", f=self.frames_per_step).to(x.dtype)
         mean = (steps * valid).sum(dim=2) / valid.sum(dim=2).clamp(min=1.0)
-        return self.dropout(mean), valid.squeeze(-1).any(dim=2)
+        return mean, valid.squeeze(-1).any(dim=2)
