@@ -31,9 +31,9 @@ def _percent(figure: object) -> str:
 def _group_table(figures: Mapping[str, Any]) -> list[str]:
     rows = []
     for sex, row in dict(figures.get("per_sex") or {}).items():
-        value = row.get("uar") if isinstance(row, Mapping) else None
-        if isinstance(value, (int, float)):
-            rows.append(f"| {sex} | {value:.3f} | {row.get('n', '')} |")
+        figure = row.get("uar") if isinstance(row, Mapping) else None
+        if isinstance(figure, Mapping) and figure.get("value") is not None:
+            rows.append(f"| {sex} | {figure['value']:.3f} | {row.get('n', '')} |")
     return ["", "| speakers | UAR | clips |", "|---|---|---|", *rows] if rows else []
 
 
