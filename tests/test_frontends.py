@@ -15,11 +15,13 @@ def tone(hz: float, samples: int = 16384, amplitude: float = 0.5) -> torch.Tenso
     return amplitude * torch.sin(2 * math.pi * hz * torch.arange(samples) / 16000)[None]
 
 
-def test_power_spectrum_is_the_windowed_fft() -> None:
+@pytest.mark.parametrize("fft_pays", [False, True])
+def test_power_spectrum_is_the_windowed_fft(fft_pays: bool) -> None:
     wave = torch.randn(2, 8192)
     spectrum = PowerSpectrum(
         window=400, hop=128, n_fft=512, first_bin=3, bin_count=20, align="start"
     )
+    spectrum.fft_pays = fft_pays
     frame = 7
     piece = wave[:, frame * 128 : frame * 128 + 400] * torch.hann_window(400)
     expected = torch.fft.rfft(piece, n=512).abs().square()[:, 3:23]

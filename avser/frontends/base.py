@@ -1,7 +1,8 @@
 """What a front end is, and the short-time Fourier transform that all of them share.
 
-The transform is a matrix product with windowed cosines and sines: on a CPU it costs the same as
-an FFT at these sizes, it computes only the bins that are wanted, and it exports to any runtime.
+The transform has two equal forms. A matrix product with windowed cosines and sines computes only
+the bins that are wanted and exports to any runtime; an FFT is faster where window times bins is
+large. Each is taken where it is the cheaper one, and the product always when exporting.
 """
 
 import math
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 
 from avser.errors import ConfigError
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
+
+_FFT_PAYS = 100_000  # window times bins; measured on CPUs (640 x 256: FFT 1.5 times as fast)
 
 Alignment = Literal["centre", "start", "end"]
 NormaliserMode = Literal["utterance", "clip", "training", "none"]
@@ -72,6 +75,7 @@ class PowerSpectrum(nn.Module):
     """
 
     kernel: Tensor
+    taper: Tensor
 
     def __init__(
         self,
@@ -99,10 +103,17 @@ class PowerSpectrum(nn.Module):
         hann = torch.hann_window(window, periodic=True, dtype=torch.float64)[:, None]
         kernel = torch.cat([angle.cos() * hann, angle.sin() * hann], dim=1)
         self.register_buffer("kernel", kernel.float(), persistent=False)
+        self.register_buffer("taper", hann.squeeze(1).float(), persistent=False)
+        self.n_fft = n_fft
+        self.bins = slice(first_bin, first_bin + bin_count)
+        self.fft_pays = window * bin_count > _FFT_PAYS
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn ``[B, S]`` into ``[B, F, bins]`` power, F = S / hop."""
         frames = F.pad(waveform, self.pad).unfold(-1, self.window, self.hop)
+        if self.fft_pays and not torch.compiler.is_exporting():
+            spectrum = torch.fft.rfft(frames * self.taper, n=self.n_fft)[..., self.bins]
+            return spectrum.real.square() + spectrum.imag.square()
         real, imaginary = (frames @ self.kernel).chunk(2, dim=-1)
         return real.square() + imaginary.square()
 
