@@ -180,7 +180,16 @@ class Predictor:
     def _wave(samples: NDArray[np.floating], sample_rate: int | None) -> Samples:
         if sample_rate is None or sample_rate < 1:
             raise ConfigError("Bad samples: their rate is not given; pass sample_rate in Hz.")
+        if not np.issubdtype(samples.dtype, np.floating):
+            raise ConfigError(
+                f"Bad samples of type {samples.dtype}: expected floats in -1..1; divide 16-bit "
+                "samples by 32768."
+            )
         mono = np.asarray(samples, np.float32)
+        if mono.ndim == 2 and len(mono) > mono.shape[1]:
+            raise ConfigError(
+                f"Bad samples of shape {samples.shape}: expected [channels, S]; transpose them."
+            )
         if mono.ndim == 2:
             mono = mono.mean(axis=0)
         if mono.ndim != 1 or not np.isfinite(mono).all():

@@ -133,7 +133,7 @@ def test_gain_changes_level_alone_and_never_clips_round() -> None:
 
 
 def test_masks_lie_inside_the_valid_frames() -> None:
-    x, mask = features(*[40] * 50, 64)
+    x, mask = features(*[40] * 50)
     masked, kept = only(time_masks=1, time_width=0.25).spectrogram(x, mask)
     assert torch.equal(kept, mask)
     lost = (masked == 0).all(dim=2).all(dim=1) & mask
@@ -141,10 +141,10 @@ def test_masks_lie_inside_the_valid_frames() -> None:
     assert 0 < counts.max() <= 0.25 * 40 + 1 and len(set(counts.tolist())) > 4
     untouched = (masked == x) | lost[:, None, None, :]
     assert untouched.all()  # whole frames go, the others stay as they were
-    for row in lost[:50]:
+    for row in lost:
         where = torch.nonzero(row)[:, 0]
         assert len(where) == 0 or int(where[-1] - where[0]) == len(where) - 1  # one run
-    first, last = torch.nonzero(lost[:50].any(dim=0))[[0, -1], 0].tolist()
+    first, last = torch.nonzero(lost.any(dim=0))[[0, -1], 0].tolist()
     assert first < 4 and last >= 36  # anywhere in the clip
 
 

@@ -13,14 +13,15 @@ LENGTHS = [
     100,
     STEP_SAMPLES,
     STEP_SAMPLES + 1,
-    *(n * STEP_SAMPLES + extra for n in (120, 121, 180, 181, 300, 500) for extra in (0, -77, 77)),
+    *(n * STEP_SAMPLES for n in (120, 121, 180, 181, 500)),
+    *(n * STEP_SAMPLES + odd for n in (120, 180, 241) for odd in (-77, 77)),
 ]
 NAMES = ("happy", "sad")
 
 
 def ramp(samples: int) -> Samples:
     """Every sample tells the number of its step."""
-    return (np.arange(samples) // STEP_SAMPLES).astype(np.float32)
+    return np.repeat(np.arange(steps_of(samples), dtype=np.float32), STEP_SAMPLES)[:samples]
 
 
 def reading(held: list[int]) -> Callable[[Sequence[Samples]], list[Piece]]:
@@ -43,7 +44,7 @@ def blocks(wave: Samples, size: int) -> Iterator[Samples]:
     yield from (wave[i : i + size] for i in range(0, len(wave), size))
 
 
-@pytest.mark.parametrize("block", [None, 32768, 20011, 3 * WINDOW_STEPS * STEP_SAMPLES])
+@pytest.mark.parametrize("block", [None, 200_003, 3 * WINDOW_STEPS * STEP_SAMPLES])
 @pytest.mark.parametrize("samples", LENGTHS)
 def test_windows_join_without_gap_or_overlap(samples: int, block: int | None) -> None:
     held: list[int] = []
@@ -70,7 +71,7 @@ def test_every_step_but_the_edges_has_a_quarter_window_around_it() -> None:
         assert last == 399 or starts[-1] + WINDOW_STEPS - 1 - last >= WINDOW_STEPS // 4
 
 
-@pytest.mark.parametrize("size", [STEP_SAMPLES, 32768, 1_000_003, 10_000_000])
+@pytest.mark.parametrize("size", [100_003, 1_000_003, 5_000_000])
 def test_memory_does_not_grow_with_length(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     window = WINDOW_STEPS * STEP_SAMPLES
     largest = 0
@@ -82,8 +83,8 @@ def test_memory_does_not_grow_with_length(size: int, monkeypatch: pytest.MonkeyP
         return join(parts)
 
     monkeypatch.setattr(np, "concatenate", watched)
-    count = sum(1 for _ in windows(reading([]), blocks(ramp(20 * window), size)))
-    assert count > 30
+    count = sum(1 for _ in windows(reading([]), blocks(ramp(6 * window), size)))
+    assert count > 10
     assert largest <= window + min(size, window)
 
 

@@ -26,7 +26,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the results there; - is stdout")
     own, rest = parser.split(words)
     if bool(own.config) == bool(own.corpus):
-        raise ConfigError("Bad usage: give either -c DATA.yaml or --corpus NAME.")
+        parser.error("give either -c DATA.yaml or --corpus NAME")
     if own.corpus:
         rest = [w for w in rest if not w.startswith("--data.corpus.init_args.root=")]
         rest += _corpus_words(own.corpus, own.root)

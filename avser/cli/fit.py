@@ -27,7 +27,7 @@ def run(words: Sequence[str]) -> int:
         parse(rest)
         return 0
     if own.out is None:
-        raise ConfigError("Bad usage: --out is missing; name the folder of the run, --out RUN/.")
+        parser.error("--out is missing; name the folder of the run, --out RUN/")
     figures = _figures(own.figures) if own.figures is not None else None
     _train(
         own.out,

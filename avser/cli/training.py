@@ -1,6 +1,9 @@
 """What the commands that read training configurations share: files, parser, errors."""
 
 import argparse
+import inspect
+import pkgutil
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -11,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from avser.errors import ConfigError, unknown
+from avser.errors import AvserError, ConfigError, unknown
 
 
 def locate(name: str) -> str:
@@ -130,7 +133,7 @@ def _data_class() -> Any:  # noqa: ANN401
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Turn what jsonargparse prints before it exits into one error of ours."""
+    """Turn what jsonargparse prints or raises into one error of ours."""
     printed = StringIO()
     try:
         with redirect_stderr(printed):
@@ -139,31 +142,68 @@ def _one_sentence() -> Iterator[None]:
         if not error.code:  # --help, --print_config
             raise
         raise ConfigError(_sentence(printed.getvalue())) from error
+    except (ValueError, TypeError) as error:
+        raise (_own(error) or ConfigError(_sentence(str(error)))) from error
     sys.stderr.write(printed.getvalue())
 
 
+def _own(error: BaseException | None) -> AvserError | None:
+    """Find the error of ours that another library wrapped into its own."""
+    while error is not None and not isinstance(error, AvserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _sentence(text: str) -> str:
-    """Condense what jsonargparse printed to one sentence, with the class that was meant."""
-    message = " ".join(text.partition("error:")[2].split()) or " ".join(text.split())
-    wrong = next(
-        (w.strip("'\"`.,") for w in message.split() if w.strip("'\"`").startswith("avser.")), ""
-    )
-    hint = _candidates(wrong)
-    return f"Bad configuration: {message[:600]}{hint}"
+    """Condense what jsonargparse says to one sentence, with the class that was meant."""
+    message = text.partition("error:")[2] or text
+    key = re.search(r'Parser key "([\w.]+)"', message)
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    noise = ("Expected a <class 'NoneType'>", "Expected a path but", "Subtypes:", "Given value")
+    told = [x for x in lines if not x.startswith((*noise, "Errors:", "Does not validate"))]
+    if len(told) > 1:
+        told = [x for x in told if "Does not validate" not in x and not x.endswith(":")] or told
+    what = " ".join(told[0].split()) if told else "it does not parse"
+    what = re.sub(r'^Parser key "[\w.]+": *', "", what).rstrip(".")
+    place = f" at {key[1]}" if key else ""
+    slot = key[1].rpartition(".")[2] if key else ""
+    named = re.search(r"'?(avser\.[\w.]+)'?", what)
+    wrong_class = "no attribute" in what or "import" in what.lower() or "subclass" in what
+    hint = _candidates(slot, named[1] if named else "") if wrong_class else "."
+    return f"Bad configuration{place}: {what[:400]}{hint}"
 
 
-def _candidates(path: str) -> str:
-    """Classes of the module that was named, the likeliest first."""
-    module_name, _, name = path.rpartition(".")
-    try:
-        module = import_module(module_name)
-    except (ImportError, ValueError):
-        return ""
-    if hasattr(module, name):
-        return ""
-    known = [
-        n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name
-    ]
-    close = get_close_matches(name, known, n=1)
-    meant = f"; did you mean {module_name}.{close[0]}?" if close else "."
-    return f" Expected one of {', '.join(sorted(known))}{meant}"
+#: Where the classes of a slot are, and what they subclass.
+_SLOTS = {
+    "audio": ("avser.encoders", "avser.encoders.base.AudioEncoder"),
+    "video": ("avser.encoders", "avser.encoders.base.VideoEncoder"),
+    "fusion": ("avser.fusion", "avser.fusion.base.Fusion"),
+    "head": ("avser.heads", "avser.heads.Head"),
+    "frontend": ("avser.frontends", "avser.frontends.base.Frontend"),
+    "augment": ("avser.augment", "avser.augment.Augment"),
+    "protocol": ("avser.protocols", "avser.protocols.Protocol"),
+    "corpus": ("avser.datamodules.corpora", "avser.types.Corpus"),
+}
+
+
+def _candidates(slot: str, wrong: str) -> str:
+    """Say which classes fit a slot, and which was probably meant."""
+    if slot not in _SLOTS:
+        return "."
+    place, base_path = _SLOTS[slot]
+    package = import_module(place)
+    for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+        import_module(f"{place}.{module.name}")
+    module_name, _, name = base_path.rpartition(".")
+    known = sorted(_concrete(getattr(import_module(module_name), name)))
+    close = get_close_matches(wrong, known, n=1)
+    meant = f"; did you mean {close[0]}?" if close else "."
+    return f"; expected one of {', '.join(known)}{meant}" if known else "."
+
+
+def _concrete(base: type) -> set[str]:
+    found = {f"{base.__module__}.{base.__qualname__}"} if not inspect.isabstract(base) else set()
+    for child in base.__subclasses__():
+        if child.__module__.startswith("avser."):
+            found |= _concrete(child)
+    return found
