@@ -31,7 +31,6 @@ check: $(STAMP_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_floors.py
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered
 
 # What needs minutes, other interpreters, or real corpora (AVSER_DATA); says what it skipped.
@@ -41,6 +40,10 @@ test-long: $(STAMP_DEV)
 # Ratios against named alternatives, measured in one run.
 bench: $(STAMP_DEV)
 	$(BIN)/python -m benchmarks
+
+# Make the sample clip again; needs espeak-ng.
+sample: $(STAMP_DEV)
+	$(BIN)/python examples/make_sample.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -66,9 +66,14 @@ def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
 
 
 def loggers(folder: Path) -> list[Logger]:
-    """CSV for the report and TensorBoard for watching."""
+    """CSV for the report and TensorBoard for watching.
+
+    A training that goes on gets a table of its own, ``logs/start<N>/metrics.csv``: Lightning would
+    begin an old one anew. `history` reads them all.
+    """
+    start = 1 + len(_tables(folder))
     return [
-        CSVLogger(folder, name="logs", version=""),
+        CSVLogger(folder, name="logs", version=f"start{start}"),
         TensorBoardLogger(folder, name="logs", version=""),
     ]
 
@@ -221,15 +226,21 @@ def _summary(
     )
 
 
+def _tables(folder: Path) -> list[Path]:
+    """Tables of epochs, one for each start of the training, oldest first."""
+    found = (folder / "logs").glob("start*/metrics.csv")
+    return sorted(found, key=lambda p: int(p.parent.name.removeprefix("start")))
+
+
 def history(folder: Path) -> dict[str, list[float]]:
     """Training curves of a run: ``train/loss``, ``validation/uar``, ... one value an epoch."""
-    path = folder / "logs" / "metrics.csv"
     curves: dict[str, dict[int, float]] = {}
-    if path.exists():
-        for row in DictReader(path.open(newline="")):
-            for key, value in row.items():
-                if value and "/" in key:
-                    curves.setdefault(key, {})[int(row["epoch"])] = float(value)
+    for path in _tables(folder):
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in DictReader(file):
+                for key, value in row.items():
+                    if value and "/" in key:
+                        curves.setdefault(key, {})[int(row["epoch"])] = float(value)
     return {k: [v[e] for e in sorted(v)] for k, v in curves.items()}
 
 

@@ -29,14 +29,17 @@ def run(words: Sequence[str]) -> int:
     if own.out is None:
         parser.error("--out is missing; name the folder of the run, --out RUN/")
     figures = _figures(own.figures) if own.figures is not None else None
-    _train(
-        own.out,
-        rest,
-        overwrite=own.overwrite,
-        patience=own.patience,
-        name=own.name,
-        figures=figures,
-    )
+    from avser.cli.quiet import quiet
+
+    with quiet():
+        _train(
+            own.out,
+            rest,
+            overwrite=own.overwrite,
+            patience=own.patience,
+            name=own.name,
+            figures=figures,
+        )
     return 0
 
 
@@ -74,6 +77,8 @@ def _train(
         "use_distributed_sampler": False,  # our sampler shares batches out by itself
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 10,
+        "logger": False,  # ours are set below: they need no place in the configuration
+        "enable_model_summary": False,  # it counts the averaged weights too; the table tells
     }
     cli = parse(words, trainer_defaults=defaults)
     config = cli.config
@@ -88,18 +93,21 @@ def _train(
     import yaml
 
     spec = {slot: yaml.safe_load(text)["model"].get(slot) for slot in slots}
-    summary = training.fit(
-        cli.trainer,
-        cli.model,
-        cli.datamodule,
-        folder=folder,
-        resume=resume,
-        spec=spec,
-        name=name or folder.resolve().name,
-        seed=int(config["seed_everything"]),
-        config_text=text,
-        figures=figures,
-    )
+    try:
+        summary = training.fit(
+            cli.trainer,
+            cli.model,
+            cli.datamodule,
+            folder=folder,
+            resume=resume,
+            spec=spec,
+            name=name or folder.resolve().name,
+            seed=int(config["seed_everything"]),
+            config_text=text,
+            figures=figures,
+        )
+    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from error
     console = Console()
     if summary is not None:
         print_table(summary, console)
