@@ -196,7 +196,7 @@ class Predictor:
             raise ConfigError(
                 f"Bad samples of shape {samples.shape}: expected finite [S] or [channels, S]."
             )
-        if sample_rate == SAMPLE_RATE:
+        if sample_rate == SAMPLE_RATE or not len(mono):
             return mono
         from torchaudio.functional import resample
 

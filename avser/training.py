@@ -73,7 +73,7 @@ def loggers(folder: Path) -> list[Logger]:
     """
     start = 1 + len(_tables(folder))
     return [
-        CSVLogger(folder, name="logs", version=f"start{start}"),
+        CSVLogger(folder, name=f"logs/start{start}", version=""),
         TensorBoardLogger(folder, name="logs", version=""),
     ]
 

@@ -21,6 +21,11 @@ from avser.testing.corpora import fake_emodb
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 
+pytestmark = [  # Lightning's advice, which does not fit here
+    pytest.mark.filterwarnings("ignore:.*in eval mode"),  # the averaged weights are
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+]
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

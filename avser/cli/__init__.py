@@ -66,3 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; so be it
         return 1
+    except OSError as error:  # a file that can't be written, a full disk
+        if debug:
+            raise
+        print(f"avser {command}: {error}", file=sys.stderr)
+        return 1

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,10 +53,11 @@ def run(words: Sequence[str]) -> int:
     rows: dict[str, Mapping[str, Any]] = dict(kept)
     try:
         if todo:
-            for path, result in _results(own, todo, total=len(paths)):
+            for path, result in _results(own, todo, everything=paths):
                 rows[path] = result
-    finally:  # interrupted, it keeps what it has
-        _write([rows[p] for p in paths if p in rows], own)
+    finally:  # interrupted, it keeps what it has; refused, it leaves old files alone
+        if rows:
+            _write([rows[p] for p in paths if p in rows], own)
     return 1 if any("error" in row for row in rows.values()) else 0
 
 
@@ -84,7 +86,7 @@ def _kept(own: argparse.Namespace) -> dict[str, Mapping[str, Any]]:
 
 
 def _results(
-    own: argparse.Namespace, paths: list[str], *, total: int
+    own: argparse.Namespace, paths: list[str], *, everything: list[str]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     from rich.console import Console
     from rich.progress import track
@@ -97,32 +99,41 @@ def _results(
     )
     err = Console(stderr=True)
     out = Console()
-    if total > 1 and not own.quiet:
+    several = len(everything) > 1
+    if several and not own.quiet:
         answers = track(answers, "classifying", total=len(paths), console=err, transient=True)
     for path, answer in zip(paths, answers, strict=True):
         if isinstance(answer, Failure):
             print(f"avser: {path}: {answer.error}", file=sys.stderr)
         else:
-            _side_files(own, path, answer, several=total > 1)
+            _side_files(own, path, answer, everything)
         if "-" not in (own.json, own.csv) and not own.quiet:
-            _show(out, path, answer, several=total > 1)
+            _show(out, path, answer, several=several)
         yield path, answer.to_dict()
 
 
-def _side_files(own: argparse.Namespace, path: str, answer: "Prediction", *, several: bool) -> None:
+def _side_files(
+    own: argparse.Namespace, path: str, answer: "Prediction", everything: list[str]
+) -> None:
     if own.timeline:
         from avser.timeline import write_timeline
 
         kind = own.timeline_format
-        target = Path(own.timeline)
-        if several:
-            target = target / f"{Path(path).name}.{kind}"
-        write_timeline(answer, target, format=kind)
+        write_timeline(answer, _target(own.timeline, path, everything, suffix=kind), format=kind)
     if own.plot:
         from avser.draw import save_png, timeline_figure
 
-        target = Path(own.plot) / f"{Path(path).name}.png" if several else Path(own.plot)
+        target = _target(own.plot, path, everything, suffix="png")
         save_png(timeline_figure(answer), target)
+
+
+def _target(name: str, path: str, everything: list[str], *, suffix: str | None) -> Path:
+    """Return the file of that name; for several clips, one in that folder, laid out as they are."""
+    if len(everything) == 1:
+        return Path(name)
+    above = os.path.commonpath([Path(p).absolute().parent for p in everything])
+    inside = Path(path).absolute().relative_to(above)
+    return Path(name) / f"{inside}.{suffix}"
 
 
 # -- what a person sees ----------------------------------------------------------------------

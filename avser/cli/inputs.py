@@ -37,7 +37,8 @@ def expand(paths: Sequence[str], *, recursive: bool) -> list[str]:
             else:
                 found.append(str(path))
     if other:
-        print(f"avser: {other} files without a media suffix were left out.", file=sys.stderr)
+        many = "1 file" if other == 1 else f"{other} files"
+        print(f"avser: left out {many} without a media suffix.", file=sys.stderr)
     if not found:
         raise ConfigError(
             f"Bad input {', '.join(paths)}: no media file is there; give files, folders (with "

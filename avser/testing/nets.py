@@ -1,8 +1,12 @@
 """Tiny networks, of every kind that the contracts know, for tests."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from avser import bundle
 from avser.encoders.base import VideoEncoder
 from avser.encoders.crnn import CrnnEncoder
 from avser.frontends.logmel import LogMel
@@ -70,3 +74,38 @@ def tiny_net(
     return EmotionNet(
         audio=sound, video=picture, fusion=fusion, head=AttentiveHead(hidden=8), emotions=emotions
     ).eval()
+
+
+def tiny_spec() -> dict[str, Any]:
+    """Plain settings of the sound half of `tiny_net`: slots of a bundle, or of a configuration."""
+    frontend = {
+        "class_path": "avser.frontends.logmel.LogMel",
+        "init_args": {"bins": 16, "window": 512, "hop": 512, "n_fft": 512},
+    }
+    settings = {
+        "frontend": frontend,
+        "channels": [4, 8],
+        "pools": [[2, 2], [2, 2]],
+        "width": 16,
+        "hidden": 8,
+    }
+    return {
+        "audio": {"class_path": "avser.encoders.crnn.CrnnEncoder", "init_args": settings},
+        "head": {"class_path": "avser.heads.AttentiveHead", "init_args": {"hidden": 8}},
+    }
+
+
+def tiny_bundle(
+    folder: Path,
+    emotions: tuple[str, ...] = ("happy", "sad", "angry"),
+    *,
+    provenance: bundle.Provenance | None = None,
+) -> Path:
+    """Write the sound half of `tiny_net`, untrained, as a bundle called "tiny"."""
+    return bundle.save(
+        tiny_net(emotions),
+        folder,
+        spec=tiny_spec(),
+        name="tiny",
+        provenance=provenance or bundle.Provenance(),
+    )

@@ -1,0 +1,40 @@
+"""Training without the remarks of libraries that its user can do nothing about."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What is said, and why it is of no use here. Other warnings are shown.
+_REMARKS = (
+    r"LightningCLI's args parameter is intended to run",  # our words are not sys.argv: split before
+    r".*LeafSpec.* is deprecated",  # of torch 2.13, and Lightning still uses it
+    r"The number of training batches \(\d+\) is smaller than the logging interval",  # we log epochs
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # the averaged weights
+    r"The '\w+' does not have many workers",  # samples come from a memory map
+    r"Checkpoint directory .* exists and is not empty",  # of the run that goes on
+    r"Experiment logs directory .* exists and is not empty",
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave the remarks out while a training is set up and runs."""
+    import pytorch_lightning  # noqa: F401 (it sets its loggers' levels when it is imported)
+
+    loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "lightning_fabric")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for remark in _REMARKS:
+            warnings.filterwarnings("ignore", message=remark)
+        # jsonargparse's deprecations of what Lightning's command line still calls
+        warnings.filterwarnings(
+            "ignore", category=DeprecationWarning, module=r"pytorch_lightning\.cli"
+        )
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)  # seeds, devices and advertisements are said below it
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
