@@ -144,6 +144,18 @@ def save(
     return folder
 
 
+#: What a bundle keeps of a summary: what its card shows.
+_FIGURES = (
+    "uar accuracy macro_f1 ece n classes recall per_sex marks protocol corpus label_target "
+    "split_hash seeds epochs interval_unit commit notes source command"
+).split()
+
+
+def card_figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Keep of a summary what a card shows; nothing of None."""
+    return {key: summary[key] for key in _FIGURES if key in summary} if summary else {}
+
+
 def _plain(value: object) -> Any:  # noqa: ANN401
     """Plain YAML types: tuples to lists, mappings and sequences copied."""
     if isinstance(value, Mapping):

@@ -119,7 +119,6 @@ def fit(
     name: str,
     seed: int | None,
     config_text: str,
-    figures: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Train, calibrate, release into ``folder/bundle``, and measure the test part.
 
@@ -133,8 +132,6 @@ def fit(
         name: of the model.
         seed: of the training.
         config_text: the resolved configuration, for the report.
-        figures: summary of a cross-validation of the same recipe, for the card of a model that is
-            trained without a test part.
 
     Returns:
         The summary of the test part, or None where there is none.
@@ -173,7 +170,7 @@ def fit(
         spec=spec,
         name=name,
         provenance=provenance,
-        figures=_card_figures(summary or figures),
+        figures=bundle.card_figures(summary),
     )
     with atomic_write(folder / "DONE") as file:
         file.write(f"{epochs} epochs\n")
@@ -187,17 +184,6 @@ def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
     own = {k.removeprefix("averaged."): v for k, v in state.items() if k.startswith("averaged.")}
     task.averaged.load_state_dict(own)
     return task.averaged.to("cpu").eval()
-
-
-#: What a bundle keeps of a summary: what its card shows.
-_KEPT = (
-    "uar accuracy macro_f1 ece n classes recall per_sex marks protocol corpus label_target "
-    "split_hash seeds epochs interval_unit commit notes source command"
-).split()
-
-
-def _card_figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: summary[key] for key in _KEPT if key in summary} if summary else {}
 
 
 def _seen(provenance: bundle.Provenance) -> set[str]:

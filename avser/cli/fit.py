@@ -1,12 +1,9 @@
 """``avser fit``: train a model into a run folder."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from avser.cli.training import Parser, parse
-from avser.errors import ConfigError
 
 
 def run(words: Sequence[str]) -> int:
@@ -18,17 +15,12 @@ def run(words: Sequence[str]) -> int:
         "--patience", type=int, help="stop after so many epochs without a better one"
     )
     parser.add_argument("--name", help="name of the model; the run folder's name by default")
-    parser.add_argument(
-        "--figures", type=Path, metavar="FILE", help="results.json of a cross-validation of this "
-        "recipe, for the card of a model that has no test part",
-    )  # fmt: skip
     own, rest = parser.split(words)
     if any(w.startswith("--print_config") for w in rest):
         parse(rest)
         return 0
     if own.out is None:
         parser.error("--out is missing; name the folder of the run, --out RUN/")
-    figures = _figures(own.figures) if own.figures is not None else None
     from avser.cli.quiet import quiet
 
     with quiet():
@@ -38,18 +30,8 @@ def run(words: Sequence[str]) -> int:
             overwrite=own.overwrite,
             patience=own.patience,
             name=own.name,
-            figures=figures,
         )
     return 0
-
-
-def _figures(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"Bad figures {path}: {error}; give a results.json.") from error
-    source = "From a cross-validation of the same recipe; these weights saw all of its speakers."
-    return {**content, "source": source}
 
 
 def _train(
@@ -59,7 +41,6 @@ def _train(
     overwrite: bool,
     patience: int | None,
     name: str | None,
-    figures: dict[str, Any] | None,
 ) -> None:
     from rich.console import Console
 
@@ -104,7 +85,6 @@ def _train(
             name=name or folder.resolve().name,
             seed=int(config["seed_everything"]),
             config_text=text,
-            figures=figures,
         )
     except SystemExit as error:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from error

@@ -201,7 +201,7 @@ def _candidates(slot: str, wrong: str) -> str:
     return f"; expected one of {', '.join(known)}{meant}" if known else "."
 
 
-def _concrete(base: type) -> set[str]:
+def _concrete(base: Any) -> set[str]:  # noqa: ANN401 (mypy can't tell a class's subclasses)
     found = {f"{base.__module__}.{base.__qualname__}"} if not inspect.isabstract(base) else set()
     for child in base.__subclasses__():
         if child.__module__.startswith("avser."):

@@ -112,8 +112,9 @@ class PowerSpectrum(nn.Module):
         """Turn ``[B, S]`` into ``[B, F, bins]`` power, F = S / hop."""
         frames = F.pad(waveform, self.pad).unfold(-1, self.window, self.hop)
         if self.fft_pays and not torch.compiler.is_exporting():
-            spectrum = torch.fft.rfft(frames * self.taper, n=self.n_fft)[..., self.bins]
-            return spectrum.real.square() + spectrum.imag.square()
+            whole: Tensor = torch.fft.rfft(frames * self.taper, n=self.n_fft)
+            chosen = torch.view_as_real(whole[..., self.bins])
+            return chosen.square().sum(dim=-1)
         real, imaginary = (frames @ self.kernel).chunk(2, dim=-1)
         return real.square() + imaginary.square()
 

@@ -1,0 +1,56 @@
+"""``avser release``: give a trained model its name, its figures and its card."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from avser.errors import ConfigError
+
+
+def run(words: Sequence[str]) -> int:
+    """Write a bundle of a run's weights with the figures of a cross-validation."""
+    parser = argparse.ArgumentParser(
+        prog="avser release", description="Give a trained model its name, figures and card."
+    )
+    parser.add_argument("model", metavar="RUN", help="run folder, or bundle")
+    parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="the new bundle")
+    parser.add_argument("--name", help="of the model; the folder's name by default")
+    parser.add_argument(
+        "--figures",
+        metavar="FILE",
+        type=Path,
+        help="results.json of a cross-validation of the same recipe",
+    )
+    parser.add_argument("--command", default="", help="that made the figures, for the card")
+    own = parser.parse_args(list(words))
+    from avser import bundle
+
+    loaded = bundle.load(own.model)
+    figures = dict(loaded.config.get("figures") or {})
+    if own.figures is not None:
+        figures = bundle.card_figures(_read(own.figures))
+        figures["source"] = (
+            "From a cross-validation of the same recipe. These weights were trained on all of its "
+            "speakers, those that chose the epoch included."
+        )
+        figures["command"] = own.command
+    folder = bundle.save(
+        loaded.net,
+        own.out,
+        spec=loaded.config["net"],
+        name=own.name or own.out.resolve().name,
+        provenance=loaded.provenance,
+        figures=figures,
+    )
+    print(f"{folder}: {(folder / loaded.config['weights']['file']).stat().st_size:,} bytes")
+    return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Bad figures {path}: {error}; give a results.json.") from error
+    return content

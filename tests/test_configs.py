@@ -1,0 +1,133 @@
+"""Every configuration that lies in the folder works through the real command line."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from avser import bundle
+from avser.batch import audio_batch
+from avser.cli import main
+from avser.cli.quiet import quiet
+from avser.cli.training import locate, parse
+from avser.errors import ConfigError
+from avser.protocols import PARTS
+from avser.testing.corpora import FAKES
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+DATA = sorted(CONFIGS.glob("data/*.yaml"))
+MODELS = sorted(CONFIGS.glob("model/*.yaml"))
+SPEAKERS = {"tess": 2, "savee": 4}  # there are no more; of the others six make five folds
+BRIEF = (
+    "--trainer.accelerator=cpu --trainer.max_epochs=1 --trainer.limit_train_batches=1 "
+    "--trainer.limit_val_batches=1 --trainer.enable_progress_bar=false --data.batch_size=4"
+).split()
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder such as AVSER_DATA names, with a small fake of every corpus."""
+    root = tmp_path_factory.mktemp("data")
+    for name, write in FAKES.items():
+        write(root / name, speakers=SPEAKERS.get(name, 6), per_emotion=2)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def data_folder(trees: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVSER_DATA", str(trees))
+
+
+def class_paths(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "class_path" in node:
+            yield node["class_path"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from class_paths(value)
+
+
+def built(*words: str) -> Any:
+    with quiet():
+        return parse(words, trainer_defaults={"accelerator": "cpu", "logger": False})
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_model_config_trains_to_a_bundle(path: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["fit", "-c", "configs/data/ravdess.yaml", "-c", str(path), *BRIEF]
+    assert main([*words, "--out", str(run)]) == 0
+    assert (run / "DONE").read_text() == "1 epochs\n"
+    loaded = bundle.load(run)
+    assert loaded.name == "run" and len(loaded.net.emotions) == 8
+    named = list(class_paths(loaded.config["net"]))
+    assert len(named) >= 2 and all(name.startswith("avser.") for name in named)
+    answer = loaded.net.answer(
+        loaded.net(audio_batch(0.1 * torch.randn(1, 20_000), torch.tensor([20_000])))
+    )
+    assert float(answer.probabilities.sum()) == pytest.approx(1, abs=1e-4)
+    again = yaml.safe_load((run / "config.yaml").read_text())
+    assert again["trainer"]["max_epochs"] == 1 and again["data"]["batch_size"] == 4
+    assert all(name.startswith("avser.") for name in class_paths([again["model"], again["data"]]))
+    with pytest.raises(SystemExit) as printed:  # what a run keeps is a configuration again
+        main(["fit", "-c", str(run / "config.yaml"), "--print_config"])
+    assert printed.value.code == 0
+
+
+@pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)
+def test_data_config_goes_with_a_model(path: Path) -> None:
+    cli = built("-c", str(path), "-c", str(CONFIGS / "model" / "audio_crnn.yaml"))
+    data = cli.datamodule
+    assert cli.model.net.emotions == tuple(data.classes)
+    assert len(data.classes) >= 2 and data.rows
+    parts = data.protocol.split(data.rows)
+    assert all(getattr(parts, part) for part in PARTS)
+    assert not data.protocol.mark  # no configuration is speaker-dependent unasked
+
+
+def test_all_augmentation_is_off_by_one_flag() -> None:
+    words = ["-c", "configs/data/savee.yaml", "-c", "configs/model/audio_crnn.yaml"]
+    words = [locate(word) if word != "-c" else word for word in words]
+    assert built(*words).model.augment.enabled
+    assert built(*words, "--model.augment=null").model.augment is None
+    off = built(*words, "--model.augment.init_args.enabled=false").model
+    assert not off.augment.enabled
+    wave, lengths = torch.randn(2, 3000), torch.tensor([3000, 2000])
+    changed, same = off.augment.waveform(wave, lengths)
+    assert torch.equal(changed, wave) and torch.equal(same, lengths)
+
+
+def test_configs_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    installed = Path(str(files("avser.configs")))
+    assert Path(locate("configs/data/ravdess.yaml")) == installed / "data" / "ravdess.yaml"
+    (tmp_path / "own.yaml").write_text("data: {}")
+    assert locate("own.yaml") == "own.yaml"
+    with pytest.raises(ConfigError, match=r"did you mean 'configs/data/ravdess\.yaml'"):
+        locate("configs/data/ravdes.yaml")
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--model.head=avser.heads.AttentivHead", "AttentiveHead"),
+        ("--model.audio=os.system", "AudioEncoder"),
+        ("--model.lr=fast", "fast"),
+        ("--model.learning_rate=1", "learning_rate"),
+        ("--data.protocol.init_args.fold=7", "fold 7 of 5"),
+        ("--model.audio.init_args.hidden=none", "hidden"),
+    ],
+)
+def test_wrong_setting_is_one_sentence(
+    flag: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", "-c", "configs/data/ravdess.yaml", "-c", "configs/model/audio_crnn.yaml"]
+    assert main([*words, flag, "--out", str(tmp_path / "run")]) == 1
+    found = capsys.readouterr().err
+    assert found.count("\n") == 1 and found.startswith("avser fit: Bad ")
+    assert said in found
