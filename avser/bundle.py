@@ -93,9 +93,6 @@ def save(
 ) -> Path:
     """Write a bundle, all or nothing; an existing one is replaced.
 
-    Raises:
-        BundleError: the folder holds something else.
-
     Args:
         net: the network.
         folder: of the bundle.
@@ -104,16 +101,15 @@ def save(
         provenance: what it was trained on.
         figures: what was measured, for the config and the card.
         card: text of the card; None writes the standard one.
+
+    Raises:
+        BundleError: the folder holds something else.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / "trained_on.yaml").is_file():
         raise BundleError(f"Bad folder {folder}: it holds no bundle to replace; choose another.")
-    state = {
-        key: value.detach().cpu().contiguous()
-        for key, value in net.state_dict().items()
-        if not key.startswith("temperature_")
-    }
-    raw = save_tensors(state)
+    state = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}
+    raw = save_tensors({k: v.detach().cpu().contiguous() for k, v in state.items()})
     digest = hashlib.sha256(raw).hexdigest()
     config = {
         "format": FORMAT,
@@ -127,7 +123,7 @@ def save(
         "weights": {"file": f"model-{digest[:8]}.safetensors", "sha256": digest},
         "figures": _plain(figures or {}),
     }
-    trained = {key: _plain(value) for key, value in vars(provenance).items()}
+    trained = _plain(vars(provenance))
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

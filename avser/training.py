@@ -143,24 +143,11 @@ def fit(
     net = best_net(task, folder)
     calibrate(net, clips.loader(clips.parts.validation))
     epochs = int(trainer.current_epoch)
-    parts = clips.parts
-    known = [*parts.train, *parts.validation]
-    provenance = bundle.Provenance(
-        corpora=sorted({c.corpus for c in known}),
-        speakers=sorted({c.speaker for c in known if c.speaker}),
-        digests=sorted({clips.digests[clip_name(c)][:16] for c in known}),
-        label_target=clips.corpus.label_target,
-        licence=clips.corpus.licence,
-        protocol=clips.protocol.describe(),
-        split_hash=parts.hash,
-        merge=dict(clips.labels.merge),
-        seed=seed,
-        epochs=epochs,
-        commit=commit_of(Path(__file__).parent),
-    )
+    test = clips.parts.test
+    provenance = _provenance(clips, seed=seed, epochs=epochs)
     summary = None
-    if parts.test:
-        outcomes = answers(net, clips.loader(parts.test), parts.test, seen=_seen(provenance))
+    if test:
+        outcomes = answers(net, clips.loader(test), test, seen=_seen(provenance))
         outcomes.save(folder / "outcomes" / "test.json")
         summary = _summary(outcomes, clips, provenance, net, name)
         _report(folder, summary, outcomes, clips, config_text)
@@ -175,6 +162,23 @@ def fit(
     with atomic_write(folder / "DONE") as file:
         file.write(f"{epochs} epochs\n")
     return summary
+
+
+def _provenance(data: ClipData, *, seed: int | None, epochs: int) -> bundle.Provenance:
+    known = [*data.parts.train, *data.parts.validation]
+    return bundle.Provenance(
+        corpora=sorted({c.corpus for c in known}),
+        speakers=sorted({c.speaker for c in known if c.speaker}),
+        digests=sorted({data.digests[clip_name(c)][:16] for c in known}),
+        label_target=data.corpus.label_target,
+        licence=data.corpus.licence,
+        protocol=data.protocol.describe(),
+        split_hash=data.parts.hash,
+        merge=dict(data.labels.merge),
+        seed=seed,
+        epochs=epochs,
+        commit=commit_of(Path(__file__).parent),
+    )
 
 
 def best_net(task: EmotionTask, folder: Path) -> EmotionNet:

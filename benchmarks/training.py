@@ -1,4 +1,4 @@
-"""Training speed: prepared clips against decoding each when it is wanted; memory kept or given back.
+"""Training speed: prepared clips against decoding each, memory kept against given back.
 
 A real training by the Trainer: forward, backward, clipping, optimiser, schedule and weight
 averaging, with the settings and the precision of ``configs/model/audio_crnn.yaml``. One training

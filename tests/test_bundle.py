@@ -3,7 +3,6 @@ import json
 import os
 import shutil
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,39 +11,17 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from avser import bundle
 from avser.batch import audio_batch
 from avser.bundle import Provenance
-from avser.encoders.base import AudioEncoder
-from avser.encoders.crnn import CrnnEncoder
 from avser.errors import BundleError
-from avser.frontends.logmel import LogMel
 from avser.net import EmotionNet
 from avser.testing.nets import MeanFusion, VectorVideoEncoder, tiny_net
 
-AUDIO = {
-    "class_path": "avser.encoders.crnn.CrnnEncoder",
-    "init_args": {
-        "frontend": {
-            "class_path": "avser.frontends.logmel.LogMel",
-            "init_args": {"bins": 16, "window": 512, "hop": 512, "n_fft": 512},
-        },
-        "normalise": "utterance",
-        "channels": [4, 8],
-        "pools": [[2, 2], [2, 2]],
-        "width": 16,
-        "hidden": 8,
-    },
-}
-HEAD = {"class_path": "avser.heads.AttentiveHead", "init_args": {"hidden": 8}}
-SPEC = {"audio": AUDIO, "head": HEAD}
+SPEC = tiny_spec()
 TRAINED = Provenance(corpora=("fake",), speakers=("fake/1", "fake/2"), licence="free", epochs=3)
-
-
-class ForeignEncoder(CrnnEncoder):
-    """Lives outside of avser."""
 
 
 @pytest.fixture(scope="module")
@@ -250,105 +227,14 @@ def test_a_huge_header_is_refused_before_it_is_read(folder: Path) -> None:
     refused(folder, "^Bad weights")
 
 
-# -- classes -------------------------------------------------------------------------------------
+# -- classes and settings ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "os.system",
-        "subprocess.Popen",
-        "torch.nn.Linear",
-        "builtins.eval",
-        "avserx.a.B",
-        "avser",
-        "",
-    ],
-)
-def test_classes_from_elsewhere_are_refused(folder: Path, path: str) -> None:
-    change(folder, "net", "head", to={"class_path": path, "init_args": {}})
+def test_classes_from_elsewhere_are_refused(folder: Path) -> None:
+    change(folder, "net", "head", "class_path", to="os.system")
     refused(folder, "expected one under avser[.]; if you trust it")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "avser.net.EmotionNet",  # a module, but no head
-        "avser.encoders.crnn.CrnnEncoder",
-        "avser.heads.masked_softmax",
-        "avser.bundle.shutil",
-        "avser.types.Clip",
-    ],
-)
-def test_what_is_no_head_is_refused_as_a_head(folder: Path, path: str) -> None:
-    change(folder, "net", "head", to={"class_path": path, "init_args": {}})
-    refused(folder, "expected a Head in this place")
-
-
-@pytest.mark.parametrize(
-    ("path", "said"),
-    [
-        ("avser.heads.AttentivHead", "does not exist"),
-        ("avser.nowhere.Head", "does not exist"),
-        ("avser.bundle.shutil.rmtree", "does not exist"),
-        ("avser..os.system", "does not exist"),
-        ("avser.heads.Head", "Bad settings"),  # abstract
-        ("avser.__main__.Head", "does not exist"),  # and the command line does not start
-    ],
-)
-def test_classes_that_can_not_be_made_are_refused(
-    folder: Path, path: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["avser", "--version"])
-    change(folder, "net", "head", to={"class_path": path, "init_args": {}})
-    refused(folder, said)
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"hiden": 8}, "hiden"),
-        ({"hidden": -8}, "Bad model settings"),
-        ({"hidden": {"class_path": "os.system"}}, "no module belongs in this place"),
-        ({"hidden": [{"class_path": "os.system"}]}, "no module belongs in this place"),
-        (["hidden"], "init_args by name"),
-        ("hidden", "init_args by name"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(folder: Path, settings: object, said: str) -> None:
-    change(folder, "net", "head", "init_args", to=settings)
-    refused(folder, said)
-
-
-def test_a_nested_class_must_subclass_its_place_too(folder: Path) -> None:
-    change(folder, "net", "audio", "init_args", "frontend", to=HEAD)
-    refused(folder, "expected a Frontend in this place")
-
-
-def test_an_unknown_slot_is_refused(folder: Path) -> None:
-    change(folder, "net", "hed", to=HEAD)
-    refused(folder, r"Bad slot 'hed'.*did you mean 'head'")
-    change(folder, "net", "hed", to=...)
-    change(folder, "net", "head", to=...)
-    refused(folder, "the head is missing")
-
-
-def test_a_prefix_is_allowed_by_name(net: EmotionNet, tmp_path: Path) -> None:
-    path = f"{__name__}.ForeignEncoder"
-    spec = {"audio": AUDIO | {"class_path": path}, "head": HEAD}
-    folder = bundle.save(net, tmp_path / "m", spec=spec, name="x", provenance=TRAINED)
-    refused(folder, "allow its prefix by name")
-    loaded = bundle.load(folder, allow=[f"{__name__}."])
-    assert type(loaded.net.audio) is ForeignEncoder
-    change(folder, "net", "audio", "class_path", to=f"{__name__}.LogMel")
-    refused(folder, "expected a AudioEncoder", allow=[f"{__name__}."])
-    assert issubclass(ForeignEncoder, AudioEncoder) and not issubclass(LogMel, AudioEncoder)
-    change(folder, "net", "audio", "class_path", to="torch.nn.Linear")
-    refused(folder, "expected one under", allow=[f"{__name__}."])
-    assert issubclass(nn.Linear, nn.Module)
-
-
-# -- settings ------------------------------------------------------------------------------------
+    change(folder, "net", "head", "class_path", to="torch.nn.Linear")
+    refused(folder, "expected a Head in this place", allow=["torch."])
 
 
 @pytest.mark.parametrize("value", [0, 0.001, -1.0, 101, float("nan"), float("inf"), None, "1", []])

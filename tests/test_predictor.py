@@ -10,7 +10,7 @@ from avser.bundle import Provenance
 from avser.errors import AvserError, ConfigError, MediaError, SignalError
 from avser.predictor import Failure, Predictor
 from avser.testing.media import face_frames, voice, write_video, write_wav
-from avser.testing.nets import tiny_net
+from avser.testing.nets import tiny_net, tiny_spec
 from avser.types import STEP_S, Prediction, steps_of
 
 Wave = NDArray[np.float32]
@@ -241,25 +241,8 @@ def test_sound_late_in_a_silent_file_is_found(predictor: Predictor) -> None:
 
 
 def test_a_predictor_is_loaded_from_a_bundle(predictor: Predictor, tmp_path: Path) -> None:
-    spec = {
-        "audio": {
-            "class_path": "avser.encoders.crnn.CrnnEncoder",
-            "init_args": {
-                "frontend": {
-                    "class_path": "avser.frontends.logmel.LogMel",
-                    "init_args": {"bins": 16, "window": 512, "hop": 512, "n_fft": 512},
-                },
-                "normalise": "utterance",
-                "channels": [4, 8],
-                "pools": [[2, 2], [2, 2]],
-                "width": 16,
-                "hidden": 8,
-            },
-        },
-        "head": {"class_path": "avser.heads.AttentiveHead", "init_args": {"hidden": 8}},
-    }
     folder = bundle.save(
-        predictor.net, tmp_path / "m", spec=spec, name="tiny.fake", provenance=Provenance()
+        predictor.net, tmp_path / "m", spec=tiny_spec(), name="tiny.fake", provenance=Provenance()
     )
     loaded = Predictor.from_pretrained(folder, device="cpu")
     assert loaded.name == "tiny.fake"

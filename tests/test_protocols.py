@@ -153,7 +153,7 @@ def test_with_few_training_speakers_validation_is_taken_by_sentence_and_said() -
 def test_unknown_speakers_are_refused_with_the_way_out(protocol: Protocol) -> None:
     clips = speaker_clips(6)
     clips[3] = replace(clips[3], speaker="")
-    with pytest.raises(ProtocolError, match="speaker of 1 clips is unknown.*RandomSplit"):
+    with pytest.raises(ProtocolError, match=r"speaker of 1 clips is unknown.*RandomSplit"):
         protocol.split(clips)
     clips[3] = replace(clips[3], part="train")  # an owner's part does not tell who speaks
     with pytest.raises(ProtocolError, match="RandomSplit"):
@@ -174,7 +174,7 @@ def test_unknown_speakers_are_refused_with_the_way_out(protocol: Protocol) -> No
     ],
 )
 def test_impossible_settings_are_refused(make: object) -> None:
-    with pytest.raises(ProtocolError, match="^Bad .*[.]$"):
+    with pytest.raises(ProtocolError, match=r"^Bad .*[.]$"):
         make()  # type: ignore[operator]
 
 
@@ -190,7 +190,7 @@ def test_speakers_are_found_by_number_or_full_name() -> None:
     named = HeldOut(test=["21"], validation=["01", "ravdess/02"]).split(clips)
     assert speakers(named.validation) == {"ravdess/01", "ravdess/02"}
     assert not HeldOut(test=[]).split(clips).test
-    with pytest.raises(ProtocolError, match="Bad speaker 'ravdes/21'.*did you mean 'ravdess/21'"):
+    with pytest.raises(ProtocolError, match=r"Bad speaker 'ravdes/21'.*did you mean 'ravdess/21'"):
         HeldOut(test=["ravdes/21"]).split(clips)
 
 
@@ -213,7 +213,7 @@ def test_cross_corpus_trains_on_one_and_tests_on_the_other() -> None:
     assert {c.corpus for c in parts.train + parts.validation} == {"ravdess"}
     assert names(parts.test) == names([c for c in clips if c.corpus == "savee"])
     assert disjoint(parts) and "ravdess to savee" in protocol.describe()
-    with pytest.raises(ProtocolError, match="Bad corpus 'save'.*did you mean 'savee'"):
+    with pytest.raises(ProtocolError, match=r"Bad corpus 'save'.*did you mean 'savee'"):
         CrossCorpus(train=["ravdess"], test=["save"]).split(clips)
     with pytest.raises(ProtocolError, match="in train and in test"):
         CrossCorpus(train=["ravdess"], test=["ravdess"]).split(clips)
@@ -235,7 +235,7 @@ def test_copies_tie_their_speakers_into_one_side(fold: int) -> None:
 def test_copies_that_can_not_be_kept_on_one_side_are_refused() -> None:
     clips = speaker_clips(8)
     digests = copies(clips, "ravdess/01-sad-0", "ravdess/02-sad-0")
-    with pytest.raises(ProtocolError, match="ravdess/0[12]"):
+    with pytest.raises(ProtocolError, match=r"ravdess/0[12]"):
         HeldOut(test=["01"], validation=["02", "03"]).split(clips, digests)
     assert disjoint(HeldOut(test=["01"], validation=["03"]).split(clips, digests))
     mixed = speaker_clips(6) + speaker_clips(4, corpus="savee")
@@ -281,7 +281,7 @@ def test_given_without_validation_takes_it_from_train_and_says_so() -> None:
     parts = Given().split(clips)
     assert parts.validation and "by sentence" in parts.notes[0]
     assert not {c.sentence for c in parts.train} & {c.sentence for c in parts.validation}
-    with pytest.raises(ProtocolError, match="Bad part None .*legal is train, validation, test"):
+    with pytest.raises(ProtocolError, match=r"Bad part None .*legal is train, validation, test"):
         Given().split([replace(clips[0], part=None), *clips[1:]])
     with pytest.raises(ProtocolError, match="recording copy is in"):
         Given().split(clips, copies(clips, "ravdess/01-sad-0", "ravdess/02-sad-0"))

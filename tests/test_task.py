@@ -153,8 +153,10 @@ def test_without_averaging_both_are_the_same(data: ClipDataModule, tmp_path: Pat
     torch.testing.assert_close(flat(task.averaged), flat(task.net))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "rmsprop", "sgd"])
-@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [("adamw", "one_cycle"), ("adam", "cosine"), ("rmsprop", "constant"), ("sgd", "one_cycle")],
+)
 def test_every_optimizer_and_schedule_takes_steps(
     data: ClipDataModule, tmp_path: Path, optimizer: str, schedule: str
 ) -> None:

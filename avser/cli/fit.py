@@ -16,13 +16,13 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--name", help="name of the model; the run folder's name by default")
     own, rest = parser.split(words)
-    if any(w.startswith("--print_config") for w in rest):
-        parse(rest)
-        return 0
-    if own.out is None:
-        parser.error("--out is missing; name the folder of the run, --out RUN/")
     from avser.cli.quiet import quiet
 
+    if any(w.startswith("--print_config") for w in rest):
+        with quiet():
+            parse(rest)  # prints and exits
+    if own.out is None:
+        parser.error("--out is missing; name the folder of the run, --out RUN/")
     with quiet():
         _train(
             own.out,
@@ -63,7 +63,8 @@ def _train(
     }
     cli = parse(words, trainer_defaults=defaults)
     config = cli.config
-    text = cli.parser.dump(config, skip_link_targets=True)
+    # a null is a choice too (no trimming, no crop): without it the default would come back
+    text = cli.parser.dump(config, skip_link_targets=True, skip_unset=False)
     with atomic_write(folder / "config.yaml") as file:
         file.write(text)
     cli.trainer.loggers = training.loggers(folder)

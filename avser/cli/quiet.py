@@ -28,9 +28,8 @@ def quiet() -> Iterator[None]:
         for remark in _REMARKS:
             warnings.filterwarnings("ignore", message=remark)
         # jsonargparse's deprecations of what Lightning's command line still calls
-        warnings.filterwarnings(
-            "ignore", category=DeprecationWarning, module=r"pytorch_lightning\.cli"
-        )
+        for caller in (r"pytorch_lightning\.cli", "jsonargparse"):
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=caller)
         for logger in loggers:
             logger.setLevel(logging.WARNING)  # seeds, devices and advertisements are said below it
         try:

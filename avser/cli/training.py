@@ -157,7 +157,7 @@ def _own(error: BaseException | None) -> AvserError | None:
 def _sentence(text: str) -> str:
     """Condense what jsonargparse says to one sentence, with the class that was meant."""
     message = text.partition("error:")[2] or text
-    key = re.search(r'Parser key "([\w.]+)"', message)
+    keys = list(dict.fromkeys(re.findall(r'Parser key "([\w.]+)"', message)))
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     noise = ("Expected a <class 'NoneType'>", "Expected a path but", "Subtypes:", "Given value")
     told = [x for x in lines if not x.startswith((*noise, "Errors:", "Does not validate"))]
@@ -165,11 +165,11 @@ def _sentence(text: str) -> str:
         told = [x for x in told if "Does not validate" not in x and not x.endswith(":")] or told
     what = " ".join(told[0].split()) if told else "it does not parse"
     what = re.sub(r'^Parser key "[\w.]+": *', "", what).rstrip(".")
-    place = f" at {key[1]}" if key else ""
-    slot = key[1].rpartition(".")[2] if key else ""
-    named = re.search(r"'?(avser\.[\w.]+)'?", what)
-    wrong_class = "no attribute" in what or "import" in what.lower() or "subclass" in what
-    hint = _candidates(slot, named[1] if named else "") if wrong_class else "."
+    place = f" at {'.'.join(keys)}" if keys else ""
+    slot = keys[-1].rpartition(".")[2] if keys else ""
+    named = re.findall(r"class_path '([\w.]+)'", message)  # the innermost comes last
+    wrong_class = any(word in what.lower() for word in ("no attribute", "import", "no module"))
+    hint = _candidates(slot, named[-1] if named else "") if wrong_class else "."
     return f"Bad configuration{place}: {what[:400]}{hint}"
 
 
