@@ -2,7 +2,8 @@
 
 Each file is classified in a process of its own. Its baseline is the resident memory after torch
 and the predictor are imported; a thread samples it while a network is made and the file is
-classified. The alternative is to decode a whole file and answer it in one pass, which grows with the file.
+classified. The alternative is to decode a whole file and answer it in one pass, which grows with
+the file.
 """
 
 import argparse

@@ -23,7 +23,7 @@ def printed(report: Report) -> str:
     return console.export_text()
 
 
-def test_ratio_says_how_many_times_better_ours_is():
+def test_ratio_says_how_many_times_better_ours_is() -> None:
     time = Row(ours="a", value=2.0, unit="s", alternative="b", other=10.0)
     rate = Row(ours="a", value=2.0, unit="1/s", alternative="b", other=10.0, more_is_better=True)
     assert time.ratio == pytest.approx(5.0)
@@ -42,7 +42,7 @@ def test_ratio_says_how_many_times_better_ours_is():
         (Goal("at least", 2.1), False),
     ],
 )
-def test_goal_is_judged_and_shown(goal: Goal, reached: bool):
+def test_goal_is_judged_and_shown(goal: Goal, reached: bool) -> None:
     row = Row(ours="a", value=2.0, unit="s", alternative="b", other=10.0, goal=goal)
     assert goal.reached(row) is reached
     assert row.to_dict()["reached"] is reached
@@ -52,7 +52,7 @@ def test_goal_is_judged_and_shown(goal: Goal, reached: bool):
     assert "5.00 ×" in text
 
 
-def test_runs_take_turns_and_are_warmed_once():
+def test_runs_take_turns_and_are_warmed_once() -> None:
     order: list[str] = []
     times = measure.in_turn({n: lambda n=n: order.append(n) for n in "ab"}, repeats=2)
     assert order == ["a", "b"] * 3
@@ -60,14 +60,14 @@ def test_runs_take_turns_and_are_warmed_once():
     assert measure.medians({"a": [3.0, 1.0, 2.0]}, per=2) == {"a": 1.0}
 
 
-def test_threads_are_given_back():
+def test_threads_are_given_back() -> None:
     before = torch.get_num_threads()
     with measure.threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 
 
-def test_takes_are_like_a_corpus():
+def test_takes_are_like_a_corpus() -> None:
     emotion, samples = material.take(4)
     assert emotion == "angry"
     assert 3.0 <= len(samples) / 48_000 <= 4.0
@@ -76,14 +76,14 @@ def test_takes_are_like_a_corpus():
     assert loud > 100 * np.abs(samples[: quarter // 2]).mean()
 
 
-def test_usual_features_are_means_over_time(tmp_path: Path):
+def test_usual_features_are_means_over_time(tmp_path: Path) -> None:
     (path,) = material.write_clips(tmp_path, 1)
     found = features.usual(path, tuning=0.0)
     assert found.shape == (40 + 12 + 128 + 7,)
     assert np.isfinite(found).all()
 
 
-def test_features(tmp_path: Path):
+def test_features(tmp_path: Path) -> None:
     report = features.measure(clips=2, repeats=1)
     assert len(report.rows) == 12
     goals = [row for row in report.rows if row.goal]
@@ -92,7 +92,7 @@ def test_features(tmp_path: Path):
     assert "two-channel CRNN, in batches of 16" in printed(report)
 
 
-def test_batches_and_single_files_are_encoded_alike(tmp_path: Path):
+def test_batches_and_single_files_are_encoded_alike(tmp_path: Path) -> None:
     paths = material.write_clips(tmp_path, 2)
     encoder = material.untrained("audio_crnn").audio
     assert encoder is not None
@@ -102,7 +102,7 @@ def test_batches_and_single_files_are_encoded_alike(tmp_path: Path):
         assert torch.allclose(row[: single.shape[1]], single[0], atol=1e-4)
 
 
-def test_processes_are_extrapolated():
+def test_processes_are_extrapolated() -> None:
     one, loaded = batch.rows(
         {"one": 4.0, "each": 10.0}, {"together": 1.0, "one by one": 2.0}, files=100, sample=5
     )
@@ -112,7 +112,7 @@ def test_processes_are_extrapolated():
     assert (loaded.value, loaded.other, loaded.ratio) == (100.0, 50.0, 2.0)
 
 
-def test_all_files_are_answered_in_one_process(tmp_path: Path):
+def test_all_files_are_answered_in_one_process(tmp_path: Path) -> None:
     paths = material.write_clips(tmp_path, 2)
     using, _ = batch.model(tmp_path)
     predictor = batch.Predictor.from_pretrained(using, device="cpu")
@@ -121,7 +121,9 @@ def test_all_files_are_answered_in_one_process(tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice on loggers and workers
-def test_training_takes_both_sources_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_training_takes_both_sources_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     material.write_clips(tmp_path, 8)
     decoded: list[Path] = []
     read = training.read_audio
@@ -134,13 +136,13 @@ def test_training_takes_both_sources_in_turn(tmp_path: Path, monkeypatch: pytest
     assert found["parameters"] == "395 K"
 
 
-def test_epochs_are_dealt_to_their_sources():
+def test_epochs_are_dealt_to_their_sources() -> None:
     clock = training.EpochClock()
     clock.ends = [0.0, 9.0, 11.0, 14.0, 18.0, 23.0]
     assert clock.seconds() == {"cache": [2.0, 4.0], "files": [3.0, 5.0]}
 
 
-def test_training_rows():
+def test_training_rows() -> None:
     rates = {
         ("keep", "cache"): 200.0,
         ("keep", "files"): 100.0,
@@ -153,7 +155,7 @@ def test_training_rows():
     assert rows[0].goal.reached(rows[0])
 
 
-def test_memory_rows():
+def test_memory_rows() -> None:
     one = {"above_mb": 300.0, "whole_mb": 290.0, "first_ten_mb": 280.0, "seconds": 36.0}
     kept = {
         "long": {**one, "duration_s": 3600.0},
@@ -170,14 +172,14 @@ def test_memory_rows():
     assert "0.0100" in speed.note
 
 
-def test_memory_that_grows_is_told():
+def test_memory_that_grows_is_told() -> None:
     one = {"above_mb": 100.0, "whole_mb": 100.0, "first_ten_mb": 100.0, "seconds": 1.0}
     long = {**one, "above_mb": 400.0, "whole_mb": 400.0, "duration_s": 3600.0}
     rows = memory.rows({"long": long, "short": one, "at once": one}, minutes=60, short=10)
     assert [row.goal.reached(row) for row in rows if row.goal] == [True, False, False]
 
 
-def test_sampler_keeps_the_peak_of_each_window():
+def test_sampler_keeps_the_peak_of_each_window() -> None:
     sampler = memory.Sampler(interval_s=0.001)
     sampler.start()
     sampler.mark()
@@ -188,7 +190,7 @@ def test_sampler_keeps_the_peak_of_each_window():
 
 
 @pytest.mark.long
-def test_memory_of_a_long_file_is_bounded(tmp_path: Path):
+def test_memory_of_a_long_file_is_bounded(tmp_path: Path) -> None:
     path = material.write_recording(tmp_path / "long.flac", 2)
     found = memory.classify(path)
     assert found["duration_s"] == pytest.approx(120.0)
@@ -196,14 +198,14 @@ def test_memory_of_a_long_file_is_bounded(tmp_path: Path):
     assert 0 < found["above_mb"] < memory.LIMIT_MB
 
 
-def test_recording_has_the_length_asked_for(tmp_path: Path):
+def test_recording_has_the_length_asked_for(tmp_path: Path) -> None:
     from avser.media import probe
 
     path = material.write_recording(tmp_path / "short.flac", 0.2)
     assert probe(path).duration_s == pytest.approx(12.0)
 
 
-def test_startup_rows():
+def test_startup_rows() -> None:
     first, second = startup.rows({startup.TORCH: 2.0, "avser --help": 0.1, "slow": 0.4})
     assert first.ratio == pytest.approx(20.0)
     assert first.goal is not None and second.goal is not None
@@ -212,7 +214,7 @@ def test_startup_rows():
 
 
 @pytest.mark.parametrize("module", [startup, features, batch, training, memory])
-def test_sizes_fit_the_measuring_function(module: ModuleType):
+def test_sizes_fit_the_measuring_function(module: ModuleType) -> None:
     import inspect
 
     names = set(inspect.signature(module.measure).parameters)
@@ -221,7 +223,7 @@ def test_sizes_fit_the_measuring_function(module: ModuleType):
 
 def test_command_prints_and_writes_only_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     row = Row(ours="a", value=1.0, unit="s", alternative="b", other=3.0, goal=Goal("ratio", 2))
     fake: Callable[..., Report] = lambda **_: Report("startup: fake", "no time passes", [row])  # noqa: E731
     monkeypatch.setattr(startup, "measure", fake)
@@ -237,7 +239,7 @@ def test_command_prints_and_writes_only_when_asked(
     assert found["machine"]["cores"] >= 1
 
 
-def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]):
+def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["sppeed"])
     assert "expected one of startup" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from avser.batch import audio_batch
 from avser.bundle import Provenance
 from avser.errors import BundleError
 from avser.net import EmotionNet
-from avser.testing.nets import MeanFusion, VectorVideoEncoder, tiny_net
+from avser.testing.nets import MeanFusion, VectorVideoEncoder, tiny_net, tiny_spec
 
 SPEC = tiny_spec()
 TRAINED = Provenance(corpora=("fake",), speakers=("fake/1", "fake/2"), licence="free", epochs=3)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from avser.cli.quiet import quiet
 from avser.cli.training import Parser, parse
 
 
@@ -16,8 +17,6 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--name", help="name of the model; the run folder's name by default")
     own, rest = parser.split(words)
-    from avser.cli.quiet import quiet
-
     if any(w.startswith("--print_config") for w in rest):
         with quiet():
             parse(rest)  # prints and exits

@@ -11,12 +11,16 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("decoding", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task: list[int] = []
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
 
-        def show(done: int, total: int) -> None:
-            if not task:
-                task.append(bar.add_task("", total=total))
-            bar.update(task[0], completed=done)  # type: ignore[arg-type]
+    def show(done: int, total: int) -> None:
+        if not bar.tasks:
+            bar.start()  # not before: the end of a bar writes an empty line
+            bar.add_task("", total=total)
+        bar.update(bar.tasks[0].id, completed=done)
 
+    try:
         yield show
+    finally:
+        if bar.tasks:
+            bar.stop()

@@ -107,10 +107,14 @@ def parse_data(words: Sequence[str]) -> Any:  # noqa: ANN401
     parser = ArgumentParser(prog="avser", exit_on_error=True)
     parser.add_argument("-c", "--config", action="config", help="configuration")
     parser.add_class_arguments(_data_class(), "data")
-    for name in ("model", "trainer", "seed_everything"):
+    others = ("model", "trainer", "seed_everything")
+    for name in others:
         parser.add_argument(f"--{name}", type=Any, default=None)
     with _one_sentence():
-        return parser.instantiate(parser.parse_args(_of_data(words))).data
+        settings = parser.parse_args(_of_data(words))
+        for name in others:
+            settings[name] = None  # else jsonargparse would build what is named there
+        return parser.instantiate(settings).data
 
 
 def _of_data(words: Sequence[str]) -> list[str]:

@@ -61,23 +61,6 @@ def tiny_audio_encoder(*, causal: bool = False) -> CrnnEncoder:
     )
 
 
-def tiny_spec() -> dict[str, Any]:
-    """Plain settings from which `avser.blueprint.build_net` makes what `tiny_net` gives."""
-    frontend = {"bins": 16, "window": 512, "hop": 512, "n_fft": 512}
-    encoder = {
-        "frontend": {"class_path": "avser.frontends.logmel.LogMel", "init_args": frontend},
-        "normalise": "utterance",
-        "channels": [4, 8],
-        "pools": [[2, 2], [2, 2]],
-        "width": 16,
-        "hidden": 8,
-    }
-    return {
-        "audio": {"class_path": "avser.encoders.crnn.CrnnEncoder", "init_args": encoder},
-        "head": {"class_path": "avser.heads.AttentiveHead", "init_args": {"hidden": 8}},
-    }
-
-
 def tiny_net(
     emotions: tuple[str, ...] = ("happy", "sad", "angry"), *, audio: bool = True, features: int = 0
 ) -> EmotionNet:
@@ -101,6 +84,7 @@ def tiny_spec() -> dict[str, Any]:
     }
     settings = {
         "frontend": frontend,
+        "normalise": "utterance",
         "channels": [4, 8],
         "pools": [[2, 2], [2, 2]],
         "width": 16,
