@@ -1,6 +1,6 @@
 """Datasets over prepared clips, and batches of them. Knows no Lightning."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -126,6 +126,7 @@ class LengthSampler(Sampler[list[int]]):
         seed: of the shuffles.
         pool: batches that are sorted together.
         rank, world: this process and their number; every process gets as many batches.
+        now: tells the epoch whose order is due, for a training that goes on; None counts by itself.
     """
 
     def __init__(
@@ -137,20 +138,23 @@ class LengthSampler(Sampler[list[int]]):
         pool: int = 2,
         rank: int = 0,
         world: int = 1,
+        now: Callable[[], int] | None = None,
     ) -> None:
         self._lengths = np.asarray(lengths)
         self.batch_size = max(1, min(batch_size, len(lengths) // world))
         self._seed = seed
         self._pool = pool * self.batch_size
         self._rank, self._world = rank, world
-        self.epoch = 0  # of the next order; moves on by itself
+        self._now = now
+        self.epoch = 0  # of the next order
 
     def __len__(self) -> int:
         return len(self._lengths) // (self.batch_size * self._world)
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng((self._seed, self.epoch))
-        self.epoch += 1
+        epoch = self.epoch if self._now is None else self._now()
+        self.epoch = epoch + 1
+        rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(len(self._lengths))[: len(self) * self._world * self.batch_size]
         batches: list[list[int]] = []
         for start in range(0, len(order), self._pool):

@@ -124,6 +124,22 @@ class EmotionTask(LightningModule):
             if net.audio is not None:
                 net.audio.normaliser.fit(total, squares, count)
 
+    def on_train_start(self) -> None:
+        """Refuse to go on with a schedule that was made for another number of epochs."""
+        schedule: Any = self.lr_schedulers()
+        made_for = getattr(schedule, "total_steps", getattr(schedule, "T_max", None))
+        total = self._updates()
+        if made_for not in (None, total):
+            raise ConfigError(
+                f"Bad max_epochs {self.trainer.max_epochs}: the schedule of this training was made "
+                f"for {made_for} updates, these would be {total}; keep trainer.max_epochs, or "
+                "train anew with --overwrite."
+            )
+
+    def _updates(self) -> int:
+        """Updates of the whole training."""
+        return max(2, int(self.trainer.estimated_stepping_batches))
+
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning takes six kinds)
         """Optimizer and per-update schedule. Norms and biases are not decayed."""
         decay = [p for p in self.net.parameters() if p.ndim > 1]
@@ -141,7 +157,7 @@ class EmotionTask(LightningModule):
         )
         if self.schedule == "constant":
             return {"optimizer": optimizer}
-        total = max(2, int(self.trainer.estimated_stepping_batches))
+        total = self._updates()
         schedule: LRScheduler = (
             OneCycleLR(optimizer, self.lr, total_steps=total, pct_start=0.2)
             if self.schedule == "one_cycle"
@@ -189,7 +205,14 @@ class EmotionTask(LightningModule):
         loss = self._total(streams, target)
         main = next(iter(streams.values()))
         self.train_confusion.update(main.logits, batch["label"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
+        self.log(
+            "train/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(target),
+            sync_dist=True,
+        )
         return loss
 
     def on_train_batch_end(self, *_: object) -> None:
@@ -229,10 +252,10 @@ class EmotionTask(LightningModule):
         uar = self._log_uar("validation", self.validation_confusion)
         if not self.trainer.sanity_checking:
             self.score.copy_(uar if self.current_epoch == 0 else 0.8 * self.score + 0.2 * uar)
-            self.log("validation/score", self.score)
+            self.log("validation/score", self.score, sync_dist=True)
 
     def _log_uar(self, part: str, metric: MulticlassConfusionMatrix) -> Tensor:
         uar = recall_mean(metric.compute().float())
-        self.log(f"{part}/uar", uar, prog_bar=True)
+        self.log(f"{part}/uar", uar, prog_bar=True, sync_dist=True)
         metric.reset()
         return uar

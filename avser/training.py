@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning import Callback, LightningDataModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from avser import bundle
 from avser.answers import answers, calibrate
@@ -84,7 +85,8 @@ def claim(folder: Path, *, overwrite: bool) -> Path | None:
     Raises:
         ConfigError: it is finished, or holds something else.
     """
-    if overwrite and (folder / "config.yaml").exists():
+    first = getattr(rank_zero_only, "rank", 0) == 0  # processes that it starts run the same command
+    if overwrite and first and (folder / "config.yaml").exists():
         shutil.rmtree(folder)
     if (folder / "DONE").exists():
         raise ConfigError(

@@ -115,15 +115,16 @@ class ClipDataModule(LightningDataModule):
         """Shuffled batches of like length; each process of a distributed training has its own."""
         data = self.dataset(self.parts.train, training=True)
         rank, world = self._place()
+        trainer = self.trainer
         sampler = LengthSampler(
             [self._samples(c) for c in data.clips],
             batch_size=self.batch_size,
             seed=self.seed,
             rank=rank,
             world=world,
+            # asked late: a training that goes on learns its epoch after this
+            now=(lambda: trainer.current_epoch) if trainer is not None else None,
         )
-        # a resumed training goes on with the orders that it would have had
-        sampler.epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers)
 
     def val_dataloader(self) -> DataLoader[Item]:
