@@ -1,8 +1,8 @@
 """Memory that stays ours between training steps.
 
 glibc hands every large block back to the system when it is freed and takes it anew at the next
-step; each time the kernel clears its pages. Kept, a training step on CPU takes half the time
-(``make bench`` measures it).
+step; each time the kernel clears its pages. How much keeping them saves depends on the kernel and
+the sizes: ``make bench`` measures it.
 """
 
 import ctypes

@@ -18,14 +18,9 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from numpy.typing import NDArray
 
-from avser.errors import MediaError
+from avser.container import unreadable
 from avser.types import SAMPLE_RATE
 
-# Demuxers that may open a file. Text art, image sequences and above all playlists (which name
-# further files and addresses) stay out, whatever a file's name or content pretends.
-_DEMUXERS = (
-    "mov,matroska,webm,avi,flv,mpegts,mpeg,ogg,wav,w64,aiff,flac,mp3,aac,asf,caf,au,amr,ac3,eac3"
-)
 # Containers with an index: their seeking and their stated durations can be trusted.
 _INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
 
@@ -317,34 +312,3 @@ def main_streams(
         container.close()
         raise unreadable(path, "it holds neither sound nor picture", "choose a recording")
     return audio, video
-
-
-def open_container(path: Path) -> InputContainer:
-    """Open a file, whatever its name says.
-
-    Raises:
-        MediaError: the file is missing, empty, or no media.
-    """
-    if not path.exists():
-        raise unreadable(path, "there is no such file", "check the path")
-    if not path.is_file():
-        raise unreadable(path, "it is a folder", "name the files in it")
-    if not path.stat().st_size:
-        raise unreadable(path, "it is empty", "record or download it again")
-    try:
-        return av.open(
-            str(path.absolute()),  # absolute: a name such as "concat:a" is no address then
-            options={"format_whitelist": _DEMUXERS},
-            metadata_errors="ignore",
-        )
-    except (FFmpegError, ValueError) as error:
-        raise unreadable(
-            path,
-            "it is no recording, or its index is missing",
-            "expected sound or video such as .wav, .mp3, .mp4, .mov, .webm or .mkv, whole",
-        ) from error
-
-
-def unreadable(path: Path, why: str, cure: str) -> MediaError:
-    """Make the one sentence of every error here: what, which file, why, the cure."""
-    return MediaError(f"Can't read {path}: {why}; {cure}.")

@@ -46,6 +46,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Stream
 
+from avser.container import open_container, unreadable
 from avser.decode import (
     NO_SAMPLES,
     Picture,
@@ -54,9 +55,7 @@ from avser.decode import (
     first_time_s,
     is_short,
     main_streams,
-    open_container,
     seek_before,
-    unreadable,
 )
 from avser.decode import Frame as Frame  # part of this module's face
 from avser.errors import ConfigError

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +22,4 @@ def seeded() -> None:
     import torch
 
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # tests run side by side; more threads than cores only wait

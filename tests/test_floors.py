@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 #: from rooms further left on its own floor.
 FLOORS = (
     ("errors", "files", "types", "emotions", "allocator"),
-    ("decode", "media"),
+    ("container", "decode", "media"),
     ("frontends", "augment", "encoders", "fusion", "heads", "metrics"),
     ("net",),
     (

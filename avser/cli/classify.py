@@ -98,7 +98,7 @@ def _results(
         paths, modality=own.modality, workers=own.workers
     )
     err = Console(stderr=True)
-    out = Console()
+    out = Console(soft_wrap=True)  # a path is not broken over lines
     several = len(everything) > 1
     if several and not own.quiet:
         answers = track(answers, "classifying", total=len(paths), console=err, transient=True)

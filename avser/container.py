@@ -1,0 +1,56 @@
+"""Opening a media file, or saying in one sentence why that can't be."""
+
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from avser.errors import MediaError
+
+# Demuxers that may open a file. Text art, image sequences and above all playlists (which name
+# further files and addresses) stay out, whatever a file's name or content pretends.
+_DEMUXERS = (
+    "mov,matroska,webm,avi,flv,mpegts,mpeg,ogg,wav,w64,aiff,flac,mp3,aac,asf,caf,au,amr,ac3,eac3"
+)
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a file, whatever its name says.
+
+    Raises:
+        MediaError: the file is missing, empty, or no media.
+    """
+    if not path.exists():
+        raise unreadable(path, "there is no such file", "check the path")
+    if not path.is_file():
+        raise unreadable(path, "it is a folder", "name the files in it")
+    if not path.stat().st_size:
+        raise unreadable(path, "it is empty", "record or download it again")
+    try:
+        return av.open(
+            str(path.absolute()),  # absolute: a name such as "concat:a" is no address then
+            options={"format_whitelist": _DEMUXERS, **_probing(path)},
+            metadata_errors="ignore",
+        )
+    except (FFmpegError, ValueError) as error:
+        raise unreadable(
+            path,
+            "it is no recording, or its index is missing",
+            "expected sound or video such as .wav, .mp3, .mp4, .mov, .webm or .mkv, whole",
+        ) from error
+
+
+def _probing(path: Path) -> dict[str, str]:
+    """Bound the search for a surround stream hidden in a wav's samples.
+
+    By default FFmpeg tries thousands of packets of every wav, which takes longer than to decode it.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    return {"max_probe_packets": "8"} if head[:4] == b"RIFF" and head[8:] == b"WAVE" else {}
+
+
+def unreadable(path: Path, why: str, cure: str) -> MediaError:
+    """Make the one sentence of every error here: what, which file, why, the cure."""
+    return MediaError(f"Can't read {path}: {why}; {cure}.")
