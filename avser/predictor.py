@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from avser import bundle
 from avser.batch import audio_batch
 from avser.errors import AvserError, ConfigError, SignalError, unknown
-from avser.media import MediaReader, open_media
+from avser.media import MediaReader, open_media, probe
 from avser.net import HEADS, EmotionNet
 from avser.types import SAMPLE_RATE, STEP_SAMPLES, Prediction, steps_of
 from avser.windows import WINDOW_STEPS, Piece, named, timeline, windows
@@ -221,7 +221,9 @@ class Predictor:
                     if count > WINDOW_STEPS * STEP_SAMPLES:
                         return None
                 samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-                return _Sound(samples, max(reader.duration_s, count / SAMPLE_RATE), reader.warning)
+                # of a file without sound nothing is decoded, and only its header tells the length
+                length = reader.duration_s if count else probe(path).duration_s or 0.0
+                return _Sound(samples, max(length, count / SAMPLE_RATE), reader.warning)
         except AvserError as error:
             return Failure(path, error)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from avser.cli.inputs import expand
-from avser.errors import ConfigError
+from avser.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +72,9 @@ def _check(own: argparse.Namespace, count: int) -> None:
         raise ConfigError(
             f"Bad --timeline for {count} clips: it names a folder then; add --timeline-format."
         )
+    kind = own.timeline_format or Path(own.timeline or "x.json").suffix.removeprefix(".")
+    if kind.lower() not in {name.lower() for name in _FORMATS}:
+        raise ConfigError(unknown("timeline format", kind, _FORMATS))
 
 
 def _kept(own: argparse.Namespace) -> dict[str, Mapping[str, Any]]:

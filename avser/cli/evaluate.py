@@ -10,6 +10,7 @@ from avser.errors import ConfigError, ProtocolError
 
 if TYPE_CHECKING:
     from avser.bundle import Bundle
+    from avser.protocols import Parts
 
 
 def run(words: Sequence[str]) -> int:
@@ -39,11 +40,14 @@ def run(words: Sequence[str]) -> int:
 
     loaded = bundle.load(own.model)
     data = parse_data([*rest, *_label_words(loaded, rest)])
-    clips, protocol = _clips(own, data)
+    parts, protocol = _parts(own, data)
+    clips = parts.test
     outcomes, notes = _outcomes(loaded, data, clips)
     if own.unseen_only:
         outcomes = outcomes.unseen()
-    summary = _summary(loaded, data, outcomes, protocol=protocol, notes=notes)
+    summary = _summary(
+        loaded, data, outcomes, protocol=protocol, split_hash=parts.hash, notes=notes
+    )
     console = Console(stderr=own.json == "-")
     print_table(summary, console)
     if own.report is not None:
@@ -75,23 +79,24 @@ def _label_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
     return [f"--data.merge={json.dumps(merge)}"]
 
 
-def _clips(own: Any, data: Any) -> tuple[list[Any], str]:  # noqa: ANN401
-    """The clips to measure on, and how to call that."""
-    from avser.protocols import find_speaker
+def _parts(own: Any, data: Any) -> tuple["Parts", str]:  # noqa: ANN401
+    """The split whose test part is measured, and how to call that."""
+    from avser.protocols import Parts, find_speaker
 
     everything = list(data.prepared.clips)
     whole = own.split == "all" or (own.split is None and own.corpus is not None)
     if own.speakers:
         names = {c.speaker for c in everything}
         chosen = {find_speaker(w, names) for w in own.speakers.split(",")}
-        return [c for c in everything if c.speaker in chosen], f"speakers {own.speakers}"
+        rows = [c for c in everything if c.speaker in chosen]
+        return Parts([], [], rows), f"speakers {own.speakers}"
     if whole:
-        return everything, "all clips"
+        return Parts([], [], everything), "all clips"
     if not data.parts.test:
         raise ProtocolError(
             f"Bad split: protocol {data.protocol.name} has no test part; use --split all."
         )
-    return data.parts.test, f"{data.protocol.describe()}, test part"
+    return data.parts, f"{data.protocol.describe()}, test part"
 
 
 def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[str]]:  # noqa: ANN401
@@ -129,6 +134,7 @@ def _summary(
     outcomes: Any,  # noqa: ANN401
     *,
     protocol: str,
+    split_hash: str,
     notes: list[str],
 ) -> dict[str, Any]:
     from avser.evaluation import summarise
@@ -139,7 +145,7 @@ def _summary(
         protocol=protocol,
         corpus=data.corpus.name,
         label_target=data.corpus.label_target,
-        split_hash=data.parts.hash,
+        split_hash=split_hash,
         model=loaded.name,
         parameters=int(loaded.config["parameters"]),
         seeds=[provenance.seed] if provenance.seed is not None else [],

@@ -203,12 +203,14 @@ def by_units(
 
 
 def within_speakers(clips: Sequence[Clip], *, share: float = 0.2) -> Parts:
-    """Take about a fifth of the sentences (of the clips, where unknown) for validation."""
-    sentences = sorted({c.sentence or c.clip_id for c in clips}, key=_scatter)
+    """Take about a fifth of the sentences for validation; of the clips, where there is but one."""
+    known = {c.sentence for c in clips if c.sentence}
+    names = [(c.sentence if len(known) > 1 else "") or c.clip_id for c in clips]
+    sentences = sorted(set(names), key=_scatter)
     chosen = set(sentences[: max(1, round(share * len(sentences)))])
     return Parts(
-        train=[c for c in clips if (c.sentence or c.clip_id) not in chosen],
-        validation=[c for c in clips if (c.sentence or c.clip_id) in chosen],
+        train=[c for c, name in zip(clips, names, strict=True) if name not in chosen],
+        validation=[c for c, name in zip(clips, names, strict=True) if name in chosen],
         test=[],
         notes=("validation by sentence inside the training speakers",),
     )
