@@ -118,7 +118,7 @@ class LengthSampler(Sampler[list[int]]):
 
     Clips are shuffled, cut into pools of several batches, and sorted by length inside each pool;
     then the batches are shuffled. Every epoch differs, from one seed. Pools are small: length tells
-    speakers and emotions apart, and batches of one kind train batch norm badly.
+    speakers and emotions apart, and batches of one kind are a poor estimate for batch norm.
 
     Args:
         lengths: samples of each clip.
