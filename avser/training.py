@@ -86,7 +86,8 @@ def claim(folder: Path, *, overwrite: bool) -> Path | None:
         ConfigError: it is finished, or holds something else.
     """
     first = getattr(rank_zero_only, "rank", 0) == 0  # processes that it starts run the same command
-    if overwrite and first and (folder / "config.yaml").exists() and (folder / "logs").exists():
+    traces = [(folder / name).exists() for name in ("DONE", "logs", "checkpoints")]
+    if overwrite and first and (folder / "config.yaml").exists() and any(traces):
         shutil.rmtree(folder)
     if (folder / "DONE").exists():
         raise ConfigError(

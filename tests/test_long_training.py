@@ -70,6 +70,8 @@ class Train:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # a group that can be signalled as a terminal does
+            # a runner in the background ignores Ctrl-C, and its children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def finish(self, words: list[str]) -> tuple[int, str, str]:
