@@ -1,73 +1,13 @@
-import logging
-import wave
-from fractions import Fraction
 from itertools import count, pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from media_files import AAC_TAIL, SAMPLE, joined, pitch, step_of, tone, write_clip, write_wav
 
-from avser.errors import ConfigError, MediaError
-from avser.media import MEDIA_SUFFIXES, Block, open_media, probe, read_audio
+from avser.media import MEDIA_SUFFIXES, open_media, probe, read_audio
 from avser.types import SAMPLE_RATE
-
-AAC_TAIL = 1_024  # an AAC stream is a whole number of such frames
-SAMPLE = Path(__file__).parents[1] / "examples" / "sample.mp4"
-
-
-def tone(seconds: float, rate: int, *, hz: float = 440.0) -> NDArray[np.float32]:
-    return (0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype("f4")
-
-
-def write_wav(path: Path, samples: NDArray[np.float32], rate: int = SAMPLE_RATE) -> Path:
-    """`samples` is [n] or [n, channels]."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(np.rint(samples * 32767).astype("<i2").tobytes())
-    return path
-
-
-def write_clip(
-    path: Path,
-    *,
-    seconds: float = 4.0,
-    sound: bool = True,
-    picture: bool = True,
-    delay_s: float = 0.0,
-    rotation: int | None = None,
-    options: dict[str, str] | None = None,
-) -> Path:
-    """A red corner on grey that rises by 2 a frame (25 fps), and a tone of 440 Hz."""
-    with av.open(str(path), "w", options=options or {}) as file:
-        if picture:
-            video = file.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "8"})
-            video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
-            if rotation is not None:
-                video.set_display_rotation(rotation)
-        if sound:
-            audio = file.add_stream("aac", rate=48_000, layout="stereo")
-        samples = np.stack([tone(seconds, 48_000)] * 2)
-        for index in range(round(seconds * 25) if picture else 0):
-            image = np.full((120, 160, 3), index * 2 % 200, np.uint8)
-            image[:60, :80] = (255, 0, 0)
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            file.mux(video.encode(frame))
-        if picture:
-            file.mux(video.encode())
-        for start in range(0, samples.shape[1] if sound else 0, 1_024):
-            piece = np.ascontiguousarray(samples[:, start : start + 1_024])
-            chunk = av.AudioFrame.from_ndarray(piece, format="fltp", layout="stereo")
-            chunk.sample_rate, chunk.time_base = 48_000, Fraction(1, 48_000)
-            chunk.pts = start + round(delay_s * 48_000)
-            file.mux(audio.encode(chunk))
-        if sound:
-            file.mux(audio.encode())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -75,22 +15,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(
         tmp_path_factory.mktemp("media") / "clip.mp4", options={"movflags": "faststart"}
     )
-
-
-def joined(blocks: list[Block]) -> NDArray[np.float32]:
-    return np.concatenate([np.zeros(0, np.float32), *(block.samples for block in blocks)])
-
-
-def pitch(samples: NDArray[np.float32]) -> float:
-    return float(np.abs(np.fft.rfft(samples)).argmax() * SAMPLE_RATE / len(samples))
-
-
-def step_of(image: NDArray[np.uint8]) -> float:
-    """Which frame of `write_clip` it is, by the grey of its lower part."""
-    return float(image[90:].mean()) / 2
-
-
-# sound
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 96_000])
@@ -305,91 +229,3 @@ def test_frames_of_a_long_video_do_not_gather(tmp_path: Path) -> None:
 
 
 # odd files
-
-
-def test_zero_samples_are_no_error(tmp_path: Path) -> None:
-    assert read_audio(write_wav(tmp_path / "a.wav", np.zeros(0, np.float32))).shape == (0,)
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".wav"])
-def test_a_truncated_file_gives_its_good_part(
-    tmp_path: Path, clip: Path, suffix: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    whole = {
-        ".mp4": lambda: clip,
-        ".mkv": lambda: write_clip(tmp_path / "whole.mkv"),
-        ".wav": lambda: write_wav(tmp_path / "whole.wav", tone(4, SAMPLE_RATE)),
-    }[suffix]().read_bytes()
-    path = tmp_path / f"cut{suffix}"
-    path.write_bytes(whole[: len(whole) * 6 // 10])
-    with open_media(path, frame_times=0.5) as reader:
-        samples = joined(list(reader))
-    assert reader.truncated
-    assert "ends before its stated end" in str(reader.warning)
-    assert SAMPLE_RATE < len(samples) < 3 * SAMPLE_RATE
-    assert pitch(samples) == pytest.approx(440, abs=1)
-    with caplog.at_level(logging.WARNING):
-        assert len(read_audio(path)) == len(samples)
-    if suffix != ".mkv":  # it states one length for both, and the sound may be the shorter
-        assert str(path) in caplog.text
-
-
-def test_damage_inside_leaves_the_rest(tmp_path: Path, clip: Path) -> None:
-    damaged = bytearray(clip.read_bytes())
-    middle = len(damaged) // 2
-    damaged[middle : middle + 4_000] = bytes(4_000)
-    path = tmp_path / "a.mp4"
-    path.write_bytes(damaged)
-    with open_media(path, frame_times=0.04) as reader:
-        blocks = list(reader)
-    assert reader.bad_packets > 0
-    assert "can't be decoded" in str(reader.warning)
-    assert len(joined(blocks)) == pytest.approx(4 * SAMPLE_RATE, abs=SAMPLE_RATE // 4)
-    assert sum(len(block.frames) for block in blocks) > 80
-
-
-def test_what_is_no_media_is_refused_in_one_sentence(tmp_path: Path, clip: Path) -> None:
-    garbage = np.random.default_rng(0).bytes(50_000)
-    files = {
-        "empty.wav": b"",
-        "text.mp4": b"hello " * 500,
-        "notes.txt": b"hello " * 500,
-        "random.mp4": garbage,
-        "random.wav": garbage,
-        "random.aac": garbage,
-        "list.m3u8": f"#EXTM3U\n#EXTINF:4,\n{clip}\n#EXT-X-ENDLIST\n".encode(),
-        "list.mp4": f"ffconcat version 1.0\nfile '{clip}'\n".encode(),
-        "headonly.mp4": clip.read_bytes()[:600],
-    }
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    for path in [*(tmp_path / name for name in files), tmp_path / "none.wav", tmp_path]:
-        with pytest.raises(MediaError) as caught:
-            read_audio(path)
-        message = str(caught.value)
-        assert message.startswith(f"Can't read {path}: ")
-        assert message.endswith(".")
-        assert "\n" not in message
-        with pytest.raises(MediaError):
-            probe(path)
-
-
-def test_settings_out_of_range_are_refused(clip: Path) -> None:
-    for start_s, end_s in ((-1.0, None), (1.0, 1.0), (2.0, 1.0)):
-        with pytest.raises(ConfigError, match="0 <= start < end"):
-            open_media(clip, start_s=start_s, end_s=end_s)
-    with pytest.raises(ConfigError, match="frame_height"):
-        open_media(clip, frame_height=0)
-    with pytest.raises(ConfigError, match="block_s"):
-        open_media(clip, block_s=0)
-    with pytest.raises(ConfigError, match="interval"):
-        open_media(clip, frame_times=0)
-    with pytest.raises(ConfigError, match="ascending"):
-        list(open_media(clip, frame_times=[1.0, 0.5]))
-
-
-def test_a_reader_may_be_left_early_and_closed_twice(clip: Path) -> None:
-    with open_media(clip, block_s=0.1) as reader:
-        next(reader)
-    reader.close()
-    assert list(reader) == []
