@@ -150,7 +150,7 @@ def fit(
     provenance = _provenance(clips, seed=seed, epochs=epochs)
     summary = None
     if test:
-        outcomes = answers(net, clips.loader(test), test, seen=_seen(provenance))
+        outcomes = answers(net, clips.loader(test), test, seen=set(provenance.speakers))
         outcomes.save(folder / "outcomes" / "test.json")
         summary = _summary(outcomes, clips, provenance, net, name)
         _report(folder, summary, outcomes, clips, config_text)
@@ -191,10 +191,6 @@ def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
     own = {k.removeprefix("averaged."): v for k, v in state.items() if k.startswith("averaged.")}
     task.averaged.load_state_dict(own)
     return task.averaged.to("cpu").eval()
-
-
-def _seen(provenance: bundle.Provenance) -> set[str]:
-    return set(provenance.speakers)
 
 
 def _summary(
