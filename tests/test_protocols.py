@@ -114,6 +114,19 @@ def test_folds_do_not_depend_on_the_order_of_the_clips_and_do_on_the_seed() -> N
     assert SpeakerKFold().fold_count(clips) == 5 and SpeakerKFold().describe().endswith("5 folds")
 
 
+def test_corpora_that_only_train_are_in_no_fold_and_leave_the_folds_as_they_were() -> None:
+    own, extra = speaker_clips(10), speaker_clips(3, corpus="savee")
+    for fold in range(5):
+        alone = SpeakerKFold(fold=fold).split(own)
+        parts = SpeakerKFold(fold=fold, train_only=["savee"]).split([*extra, *own])
+        assert names(parts.test) == names(alone.test)
+        assert names(parts.validation) == names(alone.validation)
+        assert names(parts.train) == names(alone.train) | names(extra)
+    assert "savee in training alone" in SpeakerKFold(train_only=["savee"]).describe()
+    with pytest.raises(ProtocolError, match="Bad corpus 'tess'"):
+        SpeakerKFold(train_only=["tess"]).split(own)
+
+
 def test_leave_one_out_tests_every_speaker_alone() -> None:
     clips = speaker_clips(6)
     assert Loso().fold_count(clips) == 6

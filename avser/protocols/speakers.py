@@ -19,17 +19,26 @@ class SpeakerKFold(Protocol):
         fold: which one is the test part.
         validation_speakers: speakers who choose the epoch, of both sexes where known.
         seed: of the deal.
+        train_only: corpora of a mix whose speakers all train in every fold; the folds, and so
+            the figures, are of the other corpora alone.
     """
 
     name = "speaker_kfold"
 
     def __init__(
-        self, *, folds: int = 5, fold: int = 0, validation_speakers: int = 2, seed: int = 0
+        self,
+        *,
+        folds: int = 5,
+        fold: int = 0,
+        validation_speakers: int = 2,
+        seed: int = 0,
+        train_only: list[str] | None = None,
     ) -> None:
         if folds < 2 or not 0 <= fold < folds:
             raise ProtocolError(f"Bad fold {fold} of {folds}: legal is 0 to folds - 1, folds ≥ 2.")
         self.folds, self.fold = folds, fold
         self.validation_speakers, self.seed = validation_speakers, seed
+        self.train_only = tuple(train_only or ())
 
     def fold_count(self, clips: Sequence[Clip]) -> int:
         """See `Protocol.fold_count`."""
@@ -37,10 +46,17 @@ class SpeakerKFold(Protocol):
 
     def describe(self) -> str:
         """See `Protocol.describe`."""
-        return f"{self.name}, {self.folds} folds"
+        extra = f", {'+'.join(self.train_only)} in training alone" if self.train_only else ""
+        return f"{self.name}, {self.folds} folds{extra}"
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
         """See `Protocol.assign`."""
+        names = sorted({c.corpus for c in clips})
+        for name in self.train_only:
+            if name not in names:
+                raise ProtocolError(unknown("corpus", name, names))
+        extra = [c for c in clips if c.corpus in self.train_only]
+        clips = [c for c in clips if c.corpus not in self.train_only]
         order = balanced(clips, units, self.seed)
         if len(order) < self.folds:
             raise ProtocolError(
@@ -50,13 +66,14 @@ class SpeakerKFold(Protocol):
         bounds = np.linspace(0, len(order), self.folds + 1).round().astype(int)
         runs = [order[a:b] for a, b in pairwise(bounds)]
         later = [u for k in range(1, self.folds) for u in runs[(self.fold + k) % self.folds]]
-        return by_units(
+        parts = by_units(
             clips,
             units,
             test=set(runs[self.fold]),
             candidates=later,
             count=self.validation_speakers,
         )
+        return replace(parts, train=parts.train + extra)
 
 
 class Loso(Protocol):
