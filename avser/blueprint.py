@@ -106,5 +106,5 @@ def build_net(
         raise BundleError("Bad model settings: the head is missing.")
     try:
         return EmotionNet(**parts, emotions=tuple(emotions))
-    except (TypeError, ValueError, RuntimeError) as error:  # heads are sized here
+    except (TypeError, ValueError, RuntimeError) as error:  # fusion and heads are sized here
         raise BundleError(f"Bad model settings: {_first_line(error)}.") from error

@@ -87,7 +87,8 @@ class EmotionNet(nn.Module):
     Args:
         audio: encoder of sound, or None.
         video: encoder of picture, or None.
-        fusion: joins them; needed exactly if both are there.
+        fusion: settings of what joins them; needed exactly if both are there. The net has a copy,
+            sized for its encoders.
         head: settings of a head; each stream gets its own copy.
         emotions: K class names; the order of all outputs.
     """
@@ -110,6 +111,8 @@ class EmotionNet(nn.Module):
             )
         if len(emotions) < 2:
             raise ConfigError(f"Bad emotions {list(emotions)}: a classifier needs at least two.")
+        if fusion is not None and audio is not None and video is not None:
+            fusion = copy.deepcopy(fusion).build(audio.dim, video.dim)
         self.audio, self.video, self.fusion = audio, video, fusion
         self.emotions = tuple(emotions)
         widths = {"fused": fusion, "audio": audio, "video": video}

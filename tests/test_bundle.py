@@ -104,7 +104,7 @@ def test_a_net_of_both_streams_comes_back_with_a_temperature_a_head(tmp_path: Pa
     for head, value in (("fused", 0.5), ("audio", 1.5), ("video", 2.5)):
         net.temperature(head).fill_(value)
     kinds = {"video": VectorVideoEncoder, "fusion": MeanFusion}
-    arguments = {"video": {"features": 5}, "fusion": {"audio_dim": 16, "video_dim": 6}}
+    arguments = {"video": {"features": 5}, "fusion": {}}
     spec = SPEC | {
         slot: {"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": arguments[slot]}
         for slot, kind in kinds.items()

@@ -1,6 +1,9 @@
+import copy
+
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from avser.batch import audio_batch
 from avser.encoders.base import AudioEncoder
@@ -8,9 +11,14 @@ from avser.encoders.crnn import CrnnEncoder
 from avser.errors import ConfigError
 from avser.frontends.logmel import LogMel
 from avser.frontends.two_channel import TwoChannelSpectrogram
+from avser.fusion.base import Fusion
+from avser.fusion.concat import ConcatFusion
+from avser.fusion.cross import CrossAttentionFusion
+from avser.fusion.joint import JointCrossAttentionFusion
 from avser.heads import AttentiveHead, Head, LstmHead
 from avser.net import EmotionNet
-from avser.testing.nets import tiny_audio_encoder, tiny_net
+from avser.testing.nets import VectorVideoEncoder, tiny_audio_encoder, tiny_net
+from avser.types import Batch
 
 ENCODERS = {
     "crnn": lambda: tiny_audio_encoder(),
@@ -21,6 +29,16 @@ ENCODERS = {
     ),
 }
 HEADS = {"attentive": lambda: AttentiveHead(hidden=8), "lstm": lambda: LstmHead(hidden=8)}
+FUSIONS = {
+    "concat": lambda: ConcatFusion(width=6),
+    "cross": lambda: CrossAttentionFusion(width=6),
+    "joint": lambda: JointCrossAttentionFusion(width=6, recursions=2),
+    "joint, paper": lambda: JointCrossAttentionFusion(mode="paper", width=None, steps=4),
+}
+every_net = pytest.mark.parametrize(
+    ("fusion", "head"), [(fusion, head) for fusion in FUSIONS for head in HEADS]
+)
+FEATURES = 5
 
 
 def clips(*lengths: int) -> tuple[Tensor, Tensor]:
@@ -49,6 +67,140 @@ def test_padding_never_leaks(encoder: str, head: str) -> None:
         torch.testing.assert_close(
             together.step_probabilities[row, :steps][valid], alone.step_probabilities[0][valid]
         )
+
+
+def net_of_both(fusion: str, head: str) -> EmotionNet:
+    net = EmotionNet(
+        audio=tiny_audio_encoder(),
+        video=VectorVideoEncoder(features=FEATURES),
+        fusion=FUSIONS[fusion](),
+        head=HEADS[head](),
+        emotions=("a", "b", "c"),
+    )
+    for index, name in enumerate(net.heads):
+        net.temperature(name).fill_(1.5 + index)
+    return net
+
+
+def with_picture(wave: Tensor, lengths: Tensor, *, steps: int) -> Batch:
+    batch = audio_batch(wave, lengths)
+    batch["video_features"] = torch.randn(len(lengths), steps, FEATURES)
+    return batch
+
+
+def uneven() -> Batch:
+    """Clips with both, without sound, without face, with a lost face, in silence, with nothing."""
+    wave, lengths = clips(40000, 30000, 40000, 40000, 20000, 9000)
+    batch = with_picture(wave, lengths, steps=7)  # the picture outlasts the sound
+    wave[1], lengths[1] = 0, 0
+    wave[4] *= 1e-4
+    batch["video_features"][2] = 0
+    batch["video_features"][3, 1:3] = 0
+    batch["video_features"][5] = 0
+    wave[5] = 0
+    return batch
+
+
+@every_net
+def test_padding_never_leaks_between_streams(fusion: str, head: str) -> None:
+    net = net_of_both(fusion, head).eval()
+    wave, lengths = clips(40000, 9000, 21000)
+    batch = with_picture(wave, lengths, steps=6)
+    batch["video_features"][0, 2] = 0  # a face that is lost for a step
+    seen = (4, 3, 6)  # steps of picture: less, and more, than of sound
+    for row, steps in enumerate(seen):
+        batch["video_features"][row, steps:] = 0
+    streams = net(batch)
+    together = net.answer(streams)
+    assert together.used.tolist() == [0, 0, 0]
+    for row, length in enumerate(lengths.tolist()):
+        alone = audio_batch(wave[row : row + 1, :length], lengths[row : row + 1])
+        alone["video_features"] = batch["video_features"][row : row + 1, : seen[row]]
+        for name, stream in net(alone).items():
+            torch.testing.assert_close(streams[name].logits[row], stream.logits[0])
+        answer = net.answer(net(alone))
+        valid = answer.mask[0]
+        torch.testing.assert_close(together.probabilities[row], answer.probabilities[0])
+        assert together.mask[row].sum() == valid.sum()
+        torch.testing.assert_close(
+            together.step_probabilities[row, : len(valid)][valid],
+            answer.step_probabilities[0][valid],
+        )
+
+
+@every_net
+def test_streams_may_be_absent_in_training(fusion: str, head: str) -> None:
+    net = net_of_both(fusion, head).train()
+    losses = []
+    for stream in net(uneven()).values():
+        target = torch.zeros(len(stream.logits), dtype=torch.long)
+        clip = F.cross_entropy(stream.logits, target, reduction="none")
+        assert torch.isfinite(clip).all()  # also of clips that the loss leaves out
+        losses.append((clip * stream.present).sum())
+        losses.append(
+            F.cross_entropy(
+                stream.step_logits[stream.mask], target[0].expand(int(stream.mask.sum()))
+            )
+        )
+    torch.stack(losses).sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), name
+
+
+@every_net
+def test_streams_may_be_absent_in_use(fusion: str, head: str) -> None:
+    net = net_of_both(fusion, head).eval()
+    streams = net(uneven())
+    answer = net.answer(streams)
+    assert answer.used.tolist() == [0, 2, 1, 0, 2, -1]
+    assert all(torch.isfinite(s.logits).all() for s in streams.values())
+    assert answer.probabilities.sum(dim=1).tolist() == pytest.approx([1, 1, 1, 1, 1, 0])
+    assert answer.mask[3].all()  # heard where it is not seen, seen where it is not heard
+    assert not answer.mask[5].any()
+
+
+@every_net
+def test_without_a_face_the_answer_is_that_of_the_audio_branch(fusion: str, head: str) -> None:
+    net = net_of_both(fusion, head).eval()
+    wave, lengths = clips(20000, 30000)
+    batch = with_picture(wave, lengths, steps=4)
+    batch["video_features"].zero_()
+    answer = net.answer(net(batch))
+    probabilities, steps, mask = net.audio_branch()(wave, lengths)
+    assert answer.used.tolist() == [1, 1]
+    assert torch.equal(answer.probabilities, probabilities)
+    assert torch.equal(answer.step_probabilities, steps) and torch.equal(answer.mask, mask)
+
+
+@every_net
+def test_the_fused_answer_uses_both_streams(fusion: str, head: str) -> None:
+    net = net_of_both(fusion, head).eval()
+    wave, lengths = clips(30000)
+    batch = with_picture(wave, lengths, steps=4)
+    first = net(batch)["fused"].logits
+    heard, seen = copy.copy(batch), copy.copy(batch)
+    heard["waveform"] = 0.3 * torch.sin(0.2 * torch.arange(30000.0)).unsqueeze(0)
+    seen["video_features"] = batch["video_features"].flip(-1)
+    for other in (heard, seen):
+        assert not torch.allclose(net(other)["fused"].logits, first, atol=1e-5)
+
+
+def test_a_fusion_and_a_head_are_settings_that_nets_copy() -> None:
+    fusion: Fusion = ConcatFusion(width=6)
+    head = AttentiveHead(hidden=8)
+    nets = [
+        EmotionNet(
+            audio=tiny_audio_encoder(),
+            video=VectorVideoEncoder(features=5, dim=dim),
+            fusion=fusion,
+            head=head,
+            emotions=("a", "b"),
+        )
+        for dim in (3, 4)
+    ]
+    assert [net.fusion.video.in_features for net in nets] == [3, 4]
+    assert not list(fusion.parameters())
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -1,7 +1,7 @@
 """Tiny networks, of every kind that the contracts know, for tests."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +19,20 @@ from avser.types import Batch
 class MeanFusion(Fusion):
     """The sum of both streams' projections, over the steps that either has."""
 
-    def __init__(self, *, audio_dim: int, video_dim: int, dim: int = 8) -> None:
+    def __init__(self, *, dim: int = 8) -> None:
         super().__init__()
         self.dim = dim
-        self.audio = nn.Linear(audio_dim, dim)
-        self.video = nn.Linear(video_dim, dim)
 
-    def forward(
-        self, audio: Tensor, audio_mask: Tensor, video: Tensor, video_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """See `Fusion.forward`."""
+    def build(self, audio_dim: int, video_dim: int) -> Self:
+        """See `Fusion.build`."""
+        self.audio = nn.Linear(audio_dim, self.dim)
+        self.video = nn.Linear(video_dim, self.dim)
+        return self
+
+    def join(self, audio: Tensor, audio_mask: Tensor, video: Tensor, video_mask: Tensor) -> Tensor:
+        """See `Fusion.join`."""
         x = self.audio(audio) * audio_mask[..., None] + self.video(video) * video_mask[..., None]
-        return torch.tanh(x), audio_mask | video_mask
+        return torch.tanh(x)
 
 
 class VectorVideoEncoder(VideoEncoder):
@@ -68,11 +70,12 @@ def tiny_net(
     torch.manual_seed(0)
     sound = tiny_audio_encoder() if audio else None
     picture = VectorVideoEncoder(features=features) if features else None
-    fusion = None
-    if sound is not None and picture is not None:
-        fusion = MeanFusion(audio_dim=sound.dim, video_dim=picture.dim)
     return EmotionNet(
-        audio=sound, video=picture, fusion=fusion, head=AttentiveHead(hidden=8), emotions=emotions
+        audio=sound,
+        video=picture,
+        fusion=MeanFusion() if sound is not None and picture is not None else None,
+        head=AttentiveHead(hidden=8),
+        emotions=emotions,
     ).eval()
 
 
