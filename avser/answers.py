@@ -51,6 +51,7 @@ def answers(
     *,
     seen: set[str],
     classes: Sequence[str] | None = None,
+    stream: str | None = None,
 ) -> Outcomes:
     """Answer every clip of a loader, whole; clips without signal get the uniform distribution.
 
@@ -60,6 +61,8 @@ def answers(
         clips: that it covers.
         seen: speakers whom the model was trained on.
         classes: what the loader's labels count; None is the net's own classes.
+        stream: head that is to answer alone ("audio", "video"), as where the other stream is
+            missing; None is the one that the net chooses.
     """
     place = [net.emotions.index(n) if n in net.emotions else -1 for n in classes or net.emotions]
     rows = {clip_name(c): c for c in clips}
@@ -67,7 +70,8 @@ def answers(
     labels: list[int] = []
     probabilities: list[Tensor] = []
     for batch in loader:
-        answer = net.answer(net(batch))
+        streams = net(batch)
+        answer = net.answer(streams if stream is None else {stream: streams[stream]})
         silent = (answer.used < 0)[:, None]
         probabilities.append(answer.probabilities + silent / len(net.emotions))
         names += batch["clip_id"]

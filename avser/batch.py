@@ -1,34 +1,65 @@
 """Datasets over prepared clips, and batches of them. Knows no Lightning."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
-from avser.types import SAMPLE_RATE, Batch, Clip, steps_of
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch, Clip, steps_of
 
 Item = Mapping[str, object]
 
 
 def trim_silence(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> NDArray[np.int16]:
-    """Cut quiet edges, keeping 50 ms, as `avser.frontends.base.valid_frames` masks them.
+    """Cut quiet edges; see `loud_span`."""
+    first, last = loud_span(samples, below_peak_db=below_peak_db)
+    return samples[first:last]
 
-    Training cuts what the network would mask: the same result for half the arithmetic.
+
+def loud_span(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> tuple[int, int]:
+    """Where a clip begins and ends without its quiet edges, keeping 50 ms.
+
+    These are the frames that `avser.frontends.base.valid_frames` leaves valid: training cuts what
+    the network would mask, the same result for half the arithmetic.
     """
     hop = SAMPLE_RATE // 100
     count = len(samples) // hop
     if count < 2:
-        return samples
+        return 0, len(samples)
     frames = samples[: count * hop].astype(np.float32).reshape(count, hop)
     power = np.square(frames).mean(axis=1)
     loud = np.flatnonzero(power > power.max() * 10 ** (-below_peak_db / 10))
     if not len(loud):
-        return samples
+        return 0, len(samples)
     margin = int(0.05 * SAMPLE_RATE)
-    return samples[max(0, loud[0] * hop - margin) : (loud[-1] + 1) * hop + margin]
+    first, last = int(loud[0]) * hop - margin, (int(loud[-1]) + 1) * hop + margin
+    return max(0, first), min(len(samples), last)
+
+
+class Pictures(Protocol):
+    """What a dataset is given of each clip's picture, on the step grid."""
+
+    def __getitem__(self, index: int, /) -> "Picture":
+        """The picture of a clip."""
+
+
+class Picture(Protocol):
+    """One clip's face crops, or precomputed vectors, on the step grid."""
+
+    @property
+    def timeless(self) -> bool:
+        """Whether the same vector stands for every step, so that sound may be cut anywhere."""
+
+    def cut(self, start: int, steps: int) -> Mapping[str, Tensor]:
+        """Entries of a batch for the steps from ``start``.
+
+        ``faces [T, N, C, H, W]`` with ``face_mask [T, N]``, or ``video_features [T, F]``.
+        """
 
 
 class ClipDataset(Dataset[Item]):
@@ -41,6 +72,9 @@ class ClipDataset(Dataset[Item]):
         labels: class index of each clip; -1 = unlabelled.
         trim: cut quiet edges.
         crop_s: take a random part of at most so many seconds; None takes all.
+        pictures: of each clip, by its place in ``waves``; None for sound alone. Clips whose picture
+            moves are cut at whole steps, so that sound and picture stay together.
+        references: of each speaker whose voice is enrolled, ``[2, C, M]``.
     """
 
     def __init__(
@@ -52,6 +86,8 @@ class ClipDataset(Dataset[Item]):
         labels: Sequence[int],
         trim: bool = False,
         crop_s: float | None = None,
+        pictures: Pictures | None = None,
+        references: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.clips = list(clips)
         self.labels = list(labels)
@@ -59,22 +95,38 @@ class ClipDataset(Dataset[Item]):
         self._index = list(index)
         self._trim = trim
         self._crop = None if crop_s is None else int(crop_s * SAMPLE_RATE)
+        self._pictures, self._references = pictures, references or {}
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> Item:
-        samples = self._waves[self._index[index]]
-        if self._trim:
-            samples = trim_silence(samples)
-        if self._crop is not None and len(samples) > self._crop:
-            start = int(torch.randint(len(samples) - self._crop + 1, ()))
-            samples = samples[start : start + self._crop]
-        return {
+        place, clip = self._index[index], self.clips[index]
+        samples = self._waves[place]
+        picture = self._pictures[place] if self._pictures is not None else None
+        first, last = self._span(samples)
+        if picture is not None and not picture.timeless:
+            first = first // STEP_SAMPLES * STEP_SAMPLES
+        samples = samples[first:last]
+        item: dict[str, object] = {
             "samples": torch.from_numpy(samples.astype(np.float32) / 32768.0),
             "label": self.labels[index],
-            "clip_id": f"{self.clips[index].corpus}/{self.clips[index].clip_id}",
+            "clip_id": f"{clip.corpus}/{clip.clip_id}",
         }
+        if picture is not None:
+            item |= picture.cut(first // STEP_SAMPLES, max(1, steps_of(len(samples))))
+        if self._references:  # a speaker without one is NaN: the encoder falls back
+            unknown = torch.full_like(next(iter(self._references.values())), torch.nan)
+            item["voice_reference"] = self._references.get(clip.speaker, unknown)
+        return item
+
+    def _span(self, samples: NDArray[np.int16]) -> tuple[int, int]:
+        """First and last sample of the part to take."""
+        first, last = loud_span(samples) if self._trim else (0, len(samples))
+        if self._crop is not None and last - first > self._crop:
+            first += int(torch.randint(last - first - self._crop + 1, ()))
+            last = first + self._crop
+        return first, last
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -85,12 +137,21 @@ def collate(items: Sequence[Item]) -> Batch:
     waveform = torch.zeros(len(waves), longest)
     for row, wave in zip(waveform, waves, strict=True):
         row[: len(wave)] = wave
-    return audio_batch(
+    batch = audio_batch(
         waveform,
         lengths,
         label=torch.tensor([int(str(item["label"])) for item in items]),
         clip_id=[str(item["clip_id"]) for item in items],
     )
+    for name, fill in (("video_features", torch.nan), ("faces", 0), ("face_mask", False)):
+        parts = [part for item in items if isinstance(part := item.get(name), Tensor)]
+        if parts:
+            # a clip whose picture is missing has an empty tensor of the others' shape
+            batch[name] = pad_sequence(parts, batch_first=True, padding_value=fill)  # type: ignore[literal-required]
+    references = [r for item in items if isinstance(r := item.get("voice_reference"), Tensor)]
+    if references:
+        batch["voice_reference"] = torch.stack(references)
+    return batch
 
 
 def audio_batch(
@@ -108,6 +169,7 @@ def audio_batch(
         faces=torch.zeros(size, steps, 0, 3, 0, 0, dtype=torch.uint8),
         face_mask=torch.zeros(size, steps, 0, dtype=torch.bool),
         video_features=torch.zeros(size, steps, 0),
+        voice_reference=torch.zeros(size, 2, 0, 0),
         label=torch.full((size,), -1) if label is None else label,
         clip_id=[""] * size if clip_id is None else clip_id,
     )

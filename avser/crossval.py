@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from avser.errors import AvserError, ConfigError
-from avser.evaluation import summarise
+from avser.evaluation import SEEN_SPEAKERS, stream_figures, summarise
 from avser.outcomes import Outcomes
 
 
@@ -76,7 +76,9 @@ def run(
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def one(fold: Fold) -> str | None:
-        command = [sys.executable, "-m", "avser", "fit", *words, "--out", str(fold.folder)]
+        # "{seed}" and "{fold}" in a word let a fold start from another run's model of that fold
+        own = [w.replace("{seed}", str(fold.seed)).replace("{fold}", str(fold.fold)) for w in words]
+        command = [sys.executable, "-m", "avser", "fit", *own, "--out", str(fold.folder)]
         command += ["--seed_everything", str(fold.seed), f"--data.seed={fold.seed}"]
         command += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
         if has_folds:
@@ -144,5 +146,15 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict
         epochs=sorted({e for s in summaries for e in s["epochs"]}),
         commit=first["commit"],
         notes=sorted(notes),
+        marks=[mark for mark in first["marks"] if mark != SEEN_SPEAKERS],
     )
+    streams = {
+        name: [
+            Outcomes.merge([Outcomes.load(f.folder / f"outcomes/test.{name}.json") for f in rows])
+            for rows in done.values()
+        ]
+        for name in first.get("streams", {})
+    }
+    if streams:
+        summary["streams"] = stream_figures(streams, seeds=list(done))
     return runs, summary

@@ -115,6 +115,7 @@ class EmotionNet(nn.Module):
             fusion = copy.deepcopy(fusion).build(audio.dim, video.dim)
         self.audio, self.video, self.fusion = audio, video, fusion
         self.emotions = tuple(emotions)
+        self.modality_dropout = 0.0  # set by training
         widths = {"fused": fusion, "audio": audio, "video": video}
         self.heads = nn.ModuleDict(
             {n: copy.deepcopy(head).build(m.dim, len(emotions)) for n, m in widths.items() if m}
@@ -134,14 +135,16 @@ class EmotionNet(nn.Module):
         streams: dict[str, Stream] = {}
         encoded: dict[str, tuple[Tensor, Tensor]] = {}
         if self.audio is not None:
-            x, mask = self.audio(batch["waveform"], batch["lengths"])
+            x, mask = self.audio(batch["waveform"], batch["lengths"], batch["voice_reference"])
             encoded["audio"] = x, mask & has_sound(batch["waveform"], batch["lengths"])[:, None]
         if self.video is not None:
             encoded["video"] = self.video(batch)
         if self.fusion is not None:
             (audio, audio_mask), (video, video_mask) = self._one_grid(encoded)
-            x, mask = self.fusion(audio, audio_mask, video, video_mask)
             both = audio_mask.any(dim=1) & video_mask.any(dim=1)
+            if self.training and self.modality_dropout > 0:
+                audio_mask, video_mask = self._hide(audio_mask, video_mask)
+            x, mask = self.fusion(audio, audio_mask, video, video_mask)
             streams["fused"] = self._stream("fused", x, mask, both)
         for name, (x, mask) in encoded.items():
             streams[name] = self._stream(name, x, mask, mask.any(dim=1))
@@ -151,6 +154,17 @@ class EmotionNet(nn.Module):
         with full_precision(x):
             logits, steps = self.heads[name](x.float(), mask)
         return Stream(logits=logits, step_logits=steps, mask=mask, present=present)
+
+    def _hide(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Hide a run of steps of one stream, or all of it, in some clips; both masks ``[B, T]``."""
+        size, steps = audio.shape
+        chosen = torch.rand(size, 1, device=audio.device) < self.modality_dropout
+        of_audio = torch.rand(size, 1, device=audio.device) < 0.5
+        width = 2 * steps * torch.rand(size, 1, device=audio.device)  # half of the runs are all
+        start = (steps - width).clamp(min=0) * torch.rand(size, 1, device=audio.device)
+        index = torch.arange(steps, device=audio.device)
+        hidden = (index >= start.floor()) & (index < start + width) & chosen
+        return audio & ~(hidden & of_audio), video & ~(hidden & ~of_audio)
 
     @staticmethod
     def _one_grid(

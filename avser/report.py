@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from avser import draw
-from avser.evaluation import MEANINGS, Outcomes, facts, percent
+from avser.evaluation import MEANINGS, Outcomes
 from avser.files import atomic_write
+from avser.tables import facts, percent
 
 MISTAKES = 20  # rows: enough to listen to, few enough to read
 

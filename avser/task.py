@@ -16,6 +16,7 @@ from avser.errors import ConfigError
 from avser.fusion.base import Fusion
 from avser.heads import Head
 from avser.net import EmotionNet, Stream
+from avser.transfer import encoder_of, hold, refuse_seen, start_from
 from avser.types import Batch
 
 
@@ -50,6 +51,11 @@ class EmotionTask(LightningModule):
         step_loss: weight of the loss on every step's own logits.
         auxiliary_loss: weight of the audio and video heads' losses beside the fused one's.
         ema: decay of the averaged weights that are validated and released; 0 turns it off.
+        modality_dropout: share of training clips in which a run of steps of one stream, or all of
+            it, is hidden from the fusion.
+        init: stream ("audio", "video") to the model whose weights it starts with.
+        freeze: stream to the number of first epochs in which it is held still; -1 is all.
+        lr_scale: stream to a factor on its encoder's learning rate, for fine-tuning.
     """
 
     class_weight: Tensor
@@ -74,6 +80,10 @@ class EmotionTask(LightningModule):
         step_loss: float = 0.3,
         auxiliary_loss: float = 0.5,
         ema: float = 0.995,
+        modality_dropout: float = 0.2,
+        init: dict[str, str] | None = None,
+        freeze: dict[str, int] | None = None,
+        lr_scale: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= ema < 1:
@@ -81,6 +91,11 @@ class EmotionTask(LightningModule):
         self.net = EmotionNet(
             audio=audio, video=video, fusion=fusion, head=head, emotions=tuple(emotions)
         )
+        self.net.modality_dropout = modality_dropout
+        self.started_from = start_from(self.net, init or {})
+        self.held, self.lr_scale = freeze or {}, lr_scale or {}
+        for stream in (*self.held, *self.lr_scale):
+            encoder_of(self.net, stream)  # a misspelt stream is told now
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.augment = augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
@@ -105,24 +120,24 @@ class EmotionTask(LightningModule):
             counts = torch.tensor(data.class_counts(), dtype=torch.float32)
             weight = counts.sum() / counts
             self.class_weight.copy_(weight / weight.mean())
-        audio = self.net.audio
-        if audio is None or audio.normaliser.mode != "training":
-            return
-        total = torch.zeros(1, device=self.device)
-        squares = torch.zeros(1, device=self.device)
-        count = 0
-        with torch.no_grad():
-            for batch in data.loader(data.parts.train):
-                raw, mask = audio.raw_features(
-                    batch["waveform"].to(self.device), batch["lengths"].to(self.device)
-                )
-                valid = mask[:, None, None, :]
-                total = total + (raw * valid).sum(dim=(0, 3))
-                squares = squares + (raw.square() * valid).sum(dim=(0, 3))
-                count += int(mask.sum())
-        for net in (self.net, self.averaged):
-            if net.audio is not None:
-                net.audio.normaliser.fit(total, squares, count)
+        refuse_seen(self.started_from, data.parts.test)
+        self._take_statistics(data)
+
+    def _take_statistics(self, data: Any) -> None:  # noqa: ANN401
+        """Give both nets what encoders need to know of the training part."""
+        audio, video = self.net.audio, self.net.video
+        if audio is not None:
+            data.enrol_voices(audio)
+        if audio is not None and audio.normaliser.mode == "training":
+            loader = data.loader(data.parts.train)
+            sums = audio.frame_sums((b["waveform"], b["lengths"]) for b in loader)
+            for net in (self.net, self.averaged):
+                if net.audio is not None:
+                    net.audio.normaliser.fit(*sums)
+        if video is not None and video.needs_statistics:
+            for net in (self.net, self.averaged):
+                if net.video is not None:
+                    net.video.fit_statistics(data.loader(data.parts.train))
 
     def on_train_start(self) -> None:
         """Refuse to go on with a schedule that was made for another number of epochs."""
@@ -142,9 +157,7 @@ class EmotionTask(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning takes six kinds)
         """Optimizer and per-update schedule. Norms and biases are not decayed."""
-        decay = [p for p in self.net.parameters() if p.ndim > 1]
-        plain = [p for p in self.net.parameters() if p.ndim <= 1]
-        groups = [{"params": decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = self._groups()
         kinds = {
             "adamw": torch.optim.AdamW,
             "adam": torch.optim.Adam,
@@ -155,17 +168,39 @@ class EmotionTask(LightningModule):
         optimizer = kinds[self.optimizer](
             groups, lr=self.lr, weight_decay=self.weight_decay, **extra
         )
+        peaks = [float(group["lr"]) for group in optimizer.param_groups]
         if self.schedule == "constant":
             return {"optimizer": optimizer}
         total = self._updates()
         schedule: LRScheduler = (
-            OneCycleLR(optimizer, self.lr, total_steps=total, pct_start=0.2)
+            OneCycleLR(optimizer, peaks, total_steps=total, pct_start=0.2)
             if self.schedule == "one_cycle"
             else CosineAnnealingLR(optimizer, total)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by learning rate, and by whether they are decayed."""
+        encoders = {stream: encoder_of(self.net, stream) for stream in self.lr_scale}
+        scaled = {id(p): s for s, module in encoders.items() for p in module.parameters()}
+        groups: dict[tuple[str, bool], list[Tensor]] = {}
+        for p in self.net.parameters():
+            groups.setdefault((scaled.get(id(p), ""), p.ndim > 1), []).append(p)
+        return [
+            {
+                "params": members,
+                "lr": self.lr * self.lr_scale.get(stream, 1.0),
+                "weight_decay": self.weight_decay if decayed else 0.0,
+            }
+            for (stream, decayed), members in groups.items()
+        ]
+
     # -- training --------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Hold streams still that are not to learn yet."""
+        for stream, epochs in self.held.items():
+            hold(self.net, stream, epochs < 0 or self.current_epoch < epochs)
 
     def _targets(self, label: Tensor) -> Tensor:
         """Smoothed one-hot rows ``[B, K]``."""

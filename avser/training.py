@@ -21,7 +21,7 @@ from avser import bundle
 from avser.answers import answers, calibrate
 from avser.emotions import Labels
 from avser.errors import ConfigError
-from avser.evaluation import Outcomes, summarise
+from avser.evaluation import Outcomes, stream_figures, summarise
 from avser.files import atomic_write
 from avser.net import EmotionNet
 from avser.protocols import Parts, clip_name
@@ -40,6 +40,14 @@ class ClipData(Protocol):
     @property
     def parts(self) -> Parts:
         """The split."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What tables must say of the data beside the split."""
+
+    @property
+    def marks(self) -> list[str]:
+        """Loud marks of tables."""
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -146,14 +154,10 @@ def fit(
     net = best_net(task, folder)
     calibrate(net, clips.loader(clips.parts.validation))
     epochs = int(trainer.current_epoch)
-    test = clips.parts.test
-    provenance = _provenance(clips, seed=seed, epochs=epochs)
+    provenance = _provenance(clips, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
-    if test:
-        outcomes = answers(net, clips.loader(test), test, seen=set(provenance.speakers))
-        outcomes.save(folder / "outcomes" / "test.json")
-        summary = _summary(outcomes, clips, provenance, net, name)
-        _report(folder, summary, outcomes, clips, config_text)
+    if clips.parts.test:
+        summary = _measure(net, clips, provenance, folder=folder, name=name, text=config_text)
     bundle.save(
         net,
         folder / "bundle",
@@ -167,14 +171,48 @@ def fit(
     return summary
 
 
-def _provenance(data: ClipData, *, seed: int | None, epochs: int) -> bundle.Provenance:
+def _measure(
+    net: EmotionNet,
+    data: ClipData,
+    provenance: bundle.Provenance,
+    *,
+    folder: Path,
+    name: str,
+    text: str,
+) -> dict[str, Any]:
+    """Answer the test part, keep the outcomes, and write results and report."""
+    test, seen = data.parts.test, set(provenance.speakers)
+    outcomes = answers(net, data.loader(test), test, seen=seen)
+    outcomes.save(folder / "outcomes" / "test.json")
+    summary = _summary(outcomes, data, provenance, net, name)
+    if net.fusion is not None:  # what each stream says where the other is missing
+        alone = {}
+        for stream in ("audio", "video"):
+            found = answers(net, data.loader(test), test, seen=seen, stream=stream)
+            found.save(folder / "outcomes" / f"test.{stream}.json")
+            alone[stream] = [found]
+        summary["streams"] = stream_figures(alone, seeds=summary["seeds"])
+    _report(folder, summary, outcomes, data, text)
+    return summary
+
+
+def _provenance(
+    data: ClipData, *, seed: int | None, epochs: int, before: Sequence[bundle.Provenance]
+) -> bundle.Provenance:
+    """What was seen, by this training and by those whose weights it began with."""
     known = [*data.parts.train, *data.parts.validation]
     return bundle.Provenance(
-        corpora=sorted({c.corpus for c in known}),
-        speakers=sorted({c.speaker for c in known if c.speaker}),
-        digests=sorted({data.digests[clip_name(c)][:16] for c in known}),
+        corpora=sorted({c.corpus for c in known}.union(*(p.corpora for p in before))),
+        speakers=sorted(
+            {c.speaker for c in known if c.speaker}.union(*(p.speakers for p in before))
+        ),
+        digests=sorted(
+            {data.digests[clip_name(c)][:16] for c in known}.union(*(p.digests for p in before))
+        ),
         label_target=data.corpus.label_target,
-        licence=data.corpus.licence,
+        licence="; ".join(
+            dict.fromkeys(x for x in (data.corpus.licence, *(p.licence for p in before)) if x)
+        ),
         protocol=data.protocol.describe(),
         split_hash=data.parts.hash,
         merge=dict(data.labels.merge),
@@ -211,7 +249,8 @@ def _summary(
         seeds=[provenance.seed if provenance.seed is not None else 0],
         epochs=[provenance.epochs or 0],
         commit=provenance.commit,
-        notes=list(data.parts.notes),
+        notes=[*data.parts.notes, *data.notes],
+        marks=data.marks,
     )
 
 

@@ -42,7 +42,7 @@ class Clip:
         speaker: who speaks, prefixed with the corpus (``ravdess/01``); "" where unknown.
         corpus: short name of the corpus.
         video: media file that holds the picture, or None.
-        features: row key or file of precomputed video features, or None.
+        features: where precomputed video features are (see `avser.features`), or None.
         start_s, end_s: the part of the file that is the clip; None is the file's own edge.
         part: the owner's own part (train, validation, test), or None.
         sex: "female", "male" or "".
@@ -104,7 +104,8 @@ class Batch(TypedDict):
     lengths: Tensor  # [B] int64, valid samples; 0 = no sound
     faces: Tensor  # [B, T, N, C, H, W] uint8
     face_mask: Tensor  # [B, T, N] bool
-    video_features: Tensor  # [B, T, F] float32; F = 0 where unused
+    video_features: Tensor  # [B, T, F] float32; NaN in steps without a face; F = 0 where unused
+    voice_reference: Tensor  # [B, 2, C, M] mean and deviation of the speaker's frames; C = 0: none
     label: Tensor  # [B] int64; -1 = unlabelled
     clip_id: list[str]
 

@@ -2,14 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from avser.batch import ClipDataset, Item, LengthSampler, collate
 from avser.cache import Prepared, prepare
 from avser.emotions import Labels, ordered
+from avser.encoders.base import AudioEncoder
 from avser.errors import ConfigError, CorpusError
+from avser.evaluation import ENROLLED
+from avser.features import FeatureRows, read_features
 from avser.protocols import Parts, Protocol, clip_name
 from avser.types import Clip, Corpus
 
@@ -27,6 +32,9 @@ class ClipDataModule(LightningDataModule):
         crop_s: longest part of a training clip that is taken, in seconds.
         workers: loading processes; reading a memory map needs none.
         seed: of the order of training batches.
+        video: what goes with the sound: nothing, or the clips' precomputed ``features``.
+        enrol: "speaker" normalises both streams by each speaker's own clips, labels unseen, also
+            the test speakers': every table is then marked ENROLLED.
     """
 
     def __init__(
@@ -41,13 +49,18 @@ class ClipDataModule(LightningDataModule):
         crop_s: float | None = 4.0,
         workers: int = 0,
         seed: int = 0,
+        video: Literal["none", "features"] = "none",
+        enrol: Literal["none", "speaker"] = "none",
     ) -> None:
         super().__init__()
         self.corpus, self.protocol = corpus, protocol
         self.labels = Labels(tuple(emotions) if emotions is not None else None, merge or {})
         self.batch_size, self.trim, self.crop_s = batch_size, trim, crop_s
         self.workers, self.seed = workers, seed
+        self.video, self.enrol = video, enrol
         self._chosen = emotions
+        self._pictures: FeatureRows | None = None
+        self._references: dict[str, Tensor] = {}
         self._rows: list[Clip] | None = None
         self._prepared: Prepared | None = None
         self._parts: Parts | None = None
@@ -79,7 +92,46 @@ class ClipDataModule(LightningDataModule):
         if self._prepared is None:
             self._prepared = prepare(self.rows, progress=self.progress)
             self._index = {clip_name(c): i for i, c in enumerate(self._prepared.clips)}
+            if self.video == "features":
+                self._pictures = self._features(self._prepared.clips)
         return self._prepared
+
+    def _features(self, clips: Sequence[Clip]) -> FeatureRows:
+        found = [None if c.features is None else read_features(c.features) for c in clips]
+        if not any(found):
+            raise ConfigError(
+                f"Bad data.video 'features': no clip of {self.corpus.name} has any; name their "
+                "table in the corpus, or leave data.video out."
+            )
+        rows = FeatureRows(found)
+        return rows.enrolled([c.speaker for c in clips]) if self.enrol == "speaker" else rows
+
+    @property
+    def notes(self) -> list[str]:
+        """What tables must say of the data beside the split."""
+        if self._pictures is None:
+            return []
+        return ["picture features are clip-mean"] if self._pictures.timeless else []
+
+    @property
+    def marks(self) -> list[str]:
+        """Loud marks of tables."""
+        return [ENROLLED] if self.enrol == "speaker" else []
+
+    def enrol_voices(self, encoder: AudioEncoder) -> None:
+        """Give every clip the statistics of its speaker's frames, if asked for and used.
+
+        Args:
+            encoder: whose front end makes the frames.
+        """
+        if self.enrol != "speaker" or encoder.normaliser.mode != "speaker":
+            return
+        store = self.prepared
+        for speaker in sorted({c.speaker for c in store.clips if c.speaker}):
+            clips = [c for c in store.clips if c.speaker == speaker]
+            loader = self.loader(clips)
+            pairs = ((b["waveform"], b["lengths"]) for b in loader)
+            self._references[speaker] = encoder.reference(pairs)
 
     @property
     def parts(self) -> Parts:
@@ -109,6 +161,8 @@ class ClipDataModule(LightningDataModule):
             labels=[classes[str(self.labels(c.emotion))] for c in clips],
             trim=self.trim and training,
             crop_s=self.crop_s if training else None,
+            pictures=self._pictures,
+            references=self._references,
         )
 
     def train_dataloader(self) -> DataLoader[Item]:

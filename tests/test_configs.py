@@ -21,6 +21,8 @@ from avser.testing.corpora import FAKES
 CONFIGS = Path(__file__).parents[1] / "configs"
 DATA = sorted(CONFIGS.glob("data/*.yaml"))
 MODELS = sorted(CONFIGS.glob("model/*.yaml"))
+FUSIONS = sorted(CONFIGS.glob("fusion/*.yaml"))
+DATA_OF = {"video_aus": "ravdess_aus"}  # models that RAVDESS's sound alone does not serve
 SPEAKERS = {"tess": 2, "savee": 4}  # there are no more; of the others six make five folds
 BRIEF = (
     "--trainer.accelerator=cpu --trainer.max_epochs=1 --trainer.limit_train_batches=1 "
@@ -60,7 +62,8 @@ def built(*words: str) -> Any:
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_model_config_trains_to_a_bundle(path: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = ["fit", "-c", "configs/data/ravdess.yaml", "-c", str(path), *BRIEF]
+    data = f"configs/data/{DATA_OF.get(path.stem, 'ravdess')}.yaml"
+    words = ["fit", "-c", data, "-c", str(path), *BRIEF]
     assert main([*words, "--out", str(run)]) == 0
     assert (run / "DONE").read_text() == "1 epochs\n"
     loaded = bundle.load(run)
@@ -68,6 +71,7 @@ def test_model_config_trains_to_a_bundle(path: Path, tmp_path: Path) -> None:
     named = list(class_paths(loaded.config["net"]))
     assert len(named) >= 2 and all(name.startswith("avser.") for name in named)
     batch = audio_batch(0.1 * torch.randn(1, 20_000), torch.tensor([20_000]))
+    batch["video_features"] = torch.randn(1, 3, 35)
     with torch.inference_mode():
         shares = loaded.net.answer(loaded.net(batch)).probabilities
     assert float(shares.sum()) == pytest.approx(1, abs=1e-4)
@@ -77,6 +81,20 @@ def test_model_config_trains_to_a_bundle(path: Path, tmp_path: Path) -> None:
     assert all(name.startswith("avser.") for name in class_paths([again["model"], again["data"]]))
     same = built("-c", str(run / "config.yaml"))  # what a run keeps is a configuration again
     assert same.model.net.state_dict().keys() == loaded.net.state_dict().keys()
+
+
+@pytest.mark.parametrize("path", FUSIONS, ids=lambda path: path.stem)
+def test_fusion_config_joins_a_voice_and_a_face(path: Path, tmp_path: Path) -> None:
+    names = ("data/ravdess_aus", "model/audio_crnn", "model/video_aus", f"fusion/{path.stem}")
+    words = [w for name in names for w in ("-c", f"configs/{name}.yaml")]
+    assert main(["fit", *words, *BRIEF, "--out", str(tmp_path / "run")]) == 0
+    net = bundle.load(tmp_path / "run").net
+    assert list(net.heads) == ["fused", "audio", "video"]
+    batch = audio_batch(0.1 * torch.randn(1, 20_000), torch.tensor([20_000]))
+    with torch.inference_mode():
+        assert net.answer(net(batch)).used.tolist() == [1]  # no face: the voice answers
+        batch["video_features"] = torch.randn(1, 3, 35)
+        assert net.answer(net(batch)).used.tolist() == [0]
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)

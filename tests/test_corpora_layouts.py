@@ -83,14 +83,14 @@ def av_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ravdess_sound_is_paired_with_the_video_of_the_take(av_tree: Path) -> None:
-    clips = Ravdess(av_tree, features=av_tree / "openface_aus.csv").clips()
+    clips = Ravdess(av_tree, features="auto").clips()
     assert len(clips) == 8
     for clip in clips:
         assert clip.clip_id.startswith("03-01-")
         assert clip.path.suffix == ".wav"
         assert clip.video is not None
         assert clip.video.stem == clip.clip_id.replace("03-", "01-", 1)
-        assert clip.features == clip.video.stem
+        assert clip.features == f"{av_tree}_openface_aus.csv#{clip.video.stem}"
 
 
 def test_ravdess_av_takes_sound_and_picture_from_one_file(av_tree: Path) -> None:

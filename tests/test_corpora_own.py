@@ -26,7 +26,7 @@ def test_manifest_reads_its_columns(tmp_path: Path) -> None:
     corpus = manifest(
         tmp_path,
         "path,emotion,speaker,start,end,part,sex,sentence,video,features,mood",
-        "a.wav,Anger,anna,0.5,1.5,val,F,s1,b.mp4,key,good",
+        "a.wav,Anger,anna,0.5,1.5,val,F,s1,b.mp4,aus.csv#key,good",
         "b.mp4,,,,,,,,,,",
     )
     first, second = corpus.clips()
@@ -37,7 +37,7 @@ def test_manifest_reads_its_columns(tmp_path: Path) -> None:
         speaker="manifest/anna",
         corpus="manifest",
         video=tmp_path / "b.mp4",
-        features="key",
+        features=f"{tmp_path / 'aus.csv'}#key",
         start_s=0.5,
         end_s=1.5,
         part="validation",

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from avser import metrics
 from avser.errors import ConfigError, ProtocolError
-from avser.evaluation import ENROLLED, Outcomes, percent, print_table, summarise
+from avser.evaluation import ENROLLED, Outcomes, summarise
+from avser.tables import percent, print_table
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 #: from rooms further left on its own floor.
 FLOORS = (
     ("errors", "files", "types", "emotions", "allocator"),
-    ("container", "decode", "media"),
+    ("container", "decode", "features", "media"),
     ("frontends", "augment", "encoders", "fusion", "heads", "metrics"),
     ("net",),
     (
@@ -26,8 +26,19 @@ FLOORS = (
         "audit",
         "outcomes",
         "evaluation",
+        "tables",
     ),
-    ("answers", "task", "windows", "predictor", "draw", "report", "training", "crossval"),
+    (
+        "answers",
+        "transfer",
+        "task",
+        "windows",
+        "predictor",
+        "draw",
+        "report",
+        "training",
+        "crossval",
+    ),
     ("testing", "datamodules"),
     ("cli", "__main__"),
 )

@@ -30,9 +30,9 @@ def run(words: Sequence[str]) -> int:
     from rich.console import Console
 
     from avser import crossval
-    from avser.evaluation import print_table
     from avser.files import atomic_write
     from avser.report import write_report
+    from avser.tables import print_table
 
     if own.folds is not None:
         rest += [f"--data.protocol.init_args.folds={own.folds}"]
@@ -90,6 +90,7 @@ def _append(path: Path, fold: Any, summary: Mapping[str, Any]) -> None:  # noqa:
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     keys = ("uar", "accuracy", "macro_f1", "n", "split_hash", "epochs", "commit", "parameters")
     row = {"seed": fold.seed, "fold": fold.fold, **{key: summary[key] for key in keys}}
+    row |= {f"uar_{name}": f["uar"] for name, f in summary.get("streams", {}).items()}
     rows = [r for r in rows if (r["seed"], r["fold"]) != (fold.seed, fold.fold)]
     with atomic_write(path) as file:
         content = sorted([*rows, row], key=lambda r: (r["seed"], r["fold"]))

@@ -34,9 +34,9 @@ def run(words: Sequence[str]) -> int:
     from rich.console import Console
 
     from avser import bundle
-    from avser.evaluation import print_table
     from avser.files import atomic_write
     from avser.report import write_report
+    from avser.tables import print_table
 
     loaded = bundle.load(own.model)
     data = parse_data([*rest, *_label_words(loaded, rest)])

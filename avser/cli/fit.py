@@ -46,8 +46,8 @@ def _train(
     from avser import training
     from avser.allocator import keep_memory
     from avser.cli.progress import decoding
-    from avser.evaluation import print_table
     from avser.files import atomic_write
+    from avser.tables import print_table
 
     keep_memory()
     resume = training.claim(folder, overwrite=overwrite)

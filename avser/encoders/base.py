@@ -1,9 +1,10 @@
 """What encoders of sound and of picture are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -66,18 +67,47 @@ class AudioEncoder(nn.Module, ABC):
         with full_precision(waveform):
             return self.frontend(waveform.float()), mask
 
-    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def reference(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Mean and deviation ``[2, C, M]`` of the valid frames of one speaker's clips.
+
+        Args:
+            batches: ``waveform [B, S]`` and ``lengths [B]``; labels are not needed.
+        """
+        total, squares, count = self.frame_sums(batches)
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=1e-6).sqrt()
+        return torch.stack([mean, deviation])
+
+    @torch.no_grad()
+    def frame_sums(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, int]:
+        """Sum and sum of squares ``[C, M]`` of valid frames, and their number."""
+        home = self.normaliser.mean
+        total, squares = torch.zeros_like(home[..., 0]), torch.zeros_like(home[..., 0])
+        count = 0
+        for waveform, lengths in batches:
+            raw, mask = self.raw_features(waveform.to(home.device), lengths.to(home.device))
+            valid = mask[:, None, None, :]
+            total = total + (raw * valid).sum(dim=(0, 3))
+            squares = squares + (raw.square() * valid).sum(dim=(0, 3))
+            count += int(mask.sum())
+        return total, squares, max(count, 1)
+
+    def forward(
+        self, waveform: Tensor, lengths: Tensor, reference: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Encode a batch.
 
         Args:
             waveform: ``[B, S]`` float32 at 16 kHz, zero after each clip's length.
             lengths: ``[B]`` valid samples.
+            reference: of the speakers' frames, ``[B, 2, C, M]``, for the norm ``speaker``.
 
         Returns:
             ``x [B, T, D]`` and ``audio_mask [B, T]``; T = ceil(S / 8192), at least 1.
         """
         raw, mask = self.raw_features(waveform, lengths)
-        features = self.normaliser(raw, mask)
+        features = self.normaliser(raw, mask, reference)
         if self.training and self.spectrogram_augment is not None:
             features, mask = self.spectrogram_augment(features, mask)
         return self.encode(features, mask)
@@ -92,9 +122,14 @@ class VideoEncoder(nn.Module, ABC):
 
     Attributes:
         dim: D, width of a step's vector.
+        needs_statistics: whether `fit_statistics` is to be called before training.
     """
 
     dim: int
+    needs_statistics: bool = False
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Take statistics of the training part, where `needs_statistics`."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:

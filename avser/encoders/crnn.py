@@ -126,7 +126,7 @@ class CrnnEncoder(AudioEncoder):
         if causal and (
             not front.causal
             or self.trim_db is not None
-            or self.normaliser.mode in ("utterance", "clip")
+            or self.normaliser.mode in ("utterance", "clip", "speaker")
         ):
             raise ConfigError(
                 "Bad causal encoder: its front end, trimming or normalisation hears the future; "

@@ -20,7 +20,7 @@ from avser.types import SAMPLE_RATE, STEP_SAMPLES
 _FFT_PAYS = 100_000  # window times bins; measured on CPUs (640 x 256: FFT 1.5 times as fast)
 
 Alignment = Literal["centre", "start", "end"]
-NormaliserMode = Literal["utterance", "clip", "training", "none"]
+NormaliserMode = Literal["utterance", "clip", "speaker", "training", "none"]
 
 
 class Frontend(nn.Module, ABC):
@@ -128,7 +128,9 @@ class Normaliser(nn.Module):
         mode: ``utterance`` takes each clip's own mean per bin, ``clip`` its one mean over all bins
             (so spectral shape stays and only level goes), both with one deviation per plane and
             from valid frames alone; ``training`` takes the mean and deviation per bin that `fit`
-            was given, and so keeps level; ``none`` passes through.
+            was given, and so keeps level; ``speaker`` takes those of the clip's speaker, from a
+            reference (see `AudioEncoder.reference`), and is ``clip`` where there is none; ``none``
+            passes through.
     """
 
     mean: Tensor
@@ -147,19 +149,30 @@ class Normaliser(nn.Module):
         self.mean.copy_(mean[..., None])
         self.deviation.copy_(deviation[..., None])
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Normalise ``features [B, C, M, F]`` under ``mask [B, F]``; invalid frames become 0."""
+    def forward(self, features: Tensor, mask: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Normalise ``features [B, C, M, F]`` under ``mask [B, F]``; invalid frames become 0.
+
+        Args:
+            features: of a front end.
+            mask: valid frames.
+            reference: ``[B, 2, C, M]``, NaN for clips without one; read in mode ``speaker`` alone.
+        """
+        raw = features
         valid = rearrange(mask, "b f -> b 1 1 f").to(features.dtype)
         if self.mode == "training":
             features = (features - self.mean) / self.deviation
-        elif self.mode in ("utterance", "clip"):
+        elif self.mode in ("utterance", "clip", "speaker"):
             count = valid.sum(dim=-1, keepdim=True).clamp(min=1.0)
             mean = (features * valid).sum(dim=-1, keepdim=True) / count
-            if self.mode == "clip":
+            if self.mode != "utterance":
                 mean = mean.mean(dim=2, keepdim=True)
             centred = features - mean
             variance = (centred.square() * valid).sum(dim=-1, keepdim=True) / count
             features = centred / (variance.mean(dim=2, keepdim=True) + 1e-5).sqrt()
+        if self.mode == "speaker" and reference is not None and reference.shape[2]:
+            mean, deviation = reference.unsqueeze(-1).unbind(dim=1)
+            own = (raw - mean) / deviation
+            features = torch.where(mean.isnan(), features, own)
         return features * valid
 
 

@@ -70,16 +70,21 @@ def _junk(folder: Path, like: str) -> None:
     _text(folder / f"._{like}", ["not a sound"])
 
 
+#: Columns of OpenFace 2: 17 intensities, and presences of the same and of lip suck.
+_UNITS = "01 02 04 05 06 07 09 10 12 14 15 17 20 23 25 26 45".split()
+ACTION_UNITS = [f"AU{u}_r" for u in _UNITS] + [f"AU{u}_c" for u in sorted([*_UNITS, "28"])]
+
+
 def fake_ravdess(
     root: Path, *, speakers: Speakers = 4, per_emotion: int = 2, video: bool = False
 ) -> Path:
-    """RAVDESS: one stereo file, one song, a doubled recording of actor 07, AU table with video.
+    """RAVDESS: one stereo file, one song, a doubled recording of actor 07, a table of action units.
 
-    With ``video``, AV files stand in the folders of the owners' video archives (one as
-    video-only file too), and ``openface_aus.csv`` has a row a take.
+    The table ``<root>_openface_aus.csv`` has a row a take. With ``video``, AV files stand in the
+    folders of the owners' video archives (one as video-only file too).
     """
     codes = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-    table: list[list[object]] = [["AU01_r", "AU12_r", "name"]]
+    table: list[list[object]] = [[*ACTION_UNITS, "name"]]
     actors = _names(speakers, [f"{n:02d}" for n in range(1, 25)])
     for actor in actors:
         folder = root / f"Actor_{actor}"
@@ -94,15 +99,16 @@ def fake_ravdess(
                 stereo = actor == "01" and (code, seed) == (2, 10101)
                 shaped = np.stack([sound, sound]) if stereo else sound
                 write_wav(folder / f"03-{tail}.wav", shaped, sample_rate=48_000)
+                shares = [code / 8, seed / 20_202, *[0.5] * (len(ACTION_UNITS) - 2)]
+                table.append([*(f"{share:.3f}" for share in shares), f"01-{tail}"])
                 if video:
                     film = films / f"01-{tail}.mp4"
                     _film(film, emotion, speaker=who, seed=seed, sample_rate=48_000)
-                    if len(table) == 1:
+                    if len(table) == 2:
                         film = films / f"02-{tail}.mp4"
                         _film(
                             film, emotion, speaker=who, seed=seed, sample_rate=48_000, sound=False
                         )
-                    table.append([f"{code / 8:.3f}", f"{seed / 20_202:.3f}", f"01-{tail}"])
         _junk(folder, "03-01-01-01-01-01-01.wav")
     song = _take("sad", speaker=f"ravdess/{actors[0]}", seed=9, sample_rate=48_000)
     path = root / f"Actor_{actors[0]}" / f"03-02-04-01-01-01-{actors[0]}.wav"
@@ -110,8 +116,7 @@ def fake_ravdess(
     doubled = root / "Actor_07" / "03-01-03-01-02-02-07.wav"
     if doubled.exists():
         shutil.copyfile(doubled.with_name("03-01-03-01-02-01-07.wav"), doubled)
-    if video:
-        _csv(root / "openface_aus.csv", table)
+    _csv(root.with_name(f"{root.name}_openface_aus.csv"), table)
     return root
 
 

@@ -28,8 +28,8 @@ class Manifest(Corpus):
     Columns ``path,emotion,speaker`` must be there (the cells of the last two may be empty);
     ``start,end`` (seconds), ``part`` (train, validation, test), ``sex``, ``sentence``,
     ``video``, ``features`` and ``clip_id`` may be; any further column becomes an attribute.
-    Paths are relative to the CSV. A clip of a video file is its own video. Emotions may be
-    spelt as in the alias table of `avser.emotions`.
+    Paths are relative to the CSV; ``features`` are as `avser.features` reads them. A clip of a
+    video file is its own video. Emotions may be spelt as in the alias table of `avser.emotions`.
 
     Args:
         root: the CSV, or a folder that holds ``manifest.csv``.
@@ -96,7 +96,7 @@ class Manifest(Corpus):
             speaker=f"{self.corpus}/{row['speaker']}" if row["speaker"] else "",
             corpus=self.corpus,
             video=video,
-            features=row.get("features") or None,
+            features=_features(row.get("features", ""), csv_path.parent),
             start_s=start,
             end_s=end,
             part=part,
@@ -124,6 +124,11 @@ def _media(text: str, folder: Path) -> Path:
     if not path.is_file():
         raise CorpusError(f"there is no file {str(path)!r}; paths are relative to the CSV.")
     return path
+
+
+def _features(text: str, folder: Path) -> str | None:
+    name, mark, key = text.partition("#")
+    return f"{folder / Path(name).expanduser()}{mark}{key}" if text else None
 
 
 def _seconds(text: str) -> float | None:

@@ -88,8 +88,9 @@ class Ravdess(Corpus):
             the video of the same take; "av" takes sound and picture from the AV files (01-…).
         video_root: folder of the videos; None looks below the root and, where it exists, in
             the sibling folder ``<root>_video``.
-        features: OpenFace table with a row a take, keyed by its column ``name``; a clip's
-            ``features`` is then that key, or None where the table lacks the take.
+        features: OpenFace table with a row a take, keyed by its column ``name``; "auto" is
+            ``<root>_openface_aus.csv``. A clip's ``features`` is then ``<table>#<key>``, or None
+            where the table lacks the take.
     """
 
     name = "ravdess"
@@ -116,7 +117,9 @@ class Ravdess(Corpus):
         self.song = song
         self.modality = modality
         self.video_root = Path(video_root).expanduser() if video_root is not None else None
-        self.features = Path(features).expanduser() if features is not None else None
+        beside = f"{self.root.absolute()}_openface_aus.csv"
+        table = beside if features == "auto" else features
+        self.features = Path(table).expanduser() if table is not None else None
 
     def clips(self) -> list[Clip]:
         """List the clips, sorted by ``clip_id`` (the file's own name)."""
@@ -168,6 +171,7 @@ class Ravdess(Corpus):
     def _clip(self, path: Path, take: Take, video: Path | None, keys: frozenset[str]) -> Clip:
         tail = "-".join(take.performance)
         rows_of_take = (f"{modality}-{tail}" for modality in (AV, VIDEO_ONLY, AUDIO_ONLY))
+        key = next((key for key in rows_of_take if key in keys), None)
         return Clip(
             path=path,
             clip_id=str(take),
@@ -175,7 +179,7 @@ class Ravdess(Corpus):
             speaker=f"{self.name}/{take.actor}",
             corpus=self.name,
             video=path if self.modality == "av" else video,
-            features=next((key for key in rows_of_take if key in keys), None),
+            features=f"{self.features}#{key}" if key else None,
             sex=take.sex,
             sentence=take.statement,
             attributes={

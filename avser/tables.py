@@ -1,0 +1,107 @@
+"""The honest table: UAR first, marks loud on every line that has them. Knows no Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def percent(figure: Mapping[str, Any] | float | None) -> str:
+    """Write a share, or a figure with its interval, in percent.
+
+    >>> percent({"value": 0.625, "low": 0.5, "high": 0.75})
+    '62.5 [50.0, 75.0]'
+    >>> percent(None)
+    '–'
+    """
+    if isinstance(figure, Mapping):
+        if figure["low"] is None:
+            return percent(figure["value"])
+        return f"{percent(figure['value'])} [{percent(figure['low'])}, {percent(figure['high'])}]"
+    return "–" if figure is None else f"{100 * figure:.1f}"
+
+
+def facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a table must state of where its figures are from, in words."""
+    speakers, unit = len(summary["per_speaker"]), summary["interval_unit"]
+    about = {
+        "Corpus": summary["corpus"],
+        "Clips": f"{summary['n']:,} of {speakers or 'unknown'} speakers",
+        "Classes": f"{len(summary['classes'])}: {', '.join(summary['classes'])}",
+        "Label target": summary["label_target"],
+        "Protocol": summary["protocol"],
+        "Split hash": summary["split_hash"],
+        "Model": f"{summary['model']}, {summary['parameters']:,} parameters",
+        "Seeds": ", ".join(map(str, summary["seeds"])) or "unknown",
+        "Epochs run": ", ".join(map(str, summary["epochs"])) or "unknown",
+        "Commit": summary["commit"] or "unknown",
+        "Intervals": f"95 %, bootstrap by {unit}",
+    }
+    if summary["seen_speakers"]:
+        about["Seen speakers"] = ", ".join(summary["seen_speakers"])
+    return about
+
+
+def print_table(summary: Mapping[str, Any], console: Console) -> None:
+    """Print the honest table: UAR first, marks loud on every line that has them.
+
+    Args:
+        summary: what `summarise` returned.
+        console: of rich, where to print.
+    """
+    marks = summary["marks"]
+    title = f"{summary['model']} on {summary['corpus']}, {summary['protocol']}"
+    main = _table(title, "Figure", "% [95 % interval]")
+    for name, key in (("UAR", "uar"), ("Accuracy", "accuracy"), ("Macro-F1", "macro_f1")):
+        main.add_row(Text(name, "bold"), Text(percent(summary[key])), _loud(marks))
+    for seed, value in zip(summary["seeds"], summary["uar"]["per_seed"], strict=False):
+        if len(summary["seeds"]) > 1:
+            main.add_row(f"  UAR, seed {seed}", percent(value), _loud(marks))
+    main.add_row("ECE", percent(summary["ece"]), _loud(marks))
+    for name, figures in summary.get("streams", {}).items():
+        main.add_row(f"UAR, {name} alone", percent(figures["uar"]), _loud(marks))
+    console.print(main)
+
+    detail = _table("", "Part", "Clips", "UAR or recall, %")
+    for name, row in summary["per_sex"].items():
+        detail.add_row(Text(name), str(row["n"]), Text(percent(row["uar"])), _loud(row["marks"]))
+    detail.add_section()
+    rows = sorted(summary["per_speaker"].items(), key=lambda item: item[1]["uar"])
+    for word, place in (("lowest", 0), ("median", len(rows) // 2), ("highest", -1)):
+        if len(rows) > 2:
+            name, row = rows[place]
+            cells = (str(row["n"]), Text(percent(row["uar"])), _loud(row["marks"]))
+            detail.add_row(Text(f"{word} speaker, {name}"), *cells)
+    detail.add_section()
+    for name, value in summary["recall"].items():
+        detail.add_row(Text(name), f"{summary['support'][name]:g}", percent(value), _loud(marks))
+    console.print(detail)
+
+    about = _grid()
+    for name, value in facts(summary).items():
+        about.add_row(name, Text(value))
+    console.print(about)
+    for note in summary["notes"]:
+        console.print(Text(f"Note: {note}"))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=Text(title, "bold") if title else None, title_justify="left")
+    for place, column in enumerate((*columns, "Marks")):
+        table.add_column(column, justify="left" if place in (0, len(columns)) else "right")
+    return table
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    return grid
+
+
+def _loud(marks: Sequence[str]) -> Text:
+    return Text(", ".join(marks), "bold white on red" if marks else "")
