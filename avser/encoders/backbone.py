@@ -1,0 +1,141 @@
+"""Image networks of timm by name, and where their weights come from."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avser.errors import ConfigError
+
+_HUB = "huggingface.co"
+_PROBE_S = 3.0  # without a network the hub's own retries take most of a minute
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_ENDPOINT")
+
+
+def create_backbone(
+    name: str, *, channels: int, size: tuple[int, int], pretrained: bool | str = False
+) -> nn.Module:
+    """Make a network of timm that turns images ``[n, channels, *size]`` into vectors ``[n, D]``.
+
+    Args:
+        name: as timm writes it, ``resnet18`` or with a tag ``resnet18.a1_in1k``.
+        channels: of the images; timm adapts the first layer of pretrained weights.
+        size: rows and columns of the images, for networks that are built for one size.
+        pretrained: False; True for timm's weights from the hub; or the path of a local file of
+            timm's tensors by name (safetensors, or a state dict that torch can load safely).
+
+    Raises:
+        ConfigError: there is no such network, or its weights can't be had.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        close = get_close_matches(name, timm.list_models(), n=3)
+        meant = f"such as {', '.join(close)}" if close else "such as resnet18"
+        raise ConfigError(f"Bad backbone {name!r}: expected the name of a timm model, {meant}.")
+    cfg = timm.get_pretrained_cfg(name)
+    fixed = {"img_size": size} if cfg is not None and cfg.fixed_input_size else {}
+    settings: dict[str, Any] = {"in_chans": channels, "num_classes": 0, **fixed}
+    model: nn.Module
+    if pretrained is False:
+        model = timm.create_model(name, pretrained=False, **settings)
+    elif pretrained is True:
+        try:
+            with _no_retries():
+                model = timm.create_model(name, pretrained=True, **settings)
+        except Exception as error:  # of the hub, of its transport, of timm: no common base
+            raise ConfigError(
+                f"Bad pretrained true: the weights of {name} are not in the cache and can't be "
+                "fetched; connect to the internet once, name a local file, or set it to false."
+            ) from error
+    else:
+        weights = _read(Path(pretrained))
+        settings["pretrained_cfg_overlay"] = {"state_dict": weights}
+        try:
+            model = timm.create_model(name, pretrained=True, **settings)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"Bad pretrained {pretrained!r}: its tensors have other shapes than those of "
+                f"{name}; name the file of this very network."
+            ) from error
+        _check(model, weights, name=name, path=pretrained)
+    # the settings that timm keeps would hold every weight a second time
+    getattr(model, "pretrained_cfg", {}).pop("state_dict", None)
+    return model
+
+
+def backbone_dim(model: nn.Module) -> int:
+    """Width D of a backbone's vectors, which in some families is not that of its last map."""
+    dim: int = getattr(model, "head_hidden_size", None) or model.num_features  # type: ignore[assignment]
+    return dim
+
+
+def backbone_colour(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation, from 0 to 1 and per channel, of the images of the weights' training."""
+    from timm.data.config import resolve_model_data_config
+
+    cfg: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    return tuple(cfg["mean"]), tuple(cfg["std"])
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, without executing anything that the file holds."""
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise ConfigError(f"Bad pretrained {str(path)!r}: there is no such file of weights.")
+    try:
+        if path.suffix == ".safetensors":
+            found: object = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or unsafe file raises many kinds
+        raise ConfigError(
+            f"Bad pretrained {str(path)!r}: it is damaged, or holds more than tensors; save the "
+            "network's state dict as safetensors."
+        ) from error
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise ConfigError(f"Bad pretrained {str(path)!r}: expected tensors by name.")
+    return found
+
+
+def _check(model: nn.Module, weights: dict[str, Tensor], *, name: str, path: str) -> None:
+    """Refuse weights of another network, which timm would leave out without a word."""
+    names = [n for n in model.state_dict() if not n.endswith("num_batches_tracked")]
+    missing = [n for n in names if n not in weights]
+    if missing:
+        raise ConfigError(
+            f"Bad pretrained {path!r}: it lacks {len(missing)} of the {len(names)} tensors of "
+            f"{name}, {missing[0]!r} for one; name the file of this very network."
+        )
+
+
+@contextmanager
+def _no_retries() -> Iterator[None]:
+    """Let the hub look into its cache alone where there is no network."""
+    import huggingface_hub.constants as hub
+
+    before = hub.HF_HUB_OFFLINE
+    hub.HF_HUB_OFFLINE = before or not _connected()
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = before
+
+
+def _connected() -> bool:
+    if any(os.environ.get(name) for name in _PROXIES):
+        return True  # only the hub itself can tell
+    try:
+        socket.create_connection((_HUB, 443), timeout=_PROBE_S).close()
+    except OSError:
+        return False
+    return True
