@@ -26,7 +26,8 @@ from avser.errors import BundleError, unknown
 from avser.net import EmotionNet
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
-DEFAULT_MODEL = "audio_crnn.ravdess"
+DEFAULT_MODEL = "audio_crnn.ravdess"  # of inputs without a picture
+DEFAULT_AV_MODEL = "av_jca.ravdess_fer2013"
 FORMAT = 1
 _WEIGHTS = re.compile(r"model-[0-9a-f]{8}\.safetensors")
 _MAX_CONFIG = 1 << 20
@@ -172,6 +173,11 @@ def released() -> dict[str, Path]:
 
     root = Path(str(files("avser.checkpoints")))
     return {p.parent.name: p.parent for p in sorted(root.glob("*/config.yaml"))}
+
+
+def default() -> str:
+    """The model for inputs with a picture, or of the voice alone where that is not installed."""
+    return DEFAULT_AV_MODEL if DEFAULT_AV_MODEL in released() else DEFAULT_MODEL
 
 
 def find(model: str | Path | None = None) -> Path:

@@ -17,14 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from avser.emotions import VOCABULARY
 from avser.errors import ConfigError
 from avser.files import atomic_write
-from avser.types import Prediction, TimelineEntry
 
 #: Colour of each emotion.
 COLOURS: Mapping[str, str] = {
@@ -94,7 +92,7 @@ def confusion_figure(confusion: ArrayLike, emotions: Sequence[str]) -> Figure:
         raise ConfigError(f"Bad confusion matrix {counts.shape}: expected ({size}, {size}).")
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 2.2 + 0.62 * size
-    figure = _sheet(side + 0.9, side)
+    figure = sheet(side + 0.9, side)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in itertools.product(range(size), repeat=2):
@@ -122,7 +120,7 @@ def reliability_figure(bins: Sequence[Mapping[str, float | None]], *, ece: float
         bins: each with ``low, high, count, confidence, accuracy`` (`metrics.reliability`).
         ece: expected calibration error, 0 to 1, or None.
     """
-    figure = _sheet(4.8, 5.2)
+    figure = sheet(4.8, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
     used = [b for b in bins if b["count"]]
     left = np.array([b["low"] for b in used], dtype=float)
@@ -140,7 +138,7 @@ def reliability_figure(bins: Sequence[Mapping[str, float | None]], *, ece: float
     clips = [float(b["count"] or 0) for b in used]
     lower.bar(left, clips, width, align="edge", color="#9a9a9a", edgecolor=PAPER)
     lower.set(xlabel="Confidence (highest probability)", ylabel="Clips")
-    _plain(upper, lower)
+    plain(upper, lower)
     return figure
 
 
@@ -151,7 +149,7 @@ def curves_figure(history: Mapping[str, Sequence[float]]) -> Figure:
         history: one value an epoch (NaN where there is none), under names such as
             ``train_loss``, ``validation_loss``, ``train/uar``, ``val_uar``.
     """
-    figure = _sheet(8.6, 3.4)
+    figure = sheet(8.6, 3.4)
     for place, (quantity, label) in enumerate((("loss", "Loss"), ("uar", "UAR, %"))):
         axes = figure.add_subplot(1, 2, place + 1)
         for part, values in _curves(history, quantity):
@@ -168,7 +166,7 @@ def curves_figure(history: Mapping[str, Sequence[float]]) -> Figure:
         axes.set(xlabel="Epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend(axes)
-        _plain(axes)
+        plain(axes)
     return figure
 
 
@@ -194,7 +192,7 @@ def class_counts_figure(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """
     found = {emotion for part in counts.values() for emotion in part}
     emotions = [e for e in VOCABULARY if e in found] + sorted(found - set(VOCABULARY))
-    figure = _sheet(1.8 + 0.85 * max(len(emotions), 3), 3.4)
+    figure = sheet(1.8 + 0.85 * max(len(emotions), 3), 3.4)
     axes = figure.add_subplot()
     width = 0.8 / max(len(counts), 1)
     for place, (part, by_class) in enumerate(counts.items()):
@@ -205,7 +203,7 @@ def class_counts_figure(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     axes.set(ylabel="Clips")
     if counts:
         figure.legend(loc="outside upper right", ncols=3, fontsize=8.5, frameon=False)
-    _plain(axes)
+    plain(axes)
     return figure
 
 
@@ -215,7 +213,7 @@ def durations_figure(durations_s: Mapping[str, Sequence[float]]) -> Figure:
     Args:
         durations_s: part to the lengths of its clips in seconds.
     """
-    figure = _sheet(6.4, 3.2)
+    figure = sheet(6.4, 3.2)
     axes = figure.add_subplot()
     rows = {part: np.asarray(v, dtype=np.float64) for part, v in durations_s.items() if len(v)}
     if rows:
@@ -226,110 +224,11 @@ def durations_figure(durations_s: Mapping[str, Sequence[float]]) -> Figure:
             axes.hist(values, edges, histtype="step", color=colour_of(part), lw=1.5, label=label)
     axes.set(xlabel="Duration, s", ylabel="Clips")
     _legend(axes)
-    _plain(axes)
+    plain(axes)
     return figure
 
 
-# Figures of a clip
-
-
-def waveform_figure(
-    samples: ArrayLike,
-    spectrograms: Sequence[tuple[str, ArrayLike]],
-    *,
-    sample_rate: int,
-    hop_s: float,
-    fmax_hz: float,
-) -> Figure:
-    """Draw a clip's sound above its spectrograms, on one time axis.
-
-    Args:
-        samples: ``[S]``, -1..1.
-        spectrograms: name and plane ``[M, F]`` of each, rows linear in frequency from 0 up.
-        sample_rate: of the samples, in Hz.
-        hop_s: seconds between frames.
-        fmax_hz: frequency of the top row.
-    """
-    wave = np.asarray(samples, dtype=np.float64)
-    figure = _sheet(8.6, 1.7 + 2.0 * len(spectrograms))
-    heights = [1.1] + [2.0] * len(spectrograms)
-    rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
-    rows[0].plot(np.arange(wave.size) / sample_rate, wave, color="#3569b0", lw=0.6)
-    rows[0].set(ylabel="Amplitude", xlim=(0, max(wave.size, 1) / sample_rate))
-    peak = max(float(np.abs(wave).max(initial=0.0)), 1e-3) * 1.08
-    rows[0].set_ylim(-peak, peak)
-    _plain(rows[0])
-    for axes, (name, plane) in zip(rows[1:], spectrograms, strict=True):
-        values = np.asarray(plane, dtype=np.float64)
-        image = axes.imshow(
-            values,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            extent=(0, values.shape[1] * hop_s, 0, fmax_hz / 1000),
-            interpolation="nearest",
-        )
-        axes.set(ylabel="Frequency, kHz")
-        axes.set_title(name, fontsize=9, loc="left", color=INK)
-        bar = figure.colorbar(image, ax=axes, pad=0.01, label="Level, log")
-        bar.outline.set_visible(False)
-    rows[-1].set_xlabel("Time, s")
-    return figure
-
-
-def timeline_figure(prediction: Prediction) -> Figure:
-    """Draw the probabilities over time, with the strip of labels below."""
-    figure = _sheet(9.2, 3.8)
-    upper, strip = figure.subplots(2, 1, sharex=True, height_ratios=[6, 1])
-    steps = prediction.timeline
-    emotions = list(next((s.probabilities for s in steps if s.probabilities), {}))
-    # Two points a step: constant within it, and no value where there was nothing to judge.
-    times = [second for step in steps for second in (step.start_s, step.end_s)]
-    base = np.zeros(len(times))
-    for emotion in emotions:
-        share = [(step.probabilities or {}).get(emotion, np.nan) for step in steps]
-        top = base + np.repeat(share, 2)
-        upper.fill_between(times, base, top, color=colour_of(emotion), linewidth=0)
-        base = top
-    end_s = max([prediction.duration_s, *(s.end_s for s in steps)])
-    upper.set(xlim=(0, end_s or 1.0), ylim=(0, 1), ylabel="Probability")
-    handles = [Patch(color=colour_of(e), label=e) for e in reversed(emotions)]
-    if handles:
-        figure.legend(handles=handles, loc="outside right upper", fontsize=8.5, frameon=False)
-    else:
-        upper.text(0.5, 0.5, "no signal", transform=upper.transAxes, ha="center", color=INK)
-    if prediction.label and prediction.probabilities:
-        percent = 100 * prediction.probabilities[prediction.label]
-        upper.set_title(f"{prediction.label}, {percent:.0f} %", fontsize=10, loc="left")
-    for start_s, stop_s, label in _stretches(steps):
-        _band(strip, start_s, stop_s, label, end_s=end_s)
-    strip.set(ylim=(0, 1), yticks=[], xlabel="Time, s", ylabel="Label")
-    _plain(upper)
-    strip.spines[:].set_visible(False)
-    return figure
-
-
-def _stretches(steps: Sequence[TimelineEntry]) -> Iterator[tuple[float, float, str | None]]:
-    """Join neighbouring steps of one label."""
-    for label, group in itertools.groupby(steps, key=lambda step: step.label):
-        members = list(group)
-        yield members[0].start_s, members[-1].end_s, label
-
-
-def _band(axes: Axes, start_s: float, stop_s: float, label: str | None, *, end_s: float) -> None:
-    hatch = None if label else "////"
-    face = colour_of(label) if label else PAPER
-    axes.axvspan(start_s, stop_s, facecolor=face, edgecolor=PAPER if label else FAINT, hatch=hatch)
-    if label and (stop_s - start_s) / end_s > 0.014 * len(label):
-        red, green, blue = (int(face[i : i + 2], 16) for i in (1, 3, 5))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-        middle = (start_s + stop_s) / 2
-        axes.text(
-            middle, 0.5, label, ha="center", va="center", fontsize=8, color=PAPER if dark else INK
-        )
-
-
-def _sheet(width: float, height: float) -> Figure:
+def sheet(width: float, height: float) -> Figure:
     """Make an empty figure, in inches, with a margin."""
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=0.02, hspace=0.02)
     return Figure(figsize=(width, height), layout=layout)
@@ -340,7 +239,7 @@ def _legend(axes: Axes) -> None:
         axes.legend(fontsize=8.5, frameon=False)
 
 
-def _plain(*many: Axes) -> None:
+def plain(*many: Axes) -> None:
     """Leave the two lines that carry a scale, and a faint grid behind the data."""
     for axes in many:
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,13 +1,17 @@
-"""From a media file, or samples, to a prediction. Loads no Lightning.
+"""Classifies media files and samples with a released model.
 
-Clips of up to a minute are answered whole, several at a time; longer ones window by window as
-they are decoded, so that memory does not grow with length.
+One pass over a file gives its sound and the main person's face; both go to one network, which
+says what it used. Short clips are answered in batches while the next ones are decoded; longer ones
+in windows, so that memory does not grow with length.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Self, overload
 
 import numpy as np
@@ -15,19 +19,23 @@ import torch
 from numpy.typing import NDArray
 
 from avser import bundle
-from avser.batch import audio_batch
-from avser.errors import AvserError, ConfigError, SignalError, unknown
-from avser.media import MediaReader, open_media, probe
-from avser.net import HEADS, EmotionNet
-from avser.types import SAMPLE_RATE, STEP_SAMPLES, Prediction, steps_of
-from avser.windows import WINDOW_STEPS, Piece, named, timeline, windows
+from avser.encoders.features import FeatureVideoEncoder
+from avser.errors import AvserError, ConfigError, MediaError, unknown
+from avser.faces import FaceDetector, MtcnnDetector
+from avser.features import Features, read_features, scale_of
+from avser.inference import BATCH_CLIPS, Runner, of_samples, prediction
+from avser.intake import Intake, mono, requirement, take_in
+from avser.media import probe
+from avser.net import EmotionNet
+from avser.types import Prediction
+from avser.windows import WINDOW_STEPS, Piece
 
 Modality = Literal["auto", "audio", "video", "both"]
+FaceChoice = Literal["main", "all"]
 Samples = NDArray[np.float32]
+Progress = Callable[[str, float, float | None], None]
 
 MODALITIES = ("auto", "audio", "video", "both")
-_BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds memory
-_BATCH_CLIPS = 16
 
 
 @dataclass(frozen=True)
@@ -45,15 +53,6 @@ class Failure:
         }
 
 
-@dataclass(frozen=True)
-class _Sound:
-    """A clip that fits in one window."""
-
-    samples: Samples
-    duration_s: float
-    note: str | None
-
-
 class Predictor:
     """Classifies clips with one model.
 
@@ -61,9 +60,22 @@ class Predictor:
         net: the network.
         name: of the model, given in every answer.
         device: "auto" takes a GPU if there is one.
+        detector: of faces; None is MTCNN, loaded when the first picture is looked at.
+        features: table of precomputed picture features with a row a file, named by its stem, for
+            models whose face half reads those.
+        voice: a model for inputs without a picture; None is this one.
     """
 
-    def __init__(self, net: EmotionNet, *, name: str = "model", device: str = "auto") -> None:
+    def __init__(
+        self,
+        net: EmotionNet,
+        *,
+        name: str = "model",
+        device: str = "auto",
+        detector: FaceDetector | None = None,
+        features: str | Path | None = None,
+        voice: Predictor | None = None,
+    ) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -73,7 +85,10 @@ class Predictor:
             raise ConfigError(
                 f"Bad device {device!r}: {str(error).splitlines()[0]}; use auto or cpu."
             ) from error
-        self.name = name
+        self.name, self.detector, self.features, self.voice = name, detector, features, voice
+        self._runner = Runner(self.net, self.device)
+        self._lock = Lock()
+        self._scale: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     @classmethod
     def from_pretrained(
@@ -82,14 +97,30 @@ class Predictor:
         *,
         device: str = "auto",
         allow: Sequence[str] = (),
+        detector: FaceDetector | None = None,
+        features: str | Path | None = None,
     ) -> Self:
-        """Load a released model by name, or a bundle or run folder; None is the default model.
+        """Load a released model by name, or a bundle or run folder.
+
+        None takes two: the audio-visual default for inputs with a picture, and the most accurate
+        voice model for the others.
 
         Raises:
             BundleError: there is no such model, or it is damaged or unsafe.
         """
-        loaded = bundle.load(model, allow=allow)
-        return cls(loaded.net, name=loaded.name, device=device)
+        loaded = bundle.load(bundle.default() if model is None else model, allow=allow)
+        voice = None
+        if model is None and loaded.net.video is not None:
+            sound = bundle.load(bundle.DEFAULT_MODEL)
+            voice = cls(sound.net, name=sound.name, device=device)
+        return cls(
+            loaded.net,
+            name=loaded.name,
+            device=device,
+            detector=detector,
+            features=features,
+            voice=voice,
+        )
 
     @overload
     def __call__(
@@ -127,12 +158,12 @@ class Predictor:
             AvserError: a clip can't be read or lacks the stream that was asked for.
         """
         sources = source if isinstance(source, list) else [source]
-        waves = [self._wave(s, sample_rate) for s in sources if isinstance(s, np.ndarray)]
+        waves = [mono(s, sample_rate) for s in sources if isinstance(s, np.ndarray)]
         paths = [s for s in sources if isinstance(s, (str, Path))]
         if len(waves) + len(paths) != len(sources):
             raise ConfigError("Bad source: expected paths or arrays of samples.")
         self._check(modality)
-        of_arrays = iter([self._whole(w) for w in waves])
+        of_arrays = iter([self._of_array(w) for w in waves])
         of_files = self.classify(paths, modality=modality)
         found: list[Prediction] = []
         for item in sources:
@@ -147,24 +178,55 @@ class Predictor:
         paths: Iterable[str | Path],
         *,
         modality: Modality = "auto",
+        faces: FaceChoice = "main",
         workers: int = 2,
+        progress: Progress | None = None,
     ) -> Iterator[Prediction | Failure]:
         """Classify files in order; a bad one gives a `Failure` and the rest go on.
 
         Args:
             paths: media files.
             modality: which streams to use.
+            faces: "all" also says what every face says alone.
             workers: decoding threads.
+            progress: called with path, seconds read and seconds in all while a file is read.
         """
         self._check(modality)
+        work = _Work(modality=modality, faces=faces, progress=progress)
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            ahead: list[tuple[str, Future[_Sound | Failure | None]]] = []
-            for path in paths:
-                ahead.append((str(path), pool.submit(self._read, str(path), modality)))
-                if len(ahead) == 2 * _BATCH_CLIPS:
-                    yield from self._answer(ahead[:_BATCH_CLIPS], modality)
-                    del ahead[:_BATCH_CLIPS]
-            yield from self._answer(ahead, modality)
+            ahead: list[tuple[str, Future[Intake | Failure]]] = []
+            try:
+                for path in paths:
+                    ahead.append((str(path), pool.submit(self._read, str(path), work)))
+                    if len(ahead) == 2 * BATCH_CLIPS:
+                        yield from self._answer(ahead[:BATCH_CLIPS], work)
+                        del ahead[:BATCH_CLIPS]
+                yield from self._answer(ahead, work)
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def enrol(self, files: Sequence[str | Path]) -> None:
+        """Normalise by a speaker's own clips, whose emotions need not be known.
+
+        Args:
+            files: of one speaker; with a table of features, their rows count too.
+
+        Raises:
+            ConfigError: the model has nothing that is normalised by speaker.
+            SignalError: the files hold no voice.
+        """
+        audio = self.net.audio
+        by_voice = audio is not None and audio.normaliser.mode == "speaker"
+        if not by_voice and self.features is None:
+            raise ConfigError(
+                f"Bad --enrol: model {self.name} does not normalise by speaker; leave it out."
+            )
+        if by_voice:
+            self._runner.enrol(files)
+        if self.features is not None:
+            rows = [read_features(f"{self.features}#{Path(p).stem}").values for p in files]
+            self._scale = scale_of(np.concatenate(rows))
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -176,145 +238,111 @@ class Predictor:
                 f"Bad modality {modality!r}: model {self.name} has no face half; use auto or audio."
             )
 
-    @staticmethod
-    def _wave(samples: NDArray[np.floating], sample_rate: int | None) -> Samples:
-        if sample_rate is None or sample_rate < 1:
-            raise ConfigError("Bad samples: their rate is not given; pass sample_rate in Hz.")
-        if not np.issubdtype(samples.dtype, np.floating):
-            raise ConfigError(
-                f"Bad samples of type {samples.dtype}: expected floats in -1..1; divide 16-bit "
-                "samples by 32768."
-            )
-        mono = np.asarray(samples, np.float32)
-        if mono.ndim == 2 and len(mono) > mono.shape[1]:
-            raise ConfigError(
-                f"Bad samples of shape {samples.shape}: expected [channels, S]; transpose them."
-            )
-        if mono.ndim == 2:
-            mono = mono.mean(axis=0)
-        if mono.ndim != 1 or not np.isfinite(mono).all():
-            raise ConfigError(
-                f"Bad samples of shape {samples.shape}: expected finite [S] or [channels, S]."
-            )
-        if sample_rate == SAMPLE_RATE or not len(mono):
-            return mono
-        from torchaudio.functional import resample
+    def _chosen(self, path: str, modality: Modality) -> Predictor:
+        """The voice model where there is one and no picture is to be judged."""
+        if self.voice is None or modality in ("video", "both"):
+            return self
+        return self.voice if modality == "audio" or not probe(path).has_video else self
 
-        return np.asarray(resample(torch.from_numpy(mono), sample_rate, SAMPLE_RATE).numpy())
-
-    def _require(self, reader: MediaReader, modality: Modality) -> None:
-        for stream, there in (("audio", reader.has_audio), ("video", reader.has_video)):
-            if modality in (stream, "both") and not there:
-                raise SignalError(
-                    f"Bad clip {reader.path}: it has no {stream} stream; use --modality auto."
-                )
-
-    def _read(self, path: str, modality: Modality) -> _Sound | Failure | None:
-        """Decode a short clip; None if it is longer than a window."""
+    def _read(self, path: str, work: _Work) -> Intake | Failure:
+        modality = work.modality
         try:
-            with open_media(path) as reader:
-                self._require(reader, modality)
-                parts, count = [], 0
-                for block in reader:
-                    parts.append(block.samples)
-                    count += len(block.samples)
-                    if count > WINDOW_STEPS * STEP_SAMPLES:
-                        return None
-                samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-                # of a file without sound nothing is decoded, and only its header tells the length
-                length = reader.duration_s if count else probe(path).duration_s or 0.0
-                return _Sound(samples, max(length, count / SAMPLE_RATE), reader.warning)
+            net = self._chosen(path, modality).net
+            by_table = isinstance(net.video, FeatureVideoEncoder)
+            looks = net.video is not None and not by_table and modality != "audio"
+            told = work.progress
+            found = take_in(
+                path,
+                detector=self._finder() if looks else None,
+                faces=looks,
+                require=requirement(path, modality),
+                progress=None if told is None else lambda now, end: told(path, now, end),
+            )
+            if by_table and self.features is not None and modality != "audio":
+                found.features = self._row(path)
+            return found
         except AvserError as error:
             return Failure(path, error)
+
+    def _finder(self) -> FaceDetector:
+        """The one detector of all files; loaded when the first picture is looked at."""
+        with self._lock:
+            if self.detector is None:
+                self.detector = MtcnnDetector()
+            return self.detector
+
+    def _row(self, path: str) -> Features | None:
+        try:
+            row = read_features(f"{self.features}#{Path(path).stem}")
+        except MediaError:
+            if Path(str(self.features)).is_file():
+                return None  # the table lacks this file: its voice answers
+            raise
+        return row if self._scale is None else row.scaled(*self._scale)
 
     # -- answering -------------------------------------------------------------------------
 
     def _answer(
-        self, ahead: Sequence[tuple[str, Future[_Sound | Failure | None]]], modality: Modality
+        self, ahead: Sequence[tuple[str, Future[Intake | Failure]]], work: _Work
     ) -> Iterator[Prediction | Failure]:
         read = [(path, future.result()) for path, future in ahead]
-        sounds = [r for _, r in read if isinstance(r, _Sound)]
-        pieces = iter(self._run([s.samples for s in sounds]))
+        short = {path: r for path, r in read if isinstance(r, Intake) and r.steps <= WINDOW_STEPS}
+        answered = self._together(short, work.modality)
         for path, result in read:
             if isinstance(result, Failure):
                 yield result
-            elif result is None:
-                yield self._long_file(path, modality)
-            else:
-                yield self._prediction(
-                    [next(pieces)], result.duration_s, path=path, note=result.note
-                )
+                continue
+            with result:
+                chosen = self._chosen(path, work.modality)
+                pieces = answered.get(path) or chosen._pieces(result, work.modality)
+                yield chosen._prediction(result, pieces, path=path, work=work)
 
-    def _long_file(self, path: str, modality: Modality) -> Prediction | Failure:
-        try:
-            with open_media(path) as reader:
-                self._require(reader, modality)
-                pieces = list(windows(self._run, (block.samples for block in reader)))
-                return self._prediction(pieces, reader.duration_s, path=path, note=reader.warning)
-        except AvserError as error:
-            return Failure(path, error)
+    def _together(self, short: Mapping[str, Intake], modality: Modality) -> dict[str, list[Piece]]:
+        """Answer short clips in batches, each with the model that it needs."""
+        done: dict[str, list[Piece]] = {}
+        for model in [self] if self.voice is None else [self, self.voice]:
+            mine = [path for path in short if self._chosen(path, modality) is model]
+            cuts = [short[path].cut(0, short[path].steps) for path in mine]
+            pieces = model._runner.run(cuts, head=model._head(modality))
+            done |= {path: [piece] for path, piece in zip(mine, pieces, strict=True)}
+        return done
 
-    def _whole(self, wave: Samples) -> Prediction:
-        return self._prediction(list(windows(self._run, [wave])), len(wave) / SAMPLE_RATE)
+    def _head(self, modality: Modality) -> str | None:
+        """The head that answers alone where a stream was asked for by name."""
+        several = self.net.fusion is not None
+        return modality if several and modality in ("audio", "video") else None
 
-    @torch.inference_mode()
-    def _run(self, waves: Sequence[Samples]) -> list[Piece]:
-        """Answer waves of at most a window each, in batches of like length."""
-        order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-        pieces: dict[int, Piece] = {}
-        while order:
-            longest = steps_of(len(waves[order[-1]])) or 1
-            size = min(_BATCH_CLIPS, max(1, _BATCH_STEPS // longest))
-            part, order = order[-size:], order[:-size]
-            lengths = torch.tensor([len(waves[i]) for i in part])
-            waveform = torch.zeros(len(part), max(1, int(lengths.max())))
-            for row, i in zip(waveform, part, strict=True):
-                row[: len(waves[i])] = torch.from_numpy(np.ascontiguousarray(waves[i]))
-            answer = self.net.answer(
-                self.net(audio_batch(waveform.to(self.device), lengths.to(self.device)))
-            )
-            for row_index, i in enumerate(part):
-                steps = steps_of(len(waves[i]))
-                pieces[i] = Piece(
-                    answer.probabilities[row_index].cpu(),
-                    answer.step_probabilities[row_index, :steps].cpu(),
-                    answer.mask[row_index, :steps].cpu(),
-                    int(answer.used[row_index]),
-                )
-        return [pieces[i] for i in range(len(waves))]
+    def _pieces(self, intake: Intake, modality: Modality) -> list[Piece]:
+        return self._runner.whole(intake, head=self._head(modality))
+
+    def _of_array(self, wave: Samples) -> Prediction:
+        chosen = self.voice or self
+        with of_samples(wave) as intake:
+            pieces = chosen._pieces(intake, "auto")
+            return chosen._prediction(intake, pieces, path=None, work=_Work(modality="audio"))
 
     def _prediction(
-        self,
-        pieces: Sequence[Piece],
-        duration_s: float,
-        *,
-        path: str | None = None,
-        note: str | None = None,
+        self, intake: Intake, pieces: Sequence[Piece], *, path: str | None, work: _Work
     ) -> Prediction:
-        names = self.net.emotions
-        steps = torch.cat([p.steps for p in pieces])
-        mask = torch.cat([p.mask for p in pieces])
-        heads = {HEADS[p.used] for p in pieces if p.used >= 0}
-        common = {"duration_s": duration_s, "model": self.name, "path": path}
-        if not heads:
-            return Prediction(
-                label=None,
-                probabilities=None,
-                modalities=(),
-                reason="no_signal",
-                timeline=(),
-                **common,  # type: ignore[arg-type]
-            )
-        if len(pieces) == 1:
-            clip = pieces[0].probabilities
-        else:
-            clip = steps[mask].mean(dim=0)
-        streams = {s for h in heads for s in (("audio", "video") if h == "fused" else (h,))}
-        return Prediction(
-            label=names[int(clip.argmax())],
-            probabilities=named(names, clip),
-            modalities=tuple(sorted(streams)),
-            reason=note,
-            timeline=tuple(timeline(names, steps, mask, duration_s)),
-            **common,  # type: ignore[arg-type]
+        faces = None
+        if work.faces == "all":
+            tracks = intake.faces.tracks if intake.faces is not None else ()
+            faces = tuple(self._runner.face(track, intake) for track in tracks)
+        return prediction(
+            self.net,
+            intake,
+            pieces,
+            model=self.name,
+            path=path,
+            modality=work.modality,
+            faces=faces,
         )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is asked of every file."""
+
+    modality: Modality
+    faces: FaceChoice = "main"
+    progress: Progress | None = None

@@ -12,12 +12,14 @@ valid.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 SAMPLE_RATE = 16_000  # Hz; voices carry little above 8 kHz, and every corpus here reaches it
@@ -97,6 +99,24 @@ class Corpus(ABC):
         """
 
 
+class ImageCorpus(Corpus):
+    """A corpus of labelled face pictures: its rows are clips of one picture each.
+
+    Whose face a picture shows is seldom known: ``speaker`` is "" then, and the unit of splits and
+    intervals is the picture. ``path`` is the file that holds the picture, perhaps among others.
+    """
+
+    label_target = "face"
+
+    @abstractmethod
+    def pictures(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
+        """Decode pictures of `clips`, in the order given.
+
+        Yields:
+            ``[H, W]`` grey or ``[H, W, 3]`` RGB; of a damaged picture the reason, in one sentence.
+        """
+
+
 class Batch(TypedDict):
     """What a network is given. An absent modality is an empty or all-False entry, never missing."""
 
@@ -121,6 +141,29 @@ class TimelineEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FaceBox:
+    """Where a face was in one sampled frame: shares of the picture's width and height."""
+
+    time_s: float
+    x: float
+    y: float
+    w: float
+    h: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceResult:
+    """What one person's face says, without the sound."""
+
+    face_id: int
+    label: str | None
+    probabilities: Mapping[str, float] | None
+    timeline: tuple[TimelineEntry, ...]
+    boxes: tuple[FaceBox, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """The answer for one clip.
 
@@ -133,6 +176,8 @@ class Prediction:
         timeline: one entry a step.
         model: name of the model that answered.
         path: the input's path, or None for an array.
+        boxes: of the main person's face.
+        faces: what each face says alone, main person first; None where that was not asked for.
     """
 
     label: str | None
@@ -143,24 +188,42 @@ class Prediction:
     timeline: tuple[TimelineEntry, ...]
     model: str
     path: str | None = None
+    boxes: tuple[FaceBox, ...] = ()
+    faces: tuple[FaceResult, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that the command line and the web page give."""
-        return {
+        found: dict[str, Any] = {
             "path": self.path,
             "label": self.label,
             "probabilities": dict(self.probabilities) if self.probabilities else None,
             "modalities": list(self.modalities),
             "reason": self.reason,
             "duration_s": round(self.duration_s, 3),
-            "timeline": [
-                {
-                    "start_s": round(e.start_s, 3),
-                    "end_s": round(e.end_s, 3),
-                    "label": e.label,
-                    "probabilities": dict(e.probabilities) if e.probabilities else None,
-                }
-                for e in self.timeline
-            ],
+            "timeline": _plain(self.timeline),
             "model": self.model,
         }
+        if self.faces is not None:
+            found["faces"] = [
+                {
+                    "face_id": f.face_id,
+                    "label": f.label,
+                    "probabilities": dict(f.probabilities) if f.probabilities else None,
+                    "timeline": _plain(f.timeline),
+                    "boxes": [{k: round(v, 4) for k, v in vars(b).items()} for b in f.boxes],
+                }
+                for f in self.faces
+            ]
+        return found
+
+
+def _plain(timeline: tuple[TimelineEntry, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "start_s": round(e.start_s, 3),
+            "end_s": round(e.end_s, 3),
+            "label": e.label,
+            "probabilities": dict(e.probabilities) if e.probabilities else None,
+        }
+        for e in timeline
+    ]

@@ -4,20 +4,16 @@ Windows have 120 steps (61.4 s) and hop 60 steps. The outer 30 steps of a window
 another window covers them; what is left joins without gap or overlap.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from avser.types import STEP_S, STEP_SAMPLES, TimelineEntry
+from avser.types import STEP_S, TimelineEntry
 
 WINDOW_STEPS = 120
 HOP_STEPS = WINDOW_STEPS // 2
 MARGIN_STEPS = WINDOW_STEPS // 4
-
-Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -30,28 +26,20 @@ class Piece:
     used: int
 
 
-def windows(
-    run: Callable[[Sequence[Samples]], list[Piece]], blocks: Iterable[Samples]
-) -> Iterator[Piece]:
-    """Answer a clip that comes in blocks.
+def windows(run: Callable[[int, int], Piece], steps: int) -> Iterator[Piece]:
+    """Answer a clip window by window.
 
     Args:
-        run: answers waves of at most a window each.
-        blocks: ``[n]`` samples each, following one another.
+        run: answers so many steps from a start.
+        steps: of the clip, at least 1.
     """
-    held = np.zeros(0, np.float32)
-    first = True
-    window, hop = WINDOW_STEPS * STEP_SAMPLES, HOP_STEPS * STEP_SAMPLES
-    for block in blocks:
-        for start in range(0, len(block), window):  # a block may be a whole array
-            held = np.concatenate([held, block[start : start + window]])
-            while len(held) > window:
-                (piece,) = run([held[:window]])
-                skip = 0 if first else MARGIN_STEPS
-                yield _cut(piece, skip, WINDOW_STEPS - MARGIN_STEPS)
-                held, first = held[hop:], False
-    (piece,) = run([held])
-    yield piece if first else _cut(piece, MARGIN_STEPS, len(piece.mask))
+    start = 0
+    while steps - start > WINDOW_STEPS:
+        skip = MARGIN_STEPS if start else 0
+        yield _cut(run(start, WINDOW_STEPS), skip, WINDOW_STEPS - MARGIN_STEPS)
+        start += HOP_STEPS
+    piece = run(start, steps - start)
+    yield _cut(piece, MARGIN_STEPS, steps - start) if start else piece
 
 
 def _cut(piece: Piece, start: int, stop: int) -> Piece:

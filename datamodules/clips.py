@@ -13,10 +13,14 @@ from avser.cache import Prepared, prepare
 from avser.emotions import Labels, ordered
 from avser.encoders.base import AudioEncoder
 from avser.errors import ConfigError, CorpusError
-from avser.evaluation import ENROLLED
+from avser.evaluation import ENROLLED, PAIRED
+from avser.face_cache import FaceRows, prepare_faces
 from avser.features import FeatureRows, read_features
 from avser.protocols import Parts, Protocol, clip_name
 from avser.types import Clip, Corpus
+
+from .corpora.paired import Paired
+from .pairing import PairedRows, pair
 
 
 class ClipDataModule(LightningDataModule):
@@ -32,7 +36,8 @@ class ClipDataModule(LightningDataModule):
         crop_s: longest part of a training clip that is taken, in seconds.
         workers: loading processes; reading a memory map needs none.
         seed: of the order of training batches.
-        video: what goes with the sound: nothing, or the clips' precomputed ``features``.
+        video: what goes with the sound: nothing, the clips' precomputed ``features``, or the main
+            person's ``faces`` in their videos.
         enrol: "speaker" normalises both streams by each speaker's own clips, labels unseen, also
             the test speakers': every table is then marked ENROLLED.
     """
@@ -49,7 +54,7 @@ class ClipDataModule(LightningDataModule):
         crop_s: float | None = 4.0,
         workers: int = 0,
         seed: int = 0,
-        video: Literal["none", "features"] = "none",
+        video: Literal["none", "features", "faces"] = "none",
         enrol: Literal["none", "speaker"] = "none",
     ) -> None:
         super().__init__()
@@ -59,7 +64,7 @@ class ClipDataModule(LightningDataModule):
         self.workers, self.seed = workers, seed
         self.video, self.enrol = video, enrol
         self._chosen = emotions
-        self._pictures: FeatureRows | None = None
+        self._pictures: FeatureRows | FaceRows | PairedRows | None = None
         self._references: dict[str, Tensor] = {}
         self._rows: list[Clip] | None = None
         self._prepared: Prepared | None = None
@@ -94,6 +99,11 @@ class ClipDataModule(LightningDataModule):
             self._index = {clip_name(c): i for i, c in enumerate(self._prepared.clips)}
             if self.video == "features":
                 self._pictures = self._features(self._prepared.clips)
+            elif isinstance(self.corpus, Paired):
+                pictures, told = self.corpus.pictures, self.progress
+                self._pictures = pair(self._prepared.clips, pictures, self.labels, progress=told)
+            elif self.video == "faces":
+                self._pictures = prepare_faces(self._prepared.clips, progress=self.progress)
         return self._prepared
 
     def _features(self, clips: Sequence[Clip]) -> FeatureRows:
@@ -109,14 +119,18 @@ class ClipDataModule(LightningDataModule):
     @property
     def notes(self) -> list[str]:
         """What tables must say of the data beside the split."""
-        if self._pictures is None:
-            return []
-        return ["picture features are clip-mean"] if self._pictures.timeless else []
+        pictures = self._pictures
+        if isinstance(pictures, FaceRows) and pictures.reasons:
+            return [f"in {len(pictures.reasons)} clips the face is seen in part or not at all"]
+        if isinstance(pictures, FeatureRows) and pictures.timeless:
+            return ["picture features are clip-mean"]
+        return []
 
     @property
     def marks(self) -> list[str]:
         """Loud marks of tables."""
-        return [ENROLLED] if self.enrol == "speaker" else []
+        paired = [PAIRED] if isinstance(self.corpus, Paired) else []
+        return [*paired, *([ENROLLED] if self.enrol == "speaker" else [])]
 
     def enrol_voices(self, encoder: AudioEncoder) -> None:
         """Give every clip the statistics of its speaker's frames, if asked for and used.
@@ -154,6 +168,9 @@ class ClipDataModule(LightningDataModule):
         """A dataset of some of the corpus's clips; cut and cropped only for training."""
         classes = {name: i for i, name in enumerate(self.classes)}
         index = [self._index[clip_name(c)] for c in clips] if self.prepared else []
+        pictures = self._pictures
+        if training and isinstance(pictures, PairedRows):
+            pictures = pictures.for_training()
         return ClipDataset(
             clips,
             waves=self.prepared.waves,
@@ -161,7 +178,7 @@ class ClipDataModule(LightningDataModule):
             labels=[classes[str(self.labels(c.emotion))] for c in clips],
             trim=self.trim and training,
             crop_s=self.crop_s if training else None,
-            pictures=self._pictures,
+            pictures=pictures,
             references=self._references,
         )
 

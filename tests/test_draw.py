@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from avser import draw
+from avser import draw, draw_clip
 from avser.emotions import VOCABULARY
 from avser.errors import ConfigError
 from avser.types import STEP_S, Prediction, TimelineEntry
@@ -124,7 +124,7 @@ def test_durations_state_their_median() -> None:
 
 def test_waveform_and_spectrograms_share_the_time_axis() -> None:
     planes = [("long window", np.zeros((64, 128))), ("short window", np.ones((64, 128)))]
-    figure = draw.waveform_figure(
+    figure = draw_clip.waveform_figure(
         np.zeros(16384), planes, sample_rate=16000, hop_s=0.008, fmax_hz=2000
     )
     wave, *spectra = figure.axes[:3]
@@ -133,11 +133,14 @@ def test_waveform_and_spectrograms_share_the_time_axis() -> None:
         assert axes.images[0].get_extent() == pytest.approx([0, 1.024, 0, 2.0])
     assert "long window" in words(figure)
     assert "Frequency, kHz" in words(figure)
-    assert len(draw.waveform_figure([], [], sample_rate=16000, hop_s=0.008, fmax_hz=8000).axes) == 1
+    assert (
+        len(draw_clip.waveform_figure([], [], sample_rate=16000, hop_s=0.008, fmax_hz=8000).axes)
+        == 1
+    )
 
 
 def test_timeline_joins_steps_and_leaves_gaps() -> None:
-    figure = draw.timeline_figure(prediction(["happy"] * 6 + [None] * 2 + ["sad"] * 6))
+    figure = draw_clip.timeline_figure(prediction(["happy"] * 6 + [None] * 2 + ["sad"] * 6))
     strip = figure.axes[1]
     assert [text.get_text() for text in strip.texts] == ["happy", "sad"]
     assert [round(band.get_width() / STEP_S) for band in strip.patches] == [6, 2, 6]
@@ -148,7 +151,7 @@ def test_timeline_joins_steps_and_leaves_gaps() -> None:
 
 @pytest.mark.parametrize("labels", [[], [None, None]])
 def test_timeline_of_no_signal_says_so(labels: list[str | None]) -> None:
-    figure = draw.timeline_figure(prediction(labels))
+    figure = draw_clip.timeline_figure(prediction(labels))
     assert "no signal" in words(figure)
     assert draw.to_png(figure, dpi=40).startswith(b"\x89PNG")
 

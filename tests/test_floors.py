@@ -12,13 +12,15 @@ ROOT = Path(__file__).parent.parent
 #: from rooms further left on its own floor.
 FLOORS = (
     ("errors", "files", "types", "emotions", "allocator"),
-    ("container", "decode", "features", "media"),
-    ("frontends", "augment", "encoders", "fusion", "heads", "metrics"),
+    ("container", "decode", "features", "media", "faces", "intake"),
+    ("frontends", "augment", "image_augment", "encoders", "fusion", "heads", "metrics"),
     ("net",),
     (
         "card",
         "protocols",
         "cache",
+        "image_store",
+        "face_cache",
         "batch",
         "blueprint",
         "bundle",
@@ -33,8 +35,11 @@ FLOORS = (
         "transfer",
         "task",
         "windows",
+        "inference",
         "predictor",
         "draw",
+        "draw_clip",
+        "annotate",
         "report",
         "training",
         "crossval",
@@ -46,7 +51,7 @@ FLOORS = (
 #: Libraries that only some rooms may import: they are slow to load, or do too much.
 ONLY = {
     "pytorch_lightning": {"task", "training", "crossval", "cli", "datamodules"},
-    "torchaudio": {"frontends", "augment", "predictor"},
+    "torchaudio": {"frontends", "augment", "intake"},
 }
 
 MOST_LINES = 350

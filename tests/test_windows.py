@@ -1,103 +1,43 @@
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 
-from avser.types import STEP_S, STEP_SAMPLES, steps_of
-from avser.windows import WINDOW_STEPS, Piece, Samples, named, timeline, windows
+from avser.types import STEP_S
+from avser.windows import WINDOW_STEPS, Piece, named, timeline, windows
 
-LENGTHS = [
-    0,
-    1,
-    100,
-    STEP_SAMPLES,
-    STEP_SAMPLES + 1,
-    *(n * STEP_SAMPLES for n in (120, 121, 180, 181, 500)),
-    *(n * STEP_SAMPLES + odd for n in (120, 180, 241) for odd in (-77, 77)),
-]
 NAMES = ("happy", "sad")
 
 
-def ramp(samples: int) -> Samples:
-    """Every sample tells the number of its step."""
-    return np.repeat(np.arange(steps_of(samples), dtype=np.float32), STEP_SAMPLES)[:samples]
+def numbering(asked: list[tuple[int, int]]) -> Callable[[int, int], Piece]:
+    """A fake network that answers each step with its number."""
 
-
-def reading(held: list[int]) -> Callable[[Sequence[Samples]], list[Piece]]:
-    """A fake network that answers each step with the number that its samples hold."""
-
-    def run(waves: Sequence[Samples]) -> list[Piece]:
-        pieces = []
-        for wave in waves:
-            held.append(len(wave))
-            number = torch.from_numpy(wave[::STEP_SAMPLES].copy())
-            steps = torch.stack([number, -number], dim=1)
-            mask = torch.ones(len(number), dtype=torch.bool)
-            pieces.append(Piece(torch.tensor([0.5, 0.5]), steps, mask, 1))
-        return pieces
+    def run(start: int, steps: int) -> Piece:
+        asked.append((start, steps))
+        number = torch.arange(start, start + steps, dtype=torch.float32)
+        rows = torch.stack([number, -number], dim=1)
+        return Piece(torch.tensor([0.5, 0.5]), rows, torch.ones(steps, dtype=torch.bool), 1)
 
     return run
 
 
-def blocks(wave: Samples, size: int) -> Iterator[Samples]:
-    yield from (wave[i : i + size] for i in range(0, len(wave), size))
-
-
-@pytest.mark.parametrize("block", [None, 200_003, 3 * WINDOW_STEPS * STEP_SAMPLES])
-@pytest.mark.parametrize("samples", LENGTHS)
-def test_windows_join_without_gap_or_overlap(samples: int, block: int | None) -> None:
-    held: list[int] = []
-    wave = ramp(samples)
-    pieces = list(windows(reading(held), [wave] if block is None else blocks(wave, block)))
-    numbers = torch.cat([p.steps[:, 0] for p in pieces]).tolist()
-    assert numbers == list(range(steps_of(samples)))
-    assert sum(len(p.mask) for p in pieces) == len(numbers)
-    assert max(held) <= WINDOW_STEPS * STEP_SAMPLES
-    assert len(pieces) == 1 or samples > WINDOW_STEPS * STEP_SAMPLES
+@pytest.mark.parametrize("steps", [1, 2, 119, 120, 121, 179, 180, 181, 241, 500])
+def test_windows_join_without_gap_or_overlap(steps: int) -> None:
+    asked: list[tuple[int, int]] = []
+    pieces = list(windows(numbering(asked), steps))
+    assert torch.cat([p.steps[:, 0] for p in pieces]).tolist() == list(range(steps))
+    assert all(len(p.mask) == len(p.steps) for p in pieces)
+    assert max(count for _, count in asked) <= WINDOW_STEPS
+    assert len(pieces) == 1 or steps > WINDOW_STEPS
 
 
 def test_every_step_but_the_edges_has_a_quarter_window_around_it() -> None:
-    starts: list[int] = []
-
-    def run(waves: Sequence[Samples]) -> list[Piece]:
-        starts.extend(int(w[0]) for w in waves)
-        return reading([])(waves)
-
-    wave = ramp(400 * STEP_SAMPLES)
-    for piece in windows(run, [wave]):
+    asked: list[tuple[int, int]] = []
+    for piece in windows(numbering(asked), 400):
         first, last = int(piece.steps[0, 0]), int(piece.steps[-1, 0])
-        assert first == 0 or first - starts[-1] >= WINDOW_STEPS // 4
-        assert last == 399 or starts[-1] + WINDOW_STEPS - 1 - last >= WINDOW_STEPS // 4
-
-
-@pytest.mark.parametrize("size", [100_003, 1_000_003, 5_000_000])
-def test_memory_does_not_grow_with_length(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    window = WINDOW_STEPS * STEP_SAMPLES
-    largest = 0
-    join = np.concatenate
-
-    def watched(parts: Sequence[Samples]) -> Samples:
-        nonlocal largest
-        largest = max(largest, sum(map(len, parts)))
-        return join(parts)
-
-    monkeypatch.setattr(np, "concatenate", watched)
-    count = sum(1 for _ in windows(reading([]), blocks(ramp(6 * window), size)))
-    assert count > 10
-    assert largest <= window + min(size, window)
-
-
-def test_windows_come_as_soon_as_their_sound_is_there() -> None:
-    given: list[int] = []
-
-    def live() -> Iterator[Samples]:
-        for block in blocks(ramp(400 * STEP_SAMPLES), 10 * STEP_SAMPLES):
-            given.append(len(block))
-            yield block
-
-    next(windows(reading([]), live()))
-    assert len(given) == 13  # twelve blocks fill a window, the thirteenth shows that more comes
+        start, count = asked[-1]
+        assert first == 0 or first - start >= WINDOW_STEPS // 4
+        assert last == 399 or start + count - 1 - last >= WINDOW_STEPS // 4
 
 
 def test_timeline_ends_with_the_clip_and_leaves_out_silence() -> None:

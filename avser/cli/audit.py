@@ -61,7 +61,8 @@ def _draw(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]:  # noqa
     """Class counts, durations, and one waveform with both spectrogram channels per class."""
     import torch
 
-    from avser.draw import class_counts_figure, durations_figure, save_png, waveform_figure
+    from avser.draw import class_counts_figure, durations_figure, save_png
+    from avser.draw_clip import waveform_figure
     from avser.frontends.two_channel import TwoChannelSpectrogram
     from avser.protocols import clip_name
     from avser.types import SAMPLE_RATE, STEP_SAMPLES

@@ -5,7 +5,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from avser.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from avser.faces import FaceDetector
     from avser.predictor import Failure
     from avser.types import Prediction
 
@@ -38,6 +39,15 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--timeline-format", choices=_FORMATS)
     p.add_argument("--plot", metavar="FILE.png", help="draw the timeline; several clips: a folder")
+    p.add_argument("--annotate", metavar="OUT.mp4", help="write the clip with box, label and bars; "
+                   "several clips: a folder")  # fmt: skip
+    p.add_argument("--faces", choices=("main", "all"), default="main", help="all: what every face "
+                   "says alone, in the JSON")  # fmt: skip
+    p.add_argument("--detector", metavar="YUNET.onnx", help="OpenCV's YuNet in MTCNN's place")
+    p.add_argument("--features", metavar="TABLE.csv", help="precomputed picture features, a row a "
+                   "clip, for models that read them")  # fmt: skip
+    p.add_argument("--enrol", metavar="FOLDER", help="unlabelled clips of the speaker, to "
+                   "normalise by; for models that do")  # fmt: skip
     p.add_argument("--resume", action="store_true", help="keep the results that --json has already")
     p.add_argument("--quiet", action="store_true", help="no bars and no progress")
     return p
@@ -92,42 +102,66 @@ def _results(
     own: argparse.Namespace, paths: list[str], *, everything: list[str]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     from rich.console import Console
-    from rich.progress import track
 
+    from avser.cli.progress import watching
     from avser.predictor import Failure, Predictor
 
-    predictor = Predictor.from_pretrained(own.model, device=own.device)
-    answers: Iterable[Prediction | Failure] = predictor.classify(
-        paths, modality=own.modality, workers=own.workers
+    predictor = Predictor.from_pretrained(
+        own.model, device=own.device, detector=_detector(own), features=own.features
     )
+    if own.enrol:
+        predictor.enrol(expand([own.enrol], recursive=True))
     err = Console(stderr=True)
     out = Console(soft_wrap=True)  # a path is not broken over lines
     several = len(everything) > 1
-    if several and not own.quiet:
-        answers = track(answers, "classifying", total=len(paths), console=err, transient=True)
-    for path, answer in zip(paths, answers, strict=True):
-        if isinstance(answer, Failure):
-            print(f"avser: {path}: {answer.error}", file=sys.stderr)
-        else:
-            _side_files(own, path, answer, everything)
-        if "-" not in (own.json, own.csv) and not own.quiet:
-            _show(out, path, answer, several=several)
-        yield path, answer.to_dict()
+    with watching(err, len(paths), quiet=own.quiet) as watch:
+        answers = predictor.classify(
+            paths,
+            modality=own.modality,
+            faces=own.faces,
+            workers=own.workers,
+            progress=watch.reading,
+        )
+        for path, answer in zip(paths, answers, strict=True):
+            if isinstance(answer, Failure):
+                print(f"avser: {path}: {answer.error}", file=sys.stderr)
+            else:
+                _side_files(own, path, answer, everything)
+            watch.done()
+            if "-" not in (own.json, own.csv) and not own.quiet:
+                _show(out, path, answer, several=several)
+            yield path, answer.to_dict()
+
+
+def _detector(own: argparse.Namespace) -> "FaceDetector | None":
+    if own.detector is None:
+        return None
+    from avser.faces import YuNetDetector
+
+    return YuNetDetector(Path(own.detector))
 
 
 def _side_files(
     own: argparse.Namespace, path: str, answer: "Prediction", everything: list[str]
 ) -> None:
+    from avser.media import probe
+
     if own.timeline:
         from avser.timeline import write_timeline
 
         kind = own.timeline_format
         write_timeline(answer, _target(own.timeline, path, everything, suffix=kind), format=kind)
     if own.plot:
-        from avser.draw import save_png, timeline_figure
+        from avser.annotate import thumbnails
+        from avser.draw import save_png
+        from avser.draw_clip import timeline_figure
 
         target = _target(own.plot, path, everything, suffix="png")
-        save_png(timeline_figure(answer), target)
+        save_png(timeline_figure(answer, faces=thumbnails(answer, path)), target)
+    if own.annotate and probe(path).has_video:
+        from avser.annotate import annotate
+
+        annotate(answer, path, _target(own.annotate, path, everything, suffix="mp4"))
 
 
 def _target(name: str, path: str, everything: list[str], *, suffix: str | None) -> Path:

@@ -2,6 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 
 @contextmanager
@@ -24,3 +29,40 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
     finally:
         if bar.tasks:
             bar.stop()
+
+
+class Watch:
+    """Tells how far the classifying of files is; made by `watching`."""
+
+    def __init__(self, bar: "Progress | None", total: int) -> None:
+        self._bar = bar
+        self._files = bar.add_task("clips", total=total) if bar is not None and total > 1 else None
+        self._long: dict[str, TaskID] = {}
+
+    def reading(self, path: str, now_s: float, end_s: float | None) -> None:
+        """A file is read so far; files of more than a minute get a bar of their own."""
+        if self._bar is None or end_s is None or end_s < 60:
+            return
+        if path not in self._long:
+            name = path if len(path) < 40 else f"…{path[-39:]}"
+            self._long[path] = self._bar.add_task(name, total=end_s)
+        self._bar.update(self._long[path], completed=now_s)
+
+    def done(self) -> None:
+        """One more file is answered."""
+        if self._bar is not None and self._files is not None:
+            self._bar.advance(self._files)
+
+
+@contextmanager
+def watching(console: "Console", total: int, *, quiet: bool) -> Iterator[Watch]:
+    """Show a bar over the files, and one for each long file, with the time left."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if quiet:
+        yield Watch(None, total)
+        return
+    name, share = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %")
+    bar = Progress(name, BarColumn(), share, TimeRemainingColumn(), console=console, transient=True)
+    with bar:
+        yield Watch(bar, total)
