@@ -15,6 +15,7 @@ from avser.encoders.base import AudioEncoder, VideoEncoder
 from avser.errors import ConfigError
 from avser.fusion.base import Fusion
 from avser.heads import Head
+from avser.image_augment import ImageAugment
 from avser.net import EmotionNet, Stream
 from avser.transfer import encoder_of, hold, refuse_seen, start_from
 from avser.types import Batch
@@ -41,7 +42,8 @@ class EmotionTask(LightningModule):
         fusion: joins them, or null.
         head: settings of the heads.
         emotions: class names; the data module gives them.
-        augment: changes to training batches; null for none.
+        augment: changes to the sound of training batches; null for none.
+        image_augment: changes to their faces; null for none.
         optimizer: which.
         lr: peak learning rate.
         weight_decay: of AdamW and SGD; L2 for the others.
@@ -71,6 +73,7 @@ class EmotionTask(LightningModule):
         video: VideoEncoder | None = None,
         fusion: Fusion | None = None,
         augment: Augment | None = None,
+        image_augment: ImageAugment | None = None,
         optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw",
         lr: float = 2e-3,
         weight_decay: float = 0.05,
@@ -97,13 +100,15 @@ class EmotionTask(LightningModule):
         for stream in (*self.held, *self.lr_scale):
             encoder_of(self.net, stream)  # a misspelt stream is told now
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
-        self.augment = augment
+        self.augment, self.image_augment = augment, image_augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
         self.schedule, self.use_class_weights = schedule, class_weights
         self.label_smoothing, self.step_loss = label_smoothing, step_loss
         self.auxiliary_loss, self.ema = auxiliary_loss, ema
         if self.net.audio is not None and augment is not None:
             self.net.audio.spectrogram_augment = augment.spectrogram
+        if self.net.video is not None and image_augment is not None:
+            self.net.video.image_augment = image_augment
         classes = len(emotions)
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
@@ -236,6 +241,10 @@ class EmotionTask(LightningModule):
                 batch["waveform"], batch["lengths"]
             )
             target = self.augment.labels(target)
+        if self.image_augment is not None:
+            present = batch["face_mask"].flatten(1).any(dim=1)
+            self.image_augment.draw(len(target), target, present=present)
+            target = self.image_augment.labels(target)
         streams = self.net(batch)
         loss = self._total(streams, target)
         main = next(iter(streams.values()))

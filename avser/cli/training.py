@@ -86,7 +86,7 @@ def parse(words: Sequence[str], *, trainer_defaults: dict[str, Any] | None = Non
     with _one_sentence():
         return cli_class()(
             EmotionTask,
-            _data_class(),
+            _data_class(words),
             run=False,
             args=list(words),
             save_config_callback=None,
@@ -106,7 +106,7 @@ def parse_data(words: Sequence[str]) -> Any:  # noqa: ANN401
 
     parser = ArgumentParser(prog="avser", exit_on_error=True)
     parser.add_argument("-c", "--config", action="config", help="configuration")
-    parser.add_class_arguments(_data_class(), "data")
+    parser.add_class_arguments(_data_class(words), "data")
     others = ("model", "trainer", "seed_everything")
     for name in others:
         parser.add_argument(f"--{name}", type=Any, default=None)
@@ -131,8 +131,38 @@ def _of_data(words: Sequence[str]) -> list[str]:
     return kept
 
 
-def _data_class() -> Any:  # noqa: ANN401
+def _data_class(words: Sequence[str]) -> Any:  # noqa: ANN401
+    """The data module of the corpus that the words name: of pictures, or of clips."""
+    from avser.types import ImageCorpus
+
+    module, _, name = _corpus_path(words).rpartition(".")
+    try:
+        corpus = getattr(import_module(module), name) if module else None
+    except (ImportError, AttributeError):
+        corpus = None  # the configuration's own parser says what is wrong
+    if isinstance(corpus, type) and issubclass(corpus, ImageCorpus):
+        return import_module("avser.datamodules.images").ImageDataModule
     return import_module("avser.datamodules.clips").ClipDataModule
+
+
+def _corpus_path(words: Sequence[str]) -> str:
+    """Class path of the corpus, as the last of the words has it."""
+    import yaml
+
+    found = ""
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        if word in ("-c", "--config"):
+            try:
+                text = Path(value).read_text(encoding="utf-8")
+                corpus = yaml.safe_load(text)["data"]["corpus"]
+                found = corpus if isinstance(corpus, str) else corpus["class_path"]
+            except (OSError, yaml.YAMLError, KeyError, TypeError):
+                continue  # no data in it, or the configuration's own parser says what is wrong
+        elif word in ("--data.corpus", "--data.corpus.class_path"):
+            found = value
+        elif word.startswith(("--data.corpus=", "--data.corpus.class_path=")):
+            found = word.partition("=")[2]
+    return found
 
 
 @contextmanager

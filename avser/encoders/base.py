@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class AudioEncoder(nn.Module, ABC):
     """
 
     dim: int
-    span: ClassVar[Literal["step", "clip"]] = "step"
+    span: Literal["step", "clip"] = "step"
     causal: bool = False
 
     def __init__(
@@ -65,7 +65,17 @@ class AudioEncoder(nn.Module, ABC):
         waveform = F.pad(waveform, (0, spare))
         mask = valid_frames(waveform, lengths, hop=self.frontend.hop, below_peak_db=self.trim_db)
         with full_precision(waveform):
-            return self.frontend(waveform.float()), mask
+            return self.hear(waveform.float(), mask), mask
+
+    def hear(self, waveform: Tensor, mask: Tensor) -> Tensor:
+        """Turn whole steps ``[B, S]`` with valid frames ``[B, F]`` into ``[B, C, M, F]``."""
+        return self.frontend.of_clips(waveform, mask)
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether trimming or normalisation takes in sound that comes later."""
+        whole = self.normaliser.mode in ("utterance", "clip", "speaker")
+        return whole or self.trim_db is not None
 
     @torch.no_grad()
     def reference(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -123,10 +133,14 @@ class VideoEncoder(nn.Module, ABC):
     Attributes:
         dim: D, width of a step's vector.
         needs_statistics: whether `fit_statistics` is to be called before training.
+        image_augment: set by training; called in training mode only, before normalisation, as
+            ``(images [n, C, H, W] float32 from 0 to 1, clip [n] int64)``, where ``clip`` tells
+            which clip of the batch an image is of, in rising order.
     """
 
     dim: int
     needs_statistics: bool = False
+    image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Take statistics of the training part, where `needs_statistics`."""

@@ -10,10 +10,53 @@ from avser.types import Clip
 
 
 class Given(Protocol):
-    """The corpus's, or the table's, own parts; validation is taken from train if it has none."""
+    """The corpus's, or the table's, own parts; validation is taken from train if it has none.
+
+    Args:
+        validation_share: share of the training clips, drawn class by class, that chooses the epoch
+            in the place of the owner's validation part; where there is no owner's test part that
+            one is then the test part, on which nothing was chosen. For corpora whose speakers are
+            unknown; copies of a recording stay together.
+        seed: of the draw.
+    """
 
     name = "given"
     speaker_independent = False  # the owner's parts are taken as they are, and overlap is told
+
+    def __init__(self, *, validation_share: float = 0.0, seed: int = 0) -> None:
+        if not 0 <= validation_share < 1:
+            raise ProtocolError(
+                f"Bad validation_share {validation_share}: legal is 0 (the owner's part) up to, "
+                "not including, 1."
+            )
+        self.validation_share, self.seed = validation_share, seed
+        self._digests: Mapping[str, str] = {}
+
+    def describe(self) -> str:
+        """See `Protocol.describe`."""
+        share = self.validation_share
+        return f"{self.name}, epoch chosen on {share:.0%} of train" if share else self.name
+
+    def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> Parts:
+        """See `Protocol.split`."""
+        self._digests = digests or {}
+        return super().split(clips, digests)
+
+    def _drawn(self, clips: list[Clip]) -> set[str]:
+        """Names of the clips that choose the epoch: of every class its share."""
+        groups: dict[str, list[Clip]] = {}
+        for clip in clips:
+            groups.setdefault(self._digests.get(clip_name(clip), clip_name(clip)), []).append(clip)
+        by_class: dict[str, list[str]] = {}
+        for digest in sorted(groups):
+            by_class.setdefault(str(groups[digest][0].emotion), []).append(digest)
+        rng = np.random.default_rng(self.seed)
+        chosen: set[str] = set()
+        for emotion in sorted(by_class):
+            order = rng.permutation(by_class[emotion])
+            count = round(self.validation_share * len(order))
+            chosen |= {clip_name(c) for digest in order[:count] for c in groups[str(digest)]}
+        return chosen
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
         """See `Protocol.assign`."""
@@ -25,7 +68,17 @@ class Given(Protocol):
             )
         rows = {part: [c for c in clips if c.part == part] for part in PARTS}
         notes: list[str] = []
-        if not rows["validation"]:
+        if self.validation_share:
+            if any(c.speaker for c in clips):
+                raise ProtocolError(
+                    "Bad validation_share: the speakers are known; leave it out, or use a protocol "
+                    "of whole speakers."
+                )
+            chosen = self._drawn(rows["train"])
+            rows["test"] = rows["test"] or rows["validation"]
+            rows["validation"] = [c for c in rows["train"] if clip_name(c) in chosen]
+            rows["train"] = [c for c in rows["train"] if clip_name(c) not in chosen]
+        elif not rows["validation"]:
             inner = within_speakers(rows["train"])
             rows.update(train=inner.train, validation=inner.validation)
             notes += inner.notes
@@ -33,6 +86,8 @@ class Given(Protocol):
         shared = seen & {c.speaker for c in rows["test"]}
         if shared:
             notes.append(f"SEEN SPEAKERS: {len(shared)} test speakers are in train")
+        if not any(c.speaker for c in clips):
+            notes.append("speakers unknown: the unit is the clip")
         return Parts(rows["train"], rows["validation"], rows["test"], notes=tuple(notes))
 
 

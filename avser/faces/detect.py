@@ -1,0 +1,154 @@
+"""Where the faces in one picture are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avser.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+Image = NDArray[np.uint8]
+
+# MTCNN's time grows with the square of 1 / this. A talking head is larger than a ninth of the
+# picture: 80 pixels at 720p, 40 at 360p.
+MIN_FACE = 0.11
+_LEAST_PIXELS = 20  # faces below are blurs; enlarging small pictures to find them costs time
+
+_YUNET = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """One face in one picture.
+
+    Attributes:
+        box: (x, y, w, h) in pixels of the picture; may reach over its edges.
+        score: how sure the detector is, 0..1.
+        landmarks: ``[5, 2]`` (x, y) in pixels: the eye on the left of the picture, the eye on the
+            right, nose, corner of the mouth on the left, on the right.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: NDArray[np.float64]
+
+
+class FaceDetector(Protocol):
+    """Anything that finds faces."""
+
+    def __call__(self, image: Image) -> list[Detection]:
+        """Find the faces of an upright RGB picture ``[H, W, 3]``; none is an empty list."""
+        ...
+
+
+class MtcnnDetector:
+    """MTCNN with the weights inside facenet-pytorch; nothing is downloaded.
+
+    Zhang et al. 2016, "Joint Face Detection and Alignment Using Multi-task Cascaded Convolutional
+    Networks".
+
+    Args:
+        min_face: height of the smallest face to look for, as a share of the picture's height.
+        thresholds: of the scores of its three networks, 0..1.
+        device: where it runs.
+
+    Raises:
+        ConfigError: a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        min_face: float = MIN_FACE,
+        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if not 0 < min_face <= 1:
+            raise ConfigError(
+                f"Bad min_face {min_face}: expected a share of the picture's height above 0, at "
+                "most 1; try 0.11."
+            )
+        if not all(0 < threshold < 1 for threshold in thresholds):
+            raise ConfigError(
+                f"Bad thresholds {thresholds}: expected three between 0 and 1; try (.6, .7, .7)."
+            )
+        import torch
+        from facenet_pytorch import MTCNN
+
+        self.min_face = min_face
+        self._net = MTCNN(
+            keep_all=True, thresholds=list(thresholds), device=torch.device(device)
+        ).eval()
+
+    def __call__(self, image: Image) -> list[Detection]:
+        """Find the faces of an upright RGB picture ``[H, W, 3]``, largest first."""
+        least = max(_LEAST_PIXELS, self.min_face * image.shape[0])
+        if min(image.shape[:2]) < least:  # no room for a face; MTCNN would raise
+            return []
+        self._net.min_face_size = least
+        # one candidate outside the picture spoils its whole batch with a shape error: a margin
+        # around the picture keeps candidates inside, and helps faces at the edge to be found
+        margin = round(least / 2)
+        framed = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+        boxes, scores, points = self._net.detect(framed, landmarks=True)
+        if boxes is None:
+            return []
+        corners = np.asarray(boxes, np.float64) - margin  # [n, 4]: left, top, right, bottom
+        marks = np.asarray(points, np.float64) - margin
+        return [
+            Detection((left, top, right - left, bottom - top), float(score), mark)
+            for (left, top, right, bottom), score, mark in zip(
+                corners.tolist(), scores, marks, strict=True
+            )
+        ]
+
+
+class YuNetDetector:
+    """YuNet (Wu et al. 2023) by OpenCV: faster than MTCNN; its model is a file of its own.
+
+    Args:
+        model: the ONNX file.
+        min_score: faces below it are left out, 0..1.
+
+    Raises:
+        ConfigError: there is no such file, or OpenCV can't read it.
+    """
+
+    def __init__(self, model: str | Path, *, min_score: float = 0.7) -> None:
+        if not Path(model).is_file():
+            raise ConfigError(
+                f"Bad YuNet model '{model}': there is no such file; get "
+                f"face_detection_yunet_2023mar.onnx from {_YUNET}."
+            )
+        import cv2
+
+        try:
+            self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), min_score)
+        except cv2.error as error:
+            raise ConfigError(
+                f"Bad YuNet model '{model}': OpenCV can't read it; get "
+                f"face_detection_yunet_2023mar.onnx from {_YUNET}."
+            ) from error
+
+    def __call__(self, image: Image) -> list[Detection]:
+        """Find the faces of an upright RGB picture ``[H, W, 3]``, surest first."""
+        height, width = image.shape[:2]
+        self._net.setInputSize((width, height))
+        _, rows = self._net.detect(np.ascontiguousarray(image[..., ::-1]))  # it takes BGR
+        # rows [n, 15]: x, y, w, h, five points, score. YuNet names eyes and corners by the
+        # person's own sides, right first, which is the left of the picture: MTCNN's order.
+        return [
+            Detection(
+                (float(row[0]), float(row[1]), float(row[2]), float(row[3])),
+                float(row[14]),
+                np.asarray(row[4:14], np.float64).reshape(5, 2),
+            )
+            for row in (() if rows is None else rows)
+        ]

@@ -1,0 +1,154 @@
+"""Random changes to face crops in training, on the device, in batches.
+
+What is drawn is drawn per clip: all crops of one clip are mirrored, turned and lit alike, as one
+camera would. Everything is off at 0.
+"""
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from avser.errors import ConfigError
+
+
+def _between(size: int, low: float, high: float, like: Tensor) -> Tensor:
+    return low + (high - low) * torch.rand(size, device=like.device)
+
+
+class ImageAugment(nn.Module):
+    """All changes to face crops; ``enabled: false`` turns every one of them off.
+
+    Args:
+        enabled: one flag for everything.
+        flip: share of clips that are mirrored.
+        scale: faces are scaled by a factor from 1 ± scale (above 1 crops, below 1 repeats edges).
+        shift: faces are moved by up to this share of the side, each way.
+        rotation: faces are turned by up to so many degrees, each way.
+        brightness: added, up to this share of the range, each way.
+        contrast: distances from the crop's mean are scaled by a factor from 1 ± contrast.
+        erasing: share of clips that lose a rectangle of 2 to 25 % of the crop, filled with the
+            crop's mean (Zhong et al., AAAI 2020).
+        mixup: Beta parameter of mixup (Zhang et al. 2018) between crops of two clips.
+    """
+
+    def __init__(
+        self,
+        *,
+        enabled: bool = True,
+        flip: float = 0.5,
+        scale: float = 0.15,
+        shift: float = 0.08,
+        rotation: float = 12.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        erasing: float = 0.0,
+        mixup: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("flip", flip), ("erasing", erasing)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"Bad {name} {value}: a share of clips is from 0 to 1.")
+        if not 0 <= scale < 1:
+            raise ConfigError(f"Bad scale {scale}: legal is 0 (off) up to, not including, 1.")
+        self.enabled = enabled
+        self.flip, self.scale, self.shift, self.rotation = flip, scale, shift, rotation
+        self.brightness, self.contrast = brightness, contrast
+        self.erasing, self.mixup = erasing, mixup
+        self._partner: Tensor | None = None
+        self._share: Tensor | None = None
+
+    def draw(self, size: int, like: Tensor, *, present: Tensor | None = None) -> Self:
+        """Draw the mixup partners and shares for a batch of ``size``.
+
+        Args:
+            size: clips of the batch.
+            like: a tensor of the device.
+            present: ``[B]``, clips with a face; the others are mixed with nobody.
+        """
+        self._partner = self._share = None
+        if self.enabled and self.mixup > 0 and size > 1:
+            beta = torch.distributions.Beta(self.mixup, self.mixup)
+            share = beta.sample((size,)).to(like.device)
+            self._share = torch.maximum(share, 1 - share)  # a clip stays the larger part of itself
+            partner = torch.arange(size, device=like.device)
+            here = partner if present is None else present.nonzero().squeeze(1)
+            partner[here] = here[torch.randperm(len(here), device=like.device)]
+            self._partner = partner
+        return self
+
+    def labels(self, target: Tensor) -> Tensor:
+        """Mix soft labels ``[B, K]`` as the batch's faces are mixed."""
+        if self._partner is None or self._share is None:
+            return target
+        share = self._share[:, None]
+        return share * target + (1 - share) * target[self._partner]
+
+    def forward(self, images: Tensor, clip: Tensor) -> Tensor:
+        """Change ``images [n, C, H, W]`` from 0 to 1.
+
+        Args:
+            images: float32.
+            clip: ``[n]`` int64 in rising order: of which clip of the batch each image is.
+        """
+        if not self.enabled or not len(images):
+            return images
+        size = int(clip[-1]) + 1
+        images = self._move(images, clip, size)
+        images = self._light(images, clip, size)
+        if self.erasing > 0:
+            images = self._erase(images, clip, size)
+        return self._mix(images, clip)
+
+    def _move(self, images: Tensor, clip: Tensor, size: int) -> Tensor:
+        """Mirror, turn, scale and shift, all in one resampling."""
+        if not (self.flip or self.scale or self.shift or self.rotation):
+            return images
+        most = math.radians(self.rotation)
+        angle = _between(size, -most, most, images)
+        mirror = 1 - 2 * (torch.rand(size, device=images.device) < self.flip).float()
+        zoom = 1 / _between(size, 1 - self.scale, 1 + self.scale, images)
+        theta = torch.zeros(size, 2, 3, device=images.device)
+        # rows say where in the old image (from -1 to 1) a pixel of the new one is taken from
+        theta[:, 0, 0], theta[:, 0, 1] = zoom * angle.cos() * mirror, -zoom * angle.sin()
+        theta[:, 1, 0], theta[:, 1, 1] = zoom * angle.sin() * mirror, zoom * angle.cos()
+        theta[:, 0, 2] = _between(size, -2 * self.shift, 2 * self.shift, images)
+        theta[:, 1, 2] = _between(size, -2 * self.shift, 2 * self.shift, images)
+        grid = F.affine_grid(theta[clip], list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+    def _light(self, images: Tensor, clip: Tensor, size: int) -> Tensor:
+        if not (self.brightness or self.contrast):
+            return images
+        factor = _between(size, 1 - self.contrast, 1 + self.contrast, images)[clip]
+        offset = _between(size, -self.brightness, self.brightness, images)[clip]
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        changed = (images - mean) * factor[:, None, None, None] + mean
+        return (changed + offset[:, None, None, None]).clamp(0, 1)
+
+    def _erase(self, images: Tensor, clip: Tensor, size: int) -> Tensor:
+        height, width = images.shape[-2:]
+        area = _between(size, 0.02, 0.25, images)
+        ratio = _between(size, -1, 1, images).exp()  # of height to width, about 1/3 to 3
+        hit = torch.rand(size, device=images.device) < self.erasing
+        inside = []
+        for length, share in ((height, (area * ratio).sqrt()), (width, (area / ratio).sqrt())):
+            extent = share.clamp(max=1) * length
+            start = torch.rand(size, device=images.device) * (length - extent)
+            place = torch.arange(length, device=images.device) + 0.5
+            inside.append((place >= start[:, None]) & (place < (start + extent)[:, None]))
+        hole = inside[0][:, None, :, None] & inside[1][:, None, None, :] & hit[:, None, None, None]
+        return torch.where(hole[clip], images.mean(dim=(2, 3), keepdim=True), images)
+
+    def _mix(self, images: Tensor, clip: Tensor) -> Tensor:
+        """Mix the k-th crop of a clip with the k-th of its partner, counted round."""
+        if self._partner is None or self._share is None:
+            return images
+        count = torch.bincount(clip, minlength=len(self._partner))
+        start = count.cumsum(0) - count
+        other = self._partner[clip]
+        place = torch.arange(len(clip), device=clip.device) - start[clip]
+        share = self._share[clip][:, None, None, None]
+        return share * images + (1 - share) * images[start[other] + place % count[other]]

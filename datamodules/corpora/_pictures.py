@@ -1,0 +1,137 @@
+"""Pictures below a folder or in a tar, named ``[PART/]LABEL/NAME``, and their pixels."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from avser.emotions import canonical
+from avser.errors import ConfigError, CorpusError
+from avser.types import Clip, Corpus
+
+from ._layout import files_below
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "publictest": "validation",  # as Kaggle's table says
+    "test": "test",
+    "testing": "test",
+    "privatetest": "test",
+}
+
+_JUNK = re.compile(r"(^|/)(\.|__MACOSX/)")
+
+
+def part_of(word: str) -> str | None:
+    """The part that a folder's or a table's word means, or None."""
+    return PARTS.get(re.sub(r"[\s_-]", "", word.lower()))
+
+
+def emotion_or_none(word: str) -> str | None:
+    """The vocabulary's word for a folder's name, or None where it is no emotion."""
+    try:
+        return canonical(word)
+    except ConfigError:
+        return None
+
+
+def members(path: Path) -> list[str]:
+    """Names of the files in a tar.
+
+    Raises:
+        CorpusError: it can't be read.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            return [member.name for member in archive if member.isfile()]
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise CorpusError(
+            f"Bad archive {str(path)!r}: {error}; expected a whole .tar file; get it anew."
+        ) from error
+
+
+def clips_of(corpus: Corpus) -> list[Clip]:
+    """Pictures whose folder is named after an emotion, below the root or in the tar that it is.
+
+    The folder above, if it is named after a part, gives the part. Pictures elsewhere are no rows.
+    """
+    root = corpus.root
+    if root.is_dir():
+        found = [(p.relative_to(root).as_posix(), p) for p in files_below(root, suffixes=PICTURES)]
+    else:
+        names = [n.removeprefix("./") for n in members(root)]
+        found = [(n, root) for n in names if not _JUNK.search(n)]
+    clips = [c for name, path in found if (c := _clip(corpus, name, path)) is not None]
+    if len({c.clip_id for c in clips}) < len(clips):  # one name in several folders
+        clips = [c for n, p in found if (c := _clip(corpus, n, p, whole=True)) is not None]
+    return sorted(clips, key=lambda clip: clip.clip_id)
+
+
+def _clip(corpus: Corpus, name: str, path: Path, *, whole: bool = False) -> Clip | None:
+    place = PurePosixPath(name)
+    emotion = emotion_or_none(place.parent.name)
+    if emotion is None or place.suffix.lower() not in PICTURES:
+        return None
+    part = part_of(place.parent.parent.name)
+    # the folders above those that matter differ between copies of a corpus
+    first = 0 if whole else -3 if part is not None else -2
+    return Clip(
+        path=path,
+        clip_id="/".join(place.parts[first:]),
+        emotion=emotion,
+        speaker="",
+        corpus=corpus.name,
+        part=part,
+        attributes={"member": name} if path == corpus.root else {},
+    )
+
+
+def decoded(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
+    """Pixels of clips of `clips_of`, in order; of a damaged picture the reason."""
+    archives: dict[Path, tarfile.TarFile] = {}
+    try:
+        for clip in clips:
+            member = clip.attributes.get("member")
+            try:
+                if member is None:
+                    raw = clip.path.read_bytes()
+                else:
+                    if clip.path not in archives:
+                        archives[clip.path] = tarfile.open(clip.path)  # noqa: SIM115
+                    file = archives[clip.path].extractfile(member)
+                    raw = file.read() if file is not None else b""
+            except (OSError, KeyError, tarfile.TarError, EOFError) as error:
+                yield f"it can't be read ({error})"
+                continue
+            yield decode(raw)
+    finally:
+        for archive in archives.values():
+            archive.close()
+
+
+def decode(raw: bytes) -> NDArray[np.uint8] | str:
+    """Pixels ``[H, W]`` or ``[H, W, 3]`` (RGB) of an encoded picture, upright, or what is wrong."""
+    import cv2
+    import numpy as np
+
+    try:
+        pixels = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_ANYCOLOR) if raw else None
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        return "it is no picture that can be decoded"
+    if pixels.dtype != np.uint8:
+        return f"it has {8 * pixels.itemsize} bits a channel, 8 are legal"
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
