@@ -101,6 +101,38 @@ def test_training_norm_uses_fitted_statistics() -> None:
     assert abs(float(y.mean())) < 1e-3 and abs(float(y.std()) - 1) < 1e-2
 
 
+def test_running_norm_is_that_of_the_valid_frames_so_far() -> None:
+    running = Normaliser(channels=2, bins=5, mode="running")
+    x = 4 * torch.randn(2, 2, 5, 40) - 60
+    mask = torch.ones(2, 40, dtype=torch.bool)
+    mask[1, :6] = mask[1, 11:13] = mask[1, 30:] = False  # begins late, pauses, is padded
+    spoiled = torch.where(mask[:, None, None], x, 1e4)
+    found = running(spoiled, mask)
+    for clip in range(2):
+        for frame in range(40):
+            heard = x[clip, :, :, : frame + 1][..., mask[clip, : frame + 1]].flatten(1)
+            if not mask[clip, frame]:
+                assert not found[clip, ..., frame].any()
+                continue
+            deviation, mean = torch.std_mean(heard, dim=1, correction=0, keepdim=True)
+            expected = (x[clip, :, :, frame] - mean) / deviation
+            torch.testing.assert_close(found[clip, ..., frame], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_running_norm_ends_where_the_norm_of_the_clip_is() -> None:
+    x, mask = torch.randn(1, 1, 8, 50) * 3 - 9, torch.ones(1, 50, dtype=torch.bool)
+    running, whole = (Normaliser(channels=1, bins=8, mode=m) for m in ("running", "clip"))  # type: ignore[arg-type]
+    torch.testing.assert_close(running(x, mask)[..., -1], whole(x, mask)[..., -1])
+
+
+def test_running_norm_does_not_hear_the_future() -> None:
+    norm = Normaliser(channels=1, bins=8, mode="running")
+    mask = torch.ones(1, 50, dtype=torch.bool)
+    x = torch.randn(1, 1, 8, 50)
+    changed = torch.cat([x[..., :20], 1e3 * torch.randn(1, 1, 8, 30)], dim=-1)
+    assert torch.equal(norm(x, mask)[..., :20], norm(changed, mask)[..., :20])
+
+
 @pytest.mark.parametrize(
     "make", [lambda: LogMel(hop=160), lambda: TwoChannelSpectrogram(fmax_hz=2100)]
 )

@@ -123,11 +123,7 @@ class CrnnEncoder(AudioEncoder):
                 f"Bad pools: they divide {rows} rows and {frames} frames, but the front end has "
                 f"{front.bins} rows and {front.frames_per_step} frames a step; use divisors."
             )
-        if causal and (
-            not front.causal
-            or self.trim_db is not None
-            or self.normaliser.mode in ("utterance", "clip", "speaker")
-        ):
+        if causal and (not front.causal or self.looks_ahead):
             raise ConfigError(
                 "Bad causal encoder: its front end, trimming or normalisation hears the future; "
                 "set frontend.init_args.causal: true, trim_db: null and normalise: training."

@@ -20,17 +20,22 @@ from avser.types import SAMPLE_RATE, STEP_SAMPLES
 _FFT_PAYS = 100_000  # window times bins; measured on CPUs (640 x 256: FFT 1.5 times as fast)
 
 Alignment = Literal["centre", "start", "end"]
-NormaliserMode = Literal["utterance", "clip", "speaker", "training", "none"]
+NormaliserMode = Literal["utterance", "clip", "running", "speaker", "training", "none"]
 
 
 class Frontend(nn.Module, ABC):
     """Turns samples into features on the step grid.
 
+    Frame i is of the hop that begins at sample ``i * hop``, and belongs to the step in which that
+    sample lies. Where the hop divides the step, each step has the same number of frames; else
+    steps differ by one frame, which encoders over frames take and encoders that pool frames
+    refuse, by asking for `frames_per_step`.
+
     Attributes:
         channels: C, feature planes.
         bins: M, rows of a plane.
-        hop: samples between frames; divides the step, so a step has a whole number of frames.
-        causal: no frame hears sound that comes after its own hop.
+        hop: samples between frames.
+        causal: no frame hears sound that comes after its own hop, and the hop divides the step.
     """
 
     channels: int
@@ -40,25 +45,57 @@ class Frontend(nn.Module, ABC):
 
     @property
     def frames_per_step(self) -> int:
-        """Frames in one step of 0.512 s."""
+        """Frames in one step of 0.512 s.
+
+        Raises:
+            ConfigError: steps differ in it.
+        """
+        if STEP_SAMPLES % self.hop:
+            raise ConfigError(
+                f"Bad hop {self.hop} samples: this encoder needs as many frames in every step of "
+                f"{STEP_SAMPLES} samples; use a power of two such as 256, or LstmEncoder."
+            )
         return STEP_SAMPLES // self.hop
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Tensor:
-        """Turn ``waveform [B, S]``, S a whole number of steps, into ``[B, C, M, F]``."""
+        """Turn ``waveform [B, S]``, S a whole number of steps, into ``[B, C, M, F]``.
+
+        F = ceil(S / hop).
+        """
+
+    def of_clips(self, waveform: Tensor, mask: Tensor) -> Tensor:
+        """Do as `forward` does, for clips whose valid frames ``mask [B, F]`` are known.
+
+        A front end whose frames depend on other frames overrides this, so that neither padding
+        nor trimmed silence is taken for sound.
+        """
+        features: Tensor = self(waveform)
+        return features
 
 
-def check_hop(hop: int) -> int:
-    """Return the hop if it divides a step.
+def check_hop(hop: int, *, divides: bool = True) -> int:
+    """Return the hop if it divides a step, or else need not and is no longer than one.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not, or is.
     """
-    if hop < 1 or STEP_SAMPLES % hop:
+    if not 1 <= hop <= STEP_SAMPLES or (divides and STEP_SAMPLES % hop):
         raise ConfigError(
             f"Bad hop {hop} samples: a step has {STEP_SAMPLES}; use a power of two such as 128."
         )
     return hop
+
+
+def pad_windows(waveform: Tensor, *, window: int, hop: int, align: Alignment) -> Tensor:
+    """Pad ``[B, S]`` with zeros so that ``unfold(-1, window, hop)`` gives ceil(S / hop) windows.
+
+    A window stands around its hop (``centre``), begins with it (``start``), or ends with it
+    (``end``: causal).
+    """
+    spare = window - hop
+    left = {"centre": spare // 2, "start": 0, "end": spare}[align]
+    return F.pad(waveform, (left, spare - left + -waveform.shape[1] % hop))
 
 
 class PowerSpectrum(nn.Module):
@@ -70,8 +107,8 @@ class PowerSpectrum(nn.Module):
         n_fft: transform length; bins are ``SAMPLE_RATE / n_fft`` apart.
         first_bin: first bin to compute.
         bin_count: number of bins to compute.
-        align: where the window stands relative to its hop: around it (``centre``), from its
-            first sample on (``start``), or up to its last sample (``end``: causal).
+        align: where the window stands relative to its hop; see `pad_windows`.
+        preemphasis: share of the sample before that is taken from each sample first; 0 = off.
     """
 
     kernel: Tensor
@@ -86,17 +123,15 @@ class PowerSpectrum(nn.Module):
         first_bin: int,
         bin_count: int,
         align: Alignment,
+        preemphasis: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 < window <= n_fft or window < hop:
             raise ConfigError(
                 f"Bad window {window} samples: legal is hop ({hop}) to n_fft ({n_fft})."
             )
-        self.hop = hop
-        self.window = window
-        spare = window - hop
-        left = {"centre": spare // 2, "start": 0, "end": spare}[align]
-        self.pad = (left, spare - left)
+        self.hop, self.window, self.align = hop, window, align
+        self.preemphasis = preemphasis
         n = torch.arange(window, dtype=torch.float64)
         k = torch.arange(first_bin, first_bin + bin_count, dtype=torch.float64)
         angle = 2 * math.pi / n_fft * n[:, None] * k
@@ -109,8 +144,11 @@ class PowerSpectrum(nn.Module):
         self.fft_pays = window * bin_count > _FFT_PAYS
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Turn ``[B, S]`` into ``[B, F, bins]`` power, F = S / hop."""
-        frames = F.pad(waveform, self.pad).unfold(-1, self.window, self.hop)
+        """Turn ``[B, S]`` into ``[B, F, bins]`` power, F = ceil(S / hop)."""
+        x = pad_windows(waveform, window=self.window, hop=self.hop, align=self.align)
+        if self.preemphasis:  # after padding, which has room for what the last sample leaves behind
+            x = x - self.preemphasis * F.pad(x[:, :-1], (1, 0))
+        frames = x.unfold(-1, self.window, self.hop)
         if self.fft_pays and not torch.compiler.is_exporting():
             whole: Tensor = torch.fft.rfft(frames * self.taper, n=self.n_fft)
             chosen = torch.view_as_real(whole[..., self.bins])
@@ -127,10 +165,11 @@ class Normaliser(nn.Module):
         bins: M.
         mode: ``utterance`` takes each clip's own mean per bin, ``clip`` its one mean over all bins
             (so spectral shape stays and only level goes), both with one deviation per plane and
-            from valid frames alone; ``training`` takes the mean and deviation per bin that `fit`
-            was given, and so keeps level; ``speaker`` takes those of the clip's speaker, from a
-            reference (see `AudioEncoder.reference`), and is ``clip`` where there is none; ``none``
-            passes through.
+            from valid frames alone; ``running`` is ``clip`` over the valid frames so far, for
+            streams, and equals it at the clip's last frame; ``training`` takes the mean and
+            deviation per bin that `fit` was given, and so keeps level; ``speaker`` takes those of
+            the clip's speaker, from a reference (see `AudioEncoder.reference`), and is ``clip``
+            where there is none; ``none`` passes through.
     """
 
     mean: Tensor
@@ -161,6 +200,8 @@ class Normaliser(nn.Module):
         valid = rearrange(mask, "b f -> b 1 1 f").to(features.dtype)
         if self.mode == "training":
             features = (features - self.mean) / self.deviation
+        elif self.mode == "running":
+            features = self._so_far(features, valid)
         elif self.mode in ("utterance", "clip", "speaker"):
             count = valid.sum(dim=-1, keepdim=True).clamp(min=1.0)
             mean = (features * valid).sum(dim=-1, keepdim=True) / count
@@ -175,6 +216,22 @@ class Normaliser(nn.Module):
             features = torch.where(mean.isnan(), features, own)
         return features * valid
 
+    @staticmethod
+    def _so_far(features: Tensor, valid: Tensor) -> Tensor:
+        """Normalise each frame by the mean and deviation of the valid frames up to it.
+
+        Sums of what each frame adds (Welford 1962): no term is negative, and none is the small
+        difference of large squares.
+        """
+        count = valid.cumsum(dim=-1).clamp(min=1.0)
+        level = features.mean(dim=2, keepdim=True)
+        mean = (level * valid).cumsum(dim=-1) / count
+        before = F.pad(mean[..., :-1], (1, 0))
+        shape = (features - level).square().mean(dim=2, keepdim=True)
+        added = shape + (level - before) * (level - mean)
+        variance = (added * valid).cumsum(dim=-1) / count
+        return (features - mean) / (variance + 1e-5).sqrt()
+
 
 def full_precision(x: Tensor) -> torch.autocast:
     """A context without autocast on the device of ``x``.
@@ -186,7 +243,11 @@ def full_precision(x: Tensor) -> torch.autocast:
 
 
 def level_dbfs(waveform: Tensor, hop: int) -> Tensor:
-    """Level of each hop in dBFS (RMS; full-scale square wave = 0): ``[B, S] -> [B, S / hop]``."""
+    """Level of each hop in dBFS (RMS; full-scale square wave = 0): ``[B, S] -> [B, S / hop]``.
+
+    Zeros are put after a last hop that is not whole.
+    """
+    waveform = F.pad(waveform, (0, -waveform.shape[1] % hop))
     power = rearrange(waveform, "b (f h) -> b f h", h=hop).square().mean(dim=-1)
     return 10 * torch.log10(power + 1e-12)
 
@@ -200,7 +261,7 @@ def valid_frames(
     first and after the last that come within so many dB of the clip's loudest are left out, as
     trimming the file would do; pauses inside stay.
     """
-    count = waveform.shape[1] // hop
+    count = -(-waveform.shape[1] // hop)
     index = torch.arange(count, device=waveform.device)
     mask = index * hop < lengths[:, None]
     if below_peak_db is None:

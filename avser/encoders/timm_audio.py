@@ -1,0 +1,77 @@
+"""Image networks of timm over the spectrogram of a whole clip."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from avser.encoders.backbone import backbone_dim, create_backbone
+from avser.encoders.base import AudioEncoder
+from avser.encoders.recurrent import span_of
+from avser.encoders.steps import on_steps
+from avser.errors import ConfigError
+from avser.frontends.base import Frontend, NormaliserMode
+from avser.types import SAMPLE_RATE
+
+
+class TimmAudioEncoder(AudioEncoder):
+    """Any network of timm over the spectrogram, as an image with a channel for each plane.
+
+    Each clip is cut or filled to the same duration: of a longer one the middle is heard, after a
+    shorter one zeros stand, which after normalisation are the mean. The one vector is repeated
+    over the clip's valid steps.
+
+    Args:
+        frontend, normalise, trim_db: see `AudioEncoder`.
+        backbone: as timm names it, such as ``resnet18``.
+        pretrained: False; True for timm's weights from the hub; or the path of a local file of
+            weights. The first layer is adapted to the front end's channels.
+        clip_s: duration of the image, in seconds.
+        size: rows and columns to which it is resized (bilinear).
+
+    Raises:
+        ConfigError: there is no such backbone, its weights can't be had, or a size is not positive.
+    """
+
+    span: Literal["step", "clip"] = "clip"
+
+    def __init__(
+        self,
+        *,
+        frontend: Frontend,
+        normalise: NormaliserMode = "clip",
+        trim_db: float | None = 35.0,
+        backbone: str = "resnet18",
+        pretrained: bool | str = False,
+        clip_s: float = 4.0,
+        size: tuple[int, int] = (128, 128),
+    ) -> None:
+        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        self.frames = round(clip_s * SAMPLE_RATE / frontend.hop)
+        if self.frames < 1 or min(size) < 1:
+            raise ConfigError(
+                f"Bad clip_s {clip_s:g} or size {list(size)}: legal are a duration of at least one "
+                "frame and sizes of at least 1."
+            )
+        self.size = size
+        self.backbone = create_backbone(
+            backbone, channels=frontend.channels, size=size, pretrained=pretrained
+        )
+        self.dim = backbone_dim(self.backbone)
+
+    def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AudioEncoder.encode`."""
+        image = F.interpolate(self._cut(features, mask), self.size, mode="bilinear")
+        return on_steps(self.backbone(image), mask, hop=self.frontend.hop)
+
+    def _cut(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Cut each clip's middle, ``[B, C, M, frames]``, out of ``[B, C, M, F]``."""
+        first, count = span_of(mask)
+        start = first + (count - self.frames).clamp(min=0) // 2
+        index = start + torch.arange(self.frames, device=mask.device)
+        inside = index < first + count
+        index = index.clamp(max=mask.shape[1] - 1)
+        heard = mask.gather(1, index) & inside
+        index = index[:, None, None].expand(-1, *features.shape[1:3], -1)
+        return features.gather(3, index) * heard[:, None, None].to(features.dtype)

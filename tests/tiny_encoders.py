@@ -1,0 +1,60 @@
+"""Each encoder of sound in tiny, in some of its settings, for the contract tests."""
+
+from collections.abc import Callable
+
+from avser.encoders.base import AudioEncoder
+from avser.encoders.crnn import CrnnEncoder
+from avser.encoders.lstm import LstmEncoder
+from avser.encoders.step_cnn import StepCnnEncoder
+from avser.encoders.timm_audio import TimmAudioEncoder
+from avser.frontends.deltas import Deltas
+from avser.frontends.descriptors import LowLevelDescriptors
+from avser.frontends.logmel import LogMel
+from avser.frontends.mfcc import Mfcc
+from avser.frontends.two_channel import TwoChannelSpectrogram
+from avser.testing.nets import tiny_audio_encoder
+
+ENCODERS: dict[str, Callable[[], AudioEncoder]] = {
+    "crnn": lambda: tiny_audio_encoder(),
+    "crnn causal": lambda: tiny_audio_encoder(causal=True),
+    "crnn gru": lambda: CrnnEncoder(frontend=LogMel(hop=512, n_fft=512), cell="gru", hidden=8),
+    "crnn two-channel": lambda: CrnnEncoder(
+        frontend=TwoChannelSpectrogram(), hidden=8, channels=(4, 4, 4, 4)
+    ),
+    "crnn running": lambda: CrnnEncoder(
+        frontend=LogMel(hop=512, n_fft=512), normalise="running", hidden=8, channels=(4, 4, 4, 4)
+    ),
+    "lstm": lambda: LstmEncoder(
+        frontend=Deltas(Mfcc(hop=512, preemphasis=0.97), order=2), hidden=8, width=12
+    ),
+    "lstm 20 ms, clip": lambda: LstmEncoder(
+        frontend=Deltas(Mfcc(window=320, hop=320, preemphasis=0.97)),
+        normalise="utterance",
+        trim_db=None,
+        hidden=8,
+        bidirectional=False,
+        span="clip",
+        pool="last",
+    ),
+    "lstm 20 ms, last": lambda: LstmEncoder(
+        frontend=Mfcc(window=320, hop=320), normalise="running", hidden=8, layers=1, pool="last"
+    ),
+    "lstm descriptors": lambda: LstmEncoder(frontend=LowLevelDescriptors(), hidden=8),
+    "step cnn": lambda: StepCnnEncoder(frontend=TwoChannelSpectrogram(), channels=(8,), width=6),
+    "step cnn small kernels": lambda: StepCnnEncoder(
+        frontend=LogMel(bins=32, hop=512),
+        size=(16, 16),
+        channels=(4, 6),
+        kernels=((5, 5), (3, 3)),
+        pools=((2, 2), (2, 2)),
+        leak=0.1,
+        dropout=0.2,
+    ),
+    # not a ResNet: timm begins those with residual branches at zero, so their gradients are too
+    "timm": lambda: TimmAudioEncoder(
+        frontend=TwoChannelSpectrogram(), backbone="test_efficientnet", clip_s=1.5, size=(64, 64)
+    ),
+    "timm vit": lambda: TimmAudioEncoder(
+        frontend=LogMel(bins=32, hop=512), backbone="test_vit", clip_s=1.0, size=(32, 48)
+    ),
+}
