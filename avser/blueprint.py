@@ -44,6 +44,8 @@ def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> 
     path, settings = spec["class_path"], spec.get("init_args") or {}
     if not isinstance(settings, Mapping):
         raise BundleError(f"Bad settings of {path!r}: expected init_args by name.")
+    if "pretrained" in settings:  # the bundle's own weights follow: fetch none, seek no file
+        settings = {**settings, "pretrained": False}
     prefixes = ("avser.", *allow)
     module_name, _, name = path.rpartition(".")
     if not path.startswith(prefixes) or not module_name:

@@ -13,6 +13,7 @@ from tiny_encoders import ENCODERS
 from torch import Tensor
 
 import avser.encoders
+from avser.blueprint import build
 from avser.encoders.backbone import create_backbone
 from avser.encoders.base import AudioEncoder
 from avser.encoders.crnn import CrnnEncoder
@@ -213,6 +214,18 @@ def test_an_image_network_starts_from_a_local_file(tmp_path: Path) -> None:
     assert len(names) > 5  # the first layers apart, which are adapted to two channels
     for name in names:
         assert torch.equal(encoder.backbone.state_dict()[name], other.state_dict()[name])
+
+
+def test_a_bundle_asks_nobody_for_the_weights_that_training_began_with() -> None:
+    spec = {
+        "class_path": "avser.encoders.timm_audio.TimmAudioEncoder",
+        "init_args": {
+            "frontend": {"class_path": "avser.frontends.logmel.LogMel"},
+            "backbone": "test_resnet",
+            "pretrained": "/no/longer/there.pt",
+        },
+    }
+    assert isinstance(build(spec, AudioEncoder), TimmAudioEncoder)
 
 
 @pytest.mark.parametrize("settings", [{"clip_s": 0.001}, {"size": (0, 32)}])
