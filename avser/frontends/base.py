@@ -87,6 +87,15 @@ def check_hop(hop: int, *, divides: bool = True) -> int:
     return hop
 
 
+def _short_of(samples: int, hop: int) -> int:
+    """Samples that are missing from a last hop.
+
+    Whole steps lack none where the hop divides the step: said without arithmetic, lengths stay
+    simple in exported graphs.
+    """
+    return -samples % hop if STEP_SAMPLES % hop else 0
+
+
 def pad_windows(waveform: Tensor, *, window: int, hop: int, align: Alignment) -> Tensor:
     """Pad ``[B, S]`` with zeros so that ``unfold(-1, window, hop)`` gives ceil(S / hop) windows.
 
@@ -95,7 +104,7 @@ def pad_windows(waveform: Tensor, *, window: int, hop: int, align: Alignment) ->
     """
     spare = window - hop
     left = {"centre": spare // 2, "start": 0, "end": spare}[align]
-    return F.pad(waveform, (left, spare - left + -waveform.shape[1] % hop))
+    return F.pad(waveform, (left, spare - left + _short_of(waveform.shape[1], hop)))
 
 
 class PowerSpectrum(nn.Module):
@@ -245,9 +254,9 @@ def full_precision(x: Tensor) -> torch.autocast:
 def level_dbfs(waveform: Tensor, hop: int) -> Tensor:
     """Level of each hop in dBFS (RMS; full-scale square wave = 0): ``[B, S] -> [B, S / hop]``.
 
-    Zeros are put after a last hop that is not whole.
+    S is of whole steps, or of whole hops.
     """
-    waveform = F.pad(waveform, (0, -waveform.shape[1] % hop))
+    waveform = F.pad(waveform, (0, _short_of(waveform.shape[1], hop)))
     power = rearrange(waveform, "b (f h) -> b f h", h=hop).square().mean(dim=-1)
     return 10 * torch.log10(power + 1e-12)
 
@@ -261,7 +270,7 @@ def valid_frames(
     first and after the last that come within so many dB of the clip's loudest are left out, as
     trimming the file would do; pauses inside stay.
     """
-    count = -(-waveform.shape[1] // hop)
+    count = (waveform.shape[1] + _short_of(waveform.shape[1], hop)) // hop
     index = torch.arange(count, device=waveform.device)
     mask = index * hop < lengths[:, None]
     if below_peak_db is None:
