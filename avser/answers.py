@@ -59,7 +59,7 @@ def answers(
         net: in evaluation mode.
         loader: gives batches whose ``clip_id`` is `clip_name`.
         clips: that it covers.
-        seen: speakers whom the model was trained on.
+        seen: speakers whom the model was trained on, and `clip_name` of recordings that it was.
         classes: what the loader's labels count; None is the net's own classes.
         stream: head that is to answer alone ("audio", "video"), as where the other stream is
             missing; None is the one that the net chooses.
@@ -83,7 +83,7 @@ def answers(
         labels=np.array(labels, dtype=np.int64),
         probabilities=torch.cat(probabilities).numpy(),
         emotions=net.emotions,
-        seen=[rows[n].speaker in seen for n in names],
+        seen=[rows[n].speaker in seen or n in seen for n in names],
     )
 
 

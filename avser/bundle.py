@@ -124,13 +124,15 @@ def save(
         "weights": {"file": f"model-{digest[:8]}.safetensors", "sha256": digest},
         "figures": _plain(figures or {}),
     }
-    trained = _plain(vars(provenance))
+    trained = {k: v for k, v in _plain(vars(provenance)).items() if k != "digests"}
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (new / config["weights"]["file"]).write_bytes(raw)
         (new / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         (new / "trained_on.yaml").write_text(yaml.safe_dump(trained, sort_keys=False))
+        # a line each: corpora of pictures have tens of thousands, which YAML reads in seconds
+        (new / "digests.txt").write_text("".join(f"{d}\n" for d in provenance.digests))
         (new / "README.md").write_text(card or standard_card(config, provenance))
         new.chmod(0o755)
         if folder.exists():
@@ -226,6 +228,8 @@ def load(model: str | Path | None = None, *, allow: Sequence[str] = ()) -> Bundl
     _fill(net, folder, config)
     trained = _read_yaml(folder / "trained_on.yaml")
     known = {f: trained[f] for f in Provenance.__dataclass_fields__ if f in trained}
+    if (folder / "digests.txt").is_file():
+        known["digests"] = (folder / "digests.txt").read_text(encoding="ascii").split()
     return Bundle(
         name=str(config.get("name", folder.name)),
         folder=folder,

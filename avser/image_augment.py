@@ -31,7 +31,8 @@ class ImageAugment(nn.Module):
         contrast: distances from the crop's mean are scaled by a factor from 1 ± contrast.
         erasing: share of clips that lose a rectangle of 2 to 25 % of the crop, filled with the
             crop's mean (Zhong et al., AAAI 2020).
-        mixup: Beta parameter of mixup (Zhang et al. 2018) between crops of two clips.
+        mixup: Beta parameter of mixup (Zhang et al. 2018) between crops of two clips; in nets of
+            faces alone, for a voice would have to be mixed alike.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class ImageAugment(nn.Module):
             beta = torch.distributions.Beta(self.mixup, self.mixup)
             share = beta.sample((size,)).to(like.device)
             self._share = torch.maximum(share, 1 - share)  # a clip stays the larger part of itself
-            partner = torch.arange(size, device=like.device)
-            here = partner if present is None else present.nonzero().squeeze(1)
+            here = torch.arange(size, device=like.device)
+            partner = here.clone()
+            if present is not None:
+                here = here[present]
             partner[here] = here[torch.randperm(len(here), device=like.device)]
             self._partner = partner
         return self

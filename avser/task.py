@@ -241,7 +241,7 @@ class EmotionTask(LightningModule):
                 batch["waveform"], batch["lengths"]
             )
             target = self.augment.labels(target)
-        if self.image_augment is not None:
+        if self.image_augment is not None and self.net.audio is None:  # no voice to mix alike
             present = batch["face_mask"].flatten(1).any(dim=1)
             self.image_augment.draw(len(target), target, present=present)
             target = self.image_augment.labels(target)

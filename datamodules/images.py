@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from avser.batch import LengthSampler, audio_batch
 from avser.emotions import Labels, ordered
+from avser.encoders.base import AudioEncoder
 from avser.errors import ConfigError, CorpusError
 from avser.image_store import PreparedImages, prepare_images
 from avser.protocols import Parts, Protocol, clip_name
@@ -29,7 +31,12 @@ class ImageBatches(Dataset[Batch]):
     """
 
     def __init__(
-        self, clips: Sequence[Clip], *, pixels: object, index: Sequence[int], labels: Sequence[int]
+        self,
+        clips: Sequence[Clip],
+        *,
+        pixels: NDArray[np.uint8],
+        index: Sequence[int],
+        labels: Sequence[int],
     ) -> None:
         self.clips = list(clips)
         self._pixels = pixels
@@ -41,7 +48,7 @@ class ImageBatches(Dataset[Batch]):
 
     def __getitem__(self, rows: list[int]) -> Batch:
         places = self._index[rows]
-        faces = torch.from_numpy(self._pixels[places.numpy()])  # type: ignore[index]
+        faces = torch.from_numpy(np.asarray(self._pixels[places.numpy()]))
         size = len(rows)
         batch = audio_batch(
             torch.zeros(size, 0),
@@ -156,6 +163,9 @@ class ImageDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Decode on one process; the others then find the cache filled."""
         _ = self.prepared
+
+    def enrol_voices(self, encoder: AudioEncoder) -> None:
+        """Nothing: a picture has no voice."""
 
     def dataset(self, clips: Sequence[Clip]) -> ImageBatches:
         """Batches of some of the corpus's pictures."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avser.cli.training import Parser, parse_data
+from avser.cli.training import Parser, is_of_images, parse_data
 
 
 def run(words: Sequence[str]) -> int:
@@ -24,7 +24,8 @@ def run(words: Sequence[str]) -> int:
     console = Console()
     _show(console, data, found)
     if own.plot is not None:
-        for path in _draw(own.plot, data, found):
+        draw = _draw_pictures if is_of_images(rest) else _draw
+        for path in draw(own.plot, data, found):
             console.print(f"drawn: {path}")
     return 0
 
@@ -43,10 +44,13 @@ def _show(console: Any, data: Any, found: dict[str, Any]) -> None:  # noqa: ANN4
         table.add_row(name, *counts)
     table.add_section()
     table.add_row("clips", *(str(p["clips"]) for p in found["parts"].values()))
-    table.add_row("speakers", *(str(len(p["speakers"])) for p in found["parts"].values()))
+    known = {part: [s for s in row["speakers"] if s] for part, row in found["parts"].items()}
+    if any(known.values()):
+        table.add_row("speakers", *(str(len(speakers)) for speakers in known.values()))
     console.print(table)
-    for part, row in found["parts"].items():
-        console.print(f"{part}: {', '.join(row['speakers'])}", highlight=False)
+    for part, speakers in known.items():
+        if speakers:
+            console.print(f"{part}: {', '.join(speakers)}", highlight=False)
     for note in found["notes"]:
         console.print(f"note: {note}")
     for group in found["duplicates"]:
@@ -94,4 +98,26 @@ def _draw(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]:  # noqa
         )
         paths.append(folder / f"example_{name}.png")
         save_png(figure, paths[-1])
+    return paths
+
+
+def _draw_pictures(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]:  # noqa: ANN401
+    """Class counts, and a sheet of the first pictures of every class."""
+    import cv2
+    import numpy as np
+
+    from avser.draw import class_counts_figure, save_png
+    from avser.files import atomic_write
+
+    paths = [folder / "classes.png"]
+    counts = {part: row["classes"] for part, row in found["parts"].items()}
+    save_png(class_counts_figure(counts), paths[0])
+    words = [data.labels(c.emotion) for c in data.prepared.clips]
+    for name in data.classes:
+        rows = [i for i, word in enumerate(words) if word == name][:16]
+        images = [np.moveaxis(data.prepared.pixels[i], 0, 2)[..., ::-1] for i in rows]  # BGR
+        if images:
+            paths.append(folder / f"example_{name}.png")
+            with atomic_write(paths[-1], mode="wb") as file:
+                file.write(cv2.imencode(".png", np.hstack(images))[1].tobytes())
     return paths

@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> int:
     from avser.tables import print_table
 
     loaded = bundle.load(own.model)
-    data = parse_data([*rest, *_label_words(loaded, rest)])
+    data = parse_data([*rest, *_label_words(loaded, rest), *_video_words(loaded, rest)])
     parts, protocol = _parts(own, data)
     clips = parts.test
     outcomes, notes = _outcomes(loaded, data, clips)
@@ -69,6 +69,17 @@ def _corpus_words(name: str, root: str | None) -> list[str]:
     words = [f"--data.corpus={found.__module__}.{found.__qualname__}"]
     words += [f"--data.corpus.init_args.root={root}"] if root else []
     return [*words, "--data.protocol=avser.protocols.Resubstitution"]
+
+
+def _video_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
+    """Ask for the picture that the model's face half reads, unless the configuration says which."""
+    from avser.cli.training import is_of_images
+    from avser.encoders.features import FeatureVideoEncoder
+
+    video = loaded.net.video
+    if video is None or is_of_images(words) or any(w.startswith("--data.video") for w in words):
+        return []
+    return [f"--data.video={'features' if isinstance(video, FeatureVideoEncoder) else 'faces'}"]
 
 
 def _label_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
@@ -102,6 +113,7 @@ def _parts(own: Any, data: Any) -> tuple["Parts", str]:  # noqa: ANN401
 def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[str]]:  # noqa: ANN401
     """Answer the clips whose class the model has; over the classes that both share."""
     from avser.answers import answers, restrict
+    from avser.protocols import clip_name
 
     known = [name for name in data.classes if name in loaded.net.emotions]
     if len(known) < 2:
@@ -121,9 +133,13 @@ def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[
     rows = [c for c in clips if data.labels(c.emotion) in known]
     seen = set(loaded.provenance.speakers)
     digests = set(loaded.provenance.digests)
-    all_seen = {c.speaker for c in rows if c.speaker in seen} | {
-        c.speaker for c in rows if data.digests[f"{c.corpus}/{c.clip_id}"][:16] in digests
-    }
+    all_seen = {c.speaker for c in rows if c.speaker in seen}
+    for clip in rows:
+        name = clip_name(clip)
+        if data.digests[name][:16] in digests:  # one known recording gives its speaker away
+            all_seen.add(clip.speaker or name)
+    if loaded.net.audio is not None:
+        data.enrol_voices(loaded.net.audio)
     found = answers(loaded.net, data.loader(rows), rows, seen=all_seen, classes=data.classes)
     return restrict(found, known), notes
 
@@ -151,5 +167,6 @@ def _summary(
         seeds=[provenance.seed] if provenance.seed is not None else [],
         epochs=[provenance.epochs] if provenance.epochs is not None else [],
         commit=provenance.commit,
-        notes=notes,
+        notes=[*notes, *data.notes],
+        marks=data.marks,
     )

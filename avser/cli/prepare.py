@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from avser.cli.training import Parser, parse_data
+from avser.cli.training import Parser, is_of_images, parse_data
 
 
 def run(words: Sequence[str]) -> int:
@@ -16,11 +16,11 @@ def run(words: Sequence[str]) -> int:
     with decoding() as progress:
         data.progress = progress
         prepared = data.prepared
-    seconds = sum(prepared.waves.lengths) / 16_000
-    print(
-        f"{len(prepared.clips)} clips of {data.corpus.name}, {seconds / 60:.1f} minutes, are "
-        f"prepared in {cache_folder()}."
-    )
+    what = f"pictures of {data.corpus.name}"
+    if not is_of_images(rest):
+        minutes = sum(prepared.waves.lengths) / 16_000 / 60
+        what = f"clips of {data.corpus.name}, {minutes:.1f} minutes,"
+    print(f"{len(prepared.clips)} {what} are prepared in {cache_folder()}.")
     for clip, reason in prepared.failed:
         print(f"left out: {clip.path}: {reason}")
     return 0

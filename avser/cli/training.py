@@ -132,7 +132,14 @@ def _of_data(words: Sequence[str]) -> list[str]:
 
 
 def _data_class(words: Sequence[str]) -> Any:  # noqa: ANN401
-    """The data module of the corpus that the words name: of pictures, or of clips."""
+    """The data module of the corpus that the words name."""
+    if is_of_images(words):
+        return import_module("avser.datamodules.images").ImageDataModule
+    return import_module("avser.datamodules.clips").ClipDataModule
+
+
+def is_of_images(words: Sequence[str]) -> bool:
+    """Whether the words name a corpus of pictures."""
     from avser.types import ImageCorpus
 
     module, _, name = _corpus_path(words).rpartition(".")
@@ -140,9 +147,7 @@ def _data_class(words: Sequence[str]) -> Any:  # noqa: ANN401
         corpus = getattr(import_module(module), name) if module else None
     except (ImportError, AttributeError):
         corpus = None  # the configuration's own parser says what is wrong
-    if isinstance(corpus, type) and issubclass(corpus, ImageCorpus):
-        return import_module("avser.datamodules.images").ImageDataModule
-    return import_module("avser.datamodules.clips").ClipDataModule
+    return isinstance(corpus, type) and issubclass(corpus, ImageCorpus)
 
 
 def _corpus_path(words: Sequence[str]) -> str:

@@ -140,7 +140,11 @@ class VideoEncoder(nn.Module, ABC):
 
     dim: int
     needs_statistics: bool = False
-    image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        # not on the class: torch keeps a module apart, and the class's None would hide it
+        self.image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Take statistics of the training part, where `needs_statistics`."""

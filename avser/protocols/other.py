@@ -12,6 +12,9 @@ from avser.types import Clip
 class Given(Protocol):
     """The corpus's, or the table's, own parts; validation is taken from train if it has none.
 
+    Where no speaker is known, clips of which a later part has a copy are left out, as Kaggle's
+    FER2013 has some hundred; the notes say how many.
+
     Args:
         validation_share: share of the training clips, drawn class by class, that chooses the epoch
             in the place of the owner's validation part; where there is no owner's test part that
@@ -58,6 +61,20 @@ class Given(Protocol):
             chosen |= {clip_name(c) for digest in order[:count] for c in groups[str(digest)]}
         return chosen
 
+    def _without_copies(self, rows: dict[str, list[Clip]]) -> list[str]:
+        """Leave out of each part what is in a later one too; say so."""
+        notes: list[str] = []
+        later: set[str] = set()
+        for part in reversed(PARTS):
+            digests = {clip_name(c): self._digests.get(clip_name(c), "") for c in rows[part]}
+            kept = [c for c in rows[part] if digests[clip_name(c)] not in later]
+            if len(kept) < len(rows[part]):
+                count = len(rows[part]) - len(kept)
+                notes.append(f"{count} {part} clips left out: copies are in a later part")
+            later |= set(digests.values()) - {""}
+            rows[part] = kept
+        return notes
+
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
         """See `Protocol.assign`."""
         lost = [c for c in clips if c.part not in PARTS]
@@ -67,7 +84,7 @@ class Given(Protocol):
                 "the part column, or choose another protocol."
             )
         rows = {part: [c for c in clips if c.part == part] for part in PARTS}
-        notes: list[str] = []
+        notes = [] if any(c.speaker for c in clips) else self._without_copies(rows)
         if self.validation_share:
             if any(c.speaker for c in clips):
                 raise ProtocolError(

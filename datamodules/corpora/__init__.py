@@ -12,7 +12,9 @@ from importlib import import_module
 from avser.errors import CorpusError, unknown
 from avser.types import Corpus
 
-_COMBINATIONS = frozenset({"mix", "paired"})  # made of other corpora, so a name and a root do not make one
+_COMBINATIONS = frozenset(
+    {"mix", "paired"}
+)  # made of other corpora, so a name and a root do not make one
 
 
 def corpus_names() -> list[str]:

@@ -71,8 +71,7 @@ def clips_of(corpus: Corpus) -> list[Clip]:
     if root.is_dir():
         found = [(p.relative_to(root).as_posix(), p) for p in files_below(root, suffixes=PICTURES)]
     else:
-        names = [n.removeprefix("./") for n in members(root)]
-        found = [(n, root) for n in names if not _JUNK.search(n)]
+        found = [(n, root) for n in members(root) if not _JUNK.search(n.removeprefix("./"))]
     clips = [c for name, path in found if (c := _clip(corpus, name, path)) is not None]
     if len({c.clip_id for c in clips}) < len(clips):  # one name in several folders
         clips = [c for n, p in found if (c := _clip(corpus, n, p, whole=True)) is not None]
@@ -100,7 +99,7 @@ def _clip(corpus: Corpus, name: str, path: Path, *, whole: bool = False) -> Clip
 
 def decoded(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
     """Pixels of clips of `clips_of`, in order; of a damaged picture the reason."""
-    archives: dict[Path, tarfile.TarFile] = {}
+    archives: dict[Path, _Archive] = {}
     try:
         for clip in clips:
             member = clip.attributes.get("member")
@@ -109,9 +108,8 @@ def decoded(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
                     raw = clip.path.read_bytes()
                 else:
                     if clip.path not in archives:
-                        archives[clip.path] = tarfile.open(clip.path)  # noqa: SIM115
-                    file = archives[clip.path].extractfile(member)
-                    raw = file.read() if file is not None else b""
+                        archives[clip.path] = _Archive(clip.path)
+                    raw = archives[clip.path].read(member)
             except (OSError, KeyError, tarfile.TarError, EOFError) as error:
                 yield f"it can't be read ({error})"
                 continue
@@ -119,6 +117,20 @@ def decoded(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
     finally:
         for archive in archives.values():
             archive.close()
+
+
+class _Archive:
+    """A tar whose files are found at once: tarfile itself looks through all names every time."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = tarfile.open(path)
+        self._members = {member.name: member for member in self._file}
+        self.close = self._file.close
+
+    def read(self, name: str) -> bytes:
+        """Content of a file."""
+        file = self._file.extractfile(self._members[name])
+        return file.read() if file is not None else b""
 
 
 def decode(raw: bytes) -> NDArray[np.uint8] | str:

@@ -47,8 +47,9 @@ class Fer2013(ImageCorpus):
         if not self.root.exists():
             raise self._missing()
         if self.root.suffix.lower() == ".csv":
-            return sorted(_table(self.root), key=lambda clip: clip.clip_id)
-        clips = clips_of(self)
+            clips = sorted(_table(self.root), key=lambda clip: clip.clip_id)
+        else:
+            clips = clips_of(self)
         if not clips:
             raise self._missing()
         return clips
@@ -85,7 +86,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     f"Bad table {str(path)!r}: its columns are {','.join(header) or 'none'}; "
                     "expected Kaggle's emotion,pixels,Usage."
                 )
-            for cells in reader:
+            for cells in filter(None, reader):
                 yield reader.line_num, dict(zip(header, cells, strict=False))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(
