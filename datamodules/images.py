@@ -212,7 +212,7 @@ class ImageDataModule(LightningDataModule):
             data,
             sampler=rows,  # type: ignore[arg-type]
             batch_size=None,
-            collate_fn=_as_it_is,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
             num_workers=self.workers,
         )
 

@@ -60,7 +60,7 @@ class FaceEncoder(VideoEncoder):
             if self.image_augment is not None:
                 images = self.image_augment(images, clip)
             return self.embed(images)
-        return torch.cat([self._seen(piece.float() / 255) for piece in crops.split(PIECE)])
+        return torch.cat([self._seen(piece.float() / 255) for piece in torch.split(crops, PIECE)])
 
     def _seen(self, images: Tensor) -> Tensor:
         vectors = self.embed(images)

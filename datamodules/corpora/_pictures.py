@@ -146,4 +146,5 @@ def decode(raw: bytes) -> NDArray[np.uint8] | str:
         return "it is no picture that can be decoded"
     if pixels.dtype != np.uint8:
         return f"it has {8 * pixels.itemsize} bits a channel, 8 are legal"
-    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    # OpenCV's order is blue, green, red
+    return np.asarray(pixels if pixels.ndim == 2 else pixels[..., ::-1], np.uint8)
