@@ -14,8 +14,17 @@ from rich.console import Console
 
 from benchmarks.measure import Report
 
-NAMES = ("startup", "features", "batch", "training", "memory")
-_PACKAGES = ("avser", "torch", "av", "pytorch-lightning", "librosa", "soxr")
+NAMES = ("startup", "features", "batch", "video", "training", "memory", "video_memory")
+_PACKAGES = (
+    "avser",
+    "torch",
+    "av",
+    "pytorch-lightning",
+    "librosa",
+    "soxr",
+    "opencv-python-headless",
+    "facenet-pytorch",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

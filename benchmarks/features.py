@@ -34,12 +34,17 @@ Vector = NDArray[np.floating[Any]]
 
 def usual(path: Path, *, tuning: float | None = None) -> Vector:
     """Features of one file as usually made: ``[40 + 12 + 128 + 7]`` means over time."""
-    import librosa
     import soundfile
     import soxr
 
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    wave = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+    return described(soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE), tuning=tuning)
+
+
+def described(wave: Vector, *, tuning: float | None = None) -> Vector:
+    """Features of sound ``[S]`` at 16 kHz; see `usual`."""
+    import librosa
+
     spectrum = np.abs(librosa.stft(wave))
     parts = (
         librosa.feature.mfcc(y=wave, sr=SAMPLE_RATE, n_mfcc=40),

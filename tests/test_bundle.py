@@ -289,6 +289,7 @@ def test_a_config_over_a_mebibyte_is_refused(folder: Path) -> None:
 
 
 def test_nothing_in_a_bundle_is_a_pickle(folder: Path) -> None:
-    assert sorted(p.suffix for p in folder.iterdir()) == [".md", ".safetensors", ".yaml", ".yaml"]
+    kinds = [".md", ".safetensors", ".txt", ".yaml", ".yaml"]
+    assert sorted(p.suffix for p in folder.iterdir()) == kinds
     size = struct.unpack("<Q", weights(folder).read_bytes()[:8])[0]
     assert "heads.audio.clip.weight" in json.loads(weights(folder).read_bytes()[8 : 8 + size])

@@ -15,7 +15,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 TOPS = ("avser", "datamodules", "configs", "checkpoints")
-DATA = (".yaml", ".safetensors", ".md", ".typed")
+DATA = (".yaml", ".safetensors", ".md", ".txt", ".typed")
 
 
 def project() -> dict[str, Any]:
