@@ -155,7 +155,7 @@ def _corpus_path(words: Sequence[str]) -> str:
     import yaml
 
     found = ""
-    for word, value in zip(words, [*words[1:], ""], strict=True):
+    for word, value in zip(words, [*words, ""][1:], strict=True):
         if word in ("-c", "--config"):
             try:
                 text = Path(value).read_text(encoding="utf-8")

@@ -57,8 +57,9 @@ def members(path: Path) -> list[str]:
         with tarfile.open(path) as archive:
             return [member.name for member in archive if member.isfile()]
     except (OSError, tarfile.TarError, EOFError) as error:
+        why = str(error).partition("\n")[0].rstrip(":")  # the rest tells each kind of packing
         raise CorpusError(
-            f"Bad archive {str(path)!r}: {error}; expected a whole .tar file; get it anew."
+            f"Bad archive {str(path)!r}: {why}; expected a whole .tar file; get it anew."
         ) from error
 
 
