@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from avser.evaluation import MEANINGS
+
 _LIMITS = """\
 ## Not for
 
@@ -13,10 +15,15 @@ surveillance uses are outside what was measured here.
 
 ## Limits
 
+{what} The classes are those of the corpus: a clip that fits none of them still gets one.
+"""
+_OF_VOICES = """\
 Acted speech, few speakers, few sentences; one culture and accent of actors. Expect worse figures
 on spontaneous speech, other languages and accents, children, old people, noise, music and far
-microphones. The classes are those of the corpus: a clip that fits none of them still gets one.
-"""
+microphones."""
+_OF_FACES = """\
+Faces in other light, turned away, masked, small, very young or very old are recognised worse, and
+who is in the training data, by skin and culture, is unknown or narrow."""
 
 
 def _percent(figure: object) -> str:
@@ -53,6 +60,7 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
         "",
         f"Estimates the expressed emotion of a person speaking: {', '.join(config['emotions'])}. "
         f"{config['parameters']:,} parameters.",
+        *(["", str(figures["about"])] if figures.get("about") else []),
         "",
         "## Intended use",
         "",
@@ -63,7 +71,7 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
         f"Trained on {', '.join(getattr(provenance, 'corpora', ())) or 'unstated data'} "
         f"({len(speakers)} speakers, labels: {getattr(provenance, 'label_target', '')}). The "
         f"weights carry their data's licence: {getattr(provenance, 'licence', '') or 'unstated'}. "
-        "The speakers and the hashes of their recordings are in `trained_on.yaml`.",
+        "Speakers are in `trained_on.yaml`, hashes of the recordings in `digests.txt`.",
         "",
         "## Figures",
         "",
@@ -75,7 +83,10 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
             f"{figures.get('protocol')}, seeds {figures.get('seeds')}; intervals are 95 %, "
             f"bootstrap by {figures.get('interval_unit')}.",
         ]
-        lines += [str(mark) for mark in figures.get("marks") or ()]
+        for stream, alone in dict(figures.get("streams") or {}).items():
+            lines += [f"UAR of the {stream} alone {_percent(alone.get('uar'))}."]
+        lines += [f"{mark}: {MEANINGS.get(mark, '')}" for mark in figures.get("marks") or ()]
+        lines += [f"Note: {note}." for note in figures.get("notes") or ()]
         if figures.get("source"):
             lines += ["", str(figures["source"])]
         if figures.get("command"):
@@ -83,4 +94,6 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
         lines += _group_table(figures)
     else:
         lines += ["None: it was trained without a test part."]
-    return "\n".join([*lines, "", _LIMITS])
+    heads = set(config.get("temperatures") or {})
+    what = [text for head, text in (("audio", _OF_VOICES), ("video", _OF_FACES)) if head in heads]
+    return "\n".join([*lines, "", _LIMITS.format(what="\n".join(what))])

@@ -24,6 +24,7 @@ def run(words: Sequence[str]) -> int:
         help="results.json of a cross-validation of the same recipe",
     )
     parser.add_argument("--command", default="", help="that made the figures, for the card")
+    parser.add_argument("--about", default="", help="what the card must say first, in sentences")
     own = parser.parse_args(list(words))
     from avser import bundle
 
@@ -36,6 +37,8 @@ def run(words: Sequence[str]) -> int:
             "speakers, those that chose the epoch included."
         )
         figures["command"] = own.command
+    if own.about:
+        figures["about"] = own.about
     folder = bundle.save(
         loaded.net,
         own.out,
