@@ -133,6 +133,15 @@ def test_av_training_releases_a_model_and_tells_each_streams_figure(
     assert net.fusion is not None and net.video is not None
     assert net.video.deviation.ne(1).any()  # statistics of the training part travel with the model
 
+    # measured again from the bundle, it is the same; the picture is asked for by the model itself
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(config.read_text().replace("  video: features\n", ""))
+    told = tmp_path / "evaluate.json"
+    measure = ["evaluate", "--model", str(fold), "-c", str(plain), "--data.enrol=speaker"]
+    assert main([*measure, "--json", str(told)]) == 0
+    found = json.loads(told.read_text())
+    assert found["uar"]["value"] == results["uar"]["value"] and found["marks"] == [ENROLLED]
+
     # a second training starts from the first one's streams, of the same fold
     init = f"--model.init={{audio: {tmp_path}/cv/seed{{seed}}/fold{{fold}}}}"
     hold = "--model.freeze={audio: -1}"
