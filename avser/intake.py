@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import IO, Self
 
 import numpy as np
@@ -192,6 +194,7 @@ def take_in(
     start_s: float | None = None,
     end_s: float | None = None,
     progress: Callable[[float, float | None], None] | None = None,
+    stopped: Event | None = None,
 ) -> Intake:
     """Read a file once.
 
@@ -203,9 +206,11 @@ def take_in(
         start_s: beginning of the part to read, in seconds; None is the file's own.
         end_s: its end, in seconds; None is the file's own.
         progress: called with seconds read and seconds in all (None where unknown).
+        stopped: set by another thread when nobody waits for the answer any more.
 
     Raises:
         MediaError: the file can't be read.
+        CancelledError: it was stopped; nothing is left behind.
     """
     found = Intake()
     total = probe(path).duration_s if progress is not None else None
@@ -221,6 +226,8 @@ def take_in(
             if faces and reader.has_video:
                 collector = found._resources.enter_context(FaceCollector(detector=detector))
             for block in reader:
+                if stopped is not None and stopped.is_set():
+                    raise CancelledError(f"{path} is not read on.")
                 found.sound.add(block.samples)
                 if collector is not None:
                     for frame in block.frames:

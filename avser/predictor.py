@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, Literal, Self, overload
 
 import numpy as np
@@ -202,9 +202,9 @@ class Predictor:
                         yield from self._answer(ahead[:BATCH_CLIPS], work)
                         del ahead[:BATCH_CLIPS]
                 yield from self._answer(ahead, work)
-            finally:
-                for _, future in ahead:
-                    future.cancel()
+            finally:  # interrupted in the middle of an hour's film, it ends within a second
+                work.stopped.set()
+                pool.shutdown(cancel_futures=True)
 
     def enrol(self, files: Sequence[str | Path]) -> None:
         """Normalise by a speaker's own clips, whose emotions need not be known.
@@ -257,6 +257,7 @@ class Predictor:
                 faces=looks,
                 require=requirement(path, modality),
                 progress=None if told is None else lambda now, end: told(path, now, end),
+                stopped=work.stopped,
             )
             if by_table and self.features is not None and modality != "audio":
                 found.features = self._row(path)
@@ -346,3 +347,4 @@ class _Work:
     modality: Modality
     faces: FaceChoice = "main"
     progress: Progress | None = None
+    stopped: Event = field(default_factory=Event)
