@@ -23,6 +23,12 @@ def run(words: Sequence[str]) -> int:
         type=Path,
         help="results.json of a cross-validation of the same recipe",
     )
+    parser.add_argument(
+        "--evaluated",
+        metavar="FILE",
+        type=Path,
+        help="instead: what avser evaluate --json wrote of this very model",
+    )
     parser.add_argument("--command", default="", help="that made the figures, for the card")
     parser.add_argument("--about", default="", help="what the card must say first, in sentences")
     own = parser.parse_args(list(words))
@@ -30,6 +36,11 @@ def run(words: Sequence[str]) -> int:
 
     loaded = bundle.load(own.model)
     figures = dict(loaded.config.get("figures") or {})
+    if own.figures is not None and own.evaluated is not None:
+        parser.error("give either --figures or --evaluated")
+    if own.evaluated is not None:
+        figures = bundle.card_figures(_read(own.evaluated))
+        figures["command"] = own.command
     if own.figures is not None:
         figures = bundle.card_figures(_read(own.figures))
         figures["source"] = (
