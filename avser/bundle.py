@@ -91,6 +91,7 @@ def save(
     provenance: Provenance,
     figures: Mapping[str, Any] | None = None,
     card: str | None = None,
+    half: bool = False,
 ) -> Path:
     """Write a bundle, all or nothing; an existing one is replaced.
 
@@ -102,6 +103,7 @@ def save(
         provenance: what it was trained on.
         figures: what was measured, for the config and the card.
         card: text of the card; None writes the standard one.
+        half: store the weights in float16, half the size; they are float32 again when loaded.
 
     Raises:
         BundleError: the folder holds something else.
@@ -110,7 +112,13 @@ def save(
     if folder.exists() and any(folder.iterdir()) and not (folder / "trained_on.yaml").is_file():
         raise BundleError(f"Bad folder {folder}: it holds no bundle to replace; choose another.")
     state = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}
-    raw = save_tensors({k: v.detach().cpu().contiguous() for k, v in state.items()})
+    stored = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    if half:
+        stored = {k: v.half() if v.dtype == torch.float32 else v for k, v in stored.items()}
+        wide = [k for k, v in stored.items() if not bool(v.isfinite().all())]
+        if wide:
+            raise BundleError(f"Bad weights: {wide[0]} is beyond float16's 65,504; leave out half.")
+    raw = save_tensors(stored)
     digest = hashlib.sha256(raw).hexdigest()
     config = {
         "format": FORMAT,
@@ -121,7 +129,11 @@ def save(
         "parameters": sum(p.numel() for p in net.parameters()),
         "net": {slot: _plain(value) for slot, value in spec.items() if value is not None},
         "temperatures": {h: float(net.temperature(h)) for h in net.heads},
-        "weights": {"file": f"model-{digest[:8]}.safetensors", "sha256": digest},
+        "weights": {
+            "file": f"model-{digest[:8]}.safetensors",
+            "sha256": digest,
+            "stored": "float16" if half else "float32",
+        },
         "figures": _plain(figures or {}),
     }
     trained = {k: v for k, v in _plain(vars(provenance)).items() if k != "digests"}
@@ -293,7 +305,11 @@ def _fill(net: EmotionNet, folder: Path, config: Mapping[str, Any]) -> None:
             f"Bad weights in {folder}: {len(missing)} keys missing {missing[:1]}, {len(extra)} too "
             f"many {extra[:1]}; they belong to another model."
         )
+    if config["weights"].get("stored") == "float16":
+        state = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
     for key, tensor in state.items():
+        if not bool(tensor.isfinite().all()):
+            raise BundleError(f"Bad weights in {folder}: {key} is not finite; get it anew.")
         if tensor.shape != expected[key].shape or tensor.dtype != expected[key].dtype:
             raise BundleError(
                 f"Bad weights in {folder}: {key} is {tuple(tensor.shape)} {tensor.dtype}, expected "

@@ -293,3 +293,23 @@ def test_nothing_in_a_bundle_is_a_pickle(folder: Path) -> None:
     assert sorted(p.suffix for p in folder.iterdir()) == kinds
     size = struct.unpack("<Q", weights(folder).read_bytes()[:8])[0]
     assert "heads.audio.clip.weight" in json.loads(weights(folder).read_bytes()[8 : 8 + size])
+
+
+def test_weights_stored_in_half_the_size_give_nearly_the_same(tmp_path: Path) -> None:
+    net = tiny_net()
+    settings: dict[str, Any] = {"spec": tiny_spec(), "name": "tiny", "provenance": Provenance()}
+    whole = bundle.save(net, tmp_path / "whole", **settings)
+    half = bundle.save(net, tmp_path / "half", half=True, **settings)
+    assert weights(half).stat().st_size < 0.7 * weights(whole).stat().st_size
+    found = bundle.load(half).net
+    for key, tensor in bundle.load(whole).net.state_dict().items():
+        assert found.state_dict()[key].dtype == tensor.dtype
+        torch.testing.assert_close(found.state_dict()[key], tensor, atol=1e-3, rtol=1e-3)
+    with torch.no_grad():
+        next(net.parameters()).fill_(1e6)  # float16 ends at 65,504
+    with pytest.raises(BundleError, match="leave out half"):
+        bundle.save(net, tmp_path / "wide", half=True, **settings)
+    with torch.no_grad():
+        next(net.parameters()).fill_(torch.nan)
+    with pytest.raises(BundleError, match="not finite"):
+        bundle.load(bundle.save(net, tmp_path / "lost", **settings))

@@ -29,6 +29,7 @@ def run(words: Sequence[str]) -> int:
         type=Path,
         help="instead: what avser evaluate --json wrote of this very model",
     )
+    parser.add_argument("--half", action="store_true", help="store the weights in float16")
     parser.add_argument("--command", default="", help="that made the figures, for the card")
     parser.add_argument("--about", default="", help="what the card must say first, in sentences")
     own = parser.parse_args(list(words))
@@ -57,8 +58,10 @@ def run(words: Sequence[str]) -> int:
         name=own.name or own.out.resolve().name,
         provenance=loaded.provenance,
         figures=figures,
+        half=own.half,
     )
-    print(f"{folder}: {(folder / loaded.config['weights']['file']).stat().st_size:,} bytes")
+    (weights,) = folder.glob("*.safetensors")
+    print(f"{folder}: {weights.stat().st_size:,} bytes")
     return 0
 
 
