@@ -59,16 +59,17 @@ class ClipData(Protocol):
 
 def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
     """Keep the best epoch by validation score and the last one; stop early where asked."""
-    chosen: list[Callback] = [
-        ModelCheckpoint(
-            dirpath=folder / "checkpoints",
-            filename="best",
-            monitor="validation/score",
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
-        )
-    ]
+    place = folder / "checkpoints"
+    best = ModelCheckpoint(
+        dirpath=place,
+        filename="best",
+        monitor="validation/score",
+        mode="max",
+        enable_version_counter=False,
+    )
+    # every epoch, whatever its score: Lightning's own save_last waits for a better one
+    last = ModelCheckpoint(dirpath=place, filename="last", enable_version_counter=False)
+    chosen: list[Callback] = [best, last]
     if patience is not None:
         chosen.append(EarlyStopping("validation/score", mode="max", patience=patience))
     return chosen

@@ -169,6 +169,24 @@ def test_an_unfinished_run_goes_on(
     assert all(len(values) == 2 for values in history(run).values())
 
 
+def test_every_epoch_is_kept_to_go_on_from_also_when_none_is_better(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falling = iter([0.9, 0.5, 0.1])
+
+    def worse(task: EmotionTask) -> None:
+        task.log("validation/score", torch.tensor(next(falling)))
+
+    monkeypatch.setattr(EmotionTask, "on_validation_epoch_end", worse)
+    run = tmp_path / "run"
+    assert main(["fit", *words, "--trainer.max_epochs", "3", "--out", str(run)]) == 0
+    found = {
+        name: torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"]
+        for name in ("best", "last")
+    }
+    assert found == {"best": 0, "last": 2}
+
+
 def test_a_schedule_is_not_stretched_on_the_way(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
