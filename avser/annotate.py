@@ -222,6 +222,9 @@ class _Painter:
 
     def _bars(self, image: Image, entry: TimelineEntry | None, unit: float) -> None:
         shares = entry.probabilities if entry is not None else None
+        if shares:  # words are read on any picture
+            panel = image[: round((8 + 14 * len(shares)) * unit), : round(154 * unit)]
+            panel[:] = (0.35 * panel).astype(np.uint8)
         for row, name in enumerate(shares or {}):
             y = round((16 + 14 * row) * unit)
             _text(image, name, (round(6 * unit), y), 0.8 * unit, (255, 255, 255))
