@@ -34,11 +34,12 @@ def test_every_example_is_told_with_its_licence() -> None:
             assert f"| `{path.name}` |" in table
 
 
-@pytest.mark.skipif(bundle.DEFAULT_MODEL not in bundle.released(), reason="no released model")
+@pytest.mark.skipif(bundle.DEFAULT_AV_MODEL not in bundle.released(), reason="no released model")
 def test_default_model_answers_for_the_sample() -> None:
     answer = Predictor.from_pretrained(device="cpu")(str(SAMPLE))
     assert answer.probabilities is not None and answer.label in answer.probabilities
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert answer.label == max(answer.probabilities, key=answer.probabilities.__getitem__)
-    assert "audio" in answer.modalities and answer.model == bundle.DEFAULT_MODEL
+    assert answer.modalities == ("audio", "video") and answer.reason is None
+    assert answer.model == bundle.DEFAULT_AV_MODEL
     assert len(answer.timeline) == -(-round(answer.duration_s * 1000) // 512)
