@@ -13,7 +13,18 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not part of the package
 
 from benchmarks import __main__ as command
-from benchmarks import batch, features, material, measure, memory, startup, training
+from benchmarks import (
+    batch,
+    features,
+    footage,
+    material,
+    measure,
+    memory,
+    startup,
+    training,
+    video,
+    video_memory,
+)
 from benchmarks.measure import Goal, Report, Row
 
 
@@ -205,6 +216,95 @@ def test_recording_has_the_length_asked_for(tmp_path: Path) -> None:
     assert probe(path).duration_s == pytest.approx(12.0)
 
 
+SMALL = {"size": (180, 320), "fps": 5, "sample_rate": 16_000, "preset": "ultrafast"}
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return footage.write_film(tmp_path_factory.mktemp("film") / "film.mp4", 2.0, **SMALL)
+
+
+def test_film_is_as_asked_for_and_shows_one_face_that_moves(film: Path) -> None:
+    from avser.intake import take_in
+    from avser.media import probe
+
+    info = probe(film)
+    assert (info.width, info.height, info.fps) == (320, 180, 5.0)
+    assert info.has_audio and info.duration_s == pytest.approx(2.0, abs=0.1)
+    with take_in(film, faces=True) as found:
+        assert found.faces is not None and len(found.faces.tracks) == 1
+        assert found.faces.found == found.faces.sampled >= 7
+        assert found.faces.tracks[0].boxes[:, 0].std() > 0.01
+        heard = found.sound.cut(0, found.sound.count)
+    assert np.abs(heard).max() > 100 * np.abs(heard[:8_000]).mean()  # speech after a quiet room
+
+
+def test_long_film_repeats_its_pictures_and_takes(tmp_path: Path) -> None:
+    from avser.media import open_media
+
+    size = {**SMALL, "size": (90, 160)}
+    path = footage.write_film(tmp_path / "long.mp4", 2 * footage.PERIOD_S, **size)
+    times = [1.0, 3.0, 1.0 + footage.PERIOD_S]
+    with open_media(path, audio=False, frame_times=times) as reader:
+        first, other, again = (f.image.astype(int) for block in reader for f in block.frames)
+    assert np.abs(again - first).mean() < np.abs(other - first).mean() / 3
+
+
+def test_video_model_hears_and_sees(film: Path) -> None:
+    predictor, what = footage.av_predictor()
+    assert "released" in what or "1730 K" in what
+    video.ours(film, predictor)
+    with pytest.raises(RuntimeError, match="Bad benchmark clip"):
+        video.ours(film, batch.Predictor(material.untrained("audio_crnn"), device="cpu"))
+
+
+def test_usual_video_pipeline_looks_at_every_frame(film: Path) -> None:
+    class Looks:
+        def __init__(self) -> None:
+            self.shapes: list[tuple[int, ...]] = []
+
+        def __call__(self, image: np.ndarray) -> object | None:  # type: ignore[type-arg]
+            self.shapes.append(image.shape)
+            return object() if len(self.shapes) % 2 else None
+
+    looks = Looks()
+    found = video.usual(film, looks)
+    assert looks.shapes == [(180, 320, 3)] * 10
+    assert (found.looked, found.faces, found.features.shape) == (10, 5, (40 + 12 + 128 + 7,))
+    assert video.usual(film, Looks(), every=4).looked == 3
+
+
+def test_video_rows() -> None:
+    assert video.SELDOM == 8  # of 30 a second: one every quarter of a second
+    times = {video.OURS: 0.4, video.USUAL: 12.0, video.SPARSE: 1.2}
+    usual, sparse, real_time = video.rows(times, seconds=4.0)
+    assert usual.ratio == pytest.approx(30.0) and sparse.ratio == pytest.approx(3.0)
+    assert real_time.value == pytest.approx(0.1)
+    assert [r.goal.reached(r) for r in (usual, real_time) if r.goal] == [True, True]
+    assert sparse.goal is None
+    slow = video.rows({**times, video.OURS: 3.0}, seconds=4.0)
+    assert [r.goal.reached(r) for r in slow if r.goal] == [False, False]
+
+
+def test_video_memory_rows() -> None:
+    short = {"peak_mb": 1000.0, "duration_s": 600.0, "seconds": 30.0}
+    long = {"peak_mb": 1150.0, "duration_s": 3600.0, "seconds": 180.0}
+    peak, flat, speed = video_memory.rows({"long": long, "short": short}, minutes=60, short=10)
+    assert peak.goal == Goal("at most", 1500) and flat.goal == Goal("at most", 1150)
+    assert [r.goal.reached(r) for r in (peak, flat) if r.goal] == [True, True]
+    assert speed.value == pytest.approx(20.0) and "0.0500" in speed.note
+    grown = {**long, "peak_mb": 1501.0}
+    rows = video_memory.rows({"long": grown, "short": short}, minutes=60, short=10)
+    assert [r.goal.reached(r) for r in rows if r.goal] == [False, False]
+
+
+@pytest.mark.long
+def test_memory_of_a_film_is_counted_in_all(film: Path) -> None:
+    found = measure.child("video_memory", film, count=1)
+    assert found["duration_s"] == pytest.approx(2.0, abs=0.1) and found["faces"] >= 7
+    assert 200 < found["baseline_mb"] < found["peak_mb"] < video_memory.LIMIT_MB
+
+
 def test_startup_rows() -> None:
     first, second = startup.rows({startup.TORCH: 2.0, "avser --help": 0.1, "slow": 0.4})
     assert first.ratio == pytest.approx(20.0)
@@ -213,7 +313,9 @@ def test_startup_rows() -> None:
     assert not second.goal.reached(second)
 
 
-@pytest.mark.parametrize("module", [startup, features, batch, training, memory])
+@pytest.mark.parametrize(
+    "module", [startup, features, batch, video, training, memory, video_memory]
+)
 def test_sizes_fit_the_measuring_function(module: ModuleType) -> None:
     import inspect
 
