@@ -238,11 +238,11 @@ class Predictor:
                 f"Bad modality {modality!r}: model {self.name} has no face half; use auto or audio."
             )
 
-    def _chosen(self, path: str, modality: Modality) -> Predictor:
+    def _chosen(self, clip: str | Intake, modality: Modality) -> Predictor:
         """The voice model where there is one and no picture is to be judged."""
-        if self.voice is None or modality in ("video", "both"):
-            return self
-        return self.voice if modality == "audio" or not probe(path).has_video else self
+        if self.voice is None or modality != "auto":
+            return (self.voice or self) if modality == "audio" else self
+        return self if (probe(clip) if isinstance(clip, str) else clip).has_video else self.voice
 
     def _read(self, path: str, work: _Work) -> Intake | Failure:
         modality = work.modality
@@ -294,7 +294,7 @@ class Predictor:
                 yield result
                 continue
             with result:
-                chosen = self._chosen(path, work.modality)
+                chosen = self._chosen(result, work.modality)
                 pieces = answered.get(path) or chosen._pieces(result, work.modality)
                 yield chosen._prediction(result, pieces, path=path, work=work)
 
@@ -302,7 +302,7 @@ class Predictor:
         """Answer short clips in batches, each with the model that it needs."""
         done: dict[str, list[Piece]] = {}
         for model in [self] if self.voice is None else [self, self.voice]:
-            mine = [path for path in short if self._chosen(path, modality) is model]
+            mine = [path for path in short if self._chosen(short[path], modality) is model]
             cuts = [short[path].cut(0, short[path].steps) for path in mine]
             pieces = model._runner.run(cuts, head=model._head(modality))
             done |= {path: [piece] for path, piece in zip(mine, pieces, strict=True)}
