@@ -95,7 +95,9 @@ class ClipDataset(Dataset[Item]):
         self._index = list(index)
         self._trim = trim
         self._crop = None if crop_s is None else int(crop_s * SAMPLE_RATE)
-        self._pictures, self._references = pictures, references or {}
+        self._pictures = pictures
+        # the same mapping, empty or not: it is filled after the loaders are made
+        self._references = {} if references is None else references
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -94,9 +94,12 @@ def test_an_enrolled_voice_is_measured_by_its_own_speaker(root: Path) -> None:
     data = module(root, enrol="speaker")
     encoder = tiny_audio_encoder()
     encoder.normaliser.mode = "speaker"
-    (plain,) = data.loader(data.parts.test)
+    early = data.loader(data.parts.test)  # Lightning makes loaders before training begins
+    (plain,) = early
     assert not plain["voice_reference"].numel() and data.marks == [ENROLLED]
     data.enrol_voices(encoder)
+    (late,) = early
+    assert late["voice_reference"].shape == (len(late["label"]), 2, 1, 16)
     clips = [c for c in data.rows if c.speaker == "ravdess/06"]
     (batch,) = data.loader(clips)
     raw, mask = encoder.raw_features(batch["waveform"], batch["lengths"])
