@@ -111,14 +111,7 @@ def save(
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / "trained_on.yaml").is_file():
         raise BundleError(f"Bad folder {folder}: it holds no bundle to replace; choose another.")
-    state = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}
-    stored = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    if half:
-        stored = {k: v.half() if v.dtype == torch.float32 else v for k, v in stored.items()}
-        wide = [k for k, v in stored.items() if not bool(v.isfinite().all())]
-        if wide:
-            raise BundleError(f"Bad weights: {wide[0]} is beyond float16's 65,504; leave out half.")
-    raw = save_tensors(stored)
+    raw = _weights(net, half=half)
     digest = hashlib.sha256(raw).hexdigest()
     config = {
         "format": FORMAT,
@@ -153,6 +146,18 @@ def save(
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return folder
+
+
+def _weights(net: EmotionNet, *, half: bool) -> bytes:
+    """Safetensors of a net's weights; temperatures stand in the config."""
+    state = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}
+    stored = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    if half:
+        stored = {k: v.half() if v.dtype == torch.float32 else v for k, v in stored.items()}
+        wide = [k for k, v in stored.items() if not bool(v.isfinite().all())]
+        if wide:
+            raise BundleError(f"Bad weights: {wide[0]} is beyond float16's 65,504; leave out half.")
+    return save_tensors(stored)
 
 
 #: What a bundle keeps of a summary: what its card shows.
