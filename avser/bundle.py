@@ -129,15 +129,12 @@ def save(
         },
         "figures": _plain(figures or {}),
     }
-    trained = {k: v for k, v in _plain(vars(provenance)).items() if k != "digests"}
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (new / config["weights"]["file"]).write_bytes(raw)
         (new / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-        (new / "trained_on.yaml").write_text(yaml.safe_dump(trained, sort_keys=False))
-        # a line each: corpora of pictures have tens of thousands, which YAML reads in seconds
-        (new / "digests.txt").write_text("".join(f"{d}\n" for d in provenance.digests))
+        _write_provenance(new, provenance)
         (new / "README.md").write_text(card or standard_card(config, provenance))
         new.chmod(0o755)
         if folder.exists():
@@ -146,6 +143,13 @@ def save(
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return folder
+
+
+def _write_provenance(folder: Path, provenance: Provenance) -> None:
+    trained = {k: v for k, v in _plain(vars(provenance)).items() if k != "digests"}
+    (folder / "trained_on.yaml").write_text(yaml.safe_dump(trained, sort_keys=False))
+    # a line each: corpora of pictures have tens of thousands, which YAML reads in seconds
+    (folder / "digests.txt").write_text("".join(f"{d}\n" for d in provenance.digests))
 
 
 def _weights(net: EmotionNet, *, half: bool) -> bytes:
