@@ -113,6 +113,7 @@ def save(
         raise BundleError(f"Bad folder {folder}: it holds no bundle to replace; choose another.")
     raw = _weights(net, half=half)
     digest = hashlib.sha256(raw).hexdigest()
+    file = f"model-{digest[:8]}.safetensors"
     config = {
         "format": FORMAT,
         "name": name,
@@ -122,17 +123,13 @@ def save(
         "parameters": sum(p.numel() for p in net.parameters()),
         "net": {slot: _plain(value) for slot, value in spec.items() if value is not None},
         "temperatures": {h: float(net.temperature(h)) for h in net.heads},
-        "weights": {
-            "file": f"model-{digest[:8]}.safetensors",
-            "sha256": digest,
-            "stored": "float16" if half else "float32",
-        },
+        "weights": {"file": file, "sha256": digest, "stored": "float16" if half else "float32"},
         "figures": _plain(figures or {}),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        (new / config["weights"]["file"]).write_bytes(raw)
+        (new / file).write_bytes(raw)
         (new / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         _write_provenance(new, provenance)
         (new / "README.md").write_text(card or standard_card(config, provenance))
