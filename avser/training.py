@@ -212,7 +212,12 @@ def _provenance(
         ),
         label_target=data.corpus.label_target,
         licence="; ".join(
-            dict.fromkeys(x for x in (data.corpus.licence, *(p.licence for p in before)) if x)
+            dict.fromkeys(
+                part
+                for text in (data.corpus.licence, *(p.licence for p in before))
+                for part in text.split("; ")
+                if part
+            )
         ),
         protocol=data.protocol.describe(),
         split_hash=data.parts.hash,
