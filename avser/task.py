@@ -91,6 +91,11 @@ class EmotionTask(LightningModule):
         super().__init__()
         if not 0 <= ema < 1:
             raise ConfigError(f"Bad ema {ema}: legal is 0 (off) up to, not including, 1.")
+        if audio is not None and video is not None and augment is not None and augment.mixup > 0:
+            raise ConfigError(
+                f"Bad augment.mixup {augment.mixup}: it mixes voices and labels but not faces; set "
+                "model.augment.init_args.mixup to 0 in a net of both."
+            )
         self.net = EmotionNet(
             audio=audio, video=video, fusion=fusion, head=head, emotions=tuple(emotions)
         )

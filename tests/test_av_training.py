@@ -7,12 +7,17 @@ import pytest
 import torch
 
 from avser import bundle
+from avser.augment import Augment
 from avser.cli import main
 from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.ravdess import Ravdess
+from avser.encoders.features import FeatureVideoEncoder
 from avser.errors import ConfigError
 from avser.evaluation import ENROLLED
+from avser.fusion.concat import ConcatFusion
+from avser.heads import AttentiveHead
 from avser.protocols import HeldOut
+from avser.task import EmotionTask
 from avser.testing.corpora import fake_ravdess
 from avser.testing.nets import tiny_audio_encoder
 
@@ -155,3 +160,15 @@ def test_av_training_releases_a_model_and_tells_each_streams_figure(
     assert all(map(torch.equal, other.audio.parameters(), net.audio.parameters()))
     assert other.fusion is not None
     assert not all(map(torch.equal, other.fusion.parameters(), net.fusion.parameters()))
+
+
+def test_mixup_of_voices_alone_is_refused_beside_a_face() -> None:
+    with pytest.raises(ConfigError, match="mixes voices and labels but not faces"):
+        EmotionTask(
+            audio=tiny_audio_encoder(),
+            video=FeatureVideoEncoder(features=2, dim=4),
+            fusion=ConcatFusion(width=4),
+            head=AttentiveHead(hidden=4),
+            emotions=("happy", "sad"),
+            augment=Augment(mixup=0.2),
+        )
