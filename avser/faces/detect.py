@@ -86,9 +86,14 @@ class MtcnnDetector:
         self._net = MTCNN(
             keep_all=True, thresholds=list(thresholds), device=torch.device(device)
         ).eval()
+        # its pooling is several times faster over channels, its resizing over rows: see __call__
+        self._net.to(memory_format=torch.channels_last)
 
     def __call__(self, image: Image) -> list[Detection]:
         """Find the faces of an upright RGB picture ``[H, W, 3]``, largest first."""
+        import torch
+        from einops import rearrange
+
         least = max(_LEAST_PIXELS, self.min_face * image.shape[0])
         if min(image.shape[:2]) < least:  # no room for a face; MTCNN would raise
             return []
@@ -97,7 +102,10 @@ class MtcnnDetector:
         # around the picture keeps candidates inside, and helps faces at the edge to be found
         margin = round(least / 2)
         framed = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
-        boxes, scores, points = self._net.detect(framed, landmarks=True)
+        planes = rearrange(torch.from_numpy(framed), "h w c -> c h w").float().contiguous()
+        # the axes that it asks for, over memory that holds one channel after the other
+        found = self._net.detect(rearrange(planes, "c h w -> 1 h w c"), landmarks=True)
+        boxes, scores, points = (each[0] for each in found)
         if boxes is None:
             return []
         corners = np.asarray(boxes, np.float64) - margin  # [n, 4]: left, top, right, bottom
