@@ -20,6 +20,7 @@ import yaml
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from avser.baselines.base import Baseline
 from avser.blueprint import build_net
 from avser.card import standard_card
 from avser.errors import BundleError, unknown
@@ -304,6 +305,10 @@ def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Te
 
 def _fill(net: EmotionNet, folder: Path, config: Mapping[str, Any]) -> None:
     state = _read_weights(folder, config)
+    for path, module in net.named_modules():
+        if isinstance(module, Baseline):  # only its training data told some of its sizes
+            own = {k.removeprefix(f"{path}."): v for k, v in state.items()}
+            module.make_room({k: v for k, v in own.items() if "." not in k})
     expected = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}
     missing, extra = sorted(expected.keys() - state), sorted(state.keys() - expected)
     if missing or extra:

@@ -130,15 +130,20 @@ class EmotionNet(nn.Module):
             raise ConfigError(f"Bad head {name!r}: this net has {', '.join(self.heads)}.")
         return buffer
 
-    def forward(self, batch: Batch) -> dict[str, Stream]:
-        """Run every head that the net has; keys are a subset of `HEADS`."""
-        streams: dict[str, Stream] = {}
+    def encode(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Run the encoders: stream ("audio", "video") to ``x [B, T, D], mask [B, T]``."""
         encoded: dict[str, tuple[Tensor, Tensor]] = {}
         if self.audio is not None:
             x, mask = self.audio(batch["waveform"], batch["lengths"], batch["voice_reference"])
             encoded["audio"] = x, mask & has_sound(batch["waveform"], batch["lengths"])[:, None]
         if self.video is not None:
             encoded["video"] = self.video(batch)
+        return encoded
+
+    def forward(self, batch: Batch) -> dict[str, Stream]:
+        """Run every head that the net has; keys are a subset of `HEADS`."""
+        streams: dict[str, Stream] = {}
+        encoded = self.encode(batch)
         if self.fusion is not None:
             (audio, audio_mask), (video, video_mask) = self._one_grid(encoded)
             both = audio_mask.any(dim=1) & video_mask.any(dim=1)

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from avser.augment import Augment
+from avser.baselines.head import BaselineHead
 from avser.encoders.base import AudioEncoder, VideoEncoder
 from avser.errors import ConfigError
 from avser.fusion.base import Fusion
@@ -31,6 +32,20 @@ def recall_mean(confusion: Tensor) -> Tensor:
 def soft_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy of ``logits [..., K]`` to soft ``target [..., K]``, classes weighted."""
     return -(target * weight * logits.log_softmax(dim=-1)).sum(dim=-1)
+
+
+def _check_augment(augment: Augment | None, *, both: bool, head: Head) -> None:
+    """Refuse augmentation of what it is not made for."""
+    if isinstance(head, BaselineHead):
+        raise ConfigError(
+            "Bad model.augment: a baseline is fitted on unchanged clips; set augment and "
+            "image_augment to null."
+        )
+    if both and augment is not None and augment.mixup > 0:
+        raise ConfigError(
+            f"Bad augment.mixup {augment.mixup}: it mixes voices and labels but not faces; set "
+            "model.augment.init_args.mixup to 0 in a net of both."
+        )
 
 
 class EmotionTask(LightningModule):
@@ -91,11 +106,8 @@ class EmotionTask(LightningModule):
         super().__init__()
         if not 0 <= ema < 1:
             raise ConfigError(f"Bad ema {ema}: legal is 0 (off) up to, not including, 1.")
-        if audio is not None and video is not None and augment is not None and augment.mixup > 0:
-            raise ConfigError(
-                f"Bad augment.mixup {augment.mixup}: it mixes voices and labels but not faces; set "
-                "model.augment.init_args.mixup to 0 in a net of both."
-            )
+        if augment is not None or image_augment is not None:
+            _check_augment(augment, both=audio is not None and video is not None, head=head)
         self.net = EmotionNet(
             audio=audio, video=video, fusion=fusion, head=head, emotions=tuple(emotions)
         )
@@ -124,8 +136,16 @@ class EmotionTask(LightningModule):
     # -- before training -------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Take class weights and normalisation statistics from the training part alone."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        """See `prepare`."""
+        self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def prepare(self, data: Any) -> None:  # noqa: ANN401
+        """Take class weights and normalisation statistics from the training part alone.
+
+        Raises:
+            ConfigError: a class has no training clip, or a model that it starts from has seen
+                test speakers.
+        """
         if self.use_class_weights:
             counts = torch.tensor(data.class_counts(), dtype=torch.float32)
             weight = counts.sum() / counts

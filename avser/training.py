@@ -23,6 +23,7 @@ from avser.emotions import Labels
 from avser.errors import ConfigError
 from avser.evaluation import Outcomes, stream_figures, summarise
 from avser.files import atomic_write
+from avser.fitting import fit_baselines, has_baseline
 from avser.net import EmotionNet
 from avser.protocols import Parts, clip_name
 from avser.protocols import Protocol as SplitProtocol
@@ -134,6 +135,8 @@ def fit(
 ) -> dict[str, Any] | None:
     """Train, calibrate, release into ``folder/bundle``, and measure the test part.
 
+    A net whose heads are baselines is fitted in one pass, which counts as one epoch.
+
     Args:
         trainer: with `callbacks` and `loggers` of the folder.
         task: to train.
@@ -148,13 +151,18 @@ def fit(
     Returns:
         The summary of the test part, or None where there is none.
     """
-    trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
-    if not trainer.is_global_zero:
-        return None
     clips = cast(ClipData, data)
-    net = best_net(task, folder)
+    if has_baseline(task.net):
+        if not trainer.is_global_zero:
+            return None
+        task.prepare(clips)
+        net, epochs = fit_baselines(task.net, clips.loader(clips.parts.train)), 1
+    else:
+        trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
+        if not trainer.is_global_zero:
+            return None
+        net, epochs = best_net(task, folder), int(trainer.current_epoch)
     calibrate(net, clips.loader(clips.parts.validation))
-    epochs = int(trainer.current_epoch)
     provenance = _provenance(clips, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
     if clips.parts.test:

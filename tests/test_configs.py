@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from avser import bundle
+from avser.baselines.head import BaselineHead
 from avser.batch import audio_batch
 from avser.cli import main
 from avser.cli.quiet import quiet
@@ -23,6 +24,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 DATA = sorted(CONFIGS.glob("data/*.yaml"))
 MODELS = sorted(CONFIGS.glob("model/*.yaml"))
 FUSIONS = sorted(CONFIGS.glob("fusion/*.yaml"))
+BASELINES = sorted(CONFIGS.glob("baseline/*.yaml"))
 # models that RAVDESS's sound alone does not serve
 DATA_OF = {"video_aus": "ravdess_aus", "face_cnn": "fer2013"} | {
     path.stem: "ravdess_fer2013_pairs" for path in MODELS if path.stem.startswith("av_")
@@ -104,6 +106,16 @@ def test_fusion_config_joins_a_voice_and_a_face(path: Path, tmp_path: Path) -> N
         assert net.answer(net(batch)).used.tolist() == [1]  # no face: the voice answers
         batch["video_features"] = torch.randn(1, 3, 35)
         assert net.answer(net(batch)).used.tolist() == [0]
+
+
+@pytest.mark.parametrize("path", BASELINES, ids=lambda path: path.stem)
+def test_baseline_config_takes_the_place_of_a_head(path: Path) -> None:
+    names = ("data/ravdess", "model/audio_crnn", f"baseline/{path.stem}")
+    words = [w for name in names for w in ("-c", locate(f"configs/{name}.yaml"))]
+    task = built(*words, "--model.head.init_args.unit=step").model
+    head = task.net.heads["audio"]
+    assert isinstance(head, BaselineHead) and head.unit == "step"
+    assert head.baseline.classes == 8 and task.augment is None
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)

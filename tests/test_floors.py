@@ -13,7 +13,16 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     ("errors", "files", "types", "emotions", "allocator"),
     ("container", "decode", "features", "media", "faces", "intake"),
-    ("frontends", "augment", "image_augment", "encoders", "fusion", "heads", "metrics"),
+    (
+        "frontends",
+        "augment",
+        "image_augment",
+        "encoders",
+        "fusion",
+        "heads",
+        "baselines",
+        "metrics",
+    ),
     ("net",),
     (
         "protocols",
@@ -32,6 +41,7 @@ FLOORS = (
     ),
     (
         "answers",
+        "fitting",
         "transfer",
         "task",
         "windows",

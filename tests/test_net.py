@@ -201,6 +201,8 @@ def test_encoders_learn_and_keep_the_grid(encoder: str) -> None:
     wave, lengths = clips(20000, 16384)
     x, mask = module(wave, lengths)
     assert x.shape == (2, 3, module.dim) and mask.shape == (2, 3)
+    if not list(module.parameters()):
+        return  # of an encoder without weights a baseline learns
     x.square().sum().backward()
     dead = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert dead == []

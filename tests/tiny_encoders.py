@@ -5,6 +5,7 @@ from collections.abc import Callable
 from avser.encoders.base import AudioEncoder
 from avser.encoders.crnn import CrnnEncoder
 from avser.encoders.lstm import LstmEncoder
+from avser.encoders.pooled import PooledEncoder
 from avser.encoders.step_cnn import StepCnnEncoder
 from avser.encoders.timm_audio import TimmAudioEncoder
 from avser.frontends.deltas import Deltas
@@ -40,6 +41,10 @@ ENCODERS: dict[str, Callable[[], AudioEncoder]] = {
         frontend=Mfcc(window=320, hop=320), normalise="running", hidden=8, layers=1, pool="last"
     ),
     "lstm descriptors": lambda: LstmEncoder(frontend=LowLevelDescriptors(), hidden=8),
+    "pooled": lambda: PooledEncoder(frontend=Mfcc(window=320, hop=320)),
+    "pooled steps": lambda: PooledEncoder(
+        frontend=LowLevelDescriptors(), statistics=("mean", "deviation"), span="step"
+    ),
     "step cnn": lambda: StepCnnEncoder(frontend=TwoChannelSpectrogram(), channels=(8,), width=6),
     "step cnn small kernels": lambda: StepCnnEncoder(
         frontend=LogMel(bins=32, hop=512),

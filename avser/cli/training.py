@@ -218,6 +218,7 @@ _SLOTS = {
     "video": ("avser.encoders", "avser.encoders.base.VideoEncoder"),
     "fusion": ("avser.fusion", "avser.fusion.base.Fusion"),
     "head": ("avser.heads", "avser.heads.Head"),
+    "baseline": ("avser.baselines", "avser.baselines.base.Baseline"),
     "frontend": ("avser.frontends", "avser.frontends.base.Frontend"),
     "augment": ("avser.augment", "avser.augment.Augment"),
     "protocol": ("avser.protocols", "avser.protocols.Protocol"),

@@ -1,0 +1,1 @@
+"""Classical models of scikit-learn behind one contract, kept as plain arrays."""
