@@ -232,3 +232,15 @@ def test_a_bundle_asks_nobody_for_the_weights_that_training_began_with() -> None
 def test_an_image_of_nothing_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="Bad clip_s"):
         image_net(**settings)
+
+
+def test_a_gate_leaves_silence_out_of_the_answer_and_of_the_statistics() -> None:
+    encoder = ENCODERS["crnn gated"]().eval()
+    speech = torch.randn(1, 2 * STEP, generator=torch.manual_seed(0)) / 10
+    quiet = torch.randn(1, STEP, generator=torch.manual_seed(1)) * 1e-4  # -80 dBFS
+    lengths = torch.tensor([4 * STEP])
+    with torch.no_grad():
+        x, mask = encoder(torch.cat([quiet, speech, quiet], dim=1), lengths)
+        other, _ = encoder(torch.cat([quiet / 10, speech, 0 * quiet], dim=1), lengths)
+    assert mask.tolist() == [[False, True, True, False]]
+    torch.testing.assert_close(x, other, atol=1e-5, rtol=0)  # windows reach over a step's edge

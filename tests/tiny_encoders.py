@@ -18,6 +18,15 @@ from avser.testing.nets import tiny_audio_encoder
 ENCODERS: dict[str, Callable[[], AudioEncoder]] = {
     "crnn": lambda: tiny_audio_encoder(),
     "crnn causal": lambda: tiny_audio_encoder(causal=True),
+    "crnn gated": lambda: CrnnEncoder(
+        frontend=LogMel(hop=512, n_fft=512, causal=True),
+        normalise="running",
+        trim_db=None,
+        gate_dbfs=-60.0,
+        hidden=8,
+        channels=(4, 4, 4, 4),
+        causal=True,
+    ),
     "crnn gru": lambda: CrnnEncoder(frontend=LogMel(hop=512, n_fft=512), cell="gru", hidden=8),
     "crnn two-channel": lambda: CrnnEncoder(
         frontend=TwoChannelSpectrogram(), hidden=8, channels=(4, 4, 4, 4)

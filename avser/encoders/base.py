@@ -13,6 +13,7 @@ from avser.frontends.base import (
     Normaliser,
     NormaliserMode,
     full_precision,
+    level_dbfs,
     valid_frames,
 )
 from avser.types import STEP_SAMPLES, Batch
@@ -29,6 +30,8 @@ class AudioEncoder(nn.Module, ABC):
         normalise: see `avser.frontends.base.Normaliser`.
         trim_db: leave out quiet edges this many dB under the clip's peak; None hears all of it,
             as a causal encoder must.
+        gate_dbfs: leave out frames quieter than this, wherever they are; what a causal encoder
+            has for trimming. None hears silence as if it were speech.
 
     Attributes:
         dim: D, width of a step's vector.
@@ -49,11 +52,12 @@ class AudioEncoder(nn.Module, ABC):
         frontend: Frontend,
         normalise: NormaliserMode = "clip",
         trim_db: float | None = 35.0,
+        gate_dbfs: float | None = None,
     ) -> None:
         super().__init__()
         self.frontend = frontend
         self.normaliser = Normaliser(channels=frontend.channels, bins=frontend.bins, mode=normalise)
-        self.trim_db = trim_db
+        self.trim_db, self.gate_dbfs = trim_db, gate_dbfs
         self.spectrogram_augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +67,10 @@ class AudioEncoder(nn.Module, ABC):
         """
         spare = -waveform.shape[1] % STEP_SAMPLES if waveform.shape[1] else STEP_SAMPLES
         waveform = F.pad(waveform, (0, spare))
-        mask = valid_frames(waveform, lengths, hop=self.frontend.hop, below_peak_db=self.trim_db)
+        hop = self.frontend.hop
+        mask = valid_frames(waveform, lengths, hop=hop, below_peak_db=self.trim_db)
+        if self.gate_dbfs is not None:
+            mask = mask & (level_dbfs(waveform, hop) > self.gate_dbfs)
         with full_precision(waveform):
             return self.hear(waveform.float(), mask), mask
 

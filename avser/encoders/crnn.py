@@ -63,14 +63,15 @@ class CrnnEncoder(AudioEncoder):
     """Convolution blocks over the spectrogram, a recurrence over frames, a mean over each step.
 
     Args:
-        frontend, normalise, trim_db: see `AudioEncoder`.
+        frontend, normalise, trim_db, gate_dbfs: see `AudioEncoder`.
         channels: of each block.
         pools: (frequency, time) pooling of each block; the first block strides.
         width: of each frame before the recurrence.
         hidden: of one direction of the recurrence.
         cell: "lstm" or "gru".
         causal: no sound after a step is heard: causal convolutions, forward recurrence only.
-            Needs a causal front end, ``trim_db: null`` and ``training`` or ``none`` for a norm.
+            Needs a causal front end, ``trim_db: null`` and ``training``, ``running`` or ``none``
+            for a norm.
         dropout: on frames before the recurrence (heads have their own).
     """
 
@@ -80,6 +81,7 @@ class CrnnEncoder(AudioEncoder):
         frontend: Frontend,
         normalise: NormaliserMode = "clip",
         trim_db: float | None = 35.0,
+        gate_dbfs: float | None = None,
         channels: tuple[int, ...] = (24, 48, 80, 128),
         pools: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 1), (2, 1)),
         width: int = 128,
@@ -88,7 +90,9 @@ class CrnnEncoder(AudioEncoder):
         causal: bool = False,
         dropout: float = 0.3,
     ) -> None:
-        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        super().__init__(
+            frontend=frontend, normalise=normalise, trim_db=trim_db, gate_dbfs=gate_dbfs
+        )
         self._check(pools, channels, causal)
         self.causal = causal
         blocks, inputs = [], frontend.channels
@@ -104,7 +108,7 @@ class CrnnEncoder(AudioEncoder):
         self.frames_per_step = frontend.frames_per_step // math.prod(p[1] for p in pools)
         self.project = nn.Linear(inputs * rows, width)
         self.recurrence = MaskedRecurrence(
-            width, hidden=hidden, cell=cell, bidirectional=not causal
+            width, hidden=hidden, cell=cell, bidirectional=not causal, from_start=causal
         )
         self.dropout = nn.Dropout(dropout)
         self.dim = self.recurrence.dim

@@ -1,5 +1,7 @@
 """Recurrences that see only a clip's valid frames."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -30,19 +32,31 @@ class MaskedRecurrence(nn.Module):
         hidden: width of one direction.
         cell: "lstm" or "gru".
         bidirectional: also run from the last frame to the first.
+        from_start: begin with the clip's first frame even if it is invalid (inputs are 0 there),
+            as who hears a stream must: nobody tells it where the next valid one is.
     """
 
     def __init__(
-        self, size: int, *, hidden: int, cell: str = "lstm", bidirectional: bool = True
+        self,
+        size: int,
+        *,
+        hidden: int,
+        cell: str = "lstm",
+        bidirectional: bool = True,
+        from_start: bool = False,
     ) -> None:
         super().__init__()
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
         self.dim = hidden * (2 if bidirectional else 1)
+        self.from_start = from_start
         self.forwards = kind(size, hidden, batch_first=True)
         self.backwards = kind(size, hidden, batch_first=True) if bidirectional else None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Turn ``x [B, F, size]`` under ``mask [B, F]`` into ``[B, F, dim]``."""
+        if self.from_start:
+            ahead, _ = self.forwards(x)
+            return cast(Tensor, ahead) * mask.unsqueeze(-1).to(x.dtype)
         first, count = span_of(mask)
         index = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
         shifted, _ = self.forwards(_take(x, index + first))
