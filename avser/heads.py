@@ -1,7 +1,7 @@
 """Heads: from vectors of steps to logits of the clip and of every step."""
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from einops import rearrange
@@ -126,6 +126,62 @@ class AttentiveHead(Head):
         mean = mean + apart * share
         logits = self._classify(mean, squares / total.clamp(min=1e-12))
         return logits, self.step(x), (highest, total, mean, squares)
+
+
+class LinearHead(Head):
+    """A linear layer: the softmax classifier of most papers.
+
+    Args:
+        dropout: on its input.
+        average: a clip's answer is that of its steps' mean vector ("vectors"), or the mean of the
+            steps' probabilities, as where every chunk was trained by itself ("probabilities"). For
+            an encoder of the span "clip" both are the same.
+    """
+
+    def __init__(
+        self, *, dropout: float = 0.0, average: Literal["vectors", "probabilities"] = "vectors"
+    ) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.average = average
+
+    def build(self, dim: int, classes: int) -> Self:
+        """See `Head.build`."""
+        self.step = nn.Linear(dim, classes)
+        return self
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Head.forward`."""
+        x = x.masked_fill(~mask.unsqueeze(-1), 0.0)
+        total, count = self._totals(x, mask)
+        return self._classify(total, count), self.step(self.dropout(x))
+
+    def _totals(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over valid steps, of vectors or of probabilities, and their number ``[B, 1]``."""
+        if self.average == "probabilities":
+            x = self.step(self.dropout(x)).softmax(dim=-1)
+        valid = mask.unsqueeze(-1).to(x.dtype)
+        return (x * valid).sum(dim=1), valid.sum(dim=1)
+
+    def _classify(self, total: Tensor, count: Tensor) -> Tensor:
+        mean = total / count.clamp(min=1.0)
+        if self.average == "probabilities":
+            return (mean + 1e-8).log()
+        logits: Tensor = self.step(self.dropout(mean))
+        return logits
+
+    def initial_state(self, size: int) -> State:
+        """Sum over steps so far, of vectors or of probabilities, and their number ``[B, 1]``."""
+        classes, dim = self.step.weight.shape
+        width = dim if self.average == "vectors" else classes
+        return self.step.weight.new_zeros(size, width), self.step.weight.new_zeros(size, 1)
+
+    def advance(self, x: Tensor, mask: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """See `Head.advance`."""
+        total, count = state
+        more, number = self._totals(x.masked_fill(~mask.unsqueeze(-1), 0.0), mask)
+        total, count = total + more, count + number
+        return self._classify(total, count), self.step(self.dropout(x)), (total, count)
 
 
 class LstmHead(Head):

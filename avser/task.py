@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from avser.augment import Augment
@@ -62,7 +62,8 @@ class EmotionTask(LightningModule):
         optimizer: which.
         lr: peak learning rate.
         weight_decay: of AdamW and SGD; L2 for the others.
-        schedule: one cycle (20 % warm-up, cosine), cosine without warm-up, or constant.
+        schedule: one cycle (20 % warm-up, cosine), cosine without warm-up, exponential, constant.
+        decay, decay_epochs: factor on the exponential schedule's rate, and epochs between two.
         class_weights: weigh classes by inverse frequency in training (mean 1).
         label_smoothing: share spread over all classes.
         step_loss: weight of the loss on every step's own logits.
@@ -92,7 +93,9 @@ class EmotionTask(LightningModule):
         optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw",
         lr: float = 2e-3,
         weight_decay: float = 0.05,
-        schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle",
+        schedule: Literal["one_cycle", "cosine", "exponential", "constant"] = "one_cycle",
+        decay: float = 0.9,
+        decay_epochs: int = 1,
         class_weights: bool = True,
         label_smoothing: float = 0.1,
         step_loss: float = 0.3,
@@ -120,6 +123,7 @@ class EmotionTask(LightningModule):
         self.augment, self.image_augment = augment, image_augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
         self.schedule, self.use_class_weights = schedule, class_weights
+        self.decay, self.decay_epochs = decay, decay_epochs
         self.label_smoothing, self.step_loss = label_smoothing, step_loss
         self.auxiliary_loss, self.ema = auxiliary_loss, ema
         if self.net.audio is not None and augment is not None:
@@ -201,6 +205,9 @@ class EmotionTask(LightningModule):
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
         if self.schedule == "constant":
             return {"optimizer": optimizer}
+        if self.schedule == "exponential":
+            each = StepLR(optimizer, self.decay_epochs, self.decay)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": each}}
         total = self._updates()
         schedule: LRScheduler = (
             OneCycleLR(optimizer, peaks, total_steps=total, pct_start=0.2)

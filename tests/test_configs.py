@@ -12,9 +12,10 @@ import yaml
 from avser import bundle
 from avser.baselines.head import BaselineHead
 from avser.batch import audio_batch
+from avser.blueprint import SLOTS, build_net
 from avser.cli import main
 from avser.cli.quiet import quiet
-from avser.cli.training import is_of_images, locate, parse
+from avser.cli.training import is_of_images, locate, parse, parse_data
 from avser.errors import ConfigError
 from avser.protocols import PARTS
 from avser.testing.corpora import FAKES
@@ -24,6 +25,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 DATA = sorted(CONFIGS.glob("data/*.yaml"))
 MODELS = sorted(CONFIGS.glob("model/*.yaml"))
 FUSIONS = sorted(CONFIGS.glob("fusion/*.yaml"))
+SYSTEMS = sorted(CONFIGS.glob("systems/*/*.yaml"))
 BASELINES = sorted(CONFIGS.glob("baseline/*.yaml"))
 # models that RAVDESS's sound alone does not serve
 DATA_OF = {"video_aus": "ravdess_aus", "face_cnn": "fer2013"} | {
@@ -128,6 +130,44 @@ def test_data_config_goes_with_a_model(path: Path) -> None:
     parts = data.protocol.split(data.rows)
     assert all(getattr(parts, part) for part in PARTS)
     assert not data.protocol.mark  # no configuration is speaker-dependent unasked
+
+
+def is_of_data(path: Path) -> bool:
+    return "corpus" in yaml.safe_load(path.read_text()).get("data", {})
+
+
+def named(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", [p for p in SYSTEMS if is_of_data(p)], ids=named)
+def test_system_data_is_marked_where_speakers_are_on_both_sides(path: Path) -> None:
+    data = parse_data(["-c", str(path)])
+    parts = data.protocol.split(data.rows)
+    assert all(getattr(parts, part) for part in PARTS) and len(data.classes) >= 5
+    own = path.stem.startswith(("random", "resubstitution"))
+    assert bool(data.protocol.mark) == own, "speaker-dependent splits are named so"
+
+
+@pytest.mark.parametrize("path", [p for p in SYSTEMS if not is_of_data(p)], ids=named)
+def test_system_model_is_built_and_comes_back_as_a_bundle(path: Path) -> None:
+    if (
+        yaml.safe_load(path.read_text())["model"]
+        .get("audio", {})
+        .get("init_args", {})
+        .get("pretrained")
+    ):
+        pytest.skip("its weights come from the hub")
+    data = next(p for p in SYSTEMS if p.parent == path.parent and is_of_data(p))
+    cli = built("-c", str(data), "-c", str(path))
+    net = cli.model.net.eval()
+    text = cli.parser.dump(cli.config, skip_link_targets=True, skip_unset=False)
+    spec = {slot: yaml.safe_load(text)["model"].get(slot) for slot in SLOTS}
+    assert build_net(spec, net.emotions).state_dict().keys() == net.state_dict().keys()
+    wave = 0.1 * torch.randn(2, 30_000)
+    with torch.inference_mode():
+        answer = net.answer(net(audio_batch(wave, torch.tensor([30_000, 9_000]))))
+    assert answer.probabilities.sum(dim=1).tolist() == pytest.approx([1, 1], abs=1e-4)
 
 
 def test_all_augmentation_is_off_by_one_flag() -> None:

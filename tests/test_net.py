@@ -15,12 +15,16 @@ from avser.fusion.base import Fusion
 from avser.fusion.concat import ConcatFusion
 from avser.fusion.cross import CrossAttentionFusion
 from avser.fusion.joint import JointCrossAttentionFusion
-from avser.heads import AttentiveHead, Head, LstmHead
+from avser.heads import AttentiveHead, Head, LinearHead, LstmHead
 from avser.net import EmotionNet
 from avser.testing.nets import VectorVideoEncoder, tiny_audio_encoder, tiny_net
 from avser.types import Batch
 
-HEADS = {"attentive": lambda: AttentiveHead(hidden=8), "lstm": lambda: LstmHead(hidden=8)}
+HEADS = {
+    "attentive": lambda: AttentiveHead(hidden=8),
+    "lstm": lambda: LstmHead(hidden=8),
+    "linear": lambda: LinearHead(average="probabilities"),
+}
 FUSIONS = {
     "concat": lambda: ConcatFusion(width=6),
     "cross": lambda: CrossAttentionFusion(width=6),

@@ -155,7 +155,13 @@ def test_without_averaging_both_are_the_same(data: ClipDataModule, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("optimizer", "schedule"),
-    [("adamw", "one_cycle"), ("adam", "cosine"), ("rmsprop", "constant"), ("sgd", "one_cycle")],
+    [
+        ("adamw", "one_cycle"),
+        ("adam", "cosine"),
+        ("rmsprop", "constant"),
+        ("sgd", "one_cycle"),
+        ("adam", "exponential"),
+    ],
 )
 def test_every_optimizer_and_schedule_takes_steps(
     data: ClipDataModule, tmp_path: Path, optimizer: str, schedule: str
@@ -167,6 +173,19 @@ def test_every_optimizer_and_schedule_takes_steps(
     assert {"train/loss", "train/uar", "validation/loss", "validation/score"} <= set(
         trainer.callback_metrics
     )
+
+
+def test_the_rate_decays_by_epochs(data: ClipDataModule) -> None:
+    task = task_of(schedule="exponential", lr=1e-3, decay=0.5, decay_epochs=2)
+    made = task.configure_optimizers()
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    assert made["lr_scheduler"].get("interval", "epoch") == "epoch"
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4])
 
 
 def test_norms_and_biases_are_not_decayed(data: ClipDataModule) -> None:

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 
 from avser.encoders.base import AudioEncoder
+from avser.encoders.conv1d import Conv1dEncoder
 from avser.encoders.crnn import CrnnEncoder
+from avser.encoders.dense import DenseEncoder
 from avser.encoders.lstm import LstmEncoder
 from avser.encoders.pooled import PooledEncoder
 from avser.encoders.step_cnn import StepCnnEncoder
 from avser.encoders.timm_audio import TimmAudioEncoder
+from avser.frontends.cleaned import Cleaned
 from avser.frontends.deltas import Deltas
 from avser.frontends.descriptors import LowLevelDescriptors
 from avser.frontends.logmel import LogMel
@@ -53,6 +56,13 @@ ENCODERS: dict[str, Callable[[], AudioEncoder]] = {
     "pooled": lambda: PooledEncoder(frontend=Mfcc(window=320, hop=320)),
     "pooled steps": lambda: PooledEncoder(
         frontend=LowLevelDescriptors(), statistics=("mean", "deviation"), span="step"
+    ),
+    "conv1d": lambda: Conv1dEncoder(
+        frontend=Mfcc(window=320, hop=320), clip_s=1.0, channels=(6, 8), pools=(4, 2)
+    ),
+    "dense": lambda: DenseEncoder(frontend=Mfcc(hop=512), clip_s=1.0, widths=(12, 8)),
+    "lstm levelled": lambda: LstmEncoder(
+        frontend=Cleaned(Mfcc(window=320, hop=320)), hidden=8, span="clip", pool="last"
     ),
     "step cnn": lambda: StepCnnEncoder(frontend=TwoChannelSpectrogram(), channels=(8,), width=6),
     "step cnn small kernels": lambda: StepCnnEncoder(

@@ -4,7 +4,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from avser.types import STEP_SAMPLES
+from avser.encoders.recurrent import span_of
+from avser.errors import ConfigError
+from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 
 def by_step(x: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
@@ -39,3 +41,36 @@ def on_steps(vector: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]
     _, valid = by_step(mask.unsqueeze(-1), mask, hop=hop)
     steps = valid.any(dim=2)
     return vector.unsqueeze(1) * steps.unsqueeze(-1).to(vector.dtype), steps
+
+
+def frames_of(clip_s: float, hop: int) -> int:
+    """Frames of a duration that an encoder hears of every clip.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    frames = round(clip_s * SAMPLE_RATE / hop)
+    if frames < 1:
+        raise ConfigError(f"Bad clip_s {clip_s:g}: legal is a duration of at least one frame.")
+    return frames
+
+
+def middle(features: Tensor, mask: Tensor, frames: int) -> Tensor:
+    """Cut or fill every clip to as many frames: of a longer one the middle, after a shorter zeros.
+
+    Args:
+        features: ``[B, C, M, F]``, of a normaliser, so that zero is the mean.
+        mask: ``[B, F]``, valid frames; others inside the clip become zero too.
+        frames: how many.
+
+    Returns:
+        ``[B, C, M, frames]``.
+    """
+    first, count = span_of(mask)
+    start = first + (count - frames).clamp(min=0) // 2
+    index = start + torch.arange(frames, device=mask.device)
+    inside = index < first + count
+    index = index.clamp(max=mask.shape[1] - 1)
+    heard = mask.gather(1, index) & inside
+    index = index[:, None, None].expand(-1, *features.shape[1:3], -1)
+    return features.gather(3, index) * heard[:, None, None].to(features.dtype)

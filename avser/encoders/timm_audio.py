@@ -2,17 +2,14 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from avser.encoders.backbone import backbone_dim, create_backbone
 from avser.encoders.base import AudioEncoder
-from avser.encoders.recurrent import span_of
-from avser.encoders.steps import on_steps
+from avser.encoders.steps import frames_of, middle, on_steps
 from avser.errors import ConfigError
 from avser.frontends.base import Frontend, NormaliserMode
-from avser.types import SAMPLE_RATE
 
 
 class TimmAudioEncoder(AudioEncoder):
@@ -48,12 +45,9 @@ class TimmAudioEncoder(AudioEncoder):
         size: tuple[int, int] = (128, 128),
     ) -> None:
         super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
-        self.frames = round(clip_s * SAMPLE_RATE / frontend.hop)
-        if self.frames < 1 or min(size) < 1:
-            raise ConfigError(
-                f"Bad clip_s {clip_s:g} or size {list(size)}: legal are a duration of at least one "
-                "frame and sizes of at least 1."
-            )
+        self.frames = frames_of(clip_s, frontend.hop)
+        if min(size) < 1:
+            raise ConfigError(f"Bad size {list(size)}: legal are sizes of at least 1.")
         self.size = size
         self.backbone = create_backbone(
             backbone, channels=frontend.channels, size=size, pretrained=pretrained
@@ -62,16 +56,5 @@ class TimmAudioEncoder(AudioEncoder):
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.encode`."""
-        image = F.interpolate(self._cut(features, mask), self.size, mode="bilinear")
+        image = F.interpolate(middle(features, mask, self.frames), self.size, mode="bilinear")
         return on_steps(self.backbone(image), mask, hop=self.frontend.hop)
-
-    def _cut(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Cut each clip's middle, ``[B, C, M, frames]``, out of ``[B, C, M, F]``."""
-        first, count = span_of(mask)
-        start = first + (count - self.frames).clamp(min=0) // 2
-        index = start + torch.arange(self.frames, device=mask.device)
-        inside = index < first + count
-        index = index.clamp(max=mask.shape[1] - 1)
-        heard = mask.gather(1, index) & inside
-        index = index[:, None, None].expand(-1, *features.shape[1:3], -1)
-        return features.gather(3, index) * heard[:, None, None].to(features.dtype)
