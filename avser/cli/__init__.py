@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "measure a model on a corpus",
     "prepare": "decode a corpus into the cache",
     "audit": "show what a split holds",
+    "export": "write a model for other runtimes",
     "models": "list the released models",
     "release": "give a trained model its name, figures and card",
 }

@@ -7,6 +7,7 @@ large. Each is taken where it is the cheaper one, and the product always when ex
 
 import math
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -141,13 +142,10 @@ class PowerSpectrum(nn.Module):
             )
         self.hop, self.window, self.align = hop, window, align
         self.preemphasis = preemphasis
-        n = torch.arange(window, dtype=torch.float64)
-        k = torch.arange(first_bin, first_bin + bin_count, dtype=torch.float64)
-        angle = 2 * math.pi / n_fft * n[:, None] * k
-        hann = torch.hann_window(window, periodic=True, dtype=torch.float64)[:, None]
-        kernel = torch.cat([angle.cos() * hann, angle.sin() * hann], dim=1)
+        taper = torch.hann_window(window, periodic=True, dtype=torch.float64)
+        kernel = half_kernel(window, n_fft=n_fft, first_bin=first_bin, bin_count=bin_count)
         self.register_buffer("kernel", kernel.float(), persistent=False)
-        self.register_buffer("taper", hann.squeeze(1).float(), persistent=False)
+        self.register_buffer("taper", taper.float(), persistent=False)
         self.n_fft = n_fft
         self.bins = slice(first_bin, first_bin + bin_count)
         self.fft_pays = window * bin_count > _FFT_PAYS
@@ -157,13 +155,41 @@ class PowerSpectrum(nn.Module):
         x = pad_windows(waveform, window=self.window, hop=self.hop, align=self.align)
         if self.preemphasis:  # after padding, which has room for what the last sample leaves behind
             x = x - self.preemphasis * F.pad(x[:, :-1], (1, 0))
-        frames = x.unfold(-1, self.window, self.hop)
         if self.fft_pays and not torch.compiler.is_exporting():
+            frames = x.unfold(-1, self.window, self.hop)
             whole: Tensor = torch.fft.rfft(frames * self.taper, n=self.n_fft)
             chosen = torch.view_as_real(whole[..., self.bins])
             return chosen.square().sum(dim=-1)
-        real, imaginary = (frames @ self.kernel).chunk(2, dim=-1)
+        # power does not depend on where phase is counted from: counted from the window's middle,
+        # cosines are even and sines odd, and half of the products will do
+        frames = self._frames(x)
+        half = (self.window + 1) // 2
+        later, earlier = frames[..., half:], frames[..., 1 : self.window - half + 1].flip(-1)
+        real, imaginary = (later + earlier) @ self.kernel[0], (later - earlier) @ self.kernel[1]
         return real.square() + imaginary.square()
+
+    def _frames(self, x: Tensor) -> Tensor:
+        """Cut ``[B, S]`` into windows ``[B, F, window]``."""
+        if not torch.compiler.is_exporting() or self.window % self.hop:
+            return x.unfold(-1, self.window, self.hop)
+        # runtimes join slices several times as fast as they gather samples one by one
+        hops = rearrange(x, "b (f h) -> b f h", h=self.hop)
+        count, parts = hops.shape[1], self.window // self.hop
+        return torch.cat([hops[:, i : count - parts + 1 + i] for i in range(parts)], dim=-1)
+
+
+def half_kernel(window: int, *, n_fft: int, first_bin: int, bin_count: int) -> Tensor:
+    """Cosines and sines under the later half of a Hann window: ``[2, window // 2, bins]`` float64.
+
+    Row n is of the sample at ``ceil(window / 2) + n`` and of its mirror image about the middle of
+    the window, which of an even window is itself in row 0 and so counts half. A periodic Hann
+    window is symmetric about its middle, but for its first sample, which is 0.
+    """
+    n = torch.arange((window + 1) // 2, window, dtype=torch.float64) - window / 2
+    k = torch.arange(first_bin, first_bin + bin_count, dtype=torch.float64)
+    taper = (0.5 + 0.5 * (2 * math.pi / window * n).cos()) * torch.where(n == 0, 0.5, 1.0)
+    angle = 2 * math.pi / n_fft * n[:, None] * k
+    return torch.stack([angle.cos(), angle.sin()]) * taper[:, None]
 
 
 class Normaliser(nn.Module):
@@ -242,12 +268,14 @@ class Normaliser(nn.Module):
         return (features - mean) / (variance + 1e-5).sqrt()
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """A context without autocast on the device of ``x``.
 
     Spectra span 100 dB and bfloat16 keeps 8 bits: under autocast the transform of a loud clip would
     drown its weak bands, so front ends, recurrences and heads compute in float32.
     """
+    if torch.compiler.is_exporting():
+        return nullcontext()  # exported graphs know no autocast
     return torch.autocast(device_type=x.device.type, enabled=False)
 
 

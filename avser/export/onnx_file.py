@@ -1,0 +1,158 @@
+"""One ONNX file from raw samples to calibrated probabilities."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avser import __version__
+from avser.bundle import Bundle
+from avser.errors import ConfigError
+from avser.export.compact import compact
+from avser.export.graph import cut_into_steps, describe, name_axes, translate
+from avser.export.int8 import shrink_weights
+from avser.export.program import CLIP_INPUTS, CLIP_OUTPUTS, whole_clips
+from avser.extras import require
+from avser.files import atomic_write
+from avser.net import AudioBranch
+from avser.types import SAMPLE_RATE, STEP_SAMPLES
+
+#: Clips in a batch and their duration in seconds, at which a file is compared with PyTorch.
+PARITY = tuple((size, s) for s in (0.3, 3.3, 20.0, 61.0) for size in (1, 2)) + ((1, 600.0),)
+MOST_APART = 1e-4
+
+
+def export_onnx(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Path:
+    """Write the voice half of a model as one ONNX file.
+
+    Inputs are ``waveform [B, S]`` float32 at 16 kHz in -1..1 and ``lengths [B]`` int64, valid
+    samples; outputs are ``probabilities [B, K]``, ``step_probabilities [B, T, K]`` and
+    ``step_mask [B, T]`` bool, False where a step says nothing. What the labels are, and the rest
+    that a reader must know, is in the file's metadata.
+
+    Args:
+        bundle: a loaded model; of one with a face half, the voice half is written.
+        path: of the file; it takes its name when it is whole.
+        int8: store weights in 8 bits, with one scale for each output.
+
+    Raises:
+        ConfigError: the model has no voice half, or the extra ``onnx`` is not installed.
+    """
+    require("onnx", "onnx", "onnxscript", "onnxruntime")
+    branch = bundle.net.audio_branch()
+    model = translate(whole_clips(branch), inputs=CLIP_INPUTS, outputs=CLIP_OUTPUTS)
+    left = compact(model, branch.encoder.frontend)
+    if int8:
+        shrink_weights(model, leave=left)
+    cut_into_steps(model, waveform="waveform", step_samples=STEP_SAMPLES)
+    classes = len(bundle.net.emotions)
+    name_axes(
+        model,
+        {
+            "waveform": ["batch", "samples"],
+            "lengths": ["batch"],
+            "probabilities": ["batch", classes],
+            "step_probabilities": ["batch", "steps", classes],
+            "step_mask": ["batch", "steps"],
+        },
+    )
+    describe(model, metadata(bundle, kind="clip", int8=int8))
+    return write(model, path)
+
+
+def metadata(bundle: Bundle, *, kind: str, int8: bool) -> dict[str, str]:
+    """What a file says of itself."""
+    return {
+        "kind": kind,  # "clip" takes whole clips; "stream" takes a step and a state
+        "model": bundle.name,
+        "emotions": json.dumps(list(bundle.net.emotions)),
+        "sample_rate": str(SAMPLE_RATE),
+        "step_samples": str(STEP_SAMPLES),
+        "weights": "int8" if int8 else "float32",
+        "weights_sha256": str(bundle.config.get("weights", {}).get("sha256", "")),
+        "avser_version": __version__,
+        "licence": bundle.provenance.licence,
+        "trained_on": ", ".join(bundle.provenance.corpora),
+        "not_for": "Decisions about people: an estimate of expressed emotion, not of a state of "
+        "mind; regulated or banned in workplaces and education in places (EU AI Act, Art. 5).",
+    }
+
+
+def write(model: Any, path: str | Path) -> Path:  # noqa: ANN401
+    """Check an ``onnx.ModelProto`` and write it, all or nothing."""
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
+    with atomic_write(path, mode="wb") as file:
+        file.write(model.SerializeToString())
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a file is from PyTorch, for one size of batch and one duration."""
+
+    clips: int
+    seconds: float
+    clip: float  # largest difference of a probability of the clip
+    step: float  # of a valid step
+
+
+@torch.inference_mode()
+def differences(
+    branch: AudioBranch, path: str | Path, *, sizes: Sequence[tuple[int, float]] = PARITY
+) -> list[Difference]:
+    """Compare a file for whole clips with the network that it was made of, on noise bursts.
+
+    Args:
+        branch: the voice half, in evaluation mode.
+        path: of the file.
+        sizes: clips in a batch and their duration in seconds.
+    """
+    from avser.runtime import OnnxClassifier
+
+    classifier = OnnxClassifier(path)
+    found = []
+    for clips, seconds in sizes:
+        wave, lengths = bursts(clips, seconds)
+        expected = [x.numpy() for x in branch(torch.from_numpy(wave), torch.from_numpy(lengths))]
+        got = classifier.batch(wave, lengths)
+        if not np.array_equal(expected[2], got[2]):
+            raise ConfigError(
+                f"Bad export {path}: at {clips} x {seconds:g} s its steps are not the network's; "
+                "this is a fault of avser."
+            )
+        valid = expected[2]
+        apart = np.abs(expected[1] - got[1])[valid]
+        found.append(
+            Difference(
+                clips,
+                seconds,
+                float(np.abs(expected[0] - got[0]).max()),
+                float(apart.max()) if apart.size else 0.0,
+            )
+        )
+    return found
+
+
+def bursts(clips: int, seconds: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Noise with loud and quiet parts, ``[B, S]`` and ``[B]``, each clip shorter than the last."""
+    samples = round(seconds * SAMPLE_RATE)
+    noise = np.random.default_rng(samples + clips)
+    lengths = np.array([samples - i * samples // 5 for i in range(clips)], dtype=np.int64)
+    index = np.arange(samples)
+    loud = 0.02 + 0.2 * np.square(np.sin(2 * np.pi * index / (0.7 * SAMPLE_RATE)))
+    wave = noise.standard_normal((clips, samples)) * loud * (index < lengths[:, None])
+    return wave.astype(np.float32), lengths
+
+
+def licence_lines(found: Mapping[str, str]) -> str:
+    """Say in one line what a file holds."""
+    return (
+        f"{found['model']}: {', '.join(json.loads(found['emotions']))}; weights {found['weights']}, "
+        f"licence {found['licence'] or 'not stated'}"
+    )
