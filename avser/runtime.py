@@ -175,9 +175,7 @@ class OnnxClassifier:
     def _named(self, shares: Samples) -> dict[str, float]:
         return {n: round(float(p), 6) for n, p in zip(self.labels, shares, strict=True)}
 
-    def _timeline(
-        self, wave: Samples, shares: Samples, valid: NDArray[np.bool_]
-    ) -> Iterator[Step]:
+    def _timeline(self, wave: Samples, shares: Samples, valid: NDArray[np.bool_]) -> Iterator[Step]:
         for index, (row, heard) in enumerate(zip(shares, valid, strict=True)):
             start = index * self.step_samples
             piece = wave[start : start + self.step_samples]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 #: Rooms of each floor, ground floor first, left to right. A room imports from floors below, or
 #: from rooms further left on its own floor.
 FLOORS = (
-    ("errors", "files", "types", "emotions", "allocator"),
+    ("errors", "extras", "files", "types", "emotions", "allocator", "runtime"),
     ("container", "decode", "features", "media", "faces", "intake"),
     (
         "frontends",
@@ -51,6 +51,7 @@ FLOORS = (
         "draw_clip",
         "annotate",
         "report",
+        "export",
         "training",
         "crossval",
     ),
@@ -210,6 +211,8 @@ def test_functions_are_short() -> None:
         "from avser.cli import main; main(['no-such-command'])",
         "import avser.cli.classify",
         "import avser.cli.classify as c; c.parser().format_help()",
+        "import avser.runtime",
+        "import avser.cli.export as c; c.parser().format_help()",
         "import avser.datamodules.corpora.ravdess",
         "import avser.protocols",
     ],

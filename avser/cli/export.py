@@ -39,12 +39,12 @@ def run(words: Sequence[str]) -> int:
 
 
 def _onnx(loaded: "Bundle", own: argparse.Namespace) -> int:
-    from avser.export.onnx_file import MOST_APART, differences, export_onnx, licence_lines
+    from avser.export.onnx_file import MOST_APART, VoiceGraph, differences, summary
     from avser.runtime import OnnxClassifier
 
-    path = export_onnx(loaded, own.out, int8=own.int8)
+    path = VoiceGraph(loaded).save(own.out, int8=own.int8)
     print(f"{path}: {path.stat().st_size:,} bytes")
-    print(licence_lines(OnnxClassifier(path).metadata))
+    print(summary(OnnxClassifier(path).metadata))
     if own.quick:
         return 0
     found = differences(loaded.net.audio_branch(), path)

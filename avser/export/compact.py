@@ -81,7 +81,9 @@ def _kernel(spectrum: PowerSpectrum, name: str, *, sines: bool) -> Iterator[Any]
     from onnx import helper
 
     window, bins = spectrum.window, spectrum.bins
-    twice = np.arange((window + 1) // 2, window, dtype=np.int64) * 2 - window  # of the sample's place
+    twice = (
+        np.arange((window + 1) // 2, window, dtype=np.int64) * 2 - window
+    )  # of the sample's place
     taper = half_kernel(window, n_fft=spectrum.n_fft, first_bin=0, bin_count=1)[0].numpy()
     yield _constant(twice[:, None].astype(np.int16), f"{name}_rows")
     yield _constant(np.array([bins.start], dtype=np.int64)[0], f"{name}_first")
@@ -90,7 +92,7 @@ def _kernel(spectrum: PowerSpectrum, name: str, *, sines: bool) -> Iterator[Any]
     yield _constant(np.array([2 * spectrum.n_fft], dtype=np.int64), f"{name}_turn")
     yield _constant(np.array([math.pi / spectrum.n_fft], dtype=np.float32), f"{name}_unit")
     yield _constant(taper.astype(np.float32), f"{name}_taper")
-    steps = (
+    steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
         ("Cast", ["rows"], "rows64", {"to": 7}),  # int64
         ("Range", ["first", "end", "one"], "columns", {}),
         ("Mul", ["rows64", "columns"], "product", {}),

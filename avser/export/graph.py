@@ -45,7 +45,6 @@ def translate(
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
             common.DeduplicateInitializersPass(),
             common.RemoveUnusedNodesPass(),
-            common.RemoveUnusedFunctionsPass(),
             common.RemoveUnusedOpsetsPass(),
             common.ClearMetadataAndDocStringPass(),
         ):

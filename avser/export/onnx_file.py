@@ -1,5 +1,6 @@
 """One ONNX file from raw samples to calibrated probabilities."""
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,12 @@ from avser.net import AudioBranch
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 #: Clips in a batch and their duration in seconds, at which a file is compared with PyTorch.
-PARITY = tuple((size, s) for s in (0.3, 3.3, 20.0, 61.0) for size in (1, 2)) + ((1, 600.0),)
+PARITY = (*((size, s) for s in (0.3, 3.3, 20.0, 61.0) for size in (1, 2)), (1, 600.0))
 MOST_APART = 1e-4
 
 
-def export_onnx(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Path:
-    """Write the voice half of a model as one ONNX file.
+class VoiceGraph:
+    """The voice half of a model, traced once, to be written as ONNX files.
 
     Inputs are ``waveform [B, S]`` float32 at 16 kHz in -1..1 and ``lengths [B]`` int64, valid
     samples; outputs are ``probabilities [B, K]``, ``step_probabilities [B, T, K]`` and
@@ -35,33 +36,43 @@ def export_onnx(bundle: Bundle, path: str | Path, *, int8: bool = False) -> Path
     that a reader must know, is in the file's metadata.
 
     Args:
-        bundle: a loaded model; of one with a face half, the voice half is written.
-        path: of the file; it takes its name when it is whole.
-        int8: store weights in 8 bits, with one scale for each output.
+        bundle: a loaded model; of one with a face half, the voice half is taken.
 
     Raises:
         ConfigError: the model has no voice half, or the extra ``onnx`` is not installed.
     """
-    require("onnx", "onnx", "onnxscript", "onnxruntime")
-    branch = bundle.net.audio_branch()
-    model = translate(whole_clips(branch), inputs=CLIP_INPUTS, outputs=CLIP_OUTPUTS)
-    left = compact(model, branch.encoder.frontend)
-    if int8:
-        shrink_weights(model, leave=left)
-    cut_into_steps(model, waveform="waveform", step_samples=STEP_SAMPLES)
-    classes = len(bundle.net.emotions)
-    name_axes(
-        model,
-        {
-            "waveform": ["batch", "samples"],
-            "lengths": ["batch"],
-            "probabilities": ["batch", classes],
-            "step_probabilities": ["batch", "steps", classes],
-            "step_mask": ["batch", "steps"],
-        },
-    )
-    describe(model, metadata(bundle, kind="clip", int8=int8))
-    return write(model, path)
+
+    def __init__(self, bundle: Bundle) -> None:
+        require("onnx", "onnx", "onnxscript", "onnxruntime")
+        branch = bundle.net.audio_branch()
+        model = translate(whole_clips(branch), inputs=CLIP_INPUTS, outputs=CLIP_OUTPUTS)
+        self.bundle, self._model = bundle, model
+        self._left = compact(model, branch.encoder.frontend)
+        cut_into_steps(model, waveform="waveform", step_samples=STEP_SAMPLES)
+        classes = len(bundle.net.emotions)
+        name_axes(
+            model,
+            {
+                "waveform": ["batch", "samples"],
+                "lengths": ["batch"],
+                "probabilities": ["batch", classes],
+                "step_probabilities": ["batch", "steps", classes],
+                "step_mask": ["batch", "steps"],
+            },
+        )
+
+    def save(self, path: str | Path, *, int8: bool = False) -> Path:
+        """Write a file, which takes its name when it is whole.
+
+        Args:
+            path: of the file.
+            int8: store weights in 8 bits, with one scale for each output.
+        """
+        model = copy.deepcopy(self._model)
+        if int8:
+            shrink_weights(model, leave=self._left)
+        describe(model, metadata(self.bundle, kind="clip", int8=int8))
+        return write(model, path)
 
 
 def metadata(bundle: Bundle, *, kind: str, int8: bool) -> dict[str, str]:
@@ -104,20 +115,20 @@ class Difference:
 
 @torch.inference_mode()
 def differences(
-    branch: AudioBranch, path: str | Path, *, sizes: Sequence[tuple[int, float]] = PARITY
+    branch: AudioBranch, path: str | Path, *, sizes: Sequence[tuple[int, float]] | None = None
 ) -> list[Difference]:
     """Compare a file for whole clips with the network that it was made of, on noise bursts.
 
     Args:
         branch: the voice half, in evaluation mode.
         path: of the file.
-        sizes: clips in a batch and their duration in seconds.
+        sizes: clips in a batch and their duration in seconds; None is `PARITY`.
     """
     from avser.runtime import OnnxClassifier
 
     classifier = OnnxClassifier(path)
     found = []
-    for clips, seconds in sizes:
+    for clips, seconds in PARITY if sizes is None else sizes:
         wave, lengths = bursts(clips, seconds)
         expected = [x.numpy() for x in branch(torch.from_numpy(wave), torch.from_numpy(lengths))]
         got = classifier.batch(wave, lengths)
@@ -150,9 +161,8 @@ def bursts(clips: int, seconds: float) -> tuple[np.ndarray[Any, Any], np.ndarray
     return wave.astype(np.float32), lengths
 
 
-def licence_lines(found: Mapping[str, str]) -> str:
+def summary(found: Mapping[str, str]) -> str:
     """Say in one line what a file holds."""
-    return (
-        f"{found['model']}: {', '.join(json.loads(found['emotions']))}; weights {found['weights']}, "
-        f"licence {found['licence'] or 'not stated'}"
-    )
+    names = ", ".join(json.loads(found["emotions"]))
+    licence = found["licence"] or "not stated"
+    return f"{found['model']}: {names}; weights {found['weights']}, licence {licence}"

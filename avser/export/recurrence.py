@@ -6,7 +6,7 @@ is one operation of ours instead, which becomes ONNX's own LSTM or GRU, or torch
 
 import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from avser.encoders.crnn import ConvBlock
 
 Module = TypeVar("Module", bound=nn.Module)
+Value = Any  # a tensor of a graph that onnxscript builds
 
 
 @torch.library.custom_op("avser::lstm", mutates_args=())
@@ -88,7 +89,7 @@ def exportable(module: Module) -> Module:
     for parent in list(module.modules()):
         if isinstance(parent, ConvBlock):
             parent.conv = fuse_conv_bn_eval(parent.conv, parent.norm)
-            parent.norm = nn.Identity()
+            parent.norm = nn.Identity()  # type: ignore[assignment]
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.LSTM) and not isinstance(parent, _Lstm):
                 setattr(parent, name, _Lstm(child))
@@ -97,29 +98,31 @@ def exportable(module: Module) -> Module:
     return module
 
 
-def onnx_translations() -> dict[Callable[..., object], Callable[..., object]]:
+def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """ONNX nodes of our operations, for ``torch.onnx.export(custom_translation_table=...)``.
 
     ONNX orders the gates of an LSTM input, output, forget, cell and those of a GRU update, reset,
     hidden; torch's order is input, forget, cell, output and reset, update, hidden.
     """
-    from onnxscript import opset20 as op
+    from onnxscript import opset20
 
-    def reordered(value: object, gates: tuple[int, ...], hidden: int) -> object:
+    op: Any = opset20  # written for code that it compiles, not for code that calls it
+
+    def reordered(value: Value, gates: tuple[int, ...], hidden: int) -> Value:
         rows = [op.Slice(value, [g * hidden], [(g + 1) * hidden], [0]) for g in gates]
         return op.Unsqueeze(op.Concat(*rows, axis=0), [0])
 
-    def packed(weights: object, gates: tuple[int, ...], hidden: int) -> list[object]:
-        wi, wh, bi, bh = (reordered(w, gates, hidden) for w in weights)  # type: ignore[attr-defined]
+    def packed(weights: Value, gates: tuple[int, ...], hidden: int) -> list[Value]:
+        wi, wh, bi, bh = (reordered(w, gates, hidden) for w in weights)
         return [wi, wh, op.Concat(bi, bh, axis=1)]
 
-    def of_lstm(x: object, short: object, long: object, weights: object, hidden: int) -> object:
+    def of_lstm(x: Value, short: Value, long: Value, weights: Value, hidden: int) -> Value:
         wi, wh, b = packed(weights, (0, 3, 1, 2), hidden)
         frames = op.Transpose(x, perm=[1, 0, 2])
         y, h, c = op.LSTM(frames, wi, wh, b, None, short, long, hidden_size=hidden)
         return op.Transpose(op.Squeeze(y, [1]), perm=[1, 0, 2]), h, c
 
-    def of_gru(x: object, state: object, weights: object, hidden: int) -> object:
+    def of_gru(x: Value, state: Value, weights: Value, hidden: int) -> Value:
         wi, wh, b = packed(weights, (1, 0, 2), hidden)
         frames = op.Transpose(x, perm=[1, 0, 2])
         y, h = op.GRU(frames, wi, wh, b, None, state, hidden_size=hidden, linear_before_reset=1)
