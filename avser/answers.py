@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ def answers(
     seen: set[str],
     classes: Sequence[str] | None = None,
     stream: str | None = None,
+    unit: Literal["clip", "chunk"] = "clip",
 ) -> Outcomes:
     """Answer every clip of a loader, whole; clips without signal get the uniform distribution.
 
@@ -63,27 +65,60 @@ def answers(
         classes: what the loader's labels count; None is the net's own classes.
         stream: head that is to answer alone ("audio", "video"), as where the other stream is
             missing; None is the one that the net chooses.
+        unit: "chunk" gives a row for each step of 0.512 s that says something, named
+            ``<clip>#<step>``, with the clip's label.
     """
     place = [net.emotions.index(n) if n in net.emotions else -1 for n in classes or net.emotions]
     rows = {clip_name(c): c for c in clips}
     names: list[str] = []
+    of: list[str] = []
     labels: list[int] = []
     probabilities: list[Tensor] = []
     for batch in loader:
         streams = net(batch)
         answer = net.answer(streams if stream is None else {stream: streams[stream]})
+        truth = [place[label] for label in batch["label"].tolist()]
+        if unit == "chunk":
+            where = answer.mask.nonzero().tolist()
+            probabilities.append(answer.step_probabilities[answer.mask])
+            names += [f"{batch['clip_id'][b]}#{t}" for b, t in where]
+            of += [batch["clip_id"][b] for b, _ in where]
+            labels += [truth[b] for b, _ in where]
+            continue
         silent = (answer.used < 0)[:, None]
         probabilities.append(answer.probabilities + silent / len(net.emotions))
         names += batch["clip_id"]
-        labels += [place[label] for label in batch["label"].tolist()]
+        of += batch["clip_id"]
+        labels += truth
     return Outcomes(
         clip_ids=names,
-        speakers=[rows[n].speaker for n in names],
-        sexes=[rows[n].sex for n in names],
+        speakers=[rows[n].speaker for n in of],
+        sexes=[rows[n].sex for n in of],
         labels=np.array(labels, dtype=np.int64),
         probabilities=torch.cat(probabilities).numpy(),
         emotions=net.emotions,
-        seen=[rows[n].speaker in seen or n in seen for n in names],
+        seen=[rows[n].speaker in seen or n in seen for n in of],
+    )
+
+
+def by_clip(chunks: Outcomes) -> Outcomes:
+    """Join chunks named ``<clip>#<step>`` to clips: the mean of their probabilities."""
+    names = [name.rpartition("#")[0] for name in chunks.clip_ids]
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
+    clips = sorted(first)
+    place = {name: row for row, name in enumerate(clips)}
+    index = np.array([place[name] for name in names])
+    total = np.zeros((len(clips), len(chunks.emotions)))
+    np.add.at(total, index, chunks.probabilities)
+    rows = [first[name] for name in clips]
+    return Outcomes(
+        clip_ids=clips,
+        speakers=[chunks.speakers[i] for i in rows],
+        sexes=[chunks.sexes[i] for i in rows],
+        labels=chunks.labels[rows],
+        probabilities=total / np.bincount(index)[:, None],
+        emotions=chunks.emotions,
+        seen=[chunks.seen[i] for i in rows],
     )
 
 

@@ -69,6 +69,8 @@ class ClipDataset(Dataset[Item]):
         clips: rows.
         waves: prepared samples, ``[S] int16`` each.
         index: place of each clip in ``waves``.
+        spans: first and last sample of each clip in what is prepared, the first at a whole step;
+            None takes all.
         labels: class index of each clip; -1 = unlabelled.
         trim: cut quiet edges.
         crop_s: take a random part of at most so many seconds; None takes all.
@@ -84,6 +86,7 @@ class ClipDataset(Dataset[Item]):
         waves: Sequence[NDArray[np.int16]],
         index: Sequence[int],
         labels: Sequence[int],
+        spans: Sequence[tuple[int, int]] | None = None,
         trim: bool = False,
         crop_s: float | None = None,
         pictures: Pictures | None = None,
@@ -93,6 +96,7 @@ class ClipDataset(Dataset[Item]):
         self.labels = list(labels)
         self._waves = waves
         self._index = list(index)
+        self._spans = spans
         self._trim = trim
         self._crop = None if crop_s is None else int(crop_s * SAMPLE_RATE)
         self._pictures = pictures
@@ -105,6 +109,10 @@ class ClipDataset(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         place, clip = self._index[index], self.clips[index]
         samples = self._waves[place]
+        begin = 0
+        if self._spans is not None:
+            begin, end = self._spans[index]
+            samples = samples[begin:end]
         picture = self._pictures[place] if self._pictures is not None else None
         first, last = self._span(samples)
         if picture is not None and not picture.timeless:
@@ -116,7 +124,7 @@ class ClipDataset(Dataset[Item]):
             "clip_id": f"{clip.corpus}/{clip.clip_id}",
         }
         if picture is not None:
-            item |= picture.cut(first // STEP_SAMPLES, max(1, steps_of(len(samples))))
+            item |= picture.cut((begin + first) // STEP_SAMPLES, max(1, steps_of(len(samples))))
         if self._references:  # a speaker without one is NaN: the encoder falls back
             unknown = torch.full_like(next(iter(self._references.values())), torch.nan)
             item["voice_reference"] = self._references.get(clip.speaker, unknown)

@@ -148,13 +148,14 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict
         notes=sorted(notes),
         marks=[mark for mark in first["marks"] if mark != SEEN_SPEAKERS],
     )
-    streams = {
-        name: [
-            Outcomes.merge([Outcomes.load(f.folder / f"outcomes/test.{name}.json") for f in rows])
-            for rows in done.values()
-        ]
-        for name in first.get("streams", {})
-    }
-    if streams:
-        summary["streams"] = stream_figures(streams, seeds=list(done))
+    for kind in ("streams", "levels"):
+        found = {
+            name: [
+                Outcomes.merge([Outcomes.load(f.folder / f"outcomes/test.{name}.json") for f in r])
+                for r in done.values()
+            ]
+            for name in first.get(kind, {})
+        }
+        if found:
+            summary[kind] = stream_figures(found, seeds=list(done))
     return runs, summary

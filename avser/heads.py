@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from avser.encoders.recurrent import MaskedRecurrence
+from avser.errors import ConfigError
 
 #: Of a step that is not there, to a softmax: under every score, and finite in half precision.
 NOTHING = -1e4
@@ -194,19 +195,22 @@ class LstmHead(Head):
     Args:
         hidden: width of the LSTM.
         dropout: before and after it.
+        bidirectional: also run from the last step to the first: for whole clips, not for streams.
     """
 
-    def __init__(self, *, hidden: int = 256, dropout: float = 0.5) -> None:
+    def __init__(
+        self, *, hidden: int = 256, dropout: float = 0.5, bidirectional: bool = False
+    ) -> None:
         super().__init__()
-        self.hidden = hidden
+        self.hidden, self.bidirectional = hidden, bidirectional
         self.dropout = nn.Dropout(dropout)
 
     def build(self, dim: int, classes: int) -> Self:
         """See `Head.build`."""
         self.recurrence = MaskedRecurrence(
-            dim, hidden=self.hidden, cell="lstm", bidirectional=False
+            dim, hidden=self.hidden, cell="lstm", bidirectional=self.bidirectional
         )
-        self.step = nn.Linear(self.hidden, classes)
+        self.step = nn.Linear(self.recurrence.dim, classes)
         return self
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,7 +234,16 @@ class LstmHead(Head):
         return (total / count.clamp(min=1.0) + 1e-8).log()
 
     def initial_state(self, size: int) -> State:
-        """The LSTM's two vectors ``[B, hidden]``, sum of probabilities ``[B, K]``, count."""
+        """The LSTM's two vectors ``[B, hidden]``, sum of probabilities ``[B, K]``, count.
+
+        Raises:
+            ConfigError: it is bidirectional.
+        """
+        if self.bidirectional:
+            raise ConfigError(
+                "Bad head: a bidirectional LSTM also reads a clip from its end, which a stream "
+                "does not have; use a model whose head has bidirectional false."
+            )
         like = self.step.weight
         zeros = like.new_zeros(size, self.hidden)
         return zeros, zeros.clone(), like.new_zeros(size, like.shape[0]), like.new_zeros(size, 1)

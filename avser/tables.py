@@ -32,6 +32,10 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "Corpus": summary["corpus"],
         "Clips": f"{summary['n']:,} of {speakers or 'unknown'} speakers",
         "Classes": f"{len(summary['classes'])}: {', '.join(summary['classes'])}",
+        **{
+            f"By {level}": f"UAR {percent(f['uar'])}, accuracy {percent(f['accuracy'])}, in %"
+            for level, f in summary.get("levels", {}).items()
+        },
         "Label target": summary["label_target"],
         "Protocol": summary["protocol"],
         "Split hash": summary["split_hash"],

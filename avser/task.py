@@ -18,7 +18,7 @@ from avser.fusion.base import Fusion
 from avser.heads import Head
 from avser.image_augment import ImageAugment
 from avser.net import EmotionNet, Stream
-from avser.transfer import encoder_of, hold, refuse_seen, start_from
+from avser.transfer import encoder_of, hold, refuse_heard, refuse_seen, start_from
 from avser.types import Batch
 
 
@@ -154,20 +154,22 @@ class EmotionTask(LightningModule):
             counts = torch.tensor(data.class_counts(), dtype=torch.float32)
             weight = counts.sum() / counts
             self.class_weight.copy_(weight / weight.mean())
-        refuse_seen(self.started_from, data.parts.test)
+        if data.protocol.mark:  # speakers are on both sides by choice, recordings must not be
+            if data.protocol.leakproof:
+                refuse_heard(self.started_from, data.parts.test, data.digests)
+        else:
+            refuse_seen(self.started_from, data.parts.test)
         self._take_statistics(data)
 
     def _take_statistics(self, data: Any) -> None:  # noqa: ANN401
         """Give both nets what encoders need to know of the training part."""
-        audio, video = self.net.audio, self.net.video
+        audio, video, averaged = self.net.audio, self.net.video, self.averaged.audio
         if audio is not None:
             data.enrol_voices(audio)
-        if audio is not None and audio.normaliser.mode == "training":
-            loader = data.loader(data.parts.train)
-            sums = audio.frame_sums((b["waveform"], b["lengths"]) for b in loader)
-            for net in (self.net, self.averaged):
-                if net.audio is not None:
-                    net.audio.normaliser.fit(*sums)
+        if audio is not None and averaged is not None and audio.needs_statistics:
+            audio.fit_statistics(data.loader(data.parts.train))
+            for name in audio.fitted:
+                averaged.get_buffer(name).copy_(audio.get_buffer(name))
         if video is not None and video.needs_statistics:
             for net in (self.net, self.averaged):
                 if net.video is not None:

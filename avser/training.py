@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from avser import bundle
-from avser.answers import answers, calibrate
+from avser.answers import answers, by_clip, calibrate
 from avser.emotions import Labels
 from avser.errors import ConfigError
 from avser.evaluation import Outcomes, stream_figures, summarise
@@ -201,8 +201,26 @@ def _measure(
             found.save(folder / "outcomes" / f"test.{stream}.json")
             alone[stream] = [found]
         summary["streams"] = stream_figures(alone, seeds=summary["seeds"])
+    levels = _levels(net, data, outcomes, seen=seen)
+    for level, found in levels.items():
+        found.save(folder / "outcomes" / f"test.{level}.json")
+    if levels:
+        runs = {level: [found] for level, found in levels.items()}
+        summary["levels"] = stream_figures(runs, seeds=summary["seeds"])
     _report(folder, summary, outcomes, data, text)
     return summary
+
+
+def _levels(
+    net: EmotionNet, data: ClipData, outcomes: Outcomes, *, seen: set[str]
+) -> dict[str, Outcomes]:
+    """The other of two levels: clips where the rows are chunks, chunks where they are clips."""
+    if data.protocol.unit == "chunk":
+        return {"clip": by_clip(outcomes)}
+    if net.video is None and net.audio is not None and net.audio.span == "step":
+        test = data.parts.test
+        return {"chunk": answers(net, data.loader(test), test, seen=seen, unit="chunk")}
+    return {}
 
 
 def _provenance(

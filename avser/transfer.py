@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from avser import bundle
+from avser.baselines.head import BaselineHead
 from avser.bundle import Provenance
 from avser.errors import ConfigError, unknown
 from avser.net import EmotionNet
+from avser.protocols import clip_name
 from avser.types import Clip
 
 STREAMS = ("audio", "video")
@@ -56,14 +58,25 @@ def start_from(net: EmotionNet, models: Mapping[str, str]) -> list[Provenance]:
                 f"Bad init.{stream} {model!r}: its encoder has other settings than model.{stream}; "
                 "copy them from its config.yaml."
             ) from error
-        if loaded.net.emotions == net.emotions:
-            head = net.heads[stream]
-            try:
-                head.load_state_dict(loaded.net.heads[stream].state_dict())
-            except RuntimeError:
-                pass  # another kind of head: it is trained anew
+        _start_head(net, stream, loaded.net, model)
         found.append(loaded.provenance)
     return found
+
+
+def _start_head(net: EmotionNet, stream: str, trained: EmotionNet, model: str) -> None:
+    head = net.heads[stream]
+    scores = head.scores if isinstance(head, BaselineHead) else None
+    same = trained.emotions == net.emotions
+    try:
+        if same or scores is not None:
+            (scores or head).load_state_dict(trained.heads[stream].state_dict())
+    except RuntimeError as error:
+        if scores is not None:  # a baseline on the scores of nothing
+            raise ConfigError(
+                f"Bad init.{stream} {model!r}: its head is not model.head.init_args.scores; give "
+                "that the class and the settings of the model's head, and the same classes."
+            ) from error
+        # another kind of head: it is trained anew
 
 
 def refuse_seen(models: Sequence[Provenance], test: Sequence[Clip]) -> None:
@@ -85,6 +98,30 @@ def refuse_seen(models: Sequence[Provenance], test: Sequence[Clip]) -> None:
             f"Bad init: its model was trained on {seen[0]}, who is in the test part ({len(seen)} "
             "speakers in all); start from a model of the same fold, such as "
             "RUN/seed{seed}/fold{fold}."
+        )
+
+
+def refuse_heard(
+    models: Sequence[Provenance], test: Sequence[Clip], digests: Mapping[str, str]
+) -> None:
+    """Refuse a start from a model that was trained on recordings that are tested.
+
+    For splits in which speakers are on both sides by choice.
+
+    Args:
+        models: what the models were trained on.
+        test: clips of the test part.
+        digests: `clip_name` to hash of the decoded samples.
+
+    Raises:
+        ConfigError: there is such a recording.
+    """
+    known = {digest for p in models for digest in p.digests}
+    heard = [clip_name(c) for c in test if digests[clip_name(c)][:16] in known]
+    if heard:
+        raise ConfigError(
+            f"Bad init: its model was trained on {heard[0]}, which is in the test part "
+            f"({len(heard)} in all); start from a model of the same split."
         )
 
 

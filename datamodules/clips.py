@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Literal
 
 from pytorch_lightning import LightningDataModule
@@ -16,8 +17,8 @@ from avser.errors import ConfigError, CorpusError
 from avser.evaluation import ENROLLED, PAIRED
 from avser.face_cache import FaceRows, prepare_faces
 from avser.features import FeatureRows, read_features
-from avser.protocols import Parts, Protocol, clip_name
-from avser.types import Clip, Corpus
+from avser.protocols import Parts, Protocol, chunks, clip_name
+from avser.types import STEP_SAMPLES, Clip, Corpus
 
 from .corpora.paired import Paired
 from .pairing import PairedRows, pair
@@ -69,7 +70,9 @@ class ClipDataModule(LightningDataModule):
         self._rows: list[Clip] | None = None
         self._prepared: Prepared | None = None
         self._parts: Parts | None = None
-        self._index: dict[str, int] = {}
+        self._index: dict[str, tuple[int, int, int]] = {}  # place, first and last sample
+        self._digests: dict[str, str] = {}
+        self._units: list[Clip] = []
         self.progress: Callable[[int, int], None] | None = None
 
     @property
@@ -96,7 +99,7 @@ class ClipDataModule(LightningDataModule):
         """The decoded clips; the first use decodes what is not yet in the cache."""
         if self._prepared is None:
             self._prepared = prepare(self.rows, progress=self.progress)
-            self._index = {clip_name(c): i for i, c in enumerate(self._prepared.clips)}
+            self._list(self._prepared)
             if self.video == "features":
                 self._pictures = self._features(self._prepared.clips)
             elif isinstance(self.corpus, Paired):
@@ -105,6 +108,22 @@ class ClipDataModule(LightningDataModule):
             elif self.video == "faces":
                 self._pictures = prepare_faces(self._prepared.clips, progress=self.progress)
         return self._prepared
+
+    def _list(self, store: Prepared) -> None:
+        """Enter where each clip is, and what the protocol deals: clips, or their chunks."""
+        rows = zip(store.clips, store.waves.lengths, store.waves.digests, strict=True)
+        for place, (clip, samples, digest) in enumerate(rows):
+            self._index[clip_name(clip)] = place, 0, samples
+            self._digests[clip_name(clip)] = digest
+            if self.protocol.unit == "clip":
+                self._units.append(clip)
+                continue
+            for number, chunk in enumerate(chunks(clip, samples)):
+                first = number * STEP_SAMPLES
+                self._index[clip_name(chunk)] = place, first, min(samples, first + STEP_SAMPLES)
+                name = f"{digest} {number}".encode()
+                self._digests[clip_name(chunk)] = blake2b(name, digest_size=16).hexdigest()
+                self._units.append(chunk)
 
     def _features(self, clips: Sequence[Clip]) -> FeatureRows:
         found = [None if c.features is None else read_features(c.features) for c in clips]
@@ -151,14 +170,15 @@ class ClipDataModule(LightningDataModule):
     def parts(self) -> Parts:
         """The split; copies of one recording are told apart by their decoded samples."""
         if self._parts is None:
-            self._parts = self.protocol.split(self.prepared.clips, self.digests)
+            _ = self.prepared
+            self._parts = self.protocol.split(self._units, self._digests)
         return self._parts
 
     @property
     def digests(self) -> dict[str, str]:
-        """`clip_name` to hash of the decoded samples."""
-        store = self.prepared
-        return {clip_name(c): d for c, d in zip(store.clips, store.waves.digests, strict=True)}
+        """`clip_name` to hash of the decoded samples, of clips and of chunks if those are dealt."""
+        _ = self.prepared
+        return self._digests
 
     def prepare_data(self) -> None:
         """Decode on one process; the others then find the cache filled."""
@@ -168,16 +188,18 @@ class ClipDataModule(LightningDataModule):
         """A dataset of some of the corpus's clips; cut and cropped only for training."""
         classes = {name: i for i, name in enumerate(self.classes)}
         index = [self._index[clip_name(c)] for c in clips] if self.prepared else []
+        whole = self.protocol.unit == "clip"  # chunks are as they are
         pictures = self._pictures
         if training and isinstance(pictures, PairedRows):
             pictures = pictures.for_training()
         return ClipDataset(
             clips,
             waves=self.prepared.waves,
-            index=index,
+            index=[place for place, _, _ in index],
+            spans=[(first, last) for _, first, last in index],
             labels=[classes[str(self.labels(c.emotion))] for c in clips],
-            trim=self.trim and training,
-            crop_s=self.crop_s if training else None,
+            trim=self.trim and training and whole,
+            crop_s=self.crop_s if training and whole else None,
             pictures=pictures,
             references=self._references,
         )
@@ -188,7 +210,7 @@ class ClipDataModule(LightningDataModule):
         rank, world = self._place()
         trainer = self.trainer
         sampler = LengthSampler(
-            [self._samples(c) for c in data.clips],
+            [self.samples(c) for c in data.clips],
             batch_size=self.batch_size,
             seed=self.seed,
             rank=rank,
@@ -209,14 +231,17 @@ class ClipDataModule(LightningDataModule):
         In order of length, so that little is computed on padding: match results by ``clip_id``.
         """
         return DataLoader(
-            self.dataset(sorted(clips, key=self._samples)),
+            self.dataset(sorted(clips, key=self.samples)),
             batch_size=self.batch_size,
             collate_fn=collate,
             num_workers=self.workers,
         )
 
-    def _samples(self, clip: Clip) -> int:
-        return self.prepared.waves.lengths[self._index[clip_name(clip)]]
+    def samples(self, clip: Clip) -> int:
+        """Length of a clip, or of a chunk of one."""
+        _ = self.prepared
+        _, first, last = self._index[clip_name(clip)]
+        return last - first
 
     def _place(self) -> tuple[int, int]:
         if self.trainer is None:

@@ -10,6 +10,7 @@ from avser.encoders.lstm import LstmEncoder
 from avser.encoders.pooled import PooledEncoder
 from avser.encoders.step_cnn import StepCnnEncoder
 from avser.encoders.timm_audio import TimmAudioEncoder
+from avser.frontends.chunk_descriptors import ChunkDescriptors
 from avser.frontends.cleaned import Cleaned
 from avser.frontends.deltas import Deltas
 from avser.frontends.descriptors import LowLevelDescriptors
@@ -74,6 +75,19 @@ ENCODERS: dict[str, Callable[[], AudioEncoder]] = {
         leak=0.1,
         dropout=0.2,
     ),
+    "step cnn of centred images": lambda: StepCnnEncoder(
+        frontend=TwoChannelSpectrogram(),
+        normalise="none",
+        trim_db=None,
+        channels=(4,),
+        width=6,
+        pixel_mean=True,
+        anomaly=4.0,
+    ),
+    "raw steps": lambda: StepCnnEncoder(
+        frontend=TwoChannelSpectrogram(), channels=(), kernels=(), pools=(), width=None, size=(8, 8)
+    ),
+    "chunk descriptors": lambda: PooledEncoder(frontend=ChunkDescriptors(), span="step"),
     # not a ResNet: timm begins those with residual branches at zero, so their gradients are too
     "timm": lambda: TimmAudioEncoder(
         frontend=TwoChannelSpectrogram(), backbone="test_efficientnet", clip_s=1.5, size=(64, 64)

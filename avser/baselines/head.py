@@ -18,14 +18,25 @@ class BaselineHead(Head):
         baseline: its settings; every stream gets a model of its own.
         unit: what it is fitted on: ``clip`` is the mean of a clip's valid steps, ``step`` is each
             of them with the clip's label; the clip's probabilities are then the mean of theirs.
+        scores: a head whose scores of each step are classified in the place of the step's vector;
+            it begins with the model that ``init`` names. None classifies the vector.
     """
 
-    def __init__(self, *, baseline: Baseline, unit: Literal["clip", "step"] = "clip") -> None:
+    def __init__(
+        self,
+        *,
+        baseline: Baseline,
+        unit: Literal["clip", "step"] = "clip",
+        scores: Head | None = None,
+    ) -> None:
         super().__init__()
-        self.baseline, self.unit = baseline, unit
+        self.baseline, self.unit, self.scores = baseline, unit, scores
 
     def build(self, dim: int, classes: int) -> Self:
         """See `Head.build`."""
+        if self.scores is not None:
+            self.scores.build(dim, classes)
+            dim = classes
         self.baseline.build(dim, classes)
         return self
 
@@ -35,6 +46,8 @@ class BaselineHead(Head):
         Returns:
             Vectors ``[n, D]``, and which clip of the batch each is of, ``[n]``.
         """
+        if self.scores is not None:
+            _, x = self.scores(x, mask)
         if self.unit == "step":
             return x[mask], mask.nonzero()[:, 0]
         there = mask.any(dim=1)
@@ -49,6 +62,8 @@ class BaselineHead(Head):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `Head.forward`: logits are log probabilities."""
+        if self.scores is not None:
+            _, x = self.scores(x, mask)
         steps = self.baseline.log_probabilities(x)
         total, count = self._sums(x if self.unit == "clip" else steps.exp(), mask)
         return self._logits(total, count), steps
@@ -63,12 +78,16 @@ class BaselineHead(Head):
         """Sum over steps so far, of vectors or of probabilities, and their number ``[B, 1]``."""
         like = self.baseline.mean
         width = len(like) if self.unit == "clip" else self.baseline.classes
-        return like.new_zeros(size, width), like.new_zeros(size, 1)
+        before = () if self.scores is None else self.scores.initial_state(size)
+        return like.new_zeros(size, width), like.new_zeros(size, 1), *before
 
     def advance(self, x: Tensor, mask: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """See `Head.advance`."""
-        total, count = state
+        total, count, *before = state
+        if self.scores is not None:
+            _, x, after = self.scores.advance(x, mask, tuple(before))
+            before = list(after)
         steps = self.baseline.log_probabilities(x)
         more, _ = self._sums(x if self.unit == "clip" else steps.exp(), mask)
         total, count = total + more, count + mask.sum(dim=1, keepdim=True).to(count.dtype)
-        return self._logits(total, count.clamp(min=1)), steps, (total, count)
+        return self._logits(total, count.clamp(min=1)), steps, (total, count, *before)

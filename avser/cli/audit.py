@@ -68,14 +68,11 @@ def _draw(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]:  # noqa
     from avser.draw import class_counts_figure, durations_figure, save_png
     from avser.draw_clip import waveform_figure
     from avser.frontends.two_channel import TwoChannelSpectrogram
-    from avser.protocols import clip_name
     from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
     counts = {part: row["classes"] for part, row in found["parts"].items()}
-    lengths = dict(zip(data.digests, data.prepared.waves.lengths, strict=True))
     durations = {
-        part: [lengths[clip_name(c)] / SAMPLE_RATE for c in clips]
-        for part, clips in data.parts.items()
+        part: [data.samples(c) / SAMPLE_RATE for c in clips] for part, clips in data.parts.items()
     }
     paths = [folder / "classes.png", folder / "durations.png"]
     save_png(class_counts_figure(counts), paths[0])

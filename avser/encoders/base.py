@@ -40,11 +40,13 @@ class AudioEncoder(nn.Module, ABC):
         causal: no step hears sound that comes after it.
         spectrogram_augment: set by training; called as ``(features, frame_mask)`` in training
             mode only, between normalisation and network.
+        fitted: buffers that `fit_statistics` sets, by name.
     """
 
     dim: int
     span: Literal["step", "clip"] = "step"
     causal: bool = False
+    fitted: tuple[str, ...] = ("normaliser.mean", "normaliser.deviation")
 
     def __init__(
         self,
@@ -65,14 +67,19 @@ class AudioEncoder(nn.Module, ABC):
 
         The waveform is padded with zeros to a whole number of steps, at least one.
         """
+        waveform, mask = self.padded(waveform, lengths)
+        with full_precision(waveform):
+            return self.hear(waveform.float(), mask), mask
+
+    def padded(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Pad ``[B, S]`` to whole steps, at least one; return it with the frame mask ``[B, F]``."""
         spare = -waveform.shape[1] % STEP_SAMPLES if waveform.shape[1] else STEP_SAMPLES
         waveform = F.pad(waveform, (0, spare))
         hop = self.frontend.hop
         mask = valid_frames(waveform, lengths, hop=hop, below_peak_db=self.trim_db)
         if self.gate_dbfs is not None:
             mask = mask & (level_dbfs(waveform, hop) > self.gate_dbfs)
-        with full_precision(waveform):
-            return self.hear(waveform.float(), mask), mask
+        return waveform, mask
 
     def hear(self, waveform: Tensor, mask: Tensor) -> Tensor:
         """Turn whole steps ``[B, S]`` with valid frames ``[B, F]`` into ``[B, C, M, F]``."""
@@ -83,6 +90,21 @@ class AudioEncoder(nn.Module, ABC):
         """Whether trimming or normalisation takes in sound that comes later."""
         whole = self.normaliser.mode in ("utterance", "clip", "speaker")
         return whole or self.trim_db is not None
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether `fit_statistics` is to be called before training."""
+        return self.normaliser.mode == "training"
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Take statistics of the training part, where `needs_statistics`.
+
+        Args:
+            batches: can be gone through several times.
+        """
+        if self.normaliser.mode == "training":
+            pairs = ((b["waveform"], b["lengths"]) for b in batches)
+            self.normaliser.fit(*self.frame_sums(pairs))
 
     @torch.no_grad()
     def reference(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

@@ -1,6 +1,6 @@
 """Protocols: which speakers train, which choose the epoch, and which give the figure."""
 
-from avser.protocols.base import PARTS, Parts, Protocol, clip_name
+from avser.protocols.base import PARTS, Parts, Protocol, chunks, clip_name
 from avser.protocols.other import Given, RandomSplit, Resubstitution
 from avser.protocols.speakers import CrossCorpus, HeldOut, Loso, SpeakerKFold, find_speaker
 
@@ -15,6 +15,7 @@ __all__ = [
     "RandomSplit",
     "Resubstitution",
     "SpeakerKFold",
+    "chunks",
     "clip_name",
     "find_speaker",
 ]

@@ -10,13 +10,13 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
-from typing import ClassVar
+from itertools import pairwise, zip_longest
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from avser.errors import ProtocolError
-from avser.types import Clip
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Clip, steps_of
 
 PARTS = ("train", "validation", "test")
 _FEW = 4  # with fewer training speakers than this, none is spared for validation
@@ -47,6 +47,16 @@ def clip_name(clip: Clip) -> str:
     return f"{clip.corpus}/{clip.clip_id}"
 
 
+def chunks(clip: Clip, samples: int) -> list[Clip]:
+    """A clip of so many samples as clips of one step of 0.512 s each, ``<clip_id>#0`` and on."""
+    start = clip.start_s or 0.0
+    edges = [min(i * STEP_SAMPLES, samples) / SAMPLE_RATE for i in range(steps_of(samples) + 1)]
+    return [
+        replace(clip, clip_id=f"{clip.clip_id}#{i}", start_s=start + a, end_s=start + b)
+        for i, (a, b) in enumerate(pairwise(edges))
+    ]
+
+
 class Protocol(ABC):
     """Splits clips into train, validation and test.
 
@@ -55,12 +65,14 @@ class Protocol(ABC):
         mark: loud mark of protocols whose figures do not hold on unseen speakers; "" otherwise.
         speaker_independent: whether a speaker on two sides is refused.
         leakproof: whether a recording on two sides is refused.
+        unit: what is dealt: whole clips, or each 0.512 s of them by itself.
     """
 
     name: ClassVar[str]
     mark: ClassVar[str] = ""
     speaker_independent: ClassVar[bool] = True
     leakproof: ClassVar[bool] = True
+    unit: Literal["clip", "chunk"] = "clip"
 
     @abstractmethod
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:

@@ -1,6 +1,7 @@
 """The owner's parts, and the protocols that must be asked for by name and are marked."""
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -114,17 +115,30 @@ class RandomSplit(Protocol):
     Args:
         validation, test: shares of the clips.
         seed: of the deal.
+        unit: "chunk" deals each 0.512 s of a clip by itself, so that one recording is on several
+            sides: training, testing and figures are then of chunks.
     """
 
     name = "random"
     mark = "RANDOM SPLIT"
     speaker_independent = False
 
-    def __init__(self, *, validation: float = 0.05, test: float = 0.05, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        validation: float = 0.05,
+        test: float = 0.05,
+        seed: int = 0,
+        unit: Literal["clip", "chunk"] = "clip",
+    ) -> None:
         if min(validation, test) < 0 or validation + test >= 1:
             raise ProtocolError(f"Bad shares {validation} and {test}: they must sum to under 1.")
-        self.validation, self.test, self.seed = validation, test, seed
+        self.validation, self.test, self.seed, self.unit = validation, test, seed, unit
         self._digests: Mapping[str, str] = {}
+
+    def describe(self) -> str:
+        """See `Protocol.describe`."""
+        return f"{self.name}, by {self.unit}" if self.unit == "chunk" else self.name
 
     def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> Parts:
         """See `Protocol.split`; copies of a recording are dealt together."""
@@ -144,7 +158,8 @@ class RandomSplit(Protocol):
             part: [c for c in clips if side.get(group[clip_name(c)], "train") == part]
             for part in PARTS
         }
-        return Parts(rows["train"], rows["validation"], rows["test"])
+        notes = ("chunks of one recording are in several parts",) if self.unit == "chunk" else ()
+        return Parts(rows["train"], rows["validation"], rows["test"], notes=notes)
 
 
 class Resubstitution(Protocol):
