@@ -132,6 +132,7 @@ def fit(
     name: str,
     seed: int | None,
     config_text: str,
+    measure: bool = True,
 ) -> dict[str, Any] | None:
     """Train, calibrate, release into ``folder/bundle``, and measure the test part.
 
@@ -147,6 +148,7 @@ def fit(
         name: of the model.
         seed: of the training.
         config_text: the resolved configuration, for the report.
+        measure: also the test part; without it, nothing of that part is looked at.
 
     Returns:
         The summary of the test part, or None where there is none.
@@ -163,9 +165,13 @@ def fit(
             return None
         net, epochs = best_net(task, folder), int(trainer.current_epoch)
     calibrate(net, clips.loader(clips.parts.validation))
+    chosen = clips.parts.validation
+    answers(net, clips.loader(chosen), chosen, seen=set()).save(
+        folder / "outcomes" / "validation.json"
+    )
     provenance = _provenance(clips, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
-    if clips.parts.test:
+    if clips.parts.test and measure:
         summary = _measure(net, clips, provenance, folder=folder, name=name, text=config_text)
     bundle.save(
         net,

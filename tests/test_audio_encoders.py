@@ -1,5 +1,6 @@
 """Encoders of sound: what each is, beyond the contract of all in test_net."""
 
+import copy
 import importlib
 import inspect
 import math
@@ -13,18 +14,20 @@ from tiny_encoders import ENCODERS
 from torch import Tensor
 
 import avser.encoders
+from avser.batch import audio_batch
 from avser.blueprint import build
 from avser.encoders.backbone import create_backbone
 from avser.encoders.base import AudioEncoder
 from avser.encoders.crnn import CrnnEncoder
 from avser.encoders.lstm import LstmEncoder
-from avser.encoders.step_cnn import StepCnnEncoder
+from avser.encoders.step_cnn import Sample, StepCnnEncoder
 from avser.encoders.steps import by_step, middle, on_steps
 from avser.encoders.timm_audio import TimmAudioEncoder
 from avser.errors import ConfigError
 from avser.frontends.logmel import LogMel
 from avser.frontends.mfcc import Mfcc
 from avser.frontends.two_channel import TwoChannelSpectrogram
+from avser.types import Batch
 
 STEP = 8192
 
@@ -183,6 +186,71 @@ def test_layers_that_do_not_fit_are_refused() -> None:
             kernels=((64, 5), (64, 5)),
             pools=((1, 2), (1, 2)),
         )
+
+
+def sound(size: int = 6) -> Batch:
+    torch.manual_seed(0)
+    wave = 0.1 * torch.randn(size, 2 * STEP)
+    lengths = torch.full((size,), 2 * STEP)
+    wave[0, STEP:], lengths[0] = 0, STEP
+    return audio_batch(wave, lengths)
+
+
+def test_the_mean_image_of_training_is_taken_off() -> None:
+    encoder = StepCnnEncoder(
+        frontend=TwoChannelSpectrogram(),
+        normalise="none",
+        trim_db=None,
+        channels=(),
+        kernels=(),
+        pools=(),
+        width=None,
+        pixel_mean=True,
+    )
+    assert encoder.dim == 2 * 64 * 64 and encoder.needs_statistics
+    batch = sound()
+    encoder.fit_statistics([batch, batch])
+    x, valid = encoder(batch["waveform"], batch["lengths"])
+    assert valid.sum() == 11
+    torch.testing.assert_close(x[valid].mean(dim=0), torch.zeros(encoder.dim), atol=1e-4, rtol=0)
+    raw = encoder.frontend(batch["waveform"][1:2, STEP:])
+    torch.testing.assert_close(x[1, 1], (raw[0] - encoder.image).flatten())
+
+
+def test_anomalous_values_become_the_usual_one() -> None:
+    encoder = StepCnnEncoder(
+        frontend=TwoChannelSpectrogram(), normalise="none", trim_db=None, channels=(4,), anomaly=3.0
+    )
+    batch = sound()
+    before, _ = encoder.raw_features(batch["waveform"], batch["lengths"])
+    encoder.fit_statistics([batch])
+    after, mask = encoder.raw_features(batch["waveform"], batch["lengths"])
+    usual = before[1:].movedim(1, 0).flatten(1).median(dim=1).values
+    torch.testing.assert_close(encoder.usual.flatten(), usual, atol=0.1, rtol=0)
+    changed = before != after
+    assert 0 < changed[mask[:, None, None].expand_as(changed)].float().mean() < 0.02
+    assert (
+        after[changed] == encoder.usual.expand_as(after[0])[None].expand_as(after)[changed]
+    ).all()
+    silent = torch.zeros(1, STEP)  # the logarithm's floor is far from any sound
+    assert (encoder.raw_features(silent, torch.tensor([STEP]))[0] == encoder.usual).all()
+    again = copy.deepcopy(encoder)
+    again.fit_statistics([batch])
+    assert torch.equal(again.usual, encoder.usual)  # the draw is the same each time
+
+
+def test_a_sample_holds_every_column_as_often() -> None:
+    counts = torch.zeros(60)
+    for seed in range(300):
+        sample = Sample(20)
+        sample._generator.manual_seed(seed)
+        for part in torch.arange(60.0)[None].split(7, dim=1):
+            sample.add(part)
+        assert len(set(sample.values[0].tolist())) == 20
+        counts[sample.values[0].long()] += 1
+    assert 60 < counts.min() and counts.max() < 140  # 100 each, deviation 8
+    with pytest.raises(ConfigError, match="no clip"):
+        _ = Sample(3).values
 
 
 # -- image networks ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import avser.heads
+from avser.errors import ConfigError
 from avser.heads import AttentiveHead, Head, LstmHead
 
 DIM, CLASSES = 6, 4
@@ -61,6 +62,19 @@ def test_what_invalid_steps_hold_does_not_matter(kind: str) -> None:
     x[~mask] = 1e4
     other, other_steps = head(x, mask)
     assert torch.equal(other, logits) and torch.equal(other_steps[mask], steps[mask])
+
+
+def test_a_bidirectional_lstm_hears_both_ends_and_refuses_streams() -> None:
+    head = LstmHead(hidden=5, bidirectional=True).build(DIM, CLASSES).eval()
+    x, mask = torch.randn(1, 6, DIM), torch.ones(1, 6, dtype=torch.bool)
+    other = x.clone()
+    other[:, -1] += 1
+    assert not torch.allclose(head(x, mask)[1][:, 0], head(other, mask)[1][:, 0])
+    longer = torch.cat([x, torch.full((1, 3, DIM), 1e3)], dim=1)
+    padded = head(longer, torch.cat([mask, torch.zeros(1, 3, dtype=torch.bool)], dim=1))
+    torch.testing.assert_close(padded[0], head(x, mask)[0])
+    with pytest.raises(ConfigError, match="bidirectional false"):
+        head.initial_state(1)
 
 
 @every_head

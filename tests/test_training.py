@@ -109,6 +109,15 @@ def test_a_training_leaves_everything_that_it_promises(finished: Path) -> None:
     assert all(len(values) == 1 for values in curves.values())
 
 
+def test_without_a_test_only_validation_is_answered(words: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(["fit", *words, "--no-test", "--out", str(run)]) == 0
+    kept = Outcomes.load(run / "outcomes" / "validation.json")
+    assert set(kept.speakers) == {"ravdess/05"} and len(kept) == 6
+    assert [p.name for p in (run / "outcomes").iterdir()] == ["validation.json"]
+    assert not (run / "results.json").exists() and bundle.load(run).name == "run"
+
+
 def test_the_bundle_is_the_chosen_epoch_calibrated(finished: Path) -> None:
     loaded = bundle.load(finished)
     assert loaded.provenance.speakers == [f"ravdess/0{n}" for n in (1, 2, 3, 4, 5)]

@@ -1,12 +1,17 @@
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 
 from avser import bundle
+from avser.baselines.gaussian import NaiveBayes
+from avser.baselines.head import BaselineHead
 from avser.errors import ConfigError
+from avser.heads import LstmHead
+from avser.net import EmotionNet
 from avser.testing.nets import tiny_net, tiny_spec
-from avser.transfer import encoder_of, hold, refuse_seen, start_from
+from avser.transfer import encoder_of, hold, refuse_heard, refuse_seen, start_from
 from avser.types import Clip
 
 
@@ -61,6 +66,39 @@ def test_a_start_that_has_seen_the_test_speakers_is_refused() -> None:
     refuse_seen(known, [clip("ravdess/03"), clip("")])
     with pytest.raises(ConfigError, match=r"ravdess/02, who is in the test part \(1"):
         refuse_seen(known, [clip("ravdess/02"), clip("ravdess/03")])
+
+
+def test_a_start_that_has_heard_the_test_recordings_is_refused() -> None:
+    known = [bundle.Provenance(speakers=["ravdess/01"], digests=["0" * 16])]
+    digests = {"ravdess/x": "1" * 32}
+    refuse_heard(known, [clip("ravdess/01")], digests)  # the speaker may be on both sides
+    with pytest.raises(ConfigError, match=r"ravdess/x, which is in the test part \(1"):
+        refuse_heard(known, [clip("ravdess/03")], {"ravdess/x": "0" * 32})
+
+
+def test_a_baseline_begins_with_the_models_scores(model: Path) -> None:
+    loaded = bundle.load(model).net
+    assert loaded.audio is not None
+    heads = {name: type(loaded.heads["audio"])(hidden=8) for name in ("right", "other")}
+    net = EmotionNet(
+        audio=copy.deepcopy(loaded.audio),
+        head=BaselineHead(baseline=NaiveBayes(), scores=heads["right"], unit="step"),
+        emotions=loaded.emotions,
+    )
+    start_from(net, {"audio": str(model)})
+    head = net.heads["audio"]
+    assert isinstance(head, BaselineHead) and head.baseline.features == 3
+    x, mask = torch.randn(2, 3, loaded.audio.dim), torch.ones(2, 3, dtype=torch.bool)
+    vectors, _ = head.vectors(x, mask)
+    with torch.no_grad():
+        torch.testing.assert_close(vectors, loaded.heads["audio"](x, mask)[1].flatten(0, 1))
+    wrong = EmotionNet(
+        audio=copy.deepcopy(loaded.audio),
+        head=BaselineHead(baseline=NaiveBayes(), scores=LstmHead()),
+        emotions=loaded.emotions,
+    )
+    with pytest.raises(ConfigError, match="its head is not"):
+        start_from(wrong, {"audio": str(model)})
 
 
 def test_a_stream_that_is_held_still_does_not_learn_or_drop() -> None:

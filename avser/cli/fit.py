@@ -11,6 +11,7 @@ def run(words: Sequence[str]) -> int:
     """Train, calibrate, release and measure; resumes an unfinished run."""
     parser = Parser("fit", "Train a model. Settings may follow as --data.*, --model.*, --trainer.*")
     parser.add_argument("--out", metavar="RUN", type=Path, help="run folder; needed to train")
+    parser.add_argument("--no-test", action="store_true", help="leave the test part alone")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run")
     parser.add_argument(
         "--patience", type=int, help="stop after so many epochs without a better one"
@@ -29,6 +30,7 @@ def run(words: Sequence[str]) -> int:
             overwrite=own.overwrite,
             patience=own.patience,
             name=own.name,
+            measure=not own.no_test,
         )
     return 0
 
@@ -40,6 +42,7 @@ def _train(
     overwrite: bool,
     patience: int | None,
     name: str | None,
+    measure: bool,
 ) -> None:
     from rich.console import Console
 
@@ -85,6 +88,7 @@ def _train(
             name=name or folder.resolve().name,
             seed=int(config["seed_everything"]),
             config_text=text,
+            measure=measure,
         )
     except SystemExit as error:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from error
