@@ -165,10 +165,7 @@ def fit(
             return None
         net, epochs = best_net(task, folder), int(trainer.current_epoch)
     calibrate(net, clips.loader(clips.parts.validation))
-    chosen = clips.parts.validation
-    answers(net, clips.loader(chosen), chosen, seen=set()).save(
-        folder / "outcomes" / "validation.json"
-    )
+    _validate(net, clips, folder)
     provenance = _provenance(clips, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
     if clips.parts.test and measure:
@@ -184,6 +181,13 @@ def fit(
     with atomic_write(folder / "DONE") as file:
         file.write(f"{epochs} epochs\n")
     return summary
+
+
+def _validate(net: EmotionNet, data: ClipData, folder: Path) -> None:
+    """Keep what the chosen epoch answers on the validation part."""
+    chosen = data.parts.validation
+    found = answers(net, data.loader(chosen), chosen, seen=set())
+    found.save(folder / "outcomes" / "validation.json")
 
 
 def _measure(

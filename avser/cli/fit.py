@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from avser.cli.quiet import quiet
 from avser.cli.training import Parser, parse
@@ -73,10 +74,6 @@ def _train(
     with decoding() as progress:
         cli.datamodule.progress = progress
         cli.datamodule.prepare_data()
-    slots = ("audio", "video", "fusion", "head")
-    import yaml
-
-    spec = {slot: yaml.safe_load(text)["model"].get(slot) for slot in slots}
     try:
         summary = training.fit(
             cli.trainer,
@@ -84,7 +81,7 @@ def _train(
             cli.datamodule,
             folder=folder,
             resume=resume,
-            spec=spec,
+            spec=_slots(text),
             name=name or folder.resolve().name,
             seed=int(config["seed_everything"]),
             config_text=text,
@@ -97,3 +94,11 @@ def _train(
         print_table(summary, console)
     if cli.trainer.is_global_zero:
         console.print(f"Model: {folder / 'bundle'}")
+
+
+def _slots(text: str) -> dict[str, Any]:
+    """Settings of the net's slots in a configuration's text."""
+    import yaml
+
+    model = yaml.safe_load(text)["model"]
+    return {slot: model.get(slot) for slot in ("audio", "video", "fusion", "head")}
