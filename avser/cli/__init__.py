@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": "decode a corpus into the cache",
     "audit": "show what a split holds",
     "export": "write a model for other runtimes",
+    "serve": "a page and an HTTP interface",
     "models": "list the released models",
     "release": "give a trained model its name, figures and card",
 }

@@ -1,16 +1,16 @@
 """``avser classify``: label media files, or folders of them."""
 
 import argparse
-import csv
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from avser.cli.inputs import expand
 from avser.errors import ConfigError, unknown
+from avser.rows import write_csv
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -224,31 +224,9 @@ def _write(rows: list[Mapping[str, Any]], own: argparse.Namespace) -> None:
         with atomic_write(own.json) as file:
             file.write(json.dumps(rows, indent=1) + "\n")
     if own.csv == "-":
-        _table(rows, sys.stdout)
+        write_csv(rows, sys.stdout)
     elif own.csv:
         from avser.files import atomic_write
 
         with atomic_write(own.csv) as file:
-            _table(rows, file)
-
-
-def _table(rows: list[Mapping[str, Any]], file: IO[str]) -> None:
-    names = list(dict.fromkeys(n for row in rows for n in row.get("probabilities") or {}))
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        ["path", "label", *names, "modalities", "reason", "duration_s", "model", "error"]
-    )
-    for row in rows:
-        shares = row.get("probabilities") or {}
-        writer.writerow(
-            [
-                row["path"],
-                row.get("label") or "",
-                *(shares.get(n, "") for n in names),
-                "+".join(row.get("modalities", ())),
-                row.get("reason") or "",
-                row.get("duration_s", ""),
-                row.get("model", ""),
-                row["error"]["message"] if "error" in row else "",
-            ]
-        )
+            write_csv(rows, file)

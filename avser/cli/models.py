@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from avser.listing import listed
 
 
 def run(words: Sequence[str]) -> int:
@@ -18,19 +18,7 @@ def run(words: Sequence[str]) -> int:
 
     found: list[dict[str, Any]] = []
     for path in sorted(Path(str(files("avser.checkpoints"))).glob("*/config.yaml")):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        trained = yaml.safe_load((path.parent / "trained_on.yaml").read_text(encoding="utf-8"))
-        found.append(
-            {
-                "name": config["name"],
-                "emotions": config["emotions"],
-                "parameters": config["parameters"],
-                "uar": (config.get("figures") or {}).get("uar"),
-                "protocol": (config.get("figures") or {}).get("protocol"),
-                "licence": trained["licence"],
-                "folder": str(path.parent),
-            }
-        )
+        found.append({**listed(path.parent), "folder": str(path.parent)})
     if own.json:
         print(json.dumps(found, indent=1))
         return 0

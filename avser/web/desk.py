@@ -102,4 +102,3 @@ class Desk:
 
         made = annotate(job.prediction, job.path, job.path.with_name("annotated.mp4"))
         return made.read_bytes()
-

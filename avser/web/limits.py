@@ -42,7 +42,7 @@ class BrokenError(RefusedError):
     status = 500
 
 
-class TimeoutError(RefusedError):  # noqa: A001 (of this tree; the builtin is no AvserError)
+class LateError(RefusedError):
     """The answer was not there in time."""
 
     status = 504
@@ -55,7 +55,7 @@ class Limits:
     Attributes:
         upload_mb: largest upload, in MB (10^6 bytes).
         duration_s: longest clip, in seconds.
-        concurrency: clips that are classified at once, each in a worker process.
+        concurrency: clips that are classified at once, each in a worker process of its own.
         queue: requests that may wait for a worker.
         time_s: for a request in all: upload, waiting and work, in seconds.
     """
@@ -71,7 +71,9 @@ class Limits:
             value, least = getattr(self, field.name), 0 if field.name == "queue" else 1e-9
             if value < least:
                 flag = field.name.replace("_", "-")
-                raise ConfigError(f"Bad {flag} {value}: expected {'0 or ' if not least else ''}more.")
+                raise ConfigError(
+                    f"Bad {flag} {value}: expected {'0 or ' if not least else ''}more."
+                )
 
     @property
     def upload_bytes(self) -> int:
@@ -85,9 +87,9 @@ class Limits:
             "send a shorter or smaller clip."
         )
 
-    def too_late(self) -> TimeoutError:
+    def too_late(self) -> LateError:
         """Say that time is up."""
-        return TimeoutError(
+        return LateError(
             f"Bad timing: the answer was not there within {self.time_s:g} s; send a shorter clip, "
             "or try again later."
         )

@@ -1,0 +1,163 @@
+"""The page: one clip, many clips, and what the model is."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from avser.errors import AvserError
+from avser.rows import emotions_of, write_csv
+from avser.web.service import Service, plain_name
+from avser.web.widgets import (
+    camera,
+    card_text,
+    claim,
+    download,
+    microphone,
+    refused,
+    result,
+    shown,
+)
+
+_MOST_ANNOTATED_S = 60.0  # a longer copy would be too large to travel inside the page
+_KEPT_S = 900  # for an upload that is never classified
+
+
+class Page:
+    """Handlers of the page's events.
+
+    Args:
+        service: that classifies.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def clip(self, upload: str | None) -> AsyncIterator[list[Any]]:
+        """Answer one clip, then draw on it; see `Result.outputs`."""
+        if upload is None:
+            yield refused("Bad clip: there is none yet; record one or drop a file.")
+            return
+        service, deadline, name = self.service, self.service.deadline(), plain_name(upload)
+        try:
+            with (
+                service.workers.place(),
+                service.private() as folder,
+                claim(upload, folder) as path,
+            ):
+                answer = await service.classify(path, name=name, deadline=deadline, plot=True)
+                found = answer.prediction
+                yield shown(found, plot=answer.plot)
+                if not found.boxes:
+                    return
+                if found.duration_s > _MOST_ANNOTATED_S:
+                    note = f"Clips over {_MOST_ANNOTATED_S:g} s are not drawn on here."
+                    yield shown(found, plot=answer.plot, note=note)
+                    return
+                video = await service.annotate(path, found, deadline=service.deadline())
+                yield shown(found, plot=answer.plot, video=video)
+        except AvserError as error:
+            yield refused(str(error))
+
+    async def many(self, uploads: Sequence[str] | None) -> AsyncIterator[tuple[Any, str]]:
+        """Answer clips one after another: the table so far, and a link to it as CSV."""
+        rows: list[dict[str, Any]] = []
+        for upload in uploads or ():
+            rows.append(await self._row(upload))
+            yield table(rows), ""
+        text = io.StringIO()
+        write_csv(rows, text)
+        link = download(text.getvalue(), name="avser.csv", title="Download as CSV")
+        yield table(rows), link if rows else ""
+
+    async def _row(self, upload: str) -> dict[str, Any]:
+        service, name = self.service, plain_name(upload)
+        try:
+            with (
+                service.workers.place(),
+                service.private() as folder,
+                claim(upload, folder) as path,
+            ):
+                answer = await service.classify(path, name=name, deadline=service.deadline())
+            return answer.prediction.to_dict()
+        except AvserError as error:
+            return {"path": name, "error": {"type": type(error).__name__, "message": str(error)}}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the table of many clips shows."""
+    names = emotions_of(rows)
+    cells = []
+    for row in rows:
+        shares = row.get("probabilities") or {}
+        why = row["error"]["message"] if "error" in row else row["reason"] or ""
+        used = " + ".join(row.get("modalities", ()))
+        share = [f"{shares[n]:.2f}" if n in shares else "" for n in names]
+        cells.append([row["path"], row.get("label") or "–", *share, used, why])
+    return {"headers": ["clip", "label", *names, "by", "why not more"], "data": cells}
+
+
+def build_page(service: Service) -> Any:  # noqa: ANN401 (a gradio.Blocks)
+    """Lay the page out.
+
+    Args:
+        service: that classifies; its workers are ready.
+    """
+    page, models = Page(service), service.workers.models
+    limits = service.limits
+    with gr.Blocks(title="avser", analytics_enabled=False, delete_cache=(60, _KEPT_S)) as blocks:
+        gr.Markdown(
+            "# avser\nExpressed emotion in clips of people speaking: an estimate, made by "
+            f"{' and '.join(m.row['name'] for m in models)} on this server alone. Clips are "
+            f"deleted after their answer. At most {limits.duration_s:g} s and "
+            f"{limits.upload_mb:g} MB."
+        )
+        with gr.Tab("Clip"), gr.Row():
+            with gr.Column():
+                inputs = []
+                for title, make in (("Video", camera), ("Voice", microphone)):
+                    with gr.Tab(title):
+                        source = make(label=title)
+                        button = gr.Button("Classify", variant="primary", interactive=False)
+                        inputs.append((source, button))
+            with gr.Column():
+                found = result()
+        for source, button in inputs:
+            _classifies(page, source, button, found.outputs)
+        with gr.Tab("Many"):
+            files = gr.File(file_count="multiple", label="Clips")
+            start = gr.Button("Classify all", variant="primary")
+            answers = gr.Dataframe(label="Answers", interactive=False, wrap=True, elem_id="answers")
+            link = gr.HTML(elem_id="csv", js_on_load=None)
+            start.click(
+                page.many,
+                files,
+                [answers, link],
+                api_visibility="private",
+                concurrency_limit=None,
+            )
+        with gr.Tab("About the model"):
+            gr.Markdown(card_text([m.card for m in models if m.card]))
+    return blocks
+
+
+def _classifies(page: Page, source: Any, button: gr.Button, outputs: list[Any]) -> None:  # noqa: ANN401
+    """Let a button classify what a recorder holds, once: the clip is deleted after its answer."""
+    source.change(
+        lambda clip: gr.Button(interactive=clip is not None),
+        source,
+        button,
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
+    )
+    button.click(page.clip, source, outputs, api_visibility="private", concurrency_limit=None).then(
+        lambda: gr.Button(interactive=False),
+        None,
+        button,
+        api_visibility="private",
+        show_progress="hidden",
+    )

@@ -1,0 +1,102 @@
+"""What the page and the HTTP interface share: private folders, deadlines, and names in answers."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
+
+from avser.errors import AvserError
+from avser.types import Prediction
+from avser.web.jobs import Annotate, Answer, Classify, FaceChoice, Modality
+from avser.web.limits import Limits
+from avser.web.workers import Make, Workers
+
+
+class Service:
+    """Classifies uploads with workers, and keeps nothing of them.
+
+    Args:
+        make: sets up the desk in each worker; see `avser.web.workers`.
+        limits: of the server.
+        folder: where uploads lie until they are answered; readable to us alone.
+    """
+
+    def __init__(self, make: Make, *, limits: Limits, folder: Path) -> None:
+        self.limits, self.folder = limits, folder
+        self.workers = Workers(make, limits=limits)
+
+    def deadline(self) -> float:
+        """When a request that begins now must have been answered, of `time.monotonic`."""
+        return time.monotonic() + self.limits.time_s
+
+    @contextmanager
+    def private(self) -> Iterator[Path]:
+        """Make a folder for one clip, and remove it with all that is in it."""
+        folder = Path(tempfile.mkdtemp(prefix="clip-", dir=self.folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def classify(
+        self,
+        path: Path,
+        *,
+        name: str,
+        deadline: float,
+        modality: Modality = "auto",
+        faces: FaceChoice = "main",
+        plot: bool = False,
+    ) -> Answer:
+        """Classify a file.
+
+        Args:
+            path: of the file, in a `private` folder.
+            name: that it has for its owner; answers and errors know it by that.
+            deadline: of `time.monotonic`.
+            modality: which streams to use.
+            faces: "all" also says what every face says alone.
+            plot: whether to draw the timeline.
+
+        Raises:
+            RefusedError: it lasts too long, or was not answered in time.
+            AvserError: it can't be read, or lacks a stream.
+        """
+        job = Classify(
+            path=path,
+            modality=modality,
+            faces=faces,
+            longest_s=self.limits.duration_s,
+            plot=plot,
+        )
+        try:
+            answer = await self.workers.ask(job, deadline=deadline)
+        except AvserError as error:
+            raise type(error)(str(error).replace(str(path), name)) from error
+        found = answer.prediction
+        reason = found.reason.replace(str(path), name) if found.reason else found.reason
+        return replace(answer, prediction=replace(found, path=name, reason=reason))
+
+    async def annotate(self, path: Path, prediction: Prediction, *, deadline: float) -> bytes:
+        """Draw what was found into a copy of a clip, an mp4; see `classify`."""
+        return await self.workers.ask(Annotate(path=path, prediction=prediction), deadline=deadline)
+
+    def close(self) -> None:
+        """End the workers and remove what is left of uploads."""
+        self.workers.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def plain_name(name: str | None) -> str:
+    """The last part of a name that somebody gave, whatever system it is from.
+
+    >>> plain_name("C:/Users/me/take 1.mp4"), plain_name("../../etc/passwd"), plain_name(None)
+    ('take 1.mp4', 'passwd', 'clip')
+    """
+    found = PureWindowsPath(name or "").name  # knows both kinds of slashes
+    return "".join(c for c in found if c.isprintable())[:200] or "clip"

@@ -1,0 +1,264 @@
+"""Worker processes, and the queue before them.
+
+A process can be ended, a thread can't: a file that hangs a decoder, or crashes it, costs its own
+request and a worker that is started again, and nobody else waits for it for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Lock
+from typing import Any, NoReturn, Protocol, overload
+
+from avser.errors import AvserError
+from avser.web.jobs import Annotate, Answer, Classify, Model
+from avser.web.limits import BrokenError, LateError, Limits
+
+_START_S = 300.0  # for a worker to load its model on a busy machine
+_GRACE_S = 0.5  # in which a worker's own sentence arrives before ours
+_PROCESSES = multiprocessing.get_context("spawn")  # no fork: torch and FFmpeg have threads
+
+_log = logging.getLogger(__name__)
+
+
+class AnyDesk(Protocol):
+    """What answers jobs in a worker; see `avser.web.desk.Desk`."""
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Models that are loaded."""
+
+    def __call__(self, job: Classify | Annotate) -> Answer | bytes:
+        """Do a job."""
+
+
+Make = Callable[[], AnyDesk]  # pickled: a function of a module, or a partial of one
+
+
+def _attend(link: Connection, make: Make, threads: int) -> None:
+    """What a worker process runs until its server is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
+    try:
+        desk = make()
+    except AvserError as error:
+        link.send(error)
+        return
+    link.send(desk.models)
+    while True:
+        try:
+            job = link.recv()
+        except (EOFError, OSError):
+            return  # the server is gone
+        reply: Any
+        try:
+            reply = desk(job)
+        except AvserError as error:
+            reply = error
+        except Exception:
+            _log.exception("A worker failed.")
+            reply = BrokenError(
+                "Bad clip: it made the worker fail; the server's log tells more, and the file "
+                "converted to wav or mp4 may do."
+            )
+        link.send(reply)
+
+
+class Worker:
+    """One process that answers one job at a time; begins to start at once.
+
+    Args:
+        make: sets up the desk, in the process.
+        limits: of the server.
+        threads: of the arithmetic in the process.
+    """
+
+    def __init__(self, make: Make, *, limits: Limits, threads: int = 1) -> None:
+        self._make, self._limits, self._threads = make, limits, threads
+        self._start()
+
+    def _start(self) -> None:
+        self._ready = False
+        self._link, theirs = _PROCESSES.Pipe()
+        self._process = _PROCESSES.Process(
+            target=_attend, args=(theirs, self._make, self._threads), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.is_alive()
+
+    def models(self) -> tuple[Model, ...]:
+        """Wait until it is ready, and return the models that it has loaded.
+
+        Raises:
+            AvserError: the model can't be loaded.
+        """
+        try:
+            found = self._receive(time.monotonic() + _START_S)
+        except BrokenError as error:
+            raise BrokenError(
+                "Bad start: a worker ended while it loaded the model; give the server more memory, "
+                "or a lower --concurrency."
+            ) from error
+        if isinstance(found, AvserError):
+            raise found
+        self._ready = True
+        return tuple(found)
+
+    def ask(self, job: Classify | Annotate, *, deadline: float) -> Answer | bytes:
+        """Do a job.
+
+        Args:
+            job: to do.
+            deadline: of `time.monotonic`; a worker that is not done by then is ended and
+                started again.
+
+        Raises:
+            LateError: it was not done in time.
+            BrokenError: the process ended.
+            AvserError: what the desk says of the clip.
+        """
+        if not self._ready:  # started again a moment ago
+            self._wait(deadline)
+            self.models()
+        try:
+            self._link.send(job)
+        except OSError:
+            self._ended()
+        reply = self._receive(deadline)
+        if isinstance(reply, AvserError):
+            raise reply
+        if not isinstance(reply, Answer | bytes):
+            raise BrokenError("Bad answer of a worker; try again.")
+        return reply
+
+    def _wait(self, deadline: float) -> None:
+        if not self._link.poll(max(0.0, deadline - time.monotonic())):
+            raise self._limits.too_late()
+
+    def _receive(self, deadline: float) -> Any:  # noqa: ANN401 (what a pipe gives)
+        try:
+            self._wait(deadline)
+            return self._link.recv()
+        except LateError:
+            self.restart()
+            raise
+        except (EOFError, OSError):
+            self._ended()
+
+    def _ended(self) -> NoReturn:
+        self._process.join(1.0)
+        code = self._process.exitcode
+        self.restart()
+        raise BrokenError(
+            f"Bad clip: the worker that read it ended (exit code {code}); a damaged file or too "
+            "little memory does that: convert it to wav or mp4, or send a shorter one."
+        )
+
+    def restart(self) -> None:
+        """End the process and begin to start another."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """End the process."""
+        self._link.close()
+        self._process.kill()
+        self._process.join()
+
+
+class Workers:
+    """Workers behind a queue of bounded length.
+
+    Args:
+        make: sets up the desk in each worker.
+        limits: of the server.
+    """
+
+    def __init__(self, make: Make, *, limits: Limits) -> None:
+        self.limits, self.taken = limits, 0
+        self._lock, count = Lock(), limits.concurrency
+        threads = max(1, (os.cpu_count() or 1) // count)
+        self._all = [Worker(make, limits=limits, threads=threads) for _ in range(count)]
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="avser-worker")
+        self.models: tuple[Model, ...] = ()
+
+    def wait(self) -> tuple[Model, ...]:
+        """Wait until all workers are ready, and return the models that they have loaded.
+
+        Raises:
+            AvserError: the model can't be loaded.
+        """
+        try:
+            for worker in self._all:
+                self.models = worker.models()
+                self._idle.put(worker)
+        except AvserError:
+            self.close()
+            raise
+        return self.models
+
+    @property
+    def alive(self) -> int:
+        """Number of workers whose process runs."""
+        return sum(worker.alive for worker in self._all)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Take a place at a worker or in the queue, from the upload to the answer.
+
+        Raises:
+            BusyError: there is none.
+        """
+        with self._lock:
+            if self.taken >= self.limits.concurrency + self.limits.queue:
+                raise self.limits.busy()
+            self.taken += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.taken -= 1
+
+    @overload
+    async def ask(self, job: Classify, *, deadline: float) -> Answer: ...
+    @overload
+    async def ask(self, job: Annotate, *, deadline: float) -> bytes: ...
+    async def ask(self, job: Classify | Annotate, *, deadline: float) -> Answer | bytes:
+        """Do a job with the next free worker, off the event loop; see `Worker.ask`."""
+        future = self._threads.submit(self._ask, job, deadline)
+        try:
+            left_s = deadline - time.monotonic() + _GRACE_S
+            return await asyncio.wait_for(asyncio.wrap_future(future), left_s)
+        except TimeoutError:
+            raise self.limits.too_late() from None
+
+    def _ask(self, job: Classify | Annotate, deadline: float) -> Answer | bytes:
+        if time.monotonic() >= deadline:
+            raise self.limits.too_late()
+        worker = self._idle.get()
+        try:
+            return worker.ask(job, deadline=deadline)
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        """End all workers."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for worker in self._all:
+            worker.close()

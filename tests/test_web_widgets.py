@@ -1,0 +1,51 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from web_desks import heard
+
+from avser.errors import MediaError
+from avser.web.widgets import THEME, camera, claim, download, microphone, refused, result, shown
+
+
+def test_recorders_offer_file_and_device_and_leave_decoding_to_us() -> None:
+    assert camera().sources == ["upload", "webcam"] and camera().include_audio
+    assert microphone().sources == ["upload", "microphone"]
+    for made in (camera(), microphone()):
+        assert made.format is None  # Gradio would ask an ffmpeg command to convert
+
+
+def test_fonts_are_those_of_the_system() -> None:
+    assert "@import" not in THEME._get_theme_css() and not THEME._stylesheets
+
+
+def test_updates_fit_the_components() -> None:
+    outputs = result().outputs
+    assert len(shown(heard("a.wav"))) == len(refused("Bad.")) == len(outputs)
+
+
+def test_silence_is_said() -> None:
+    silent = replace(heard("a"), label=None, probabilities=None, modalities=(), reason="no_signal")
+    label, words, _, _ = shown(silent)
+    assert label is None and words == "<p>No voice and no face to judge.</p>"
+
+
+def test_both_streams_and_a_note_are_named() -> None:
+    both = replace(heard("a"), modalities=("audio", "video"), reason=None)
+    words = shown(both, note="5 < 6")[1]
+    assert "<b>the voice and the face</b>" in words and "Why" not in words and "5 &lt; 6" in words
+
+
+def test_upload_is_taken_out_of_its_folder_once(tmp_path: Path) -> None:
+    (tmp_path / "up").mkdir()
+    (tmp_path / "mine").mkdir()
+    given = tmp_path / "up" / "a.wav"
+    given.write_text("sound")
+    with claim(str(given), tmp_path / "mine") as path:
+        assert path.read_text() == "sound" and not given.parent.exists()
+    with pytest.raises(MediaError, match="no longer here"), claim(str(given), tmp_path / "mine"):
+        pass
+
+
+def test_download_holds_the_text() -> None:
+    assert 'href="data:text/csv;base64,YSxiCg=="' in download("a,b\n", name="x.csv", title="CSV")
