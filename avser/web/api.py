@@ -54,7 +54,12 @@ def create_api(service: Service, *, token: str | None = None) -> FastAPI:
     )
     app.add_middleware(Gate, service=service, token=token)
     _say_errors(app)
+    _add_classify(app, service)
+    _add_states(app, service)
+    return app
 
+
+def _add_classify(app: FastAPI, service: Service) -> None:
     @app.post("/v1/classify", responses={200: {"model": Clip}, **_REFUSALS})
     async def classify(
         request: Request,
@@ -80,6 +85,8 @@ def create_api(service: Service, *, token: str | None = None) -> FastAPI:
             return refusal(error, path=name)
         return JSONResponse(answer.prediction.to_dict())
 
+
+def _add_states(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", response_model=Models, responses={401: _REFUSALS[401]})
     async def models() -> dict[str, Any]:
         """List the models that answer."""
@@ -91,8 +98,6 @@ def create_api(service: Service, *, token: str | None = None) -> FastAPI:
         alive = service.workers.alive
         content = Health(status="ok" if alive else "no worker", version=__version__, workers=alive)
         return JSONResponse(content.model_dump(), 200 if alive else 503)
-
-    return app
 
 
 def _say_errors(app: FastAPI) -> None:
