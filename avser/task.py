@@ -1,13 +1,12 @@
 """The LightningModule: losses, schedule, weight averaging, and what validation measures."""
 
 import copy
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from avser.augment import Augment
@@ -18,6 +17,13 @@ from avser.fusion.base import Fusion
 from avser.heads import Head
 from avser.image_augment import ImageAugment
 from avser.net import EmotionNet, Stream
+from avser.optimizers import (
+    OptimizerName,
+    ScheduleName,
+    make_optimizer,
+    parameter_groups,
+    scheduled,
+)
 from avser.transfer import encoder_of, hold, refuse_heard, refuse_seen, start_from
 from avser.types import Batch
 
@@ -34,18 +40,37 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor
     return -(target * weight * logits.log_softmax(dim=-1)).sum(dim=-1)
 
 
-def _check_augment(augment: Augment | None, *, both: bool, head: Head) -> None:
+def _check_augment(
+    augment: Augment | None,
+    image_augment: ImageAugment | None,
+    *,
+    audio: AudioEncoder | None,
+    video: VideoEncoder | None,
+    head: Head,
+) -> None:
     """Refuse augmentation of what it is not made for."""
     if isinstance(head, BaselineHead):
         raise ConfigError(
             "Bad model.augment: a baseline is fitted on unchanged clips; set augment and "
             "image_augment to null."
         )
+    both = audio is not None and video is not None
     if both and augment is not None and augment.mixup > 0:
         raise ConfigError(
             f"Bad augment.mixup {augment.mixup}: it mixes voices and labels but not faces; set "
             "model.augment.init_args.mixup to 0 in a net of both."
         )
+    if image_augment is not None and video is None and audio is not None:
+        if not audio.makes_image:
+            raise ConfigError(
+                f"Bad image_augment: {type(audio).__name__} makes no image of a clip; set it to "
+                "null, or use TimmAudioEncoder."
+            )
+        if image_augment.mixup > 0 or image_augment.flip > 0:
+            raise ConfigError(
+                "Bad image_augment of a spectrogram: mirrored it is no sound, and voices are mixed "
+                "by model.augment; set its flip and mixup to 0."
+            )
 
 
 class EmotionTask(LightningModule):
@@ -58,7 +83,7 @@ class EmotionTask(LightningModule):
         head: settings of the heads.
         emotions: class names; the data module gives them.
         augment: changes to the sound of training batches; null for none.
-        image_augment: changes to their faces; null for none.
+        image_augment: changes to their faces, or to a voice's image; null for none.
         optimizer: which.
         lr: peak learning rate.
         weight_decay: of AdamW and SGD; L2 for the others.
@@ -90,10 +115,10 @@ class EmotionTask(LightningModule):
         fusion: Fusion | None = None,
         augment: Augment | None = None,
         image_augment: ImageAugment | None = None,
-        optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw",
+        optimizer: OptimizerName = "adamw",
         lr: float = 2e-3,
         weight_decay: float = 0.05,
-        schedule: Literal["one_cycle", "cosine", "exponential", "constant"] = "one_cycle",
+        schedule: ScheduleName = "one_cycle",
         decay: float = 0.9,
         decay_epochs: int = 1,
         class_weights: bool = True,
@@ -110,7 +135,7 @@ class EmotionTask(LightningModule):
         if not 0 <= ema < 1:
             raise ConfigError(f"Bad ema {ema}: legal is 0 (off) up to, not including, 1.")
         if augment is not None or image_augment is not None:
-            _check_augment(augment, both=audio is not None and video is not None, head=head)
+            _check_augment(augment, image_augment, audio=audio, video=video, head=head)
         self.net = EmotionNet(
             audio=audio, video=video, fusion=fusion, head=head, emotions=tuple(emotions)
         )
@@ -128,12 +153,14 @@ class EmotionTask(LightningModule):
         self.auxiliary_loss, self.ema = auxiliary_loss, ema
         if self.net.audio is not None and augment is not None:
             self.net.audio.spectrogram_augment = augment.spectrogram
-        if self.net.video is not None and image_augment is not None:
-            self.net.video.image_augment = image_augment
+        seen = self.net.video or self.net.audio  # a voice's image is its spectrogram
+        if seen is not None and image_augment is not None:
+            seen.image_augment = image_augment
         classes = len(emotions)
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("score", torch.zeros(()))
+        self.provisional = False  # set by `ProgressiveResizing`: this epoch is not to be chosen
         self.train_confusion = MulticlassConfusionMatrix(classes)
         self.validation_confusion = MulticlassConfusionMatrix(classes)
 
@@ -192,47 +219,17 @@ class EmotionTask(LightningModule):
         return max(2, int(self.trainer.estimated_stepping_batches))
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning takes six kinds)
-        """Optimizer and per-update schedule. Norms and biases are not decayed."""
-        groups = self._groups()
-        kinds = {
-            "adamw": torch.optim.AdamW,
-            "adam": torch.optim.Adam,
-            "rmsprop": torch.optim.RMSprop,
-            "sgd": torch.optim.SGD,
-        }
-        extra = {"momentum": 0.9} if self.optimizer == "sgd" else {}
-        optimizer = kinds[self.optimizer](
-            groups, lr=self.lr, weight_decay=self.weight_decay, **extra
+        """Optimizer and schedule; see `avser.optimizers`."""
+        scaled = {s: (encoder_of(self.net, s), factor) for s, factor in self.lr_scale.items()}
+        rates = {"lr": self.lr, "weight_decay": self.weight_decay}
+        groups = parameter_groups(self.net, scaled, **rates)
+        return scheduled(
+            make_optimizer(self.optimizer, groups, **rates),
+            self.schedule,
+            updates=1 if self.schedule in ("constant", "exponential") else self._updates(),
+            decay=self.decay,
+            decay_epochs=self.decay_epochs,
         )
-        peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        if self.schedule == "constant":
-            return {"optimizer": optimizer}
-        if self.schedule == "exponential":
-            each = StepLR(optimizer, self.decay_epochs, self.decay)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": each}}
-        total = self._updates()
-        schedule: LRScheduler = (
-            OneCycleLR(optimizer, peaks, total_steps=total, pct_start=0.2)
-            if self.schedule == "one_cycle"
-            else CosineAnnealingLR(optimizer, total)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Parameters by learning rate, and by whether they are decayed."""
-        encoders = {stream: encoder_of(self.net, stream) for stream in self.lr_scale}
-        scaled = {id(p): s for s, module in encoders.items() for p in module.parameters()}
-        groups: dict[tuple[str, bool], list[Tensor]] = {}
-        for p in self.net.parameters():
-            groups.setdefault((scaled.get(id(p), ""), p.ndim > 1), []).append(p)
-        return [
-            {
-                "params": members,
-                "lr": self.lr * self.lr_scale.get(stream, 1.0),
-                "weight_decay": self.weight_decay if decayed else 0.0,
-            }
-            for (stream, decayed), members in groups.items()
-        ]
 
     # -- training --------------------------------------------------------------------------
 
@@ -330,7 +327,7 @@ class EmotionTask(LightningModule):
         uar = self._log_uar("validation", self.validation_confusion)
         if not self.trainer.sanity_checking:
             self.score.copy_(uar if self.current_epoch == 0 else 0.8 * self.score + 0.2 * uar)
-            self.log("validation/score", self.score, sync_dist=True)
+            self.log("validation/score", self.score - float(self.provisional), sync_dist=True)
 
     def _log_uar(self, part: str, metric: MulticlassConfusionMatrix) -> Tensor:
         uar = recall_mean(metric.compute().float())

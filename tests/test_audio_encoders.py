@@ -27,6 +27,7 @@ from avser.errors import ConfigError
 from avser.frontends.logmel import LogMel
 from avser.frontends.mfcc import Mfcc
 from avser.frontends.two_channel import TwoChannelSpectrogram
+from avser.image_augment import ImageAugment
 from avser.types import Batch
 
 STEP = 8192
@@ -312,3 +313,19 @@ def test_a_gate_leaves_silence_out_of_the_answer_and_of_the_statistics() -> None
         other, _ = encoder(torch.cat([quiet / 10, speech, 0 * quiet], dim=1), lengths)
     assert mask.tolist() == [[False, True, True, False]]
     torch.testing.assert_close(x, other, atol=1e-5, rtol=0)  # windows reach over a step's edge
+
+
+def test_an_image_of_a_clip_is_turned_scaled_and_lit_in_training_alone() -> None:
+    encoder = image_net(trim_db=None)
+    wave, length = 0.1 * torch.randn(2, STEP), torch.tensor([STEP, STEP])
+    shown: list[Tensor] = []
+    encoder.backbone.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    encoder.train()(wave, length)
+    encoder.image_augment = ImageAugment(flip=0.0, scale=0.0, shift=0.0, rotation=0.0)
+    encoder(wave, length)
+    torch.testing.assert_close(shown[1], shown[0].clamp(-4, 4), atol=1e-5, rtol=1e-5)
+    encoder.image_augment = ImageAugment(flip=0.0, scale=0.2, rotation=10.0, brightness=0.1)
+    encoder(wave, length)
+    assert (shown[2] - shown[0]).abs().mean() > 0.05
+    encoder.eval()(wave, length)
+    assert torch.equal(shown[3], shown[0])

@@ -45,7 +45,9 @@ FLOORS = (
         "answers",
         "fitting",
         "transfer",
+        "optimizers",
         "task",
+        "resizing",
         "windows",
         "inference",
         "predictor",
@@ -63,7 +65,7 @@ FLOORS = (
 
 #: Libraries that only some rooms may import: they are slow to load, or do too much.
 ONLY = {
-    "pytorch_lightning": {"task", "training", "crossval", "cli", "datamodules"},
+    "pytorch_lightning": {"task", "resizing", "training", "crossval", "cli", "datamodules"},
     "torchaudio": {"frontends", "augment", "intake"},
     "gradio": {"web"},
 }

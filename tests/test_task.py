@@ -11,13 +11,16 @@ from avser.augment import Augment
 from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.emodb import EmoDb
 from avser.encoders.crnn import CrnnEncoder
+from avser.encoders.timm_audio import TimmAudioEncoder
 from avser.errors import ConfigError
 from avser.frontends.logmel import LogMel
 from avser.heads import AttentiveHead
+from avser.image_augment import ImageAugment
 from avser.net import Stream
 from avser.protocols import HeldOut
 from avser.task import EmotionTask, recall_mean, soft_cross_entropy
 from avser.testing.corpora import fake_emodb
+from avser.testing.nets import tiny_audio_encoder
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 
@@ -126,6 +129,22 @@ def test_decay_is_refused_out_of_range() -> None:
     for ema in (1.0, -0.1):
         with pytest.raises(ConfigError, match="Bad ema"):
             task_of(ema=ema)
+
+
+def test_image_augmentation_is_for_what_makes_images() -> None:
+    image = TimmAudioEncoder(frontend=LogMel(bins=32), backbone="test_resnet", size=(32, 32))
+    for encoder, settings, said in (
+        (tiny_audio_encoder(), {"flip": 0.0}, "makes no image"),
+        (image, {}, "mirrored it is no sound"),
+        (image, {"flip": 0.0, "mixup": 0.2}, "mixed by model.augment"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            EmotionTask(
+                audio=encoder,
+                head=AttentiveHead(),
+                emotions=("a", "b"),
+                image_augment=ImageAugment(**settings),
+            )
 
 
 # -- a few steps ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from avser.encoders.crnn import CrnnEncoder
 from avser.encoders.dense import DenseEncoder
 from avser.encoders.lstm import LstmEncoder
 from avser.encoders.pooled import PooledEncoder
+from avser.encoders.ssl import SslEncoder
 from avser.encoders.step_cnn import StepCnnEncoder
 from avser.encoders.timm_audio import TimmAudioEncoder
 from avser.frontends.chunk_descriptors import ChunkDescriptors
@@ -65,6 +66,8 @@ ENCODERS: dict[str, Callable[[], AudioEncoder]] = {
     "lstm levelled": lambda: LstmEncoder(
         frontend=Cleaned(Mfcc(window=320, hop=320)), hidden=8, span="clip", pool="last"
     ),
+    "ssl": lambda: SslEncoder(kind="wavlm", size="tiny", tune=True),
+    "ssl clip": lambda: SslEncoder(kind="wav2vec2", size="tiny", tune=True, span="clip"),
     "step cnn": lambda: StepCnnEncoder(frontend=TwoChannelSpectrogram(), channels=(8,), width=6),
     "step cnn small kernels": lambda: StepCnnEncoder(
         frontend=LogMel(bins=32, hop=512),

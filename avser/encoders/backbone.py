@@ -76,6 +76,19 @@ def backbone_dim(model: nn.Module) -> int:
     return dim
 
 
+def check_resizable(model: nn.Module) -> None:
+    """Refuse a network that takes images of one size alone.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if getattr(model, "pretrained_cfg", {}).get("fixed_input_size"):
+        raise ConfigError(
+            f"Bad resizing: {type(model).__name__} takes images of one size alone; use a "
+            "convolutional backbone such as resnet34."
+        )
+
+
 def backbone_colour(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation, from 0 to 1 and per channel, of the images of the weights' training."""
     from timm.data.config import resolve_model_data_config
@@ -124,14 +137,15 @@ def _no_retries() -> Iterator[None]:
     import huggingface_hub.constants as hub
 
     before = hub.HF_HUB_OFFLINE
-    hub.HF_HUB_OFFLINE = before or not _connected()
+    hub.HF_HUB_OFFLINE = before or not connected()
     try:
         yield
     finally:
         hub.HF_HUB_OFFLINE = before
 
 
-def _connected() -> bool:
+def connected() -> bool:
+    """Whether the hub can be reached, as far as can be told in some seconds."""
     if any(os.environ.get(name) for name in _PROXIES):
         return True  # only the hub itself can tell
     try:

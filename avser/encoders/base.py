@@ -41,9 +41,12 @@ class AudioEncoder(nn.Module, ABC):
         spectrogram_augment: set by training; called as ``(features, frame_mask)`` in training
             mode only, between normalisation and network.
         fitted: buffers that `fit_statistics` sets, by name.
+        makes_image: the network sees one image of each clip.
+        image_augment: set by training where `makes_image`; see `VideoEncoder`.
     """
 
     dim: int
+    makes_image: bool = False
     span: Literal["step", "clip"] = "step"
     causal: bool = False
     fitted: tuple[str, ...] = ("normaliser.mean", "normaliser.deviation")
@@ -61,6 +64,7 @@ class AudioEncoder(nn.Module, ABC):
         self.normaliser = Normaliser(channels=frontend.channels, bins=frontend.bins, mode=normalise)
         self.trim_db, self.gate_dbfs = trim_db, gate_dbfs
         self.spectrogram_augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        self.image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return un-normalised features ``[B, C, M, F]`` and the frame mask ``[B, F]``.

@@ -2,14 +2,17 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avser.encoders.backbone import backbone_dim, create_backbone
+from avser.encoders.backbone import backbone_dim, check_resizable, create_backbone
 from avser.encoders.base import AudioEncoder
 from avser.encoders.steps import frames_of, middle, on_steps
 from avser.errors import ConfigError
 from avser.frontends.base import Frontend, NormaliserMode
+
+RANGE = 8.0  # deviations from the mean, four each way, that an image shows
 
 
 class TimmAudioEncoder(AudioEncoder):
@@ -32,6 +35,7 @@ class TimmAudioEncoder(AudioEncoder):
     """
 
     span: Literal["step", "clip"] = "clip"
+    makes_image = True
 
     def __init__(
         self,
@@ -48,7 +52,7 @@ class TimmAudioEncoder(AudioEncoder):
         self.frames = frames_of(clip_s, frontend.hop)
         if min(size) < 1:
             raise ConfigError(f"Bad size {list(size)}: legal are sizes of at least 1.")
-        self.size = size
+        self.image_size = size
         self.backbone = create_backbone(
             backbone, channels=frontend.channels, size=size, pretrained=pretrained
         )
@@ -56,5 +60,19 @@ class TimmAudioEncoder(AudioEncoder):
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.encode`."""
-        image = F.interpolate(middle(features, mask, self.frames), self.size, mode="bilinear")
+        image = middle(features, mask, self.frames)
+        image = F.interpolate(image, self.image_size, mode="bilinear")
+        if self.training and self.image_augment is not None:
+            clip = torch.arange(len(image), device=image.device)
+            shown = (image / RANGE + 0.5).clamp(0, 1)  # as pictures are: from 0 to 1
+            image = (self.image_augment(shown, clip) - 0.5) * RANGE
         return on_steps(self.backbone(image), mask, hop=self.frontend.hop)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Take images of another size from now on.
+
+        Raises:
+            ConfigError: the network is built for one size.
+        """
+        check_resizable(self.backbone)
+        self.image_size = (rows, columns)

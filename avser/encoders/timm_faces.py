@@ -4,7 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avser.encoders.backbone import backbone_colour, backbone_dim, create_backbone
+from avser.encoders.backbone import (
+    backbone_colour,
+    backbone_dim,
+    check_resizable,
+    create_backbone,
+)
 from avser.encoders.faces import FaceEncoder
 from avser.errors import ConfigError
 from avser.frontends.base import full_precision
@@ -41,7 +46,7 @@ class TimmFacesEncoder(FaceEncoder):
         super().__init__(mirror=mirror)
         if not 16 <= size <= 1024:
             raise ConfigError(f"Bad size {size}: legal is 16 to 1024 pixels.")
-        self.size = size
+        self.image_size = (size, size)
         self.backbone = create_backbone(
             backbone, channels=3, size=(size, size), pretrained=pretrained
         )
@@ -55,10 +60,19 @@ class TimmFacesEncoder(FaceEncoder):
         """See `FaceEncoder.embed`."""
         with full_precision(images):
             x = images.float().expand(-1, 3, -1, -1)
-            if x.shape[-2:] != (self.size, self.size):
+            if x.shape[-2:] != self.image_size:
                 x = F.interpolate(
-                    x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False
+                    x, self.image_size, mode="bilinear", antialias=True, align_corners=False
                 )
             x = (x - self.mean) / self.deviation
         vectors: Tensor = self.backbone(x)
         return vectors
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Take images of another size from now on.
+
+        Raises:
+            ConfigError: the network is built for one size.
+        """
+        check_resizable(self.backbone)
+        self.image_size = (rows, columns)

@@ -1,0 +1,85 @@
+"""Optimizers and schedules of the learning rate, by name."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor, nn, optim
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
+
+OptimizerName = Literal["adamw", "adam", "rmsprop", "sgd"]
+ScheduleName = Literal["one_cycle", "cosine", "exponential", "constant"]
+
+
+def parameter_groups(
+    net: nn.Module,
+    scaled: Mapping[str, tuple[nn.Module, float]],
+    *,
+    lr: float,
+    weight_decay: float,
+) -> list[dict[str, Any]]:
+    """Parameters by learning rate, and by whether they are decayed: norms and biases are not.
+
+    Args:
+        net: all of them.
+        scaled: name to a part of the net and the factor on its rate.
+        lr: rate of the rest.
+        weight_decay: of what is decayed.
+    """
+    owner = {id(p): name for name, (module, _) in scaled.items() for p in module.parameters()}
+    groups: dict[tuple[str, bool], list[Tensor]] = {}
+    for p in net.parameters():
+        groups.setdefault((owner.get(id(p), ""), p.ndim > 1), []).append(p)
+    return [
+        {
+            "params": members,
+            "lr": lr * (scaled[name][1] if name else 1.0),
+            "weight_decay": weight_decay if decayed else 0.0,
+        }
+        for (name, decayed), members in groups.items()
+    ]
+
+
+def make_optimizer(
+    name: OptimizerName, groups: list[dict[str, Any]], *, lr: float, weight_decay: float
+) -> optim.Optimizer:
+    """Make an optimizer of groups; SGD has a momentum of 0.9."""
+    kinds: dict[str, Any] = {
+        "adamw": optim.AdamW,
+        "adam": optim.Adam,
+        "rmsprop": optim.RMSprop,
+        "sgd": optim.SGD,
+    }
+    extra = {"momentum": 0.9} if name == "sgd" else {}
+    made: optim.Optimizer = kinds[name](groups, lr=lr, weight_decay=weight_decay, **extra)
+    return made
+
+
+def scheduled(
+    optimizer: optim.Optimizer,
+    name: ScheduleName,
+    *,
+    updates: int,
+    decay: float,
+    decay_epochs: int,
+) -> dict[str, Any]:
+    """What Lightning's ``configure_optimizers`` returns.
+
+    Args:
+        optimizer: whose rates are the highest.
+        name: of the schedule.
+        updates: of the whole training.
+        decay: factor on the exponential one's rate.
+        decay_epochs: epochs between two such factors.
+    """
+    if name == "constant":
+        return {"optimizer": optimizer}
+    if name == "exponential":
+        each = StepLR(optimizer, decay_epochs, decay)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": each}}
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    schedule = (
+        OneCycleLR(optimizer, peaks, total_steps=updates, pct_start=0.2)
+        if name == "one_cycle"
+        else CosineAnnealingLR(optimizer, updates)
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
