@@ -73,7 +73,7 @@ def run(words: Sequence[str]) -> int:
 
 def _folds(words: Sequence[str]) -> tuple[int, bool]:
     """How many folds the protocol has, and whether it takes a fold number."""
-    data = parse_data(words)
+    data = parse_data([w.replace("{seed}", "0").replace("{fold}", "0") for w in words])
     has_folds = hasattr(data.protocol, "fold")
     if not has_folds and any("folds=" in w for w in words):
         raise ConfigError(
