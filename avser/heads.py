@@ -7,14 +7,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from avser.encoders.recurrent import MaskedRecurrence
+from avser.encoders.recurrent import MaskedRecurrence, State
 from avser.errors import ConfigError
 
 #: Of a step that is not there, to a softmax: under every score, and finite in half precision.
 NOTHING = -1e4
-
-#: What a head carries from piece to piece of a stream: ``[B, ...]`` each.
-State = tuple[Tensor, ...]
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.encoders.base import AudioEncoder, VideoEncoder
+from avser.encoders.recurrent import State
 from avser.errors import ConfigError
 from avser.frontends.base import full_precision, level_dbfs
 from avser.fusion.base import Fusion
@@ -78,6 +79,41 @@ class AudioBranch(nn.Module):
             (logits / self.temperature).softmax(dim=-1),
             (steps / self.temperature).softmax(dim=-1),
             mask,
+        )
+
+    def initial_state(self, size: int) -> State:
+        """State of ``size`` clips of which nothing was heard, ``[B, ...]`` each.
+
+        Raises:
+            ConfigError: the encoder hears what comes later.
+        """
+        return *self.encoder.initial_state(size), *self.head.initial_state(size)
+
+    def advance(
+        self, waveform: Tensor, lengths: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Hear the next step of each clip.
+
+        After the last, the clip's probabilities are those of `forward`, where it has sound at all:
+        whether a stream will stay silent can't be known, so that silence is left to the caller.
+
+        Args:
+            waveform: ``[B, 8192]``, zero after each clip's length.
+            lengths: ``[B]`` valid samples of this step; only a clip's last step may have fewer.
+            state: of `initial_state`, or of the step before.
+
+        Returns:
+            Probabilities ``[B, K]`` of all that was heard and of this step, ``mask [B]``, and the
+            state for the next step.
+        """
+        heard = len(self.encoder.initial_state(1))
+        x, mask, encoder = self.encoder.advance(waveform, lengths, state[:heard])
+        logits, steps, head = self.head.advance(x, mask, state[heard:])
+        return (
+            (logits / self.temperature).softmax(dim=-1),
+            (steps.squeeze(1) / self.temperature).softmax(dim=-1),
+            mask.squeeze(1),
+            (*encoder, *head),
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_encoders import ENCODERS
+from tiny_encoders import ENCODERS, STREAMS
 
 from avser import bundle
 from avser.batch import audio_batch
@@ -15,12 +15,14 @@ from avser.cli import main
 from avser.errors import ConfigError
 from avser.export import onnx_file
 from avser.export.int8 import rounded
-from avser.export.onnx_file import MOST_APART, VoiceGraph, bursts, differences
+from avser.export.measure import file_uar
+from avser.export.onnx_file import MOST_APART, VoiceGraph, bursts, differences, stream_differences
 from avser.extras import require
 from avser.frontends.logmel import LogMel
 from avser.heads import AttentiveHead, LstmHead
 from avser.net import EmotionNet
 from avser.runtime import OnnxClassifier
+from avser.testing.corpora import fake_ravdess
 from avser.testing.nets import tiny_bundle, tiny_net
 
 SIZES = (*((size, s) for s in (0.3, 3.3, 61.0) for size in (1, 3)), (1, 600.0))
@@ -117,6 +119,46 @@ def test_fourier_kernels_are_computed_and_not_stored(tiny: Bundle, file: Path) -
     assert front.filters.numel() > largest
 
 
+@pytest.mark.parametrize(
+    ("encoder", "head"), [("crnn gru, two-channel", LstmHead), ("lstm", AttentiveHead)]
+)
+def test_a_step_graph_fed_step_by_step_is_the_whole_clip(
+    encoder: str, head: type, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net = EmotionNet(audio=STREAMS[encoder](), head=head(hidden=8), emotions=("a", "b"))
+    path = VoiceGraph(in_bundle(net), streaming=True).save(tmp_path / "stream.onnx")
+    found = stream_differences(net.audio_branch(), path, seconds=(0.3, 0.6, 3.3, 61.0))
+    assert max(max(d.clip, d.step) for d in found) <= MOST_APART
+    classifier = OnnxClassifier(path)
+    assert classifier.streaming
+    with pytest.raises(ValueError, match="use stream"):
+        classifier.batch(np.zeros((1, 9000), dtype=np.float32), np.array([9000]))
+
+
+def test_silence_at_the_start_of_a_stream_has_no_label(tmp_path: Path) -> None:
+    net = EmotionNet(audio=STREAMS["pooled"](), head=AttentiveHead(hidden=8), emotions=("a", "b"))
+    path = VoiceGraph(in_bundle(net), streaming=True).save(tmp_path / "stream.onnx")
+    stream = OnnxClassifier(path).stream()
+    assert [s.label for s in stream.push(np.zeros(3 * 8192))] == [None] * 3
+    assert stream.probabilities is None
+    (said,) = stream.push(bursts(1, 0.512)[0][0])
+    assert said.label in ("a", "b") and not said.silent
+    (after,) = stream.push(np.zeros(8192))
+    assert after.silent and after.so_far is not None  # what was heard stays
+    assert OnnxClassifier(path)(np.zeros(20_000)).label is None
+
+
+def test_a_network_that_hears_the_future_is_not_streamed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "--model", str(folder), "--streaming", "--out", str(tmp_path / "s.onnx")]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("avser export: Bad --streaming: this CrnnEncoder hears sound")
+    assert len(said.splitlines()) == 1
+
+
 def test_rounding_is_to_the_nearest_of_255_levels_for_each_output() -> None:
     weights = np.random.default_rng(0).standard_normal((5, 7, 3)).astype(np.float32)
     weights[2] *= 100
@@ -156,6 +198,34 @@ def test_the_command_prints_size_and_parity(
     rows = [line.split() for line in lines[4:]]
     assert [(int(r[0]), float(r[1])) for r in rows] == list(SHORT)
     assert all(float(r[2]) <= MOST_APART for r in rows)
+
+
+def test_a_file_is_measured_over_the_classes_that_it_shares(file: Path) -> None:
+    wave, lengths = bursts(4, 1.0)
+    batch = audio_batch(torch.from_numpy(wave), torch.from_numpy(lengths))
+    classes = ("angry", "calm", "sad")
+    said = OnnxClassifier(file).batch(wave, lengths)[0][:, [2, 1]].argmax(axis=1)  # angry, sad
+    batch["label"] = torch.tensor([{0: 0, 1: 2}[int(row)] for row in said])
+    assert file_uar(file, [batch], classes) == 1.0
+    batch["label"][0] = 1  # calm: unknown to the file, and left out
+    assert file_uar(file, [batch], classes) == 1.0
+    batch["label"][1] = 2 - batch["label"][1]
+    assert file_uar(file, [batch], classes) < 1.0
+
+
+def test_the_command_measures_float_and_int8(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(fake_ravdess(tmp_path / "data", speakers=("01", "02", "03", "04"), per_emotion=2))
+    folds = "--data.protocol.init_args.folds=2"
+    words = ["-c", "configs/data/ravdess.yaml", "--root", data, folds, "--int8", "--quick"]
+    path = tmp_path / "voice.onnx"
+    assert main(["export", "--model", str(folder), "--out", str(path), *words]) in (0, 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert "validation part" in lines[2]
+    plain, small, lost = (float(line.split()[1]) for line in lines[3:6])
+    assert lost == pytest.approx(plain - small, abs=2e-4)
+    assert [line.split()[0] for line in lines[3:6]] == ["float", "int8", "lost"]
 
 
 def test_a_missing_extra_is_named(

@@ -99,3 +99,49 @@ ENCODERS: dict[str, Callable[[], AudioEncoder]] = {
         frontend=LogMel(bins=32, hop=512), backbone="test_vit", clip_s=1.0, size=(32, 48)
     ),
 }
+
+#: Of those that stream: all causal, each kind of state.
+STREAMS: dict[str, Callable[[], AudioEncoder]] = {
+    "crnn": lambda: tiny_audio_encoder(causal=True),
+    "crnn gated": lambda: CrnnEncoder(
+        frontend=LogMel(hop=512, n_fft=512, causal=True),
+        normalise="running",
+        trim_db=None,
+        gate_dbfs=-60.0,
+        channels=(4, 4, 4, 4),
+        hidden=8,
+        causal=True,
+    ),
+    "crnn gru, two-channel": lambda: CrnnEncoder(
+        frontend=TwoChannelSpectrogram(causal=True),
+        normalise="none",
+        trim_db=None,
+        channels=(4, 4, 4, 4),
+        hidden=8,
+        cell="gru",
+        causal=True,
+    ),
+    "lstm": lambda: LstmEncoder(
+        frontend=Mfcc(preemphasis=0.97, causal=True),
+        normalise="running",
+        trim_db=None,
+        width=6,
+        hidden=8,
+        bidirectional=False,
+    ),
+    "lstm last": lambda: LstmEncoder(
+        frontend=LowLevelDescriptors(causal=True),
+        normalise="running",
+        trim_db=None,
+        hidden=8,
+        layers=1,
+        bidirectional=False,
+        pool="last",
+    ),
+    "step cnn": lambda: StepCnnEncoder(
+        frontend=TwoChannelSpectrogram(), trim_db=None, channels=(8,), width=6
+    ),
+    "pooled": lambda: PooledEncoder(
+        frontend=LogMel(causal=True), trim_db=None, span="step", statistics=("mean", "deviation")
+    ),
+}

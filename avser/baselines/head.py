@@ -5,7 +5,8 @@ from typing import Literal, Self
 from torch import Tensor
 
 from avser.baselines.base import Baseline
-from avser.heads import Head, State
+from avser.encoders.recurrent import State
+from avser.heads import Head
 
 
 class BaselineHead(Head):

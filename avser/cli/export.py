@@ -3,23 +3,34 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from avser.cli.training import Parser
 
 if TYPE_CHECKING:
     from avser.bundle import Bundle
-    from avser.export.onnx_file import Difference
+    from avser.export.onnx_file import Difference, VoiceGraph
+
+_MOST_LOST = 0.01  # of UAR, by rounding
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the command's parser."""
-    p = argparse.ArgumentParser(
-        prog="avser export",
-        description="Write the voice half of a model as an ONNX file, from raw 16 kHz samples to "
-        "calibrated probabilities.",
+    p = Parser(
+        "export",
+        "Write the voice half of a model as an ONNX file, from raw 16 kHz samples to calibrated "
+        "probabilities. With -c DATA.yaml (settings may follow as --data.*), measure it too.",
     )
     p.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
     p.add_argument("--out", metavar="FILE.onnx", type=Path, help="the file to write")
     p.add_argument("--int8", action="store_true", help="store the weights in 8 bits")
+    p.add_argument(
+        "--streaming",
+        action="store_true",
+        help="write a graph for streams: a step of 8,192 samples and a state in, probabilities "
+        "and the next state out",
+    )
     p.add_argument("--quick", action="store_true", help="do not compare the file with PyTorch")
     return p
 
@@ -27,36 +38,82 @@ def parser() -> argparse.ArgumentParser:
 def run(words: Sequence[str]) -> int:
     """Write the file, and print its size and how far it is from PyTorch."""
     command = parser()
-    own = command.parse_args(list(words))
+    own, rest = command.split(words)
     if own.out is None:
         command.error("give --out FILE.onnx")
+    if own.config and own.streaming:
+        command.error("-c measures files for whole clips; leave out --streaming")
+    if rest and not own.config:
+        command.error(f"unknown words without -c DATA.yaml: {' '.join(rest)}")
     from avser import bundle
     from avser.extras import require
 
     require("onnx", "onnx", "onnxscript", "onnxruntime")
-    loaded = bundle.load(own.model)
-    return _onnx(loaded, own)
+    return _onnx(bundle.load(own.model), own, rest)
 
 
-def _onnx(loaded: "Bundle", own: argparse.Namespace) -> int:
-    from avser.export.onnx_file import MOST_APART, VoiceGraph, differences, summary
+def _onnx(loaded: "Bundle", own: argparse.Namespace, rest: list[str]) -> int:
+    from avser.export.onnx_file import (
+        MOST_APART,
+        VoiceGraph,
+        differences,
+        stream_differences,
+        summary,
+    )
     from avser.runtime import OnnxClassifier
 
-    path = VoiceGraph(loaded).save(own.out, int8=own.int8)
+    graph = VoiceGraph(loaded, streaming=own.streaming)
+    path = graph.save(own.out, int8=own.int8)
     print(f"{path}: {path.stat().st_size:,} bytes")
     print(summary(OnnxClassifier(path).metadata))
-    if own.quick:
-        return 0
-    found = differences(loaded.net.audio_branch(), path)
-    _print(found)
-    if own.int8 or max(max(d.clip, d.step) for d in found) <= MOST_APART:
-        return 0
-    print(f"The file is more than {MOST_APART:g} from PyTorch.")
-    return 1
+    fine = True
+    if not own.quick:
+        compare = stream_differences if own.streaming else differences
+        found = compare(loaded.net.audio_branch(), path)
+        what = "whole clips in PyTorch, fed step by step" if own.streaming else "PyTorch"
+        print(f"largest difference from {what}, of probabilities:")
+        _print(found)
+        if not own.int8 and max(max(d.clip, d.step) for d in found) > MOST_APART:
+            print(f"The file is more than {MOST_APART:g} from PyTorch.")
+            fine = False
+    if own.config:
+        fine = _measured(loaded, graph, path, own, rest) and fine
+    return 0 if fine else 1
 
 
 def _print(found: "Sequence[Difference]") -> None:
-    print("largest difference from PyTorch, of probabilities:")
     print("  clips  seconds     clip     step")
     for row in found:
         print(f"  {row.clips:5}  {row.seconds:7.1f}  {row.clip:.1e}  {row.step:.1e}")
+
+
+def _measured(
+    loaded: "Bundle", graph: "VoiceGraph", path: Path, own: argparse.Namespace, rest: list[str]
+) -> bool:
+    """Print the UAR of the file on a validation part, and of the float file beside it."""
+    from avser.cli.training import parse_data
+    from avser.errors import ProtocolError
+    from avser.evaluation import SEEN_SPEAKERS
+    from avser.export.measure import file_uar
+
+    data = parse_data(rest)
+    clips = data.parts.validation
+    if not clips:
+        raise ProtocolError(f"Bad split: protocol {data.protocol.name} has no validation part.")
+    seen = {c.speaker for c in clips} & set(loaded.provenance.speakers)
+    mark = f"  {SEEN_SPEAKERS}" if seen else ""
+    print(f"UAR on {len(clips)} clips, {data.protocol.describe()}, validation part{mark}:")
+    figures = {"int8" if own.int8 else "float": file_uar(path, data.loader(clips), data.classes)}
+    if own.int8:
+        with TemporaryDirectory() as folder:
+            plain = graph.save(Path(folder) / "float.onnx")
+            figures["float"] = file_uar(plain, data.loader(clips), data.classes)
+    for name in sorted(figures):
+        print(f"  {name:5}  {figures[name]:.4f}")
+    if not own.int8:
+        return True
+    lost = figures["float"] - figures["int8"]
+    print(f"  lost   {lost:+.4f}  (8-bit weights need no ranges: nothing was calibrated)")
+    if lost > _MOST_LOST:
+        print(f"The loss is more than {_MOST_LOST}; ship the float file.")
+    return lost <= _MOST_LOST

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avser.encoders.recurrent import State
+from avser.errors import ConfigError
 from avser.frontends.base import (
     Frontend,
     Normaliser,
@@ -38,6 +40,7 @@ class AudioEncoder(nn.Module, ABC):
         span: "step" if a vector describes its step (perhaps with context), "clip" if one vector
             describes the clip and is repeated.
         causal: no step hears sound that comes after it.
+        hears_before: a step's features hear the sound before it, in a stream the step before.
         spectrogram_augment: set by training; called as ``(features, frame_mask)`` in training
             mode only, between normalisation and network.
         fitted: buffers that `fit_statistics` sets, by name.
@@ -50,6 +53,7 @@ class AudioEncoder(nn.Module, ABC):
     span: Literal["step", "clip"] = "step"
     causal: bool = False
     fitted: tuple[str, ...] = ("normaliser.mean", "normaliser.deviation")
+    hears_before: bool = True
 
     def __init__(
         self,
@@ -154,6 +158,69 @@ class AudioEncoder(nn.Module, ABC):
         if self.training and self.spectrogram_augment is not None:
             features, mask = self.spectrogram_augment(features, mask)
         return self.encode(features, mask)
+
+    # -- streams -------------------------------------------------------------------------------
+
+    @property
+    def not_streamable(self) -> str | None:
+        """Why no answer can be given while a clip goes on, in one sentence; None if it can."""
+        name = type(self).__name__
+        if self.span == "clip":
+            return f"{name} gives one vector for a whole clip, so that it has nothing to stream."
+        if not self.causal:
+            return (
+                f"this {name} hears sound that comes after a step; train a causal one, such as "
+                "configs/model/audio_stream.yaml."
+            )
+        return None
+
+    def initial_state(self, size: int) -> State:
+        """State of ``size`` clips of which nothing was heard, ``[B, ...]`` each.
+
+        Raises:
+            ConfigError: the encoder can't stream.
+        """
+        if self.not_streamable is not None:
+            raise ConfigError(f"Bad stream: {self.not_streamable}")
+        sound = self.normaliser.mean.new_zeros(size, STEP_SAMPLES)
+        norm, network = self.normaliser.initial_state(size), self.network_state(size)
+        return *((sound,) if self.hears_before else ()), *norm, *network
+
+    def advance(
+        self, waveform: Tensor, lengths: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Encode the next step of each clip: what `forward` gives for it, had all come at once.
+
+        Args:
+            waveform: ``[B, 8192]``, zero after each clip's length.
+            lengths: ``[B]`` valid samples of this step; only a clip's last step may have fewer.
+            state: of `initial_state`, or of the step before.
+
+        Returns:
+            ``x [B, 1, D]``, ``mask [B, 1]``, and the state for the next step.
+        """
+        sounds, norms = int(self.hears_before), len(self.normaliser.initial_state(1))
+        waveform, mask = self.padded(waveform.float(), lengths)
+        frames = mask.shape[1]
+        with full_precision(waveform):
+            if self.hears_before:
+                both = torch.cat([state[0], waveform], dim=1)
+                raw = self.hear(both, F.pad(mask, (frames, 0), value=True))[..., frames:]
+            else:
+                raw = self.hear(waveform, mask)
+        features, norm = self.normaliser.advance(raw, mask, state[sounds : sounds + norms])
+        x, step_mask, network = self.encode_next(features, mask, state[sounds + norms :])
+        return x, step_mask, (*((waveform,) if self.hears_before else ()), *norm, *network)
+
+    def network_state(self, size: int) -> State:
+        """State of the network alone; empty where a step's vector is of its own frames alone."""
+        return ()
+
+    def encode_next(
+        self, features: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Do as `encode` does, for one step that follows on a state of `network_state`."""
+        return *self.encode(features, mask), ()
 
     @abstractmethod
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

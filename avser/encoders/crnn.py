@@ -1,7 +1,8 @@
 """Convolutional recurrent encoder of spectrograms."""
 
 import math
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.encoders.base import AudioEncoder
-from avser.encoders.recurrent import MaskedRecurrence
+from avser.encoders.recurrent import MaskedRecurrence, State
 from avser.errors import ConfigError
 from avser.frontends.base import Frontend, NormaliserMode, full_precision
 
@@ -37,22 +38,32 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         half = kernel // 2
+        self.inputs, self.before = inputs, kernel - 1
         self.pad = (kernel - 1, 0) if causal else (half, half)
         self.conv = nn.Conv2d(
             inputs, outputs, kernel, padding=(half, 0), stride=pool if stride else 1, bias=False
         )
         self.norm = nn.BatchNorm2d(outputs)
         self.pool = None if stride else pool
-        self.time = pool[1]
+        self.rows, self.time = pool
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Turn ``[B, C, M, F]`` and ``[B, F]`` into pooled ones.
 
         A pooled frame is valid if any of its frames is.
         """
+        return self._convolve(F.pad(x, self.pad), mask)
+
+    def advance(self, x: Tensor, mask: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Go on after the frames ``before [B, C, M, kernel - 1]``; return the next such as well."""
+        x = torch.cat([before, x], dim=-1)
+        return *self._convolve(x, mask), x[..., -self.before :]
+
+    def _convolve(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn padded frames into pooled ones."""
         pooled = rearrange(mask, "b (f p) -> b f p", p=self.time).any(dim=-1)
         keep = mask if self.pool is not None else pooled
-        x = F.relu(self.norm(self.conv(F.pad(x, self.pad))))
+        x = F.relu(self.norm(self.conv(x)))
         x = x * rearrange(keep, "b f -> b 1 1 f").to(x.dtype)
         if self.pool is not None:
             x = F.max_pool2d(x, self.pool)
@@ -139,13 +150,38 @@ class CrnnEncoder(AudioEncoder):
         for block in self.blocks:
             x, mask = block(x, mask)
         with full_precision(x):
-            return self._over_steps(x.float(), mask)
+            x = self.recurrence(self._projected(x.float()), mask)
+            return self._over_steps(x, mask)
+
+    def network_state(self, size: int) -> State:
+        """Frames before each block, ``[B, C, M, kernel - 1]``, and the recurrence's vectors."""
+        rows, frames = self.frontend.bins, []
+        for block in cast(Iterable[ConvBlock], self.blocks):
+            frames.append(self.project.weight.new_zeros(size, block.inputs, rows, block.before))
+            rows //= block.rows
+        return *frames, *self.recurrence.initial_state(size)
+
+    def encode_next(
+        self, features: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """See `AudioEncoder.encode_next`."""
+        x, after = features, []
+        blocks = cast(Iterable[ConvBlock], self.blocks)
+        for block, before in zip(blocks, state, strict=False):
+            x, mask, last = block.advance(x, mask, before)
+            after.append(last)
+        with full_precision(x):
+            recurrent = state[len(self.blocks) :]
+            x, recurrent = self.recurrence.advance(self._projected(x.float()), mask, recurrent)
+            return *self._over_steps(x, mask), (*after, *recurrent)
+
+    def _projected(self, x: Tensor) -> Tensor:
+        """Narrow frames ``[B, C, M, F]`` to ``[B, F, width]``."""
+        x = self.dropout(rearrange(x, "b c m f -> b f (c m)"))
+        return F.relu(self.project(x))
 
     def _over_steps(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Recurrence over frames ``[B, C, M, F]``, then the mean of each step's valid ones."""
-        x = self.dropout(rearrange(x, "b c m f -> b f (c m)"))
-        x = F.relu(self.project(x))
-        x = self.recurrence(x, mask)
+        """Mean of each step's valid frames of ``[B, F, D]``."""
         steps = rearrange(x, "b (t f) d -> b t f d", f=self.frames_per_step)
         valid = rearrange(mask, "b (t f) -> b t f 1", f=self.frames_per_step).to(x.dtype)
         mean = (steps * valid).sum(dim=2) / valid.sum(dim=2).clamp(min=1.0)

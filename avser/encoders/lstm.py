@@ -1,6 +1,7 @@
 """Recurrent encoder over frames, without convolutions."""
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.encoders.base import AudioEncoder
-from avser.encoders.recurrent import MaskedRecurrence
+from avser.encoders.recurrent import MaskedRecurrence, State
 from avser.encoders.steps import by_step, on_steps
 from avser.errors import ConfigError
 from avser.frontends.base import Frontend, NormaliserMode, full_precision
@@ -58,7 +59,8 @@ class LstmEncoder(AudioEncoder):
         self.project = None if width is None else nn.Linear(size, width)
         sizes = [width or size, *[hidden * (1 + bidirectional)] * (layers - 1)]
         self.layers = nn.ModuleList(
-            MaskedRecurrence(s, hidden=hidden, bidirectional=bidirectional) for s in sizes
+            MaskedRecurrence(s, hidden=hidden, bidirectional=bidirectional, from_start=self.causal)
+            for s in sizes
         )
         self.dropout = nn.Dropout(dropout)
         self.dim = hidden * (1 + bidirectional)
@@ -67,9 +69,7 @@ class LstmEncoder(AudioEncoder):
         """See `AudioEncoder.encode`."""
         hop = self.frontend.hop
         with full_precision(features):
-            x = rearrange(features.float(), "b c m f -> b f (c m)")
-            if self.project is not None:
-                x = F.relu(self.project(x))
+            x = self._projected(features)
             for index, layer in enumerate(self.layers):
                 x = layer(self.dropout(x) if index else x, mask)
             if self.span == "clip":
@@ -77,6 +77,30 @@ class LstmEncoder(AudioEncoder):
                 return on_steps(vector, mask, hop=hop)
             frames, valid = by_step(x, mask, hop=hop)
             return self._pooled(frames, valid), valid.any(dim=2)
+
+    def network_state(self, size: int) -> State:
+        """Of each layer, see `MaskedRecurrence.initial_state`."""
+        layers = cast(Iterable[MaskedRecurrence], self.layers)
+        return tuple(vector for layer in layers for vector in layer.initial_state(size))
+
+    def encode_next(
+        self, features: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """See `AudioEncoder.encode_next`."""
+        with full_precision(features):
+            x = self._projected(features)
+            after: list[Tensor] = []
+            for index, layer in enumerate(cast(Iterable[MaskedRecurrence], self.layers)):
+                mine = state[2 * index : 2 * index + 2]
+                x, new = layer.advance(self.dropout(x) if index else x, mask, mine)
+                after += new
+            frames, valid = by_step(x, mask, hop=self.frontend.hop)
+            return self._pooled(frames, valid), valid.any(dim=2), tuple(after)
+
+    def _projected(self, features: Tensor) -> Tensor:
+        """Turn ``[B, C, M, F]`` into what the first layer takes, ``[B, F, width]``."""
+        x = rearrange(features.float(), "b c m f -> b f (c m)")
+        return x if self.project is None else F.relu(self.project(x))
 
     def _pooled(self, frames: Tensor, valid: Tensor) -> Tensor:
         """Sum up ``[B, T, n, D]`` over n where ``valid [B, T, n]``; without any, 0."""

@@ -5,6 +5,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+#: What is carried from piece to piece of a stream: ``[B, ...]`` each.
+State = tuple[Tensor, ...]
+
 
 def span_of(mask: Tensor) -> tuple[Tensor, Tensor]:
     """First valid index and number of frames up to the last, both ``[B, 1]``, of ``[B, F]``."""
@@ -47,6 +50,7 @@ class MaskedRecurrence(nn.Module):
     ) -> None:
         super().__init__()
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.hidden, self.vectors = hidden, 2 if cell == "lstm" else 1
         self.dim = hidden * (2 if bidirectional else 1)
         self.from_start = from_start
         self.forwards = kind(size, hidden, batch_first=True)
@@ -66,3 +70,15 @@ class MaskedRecurrence(nn.Module):
             turned, _ = self.backwards(_take(x, last - index))
             outputs.append(_take(turned, last - index))
         return torch.cat(outputs, dim=-1) * mask.unsqueeze(-1).to(x.dtype)
+
+    def initial_state(self, size: int) -> State:
+        """State of ``size`` clips of which nothing has come: one vector ``[B, hidden]``, or two."""
+        like = next(self.parameters())
+        return tuple(like.new_zeros(size, self.hidden) for _ in range(self.vectors))
+
+    def advance(self, x: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+        """Go on over the next frames ``[B, F, size]``, as `forward` does with ``from_start``."""
+        first, *rest = (vector.unsqueeze(0) for vector in state)
+        y, new = self.forwards(x, (first, *rest) if rest else first)
+        after = tuple(vector.squeeze(0) for vector in (new if rest else (new,)))
+        return y * mask.unsqueeze(-1).to(x.dtype), after

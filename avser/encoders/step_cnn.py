@@ -127,6 +127,7 @@ class StepCnnEncoder(AudioEncoder):
     usual: Tensor
     centre: Tensor
     reach: Tensor
+    hears_before = False
 
     def __init__(
         self,

@@ -16,7 +16,15 @@ from avser.errors import ConfigError
 from avser.export.compact import compact
 from avser.export.graph import cut_into_steps, describe, name_axes, translate
 from avser.export.int8 import shrink_weights
-from avser.export.program import CLIP_INPUTS, CLIP_OUTPUTS, whole_clips
+from avser.export.program import (
+    CLIP_INPUTS,
+    CLIP_OUTPUTS,
+    STEP_INPUTS,
+    STEP_OUTPUTS,
+    initial_values,
+    one_step,
+    whole_clips,
+)
 from avser.extras import require
 from avser.files import atomic_write
 from avser.net import AudioBranch
@@ -30,36 +38,65 @@ MOST_APART = 1e-4
 class VoiceGraph:
     """The voice half of a model, traced once, to be written as ONNX files.
 
-    Inputs are ``waveform [B, S]`` float32 at 16 kHz in -1..1 and ``lengths [B]`` int64, valid
-    samples; outputs are ``probabilities [B, K]``, ``step_probabilities [B, T, K]`` and
-    ``step_mask [B, T]`` bool, False where a step says nothing. What the labels are, and the rest
-    that a reader must know, is in the file's metadata.
+    For whole clips inputs are ``waveform [B, S]`` float32 at 16 kHz in -1..1 and ``lengths [B]``
+    int64, valid samples; outputs are ``probabilities [B, K]``, ``step_probabilities [B, T, K]`` and
+    ``step_mask [B, T]`` bool, False where a step says nothing.
+    For streams inputs are ``samples [B, 8192]``, ``lengths [B]`` and ``state_0``, ``state_1``, ...;
+    outputs are ``probabilities [B, K]`` of all that was heard, ``step_probabilities [B, K]``,
+    ``step_mask [B]`` and ``next_state_0``, ...; ``initial_state`` in the metadata names the value
+    that each part of an empty state is filled with.
+    What the labels are, and the rest that a reader must know, is in the metadata too.
 
     Args:
         bundle: a loaded model; of one with a face half, the voice half is taken.
+        streaming: make a graph for the next step of each clip.
 
     Raises:
-        ConfigError: the model has no voice half, or the extra ``onnx`` is not installed.
+        ConfigError: the model has no voice half, can't stream though it is to, or the extra
+            ``onnx`` is not installed.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, streaming: bool = False) -> None:
         require("onnx", "onnx", "onnxscript", "onnxruntime")
         branch = bundle.net.audio_branch()
+        self.bundle, self._state = bundle, "{}"
+        self.kind = "stream" if streaming else "clip"
+        self._model = self._steps(branch) if streaming else self._clips(branch)
+        self._left = compact(self._model, branch.encoder.frontend)
+
+    def _clips(self, branch: AudioBranch) -> Any:  # noqa: ANN401
         model = translate(whole_clips(branch), inputs=CLIP_INPUTS, outputs=CLIP_OUTPUTS)
-        self.bundle, self._model = bundle, model
-        self._left = compact(model, branch.encoder.frontend)
         cut_into_steps(model, waveform="waveform", step_samples=STEP_SAMPLES)
-        classes = len(bundle.net.emotions)
-        name_axes(
-            model,
-            {
-                "waveform": ["batch", "samples"],
-                "lengths": ["batch"],
-                "probabilities": ["batch", classes],
-                "step_probabilities": ["batch", "steps", classes],
-                "step_mask": ["batch", "steps"],
-            },
-        )
+        classes = len(self.bundle.net.emotions)
+        axes: dict[str, list[str | int]] = {
+            "waveform": ["batch", "samples"],
+            "lengths": ["batch"],
+            "probabilities": ["batch", classes],
+            "step_probabilities": ["batch", "steps", classes],
+            "step_mask": ["batch", "steps"],
+        }
+        name_axes(model, axes)
+        return model
+
+    def _steps(self, branch: AudioBranch) -> Any:  # noqa: ANN401
+        program = one_step(branch)
+        state = branch.initial_state(1)
+        before = [f"state_{i}" for i in range(len(state))]
+        after = [f"next_{name}" for name in before]
+        self._state = json.dumps(dict(zip(before, initial_values(branch), strict=True)))
+        model = translate(program, inputs=[*STEP_INPUTS, *before], outputs=[*STEP_OUTPUTS, *after])
+        classes = len(self.bundle.net.emotions)
+        axes: dict[str, list[str | int]] = {
+            "samples": ["batch", STEP_SAMPLES],
+            "lengths": ["batch"],
+            "probabilities": ["batch", classes],
+            "step_probabilities": ["batch", classes],
+            "step_mask": ["batch"],
+        }
+        for old, new, part in zip(before, after, state, strict=True):
+            axes[old] = axes[new] = ["batch", *part.shape[1:]]
+        name_axes(model, axes)
+        return model
 
     def save(self, path: str | Path, *, int8: bool = False) -> Path:
         """Write a file, which takes its name when it is whole.
@@ -71,7 +108,8 @@ class VoiceGraph:
         model = copy.deepcopy(self._model)
         if int8:
             shrink_weights(model, leave=self._left)
-        describe(model, metadata(self.bundle, kind="clip", int8=int8))
+        found = metadata(self.bundle, kind=self.kind, int8=int8)
+        describe(model, found | ({"initial_state": self._state} if self._state != "{}" else {}))
         return write(model, path)
 
 
@@ -147,6 +185,30 @@ def differences(
                 float(apart.max()) if apart.size else 0.0,
             )
         )
+    return found
+
+
+@torch.inference_mode()
+def stream_differences(
+    branch: AudioBranch, path: str | Path, *, seconds: Sequence[float] = (0.3, 3.3, 20.0, 61.0)
+) -> list[Difference]:
+    """Compare a file for streams, step by step, with the network on whole clips."""
+    from avser.runtime import OnnxClassifier
+
+    classifier = OnnxClassifier(path)
+    found = []
+    for duration in seconds:
+        wave, lengths = bursts(1, duration)
+        clip, steps, _ = branch(torch.from_numpy(wave), torch.from_numpy(lengths))
+        answer = classifier(wave[0])
+        apart = [
+            max(abs(float(p) - q) for p, q in zip(row, step.probabilities.values(), strict=True))
+            for row, step in zip(steps[0], answer.timeline, strict=True)
+            if step.probabilities is not None
+        ]
+        said = (answer.probabilities or {}).values()
+        clip_apart = max(abs(float(p) - q) for p, q in zip(clip[0], said, strict=True))
+        found.append(Difference(1, duration, clip_apart, max(apart)))
     return found
 
 

@@ -1,8 +1,10 @@
-"""What is exported: the voice half of a net on whole clips."""
+"""What is exported: the voice half of a net, on whole clips or step by step."""
 
 import torch
 from torch import Tensor, nn
 
+from avser.encoders.recurrent import State
+from avser.errors import ConfigError
 from avser.export.recurrence import exportable
 from avser.net import AudioBranch
 from avser.types import STEP_SAMPLES
@@ -10,6 +12,10 @@ from avser.types import STEP_SAMPLES
 #: Inputs and outputs of a graph for whole clips, in order.
 CLIP_INPUTS = ("waveform", "lengths")
 CLIP_OUTPUTS = ("probabilities", "step_probabilities", "step_mask")
+
+#: The same of a graph for steps; inputs and outputs of the state follow.
+STEP_INPUTS = ("samples", "lengths")
+STEP_OUTPUTS = CLIP_OUTPUTS
 
 
 class WholeClips(nn.Module):
@@ -45,3 +51,42 @@ def whole_clips(branch: AudioBranch) -> torch.export.ExportedProgram:
         dynamic_shapes=({0: dynamic, 1: dynamic}, {0: dynamic}),
         strict=False,
     )
+
+
+class OneStep(nn.Module):
+    """The voice half on the next step of each clip."""
+
+    def __init__(self, branch: AudioBranch) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, samples: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, ...]:
+        """Turn ``[B, 8192], [B]`` and a state into what `AudioBranch.advance` gives, flat."""
+        inside = torch.arange(STEP_SAMPLES, device=samples.device) < lengths[:, None]
+        clip, step, mask, after = self.branch.advance(
+            samples * inside.to(samples.dtype), lengths, state
+        )
+        return clip, step, mask, *after
+
+
+def one_step(branch: AudioBranch) -> torch.export.ExportedProgram:
+    """Trace one step of the voice half for any number of clips.
+
+    Raises:
+        ConfigError: it hears what comes later.
+    """
+    if branch.encoder.not_streamable is not None:
+        raise ConfigError(f"Bad --streaming: {branch.encoder.not_streamable}")
+    dynamic = torch.export.Dim.DYNAMIC
+    state = branch.initial_state(2)
+    return torch.export.export(
+        exportable(OneStep(branch)),
+        (torch.zeros(2, STEP_SAMPLES), torch.tensor([STEP_SAMPLES, 5_000]), state),
+        dynamic_shapes=({0: dynamic}, {0: dynamic}, tuple({0: dynamic} for _ in state)),
+        strict=False,
+    )
+
+
+def initial_values(branch: AudioBranch) -> list[float]:
+    """The one value that each part of an empty state is filled with."""
+    return [float(part.flatten()[0]) for part in branch.initial_state(1)]

@@ -236,7 +236,7 @@ class Normaliser(nn.Module):
         if self.mode == "training":
             features = (features - self.mean) / self.deviation
         elif self.mode == "running":
-            features = self._so_far(features, valid)
+            features, _ = self._so_far(features, valid, self.initial_state(features.shape[0]))
         elif self.mode in ("utterance", "clip", "speaker"):
             count = valid.sum(dim=-1, keepdim=True).clamp(min=1.0)
             mean = (features * valid).sum(dim=-1, keepdim=True) / count
@@ -251,21 +251,52 @@ class Normaliser(nn.Module):
             features = torch.where(mean.isnan(), features, own)
         return features * valid
 
+    def initial_state(self, size: int) -> tuple[Tensor, ...]:
+        """State of ``size`` clips of which nothing was heard; empty but for mode ``running``.
+
+        Number of frames ``[B, 1, 1, 1]``, mean and sum of squared deviations ``[B, C, 1, 1]``.
+        """
+        if self.mode != "running":
+            return ()
+        zeros = self.mean.new_zeros(size, self.mean.shape[0], 1, 1)
+        return zeros.new_zeros(size, 1, 1, 1), zeros, zeros.clone()
+
+    def advance(
+        self, features: Tensor, mask: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Normalise the next frames of a stream: what `forward` would, had all come at once.
+
+        Args:
+            features: ``[B, C, M, F]``, F of at least 1.
+            mask: valid frames ``[B, F]``.
+            state: of `initial_state`, or of the piece before.
+        """
+        if self.mode != "running":
+            return self(features, mask), ()
+        valid = rearrange(mask, "b f -> b 1 1 f").to(features.dtype)
+        features, state = self._so_far(features, valid, state)
+        return features * valid, state
+
     @staticmethod
-    def _so_far(features: Tensor, valid: Tensor) -> Tensor:
+    def _so_far(
+        features: Tensor, valid: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Normalise each frame by the mean and deviation of the valid frames up to it.
 
         Sums of what each frame adds (Welford 1962): no term is negative, and none is the small
         difference of large squares.
         """
-        count = valid.cumsum(dim=-1).clamp(min=1.0)
+        number, middle, squares = state
+        number = number + valid.cumsum(dim=-1)
+        count = number.clamp(min=1.0)
         level = features.mean(dim=2, keepdim=True)
-        mean = (level * valid).cumsum(dim=-1) / count
-        before = F.pad(mean[..., :-1], (1, 0))
+        mean = middle + ((level - middle) * valid).cumsum(dim=-1) / count
+        before = torch.cat([middle, mean[..., :-1]], dim=-1)
         shape = (features - level).square().mean(dim=2, keepdim=True)
         added = shape + (level - before) * (level - mean)
-        variance = (added * valid).cumsum(dim=-1) / count
-        return (features - mean) / (variance + 1e-5).sqrt()
+        squares = squares + (added * valid).cumsum(dim=-1)
+        after = (number[..., -1:], mean[..., -1:], squares[..., -1:])
+        return (features - mean) / (squares / count + 1e-5).sqrt(), after
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
