@@ -1,10 +1,18 @@
 """Augmentation on the device, batch by batch, with soft labels where clips are mixed."""
 
+import itertools
+import math
 from typing import Self
 
 import torch
+import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from avser.errors import ConfigError
+from avser.types import STEP_SAMPLES
+
+WINDOW, HOP = 1024, 256  # of the phase vocoder: 64 ms holds two periods of a low voice
 
 
 def _uniform(size: int, low: float, high: float, like: Tensor) -> Tensor:
@@ -32,6 +40,42 @@ def change_speed(waveform: Tensor, lengths: Tensor, rate: Tensor) -> tuple[Tenso
     return result * (out < new[:, None]), new
 
 
+def change_pitch_and_tempo(
+    waveform: Tensor, lengths: Tensor, *, semitones: float, tempo: float
+) -> tuple[Tensor, Tensor]:
+    """Shift the pitch and scale the time, each by itself, by a phase vocoder.
+
+    What would go beyond a clip's last step of 0.512 s is cut off, so that a chunk stays a chunk.
+
+    Args:
+        waveform: ``[B, S]``.
+        lengths: ``[B]``.
+        semitones: up or down; formants go with the pitch.
+        tempo: times as fast.
+
+    Returns:
+        ``[B, S']`` and ``[B]``.
+    """
+    factor = 2 ** (semitones / 12)
+    # stretched so much longer as playing it faster makes it shorter again
+    rate = tempo / factor
+    window = torch.hann_window(WINDOW, device=waveform.device)
+    spectrum = torch.stft(
+        waveform, WINDOW, HOP, window=window, return_complex=True, pad_mode="constant"
+    )
+    advance = torch.linspace(0, math.pi * HOP, WINDOW // 2 + 1, device=waveform.device)[:, None]
+    stretched = torchaudio.functional.phase_vocoder(spectrum, rate, advance)
+    longest = max(1, round(waveform.shape[1] / rate))
+    wave = torch.istft(stretched, WINDOW, HOP, window=window, length=longest)
+    even = torch.full((len(wave),), factor, device=wave.device)
+    wave, _ = change_speed(wave, (lengths / rate).ceil().long(), even)
+    room = -(-lengths // STEP_SAMPLES) * STEP_SAMPLES
+    new = torch.minimum((lengths / tempo).long(), room).clamp(max=wave.shape[1])
+    wave = wave[:, : max(1, int(new.max()))]
+    inside = torch.arange(wave.shape[1], device=wave.device) < new[:, None]
+    return wave * inside, new
+
+
 class Augment(nn.Module):
     """SpecAugment, mixup, time shift, speed, pitch, noise and gain; each off at 0.
 
@@ -40,6 +84,9 @@ class Augment(nn.Module):
 
     Args:
         enabled: the one flag that turns everything off.
+        semitones, tempos: pitch shifts and playing rates, of which one each is drawn for every
+            clip, apart from each other (`change_pitch_and_tempo`): with three and three, each clip
+            comes in one of nine versions. Empty leaves them.
         speed: playing rate drawn from 1 ± speed (pitch and tempo together).
         shift_s: silence of up to so many seconds put before a clip.
         gain_db: level drawn from ± gain_db.
@@ -59,6 +106,8 @@ class Augment(nn.Module):
         self,
         *,
         enabled: bool = True,
+        semitones: tuple[float, ...] = (),
+        tempos: tuple[float, ...] = (),
         speed: float = 0.1,
         shift_s: float = 0.0,
         gain_db: float = 3.0,
@@ -72,7 +121,10 @@ class Augment(nn.Module):
         mixup: float = 0.2,
     ) -> None:
         super().__init__()
+        if min(tempos, default=1.0) <= 0:
+            raise ConfigError(f"Bad tempos {list(tempos)}: legal is more than 0.")
         self.enabled = enabled
+        self.semitones, self.tempos = tuple(semitones) or (0.0,), tuple(tempos) or (1.0,)
         self.speed, self.shift_s, self.gain_db = speed, shift_s, gain_db
         self.noise_snr_db, self.pitch, self.stretch = noise_snr_db, pitch, stretch
         self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
@@ -99,10 +151,12 @@ class Augment(nn.Module):
         return share * target + (1 - share) * target[self._partner]
 
     def waveform(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Change ``[B, S]`` and ``[B]``: speed, shift, noise, gain."""
+        """Change ``[B, S]`` and ``[B]``: pitch and tempo, speed, shift, noise, gain."""
         if not self.enabled or not waveform.shape[1]:
             return waveform, lengths
         size = len(waveform)
+        if len(self.semitones) * len(self.tempos) > 1:
+            waveform, lengths = self._recast(waveform, lengths)
         if self.speed > 0:
             rate = _uniform(size, 1 - self.speed, 1 + self.speed, waveform)
             waveform, lengths = change_speed(waveform, lengths, rate)
@@ -118,6 +172,21 @@ class Augment(nn.Module):
             gain = 10 ** (_uniform(size, -self.gain_db, self.gain_db, waveform) / 20)
             waveform = (waveform * gain[:, None]).clamp(-1, 1)
         return waveform, lengths
+
+    def _recast(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw a pitch and a tempo for each clip."""
+        kinds = list(itertools.product(self.semitones, self.tempos))
+        drawn = torch.randint(len(kinds), (len(waveform),), device=waveform.device)
+        longest = waveform.shape[1] + -waveform.shape[1] % STEP_SAMPLES
+        out, new = waveform.new_zeros(len(waveform), longest), lengths.clone()
+        for index, (semitones, tempo) in enumerate(kinds):
+            rows = (drawn == index).nonzero().squeeze(1)
+            wave, count = waveform[rows], lengths[rows]
+            if len(rows) and (semitones, tempo) != (0.0, 1.0):
+                wave, count = change_pitch_and_tempo(wave, count, semitones=semitones, tempo=tempo)
+            out[rows, : wave.shape[1]] = wave
+            new[rows] = count
+        return out[:, : max(1, int(new.max()))], new
 
     def _shift(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         most = int(self.shift_s * 16_000)

@@ -73,19 +73,16 @@ def run(
         if fold.done:
             finished(fold, _summary_of(fold))
     threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def one(fold: Fold) -> str | None:
         # "{seed}" and "{fold}" in a word let a fold start from another run's model of that fold
         own = [w.replace("{seed}", str(fold.seed)).replace("{fold}", str(fold.fold)) for w in words]
-        command = [sys.executable, "-m", "avser", "fit", *own, "--out", str(fold.folder)]
-        command += ["--seed_everything", str(fold.seed), f"--data.seed={fold.seed}"]
-        command += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+        own += ["--seed_everything", str(fold.seed), f"--data.seed={fold.seed}"]
         if has_folds:
-            command += [f"--data.protocol.init_args.fold={fold.fold}"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            return (done.stderr.strip().splitlines() or ["no message"])[-1]
+            own += [f"--data.protocol.init_args.fold={fold.fold}"]
+        problem = fit_apart(own, fold.folder, threads=threads)
+        if problem:
+            return problem
         finished(fold, _summary_of(fold))
         return None
 
@@ -97,6 +94,17 @@ def run(
             f"Bad fold {fold.folder} ({len(problems)} of {len(todo)} failed): {problem}; mend it "
             "and run the same command again."
         )
+
+
+def fit_apart(words: Sequence[str], folder: Path, *, threads: int) -> str | None:
+    """Run ``avser fit`` in a process of its own; return why it failed, or None."""
+    command = [sys.executable, "-m", "avser", "fit", *words, "--out", str(folder)]
+    command += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return None
 
 
 def _summary_of(fold: Fold) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ concurrent ones do not disturb each other. A damaged file is made anew.
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +34,15 @@ class FaceRow:
     Attributes:
         path: of its prepared file; None where the clip has no picture.
         size: side of the crops in pixels.
+        frames: most crops that are shown, drawn at random, the same each time; None shows all.
+        seed: of the draw.
     """
 
     path: Path | None
     size: int
     timeless: bool = False
+    frames: int | None = None
+    seed: int = 0
 
     def cut(self, start: int, steps: int) -> dict[str, Tensor]:
         """``faces [T, N, 3, H, W]`` and ``face_mask [T, N]`` of the steps from ``start``."""
@@ -46,10 +51,23 @@ class FaceRow:
         if self.path is not None:
             with np.load(self.path, allow_pickle=False) as file:
                 places = file["places"] - start * FACES_PER_STEP
+                if self.frames is not None:
+                    places = np.where(self._drawn(len(places)), places, -1)
                 inside = (places >= 0) & (places < len(mask))
                 if inside.any():
                     faces[places[inside]] = file["crops"][inside]
                     mask[places[inside]] = True
+        return self._entries(faces, mask, steps)
+
+    def _drawn(self, count: int) -> NDArray[np.bool_]:
+        """Which of so many crops are shown, drawn by the file's name and the seed."""
+        name = zlib.crc32(str(self.path and self.path.name).encode())
+        order = np.random.default_rng((self.seed, name)).permutation(count)
+        return order < (self.frames or 0)
+
+    def _entries(
+        self, faces: NDArray[np.uint8], mask: NDArray[np.bool_], steps: int
+    ) -> dict[str, Tensor]:
         shape = (steps, FACES_PER_STEP)
         crops = torch.from_numpy(faces).view(*shape, self.size, self.size, 3)
         return {
@@ -73,6 +91,11 @@ class FaceRows:
 
     def __getitem__(self, index: int) -> FaceRow:
         return self.rows[index]
+
+    def sampled(self, frames: int, *, seed: int) -> "FaceRows":
+        """The same with so many random crops of each clip, for every use the same ones."""
+        rows = [replace(row, frames=frames, seed=seed) for row in self.rows]
+        return replace(self, rows=rows)
 
 
 def prepare_faces(

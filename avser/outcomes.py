@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +120,30 @@ class Outcomes:
             emotions=parts[0].emotions,
             seen=[s for part in parts for s in part.seen],
         )
+
+    @staticmethod
+    def mean(runs: Sequence[Outcomes]) -> Outcomes:
+        """Join what several models answered for the same clips: the mean of their probabilities.
+
+        A clip is seen if any of the models has seen its speaker.
+
+        Raises:
+            ConfigError: they answered different clips, or have different classes.
+        """
+        first, *others = runs
+        rows = first.probabilities.astype(np.float64)
+        seen = list(first.seen)
+        for run in others:
+            place = {name: row for row, name in enumerate(run.clip_ids)}
+            if set(place) != set(first.clip_ids) or run.emotions != first.emotions:
+                raise ConfigError(
+                    f"Bad ensemble: its models have classes {', '.join(first.emotions)} and "
+                    f"{', '.join(run.emotions)}; choose models of the same classes."
+                )
+            index = [place[name] for name in first.clip_ids]
+            rows = rows + run.probabilities[index]
+            seen = [a or run.seen[i] for a, i in zip(seen, index, strict=True)]
+        return replace(first, probabilities=rows / len(runs), seen=seen)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, one clip a line, all or nothing."""

@@ -39,6 +39,7 @@ class ClipDataModule(LightningDataModule):
         seed: of the order of training batches.
         video: what goes with the sound: nothing, the clips' precomputed ``features``, or the main
             person's ``faces`` in their videos.
+        frames: with faces: so many crops of each clip alone, drawn at random, by the seed.
         enrol: "speaker" normalises both streams by each speaker's own clips, labels unseen, also
             the test speakers': every table is then marked ENROLLED.
     """
@@ -56,6 +57,7 @@ class ClipDataModule(LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         video: Literal["none", "features", "faces"] = "none",
+        frames: int | None = None,
         enrol: Literal["none", "speaker"] = "none",
     ) -> None:
         super().__init__()
@@ -63,7 +65,12 @@ class ClipDataModule(LightningDataModule):
         self.labels = Labels(tuple(emotions) if emotions is not None else None, merge or {})
         self.batch_size, self.trim, self.crop_s = batch_size, trim, crop_s
         self.workers, self.seed = workers, seed
-        self.video, self.enrol = video, enrol
+        if frames is not None and (frames < 1 or video != "faces"):
+            raise ConfigError(
+                f"Bad data.frames {frames} with data.video {video!r}: legal is 1 or more, with "
+                "data.video faces."
+            )
+        self.video, self.frames, self.enrol = video, frames, enrol
         self._chosen = emotions
         self._pictures: FeatureRows | FaceRows | PairedRows | None = None
         self._references: dict[str, Tensor] = {}
@@ -106,7 +113,9 @@ class ClipDataModule(LightningDataModule):
                 pictures, told = self.corpus.pictures, self.progress
                 self._pictures = pair(self._prepared.clips, pictures, self.labels, progress=told)
             elif self.video == "faces":
-                self._pictures = prepare_faces(self._prepared.clips, progress=self.progress)
+                found = prepare_faces(self._prepared.clips, progress=self.progress)
+                drawn = self.frames is not None
+                self._pictures = found.sampled(self.frames or 1, seed=self.seed) if drawn else found
         return self._prepared
 
     def _list(self, store: Prepared) -> None:

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from avser.augment import Augment, change_speed
+from avser.augment import Augment, change_pitch_and_tempo, change_speed
+from avser.errors import ConfigError
 
 OFF = {
     "speed": 0.0,
@@ -192,3 +193,57 @@ def test_stretch_moves_the_end_of_the_clip_and_pitch_moves_rows() -> None:
     rows = higher.mean(dim=3)[:, 0].argmax(dim=1)
     assert whole.all() and rows.min() < 15 and rows.max() > 17
     assert 16 / 1.2 - 1 <= rows.min() and rows.max() <= 16 / 0.8 + 1
+
+
+# -- nine versions -------------------------------------------------------------------------------
+
+
+def pulses(hz: float, samples: int = 24_576) -> torch.Tensor:
+    """A tone whose level beats four times a second."""
+    time = torch.arange(samples) / 16_000
+    return 0.3 * (torch.sin(6.2832 * hz * time) * (1 + torch.cos(6.2832 * 4 * time)) / 2)[None]
+
+
+def beats_hz(wave: torch.Tensor) -> float:
+    """How often a second the level beats."""
+    level = wave[0, : wave.shape[1] // 64 * 64].square().view(-1, 64).mean(dim=1)
+    found = torch.fft.rfft((level - level.mean()) * torch.hann_window(len(level)), 8192).abs()
+    return float(found.argmax()) * 250 / 8192
+
+
+@pytest.mark.parametrize(
+    ("semitones", "tempo"), [(2.0, 1.0), (-2.0, 1.0), (0.0, 0.9), (2.0, 1.1), (-3.0, 0.8)]
+)
+def test_pitch_and_tempo_change_apart_from_each_other(semitones: float, tempo: float) -> None:
+    wave, lengths = change_pitch_and_tempo(
+        pulses(440), torch.tensor([24_576]), semitones=semitones, tempo=tempo
+    )
+    assert peak_hz(wave[0]) == pytest.approx(440 * 2 ** (semitones / 12), rel=0.01)
+    assert beats_hz(wave) == pytest.approx(4 * tempo, rel=0.03)
+    assert int(lengths) == pytest.approx(min(24_576, 24_576 / tempo), abs=2)
+
+
+def test_a_chunk_stays_a_chunk_and_its_padding_empty() -> None:
+    wave = torch.zeros(3, 8192)
+    wave[0], wave[1, :5000] = pulses(300, 8192), pulses(300, 5000)
+    lengths = torch.tensor([8192, 5000, 0])
+    slow, new = change_pitch_and_tempo(wave, lengths, semitones=0.0, tempo=0.8)
+    assert new.tolist() == [8192, 6250, 0] and slow.shape == (3, 8192)
+    assert not slow[1, 6250:].any() and not slow[2].any()
+    fast, new = change_pitch_and_tempo(wave, lengths, semitones=1.0, tempo=1.25)
+    assert new.tolist() == [6553, 4000, 0] and not fast[0, 6553:].any()
+
+
+def test_each_clip_comes_in_one_of_nine_versions() -> None:
+    off = {"speed": 0.0, "gain_db": 0.0, "mixup": 0.0}
+    augment = Augment(semitones=(-2.0, 0.0, 2.0), tempos=(0.9, 1.0, 1.1), **off)
+    torch.manual_seed(0)
+    wave, lengths = pulses(440).expand(60, -1), torch.full((60,), 20_000)
+    changed, new = augment.waveform(wave, lengths)
+    kinds = {(round(peak_hz(w[:18_000]) / 20), int(n)) for w, n in zip(changed, new, strict=True)}
+    rounded = {(hz, round(n, -1)) for hz, n in kinds}
+    assert {n for _, n in rounded} == {18_180, 20_000, 22_220} and len(rounded) == 9
+    same, whole = Augment(**off).waveform(wave, lengths)
+    assert torch.equal(same, wave) and torch.equal(whole, lengths)
+    with pytest.raises(ConfigError, match="Bad tempos"):
+        Augment(tempos=(0.0,))

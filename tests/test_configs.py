@@ -152,11 +152,13 @@ def test_system_data_is_marked_where_speakers_are_on_both_sides(path: Path) -> N
 @pytest.mark.parametrize("path", [p for p in SYSTEMS if not is_of_data(p)], ids=named)
 def test_system_model_is_built_and_comes_back_as_a_bundle(path: Path) -> None:
     data = next(p for p in SYSTEMS if p.parent == path.parent and is_of_data(p))
-    audio = yaml.safe_load(path.read_text())["model"].get("audio")
-    base = path if audio else path.parent / "resnet34.yaml"  # or it adds to another
+    model = yaml.safe_load(path.read_text())["model"]
+    own = [stream for stream in ("audio", "video") if model.get(stream)]
+    base = path if own else path.parent / "resnet34.yaml"  # or it adds to another
     words = [w for p in (data, base, path) for w in ("-c", str(p))]
-    if audio and "pretrained" in audio["init_args"]:  # those weights come from the hub
-        words.append("--model.audio.init_args.pretrained=false")
+    for stream in own:
+        if "pretrained" in model[stream]["init_args"]:  # those weights come from the hub
+            words.append(f"--model.{stream}.init_args.pretrained=false")
     if path.stem == "ssl":
         words.append("--model.audio.init_args.size=tiny")
     cli = built(*words)
@@ -165,8 +167,11 @@ def test_system_model_is_built_and_comes_back_as_a_bundle(path: Path) -> None:
     spec = {slot: yaml.safe_load(text)["model"].get(slot) for slot in SLOTS}
     assert build_net(spec, net.emotions).state_dict().keys() == net.state_dict().keys()
     wave = 0.1 * torch.randn(2, 30_000)
+    batch = audio_batch(wave, torch.tensor([30_000, 9_000]))
+    batch["faces"] = torch.randint(256, (2, 4, 1, 3, 60, 50), dtype=torch.uint8)
+    batch["face_mask"] = torch.ones(2, 4, 1, dtype=torch.bool)
     with torch.inference_mode():
-        answer = net.answer(net(audio_batch(wave, torch.tensor([30_000, 9_000]))))
+        answer = net.answer(net(batch))
     assert answer.probabilities.sum(dim=1).tolist() == pytest.approx([1, 1], abs=1e-4)
 
 

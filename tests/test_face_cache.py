@@ -111,3 +111,21 @@ def test_a_bad_video_is_a_clip_without_a_face(clips: list[Clip], tmp_path: Path)
     assert rows[1] == FaceRow(None, 112) and "Can't read" in rows.reasons[1]
     with pytest.raises(CacheError, match="no face in any of 2 clips"):
         prepare_faces(clips[1:], detector=Brightest(), folder=tmp_path / "cache")
+
+
+def test_so_many_crops_of_a_clip_are_drawn(clips: list[Clip], tmp_path: Path) -> None:
+    rows = prepare_faces(clips, detector=Brightest(), folder=tmp_path / "cache")
+    whole = rows[0].cut(0, 4)
+    for seed in range(6):
+        few = rows.sampled(3, seed=seed)[0].cut(0, 4)
+        assert int(few["face_mask"].sum()) == 3 < int(whole["face_mask"].sum())
+        assert not (few["face_mask"] & ~whole["face_mask"]).any()
+        shown = few["face_mask"]
+        assert torch.equal(few["faces"][shown], whole["faces"][shown])
+        assert torch.equal(shown, rows.sampled(3, seed=seed)[0].cut(0, 4)["face_mask"])
+        parts = [rows.sampled(3, seed=seed)[0].cut(start, 2)["face_mask"] for start in (0, 2)]
+        assert torch.equal(torch.cat(parts), shown)  # the same ones, cut as it may be
+    drawn = {tuple(rows.sampled(1, seed=s)[0].cut(0, 4)["face_mask"].flatten()) for s in range(9)}
+    assert len({tuple(map(bool, d)) for d in drawn}) > 1
+    assert int(rows.sampled(99, seed=0)[0].cut(0, 4)["face_mask"].sum()) == 4
+    assert not rows.sampled(2, seed=0)[1].cut(0, 4)["face_mask"].any()

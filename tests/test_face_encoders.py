@@ -17,6 +17,7 @@ from avser.encoders import faces as faces_module
 from avser.encoders.backbone import create_backbone
 from avser.encoders.face_cnn import FaceCnnEncoder
 from avser.encoders.faces import FaceEncoder
+from avser.encoders.pixels import PixelEncoder
 from avser.encoders.timm_faces import TimmFacesEncoder
 from avser.errors import ConfigError
 from avser.types import Batch
@@ -30,6 +31,8 @@ ENCODERS: dict[str, Callable[[], FaceEncoder]] = {
     "cnn": lambda: FaceCnnEncoder(channels=(16, 32), blocks=(1, 1)),
     "cnn mirrored": lambda: FaceCnnEncoder(channels=(32,), blocks=(1,), mirror=True),
     "timm": tiny_timm,
+    "pixels": lambda: PixelEncoder(size=8),
+    "pixels in colour": lambda: PixelEncoder(size=8, colour=True),
 }
 
 
@@ -118,6 +121,8 @@ def test_long_clips_are_embedded_piece_by_piece(
 def test_every_weight_learns(encoder: FaceEncoder) -> None:
     torch.manual_seed(0)
     x, _ = encoder.train()(faces_batch(crops(4, 2, 1), torch.ones(4, 2, 1, dtype=torch.bool)))
+    if not list(encoder.parameters()):
+        return  # of an encoder without weights a baseline learns
     (x * torch.randn_like(x)).sum().backward()
     for name, weight in encoder.named_parameters():
         assert weight.grad is not None and weight.grad.isfinite().all(), name
@@ -225,3 +230,15 @@ def test_a_backbone_starts_from_a_local_file(tmp_path: Path) -> None:
 def test_what_can_not_be_built_is_one_sentence(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         TimmFacesEncoder(**settings)  # type: ignore[arg-type]
+
+
+def test_pixels_are_those_of_the_crop() -> None:
+    faces, mask = crops(1, 1, 1, side=8), torch.ones(1, 1, 1, dtype=torch.bool)
+    x, _ = PixelEncoder(size=8, colour=True)(faces_batch(faces, mask))
+    torch.testing.assert_close(x[0, 0], faces.flatten() / 255)
+    grey, _ = PixelEncoder(size=8)(faces_batch(faces, mask))
+    torch.testing.assert_close(grey[0, 0], faces[0, 0, 0].float().mean(dim=0).flatten() / 255)
+    half, _ = PixelEncoder(size=4)(faces_batch(faces, mask))
+    assert half.shape == (1, 1, 16) and not list(PixelEncoder().parameters())
+    with pytest.raises(ConfigError, match="Bad size 2"):
+        PixelEncoder(size=2)

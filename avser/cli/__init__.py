@@ -15,11 +15,13 @@ COMMANDS = {
     "classify": "label media files, or folders of them",
     "fit": "train a model",
     "crossval": "train and test over folds and seeds",
+    "search": "try random settings, chosen by validation",
     "evaluate": "measure a model on a corpus",
     "prepare": "decode a corpus into the cache",
     "audit": "show what a split holds",
     "export": "write a model for other runtimes",
     "serve": "a page and an HTTP interface",
+    "filters": "draw the filters of a model's first layer",
     "models": "list the released models",
     "release": "give a trained model its name, figures and card",
 }

@@ -26,7 +26,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     p = argparse.ArgumentParser(prog="avser classify", description="Label media files.")
     p.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, or patterns")
-    p.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
+    p.add_argument("--model", metavar="NAME|DIR", action="append", help="released model, bundle, "
+                   "or run folder; several: the mean of their probabilities")  # fmt: skip
     p.add_argument("--modality", choices=("auto", "audio", "video", "both"), default="auto")
     p.add_argument("--recursive", action="store_true", help="folders with all below them")
     p.add_argument("--workers", type=int, default=2, metavar="N", help="decoding threads")
@@ -104,11 +105,15 @@ def _results(
     from rich.console import Console
 
     from avser.cli.progress import watching
+    from avser.ensemble import Ensemble
     from avser.predictor import Failure, Predictor
 
-    predictor = Predictor.from_pretrained(
-        own.model, device=own.device, detector=_detector(own), features=own.features
-    )
+    detector = _detector(own)
+    models = [
+        Predictor.from_pretrained(m, device=own.device, detector=detector, features=own.features)
+        for m in own.model or [None]
+    ]
+    predictor = models[0] if len(models) == 1 else Ensemble(models)
     if own.enrol:
         predictor.enrol(expand([own.enrol], recursive=True))
     err = Console(stderr=True)

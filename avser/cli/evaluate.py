@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 def run(words: Sequence[str]) -> int:
     """Print the figures, and write them where asked."""
     parser = Parser("evaluate", "Measure a model on a corpus. Settings may follow as --data.*")
-    parser.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        action="append",
+        help="released model, bundle, or run folder; several: the mean of their probabilities",
+    )
     parser.add_argument("--corpus", metavar="NAME", help="instead of -c: a corpus by name")
     parser.add_argument("--speakers", metavar="A,B", help="test on these speakers alone")
     parser.add_argument(
@@ -34,20 +39,28 @@ def run(words: Sequence[str]) -> int:
     from rich.console import Console
 
     from avser import bundle
+    from avser.answers import by_clip
+    from avser.evaluation import stream_figures
     from avser.files import atomic_write
+    from avser.outcomes import Outcomes
     from avser.report import write_report
     from avser.tables import print_table
 
-    loaded = bundle.load(own.model)
-    data = parse_data([*rest, *_label_words(loaded, rest), *_video_words(loaded, rest)])
+    models = [bundle.load(name) for name in own.model or [None]]
+    extra = [w for m in models for w in (*_label_words(m, rest), *_video_words(m, rest))]
+    data = parse_data([*rest, *_agreed(extra)])
     parts, protocol = _parts(own, data)
     clips = parts.test
-    outcomes, notes = _outcomes(loaded, data, clips)
+    found = [_outcomes(model, data, clips) for model in models]
+    outcomes = Outcomes.mean([each for each, _ in found])
+    notes = list(dict.fromkeys(note for _, told in found for note in told))
     if own.unseen_only:
         outcomes = outcomes.unseen()
     summary = _summary(
-        loaded, data, outcomes, protocol=protocol, split_hash=parts.hash, notes=notes
+        models, data, outcomes, protocol=protocol, split_hash=parts.hash, notes=notes
     )
+    if data.protocol.unit == "chunk" and outcomes.clip_ids and protocol.endswith("test part"):
+        summary["levels"] = stream_figures({"clip": [by_clip(outcomes)]}, seeds=[])
     console = Console(stderr=own.json == "-")
     print_table(summary, console)
     if own.report is not None:
@@ -69,6 +82,18 @@ def _corpus_words(name: str, root: str | None) -> list[str]:
     words = [f"--data.corpus={found.__module__}.{found.__qualname__}"]
     words += [f"--data.corpus.init_args.root={root}"] if root else []
     return [*words, "--data.protocol=avser.protocols.Resubstitution"]
+
+
+def _agreed(words: list[str]) -> list[str]:
+    """What all models of an ensemble ask of the data."""
+    words = list(dict.fromkeys(words))
+    keys = [w.partition("=")[0] for w in words]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise ConfigError(
+            f"Bad ensemble: its models ask for different {twice[0]}; say which in the words after."
+        )
+    return words
 
 
 def _video_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
@@ -145,7 +170,7 @@ def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[
 
 
 def _summary(
-    loaded: "Bundle",
+    models: "Sequence[Bundle]",
     data: Any,  # noqa: ANN401
     outcomes: Any,  # noqa: ANN401
     *,
@@ -155,18 +180,20 @@ def _summary(
 ) -> dict[str, Any]:
     from avser.evaluation import summarise
 
-    provenance = loaded.provenance
+    trained = [model.provenance for model in models]
+    seeds = dict.fromkeys(p.seed for p in trained if p.seed is not None)
+    epochs = dict.fromkeys(p.epochs for p in trained if p.epochs is not None)
     return summarise(
         outcomes,
         protocol=protocol,
         corpus=data.corpus.name,
         label_target=data.corpus.label_target,
         split_hash=split_hash,
-        model=loaded.name,
-        parameters=int(loaded.config["parameters"]),
-        seeds=[provenance.seed] if provenance.seed is not None else [],
-        epochs=[provenance.epochs] if provenance.epochs is not None else [],
-        commit=provenance.commit,
+        model=" + ".join(model.name for model in models),
+        parameters=sum(int(model.config["parameters"]) for model in models),
+        seeds=list(seeds) if len(seeds) == 1 else [],
+        epochs=list(epochs),
+        commit=trained[0].commit,
         notes=[*notes, *data.notes],
         marks=data.marks,
     )

@@ -1,0 +1,55 @@
+"""``avser search``: try random settings, chosen by validation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from avser.cli.training import Parser, locate, parse_data
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the trials that are not done; print the table and write the best configuration."""
+    parser = Parser(
+        "search",
+        "Try random settings; validation chooses, the test part is left alone. Settings may follow "
+        "as --data.*, --model.*, --trainer.*",
+    )
+    parser.add_argument("--space", metavar="FILE", required=True, help="settings and their ranges")
+    parser.add_argument("--trials", type=int, default=10, help="how many")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    own, rest = parser.split(words)
+    if own.trials < 1:
+        parser.error(f"--trials {own.trials}: legal is 1 or more")
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from avser import search
+
+    console = Console()
+    space = search.read_space(locate(own.space))
+    parse_data(rest)  # what is wrong with the data is told once, before any trial
+
+    def finished(trial: search.Trial) -> None:
+        told = trial.problem or f"validation UAR {trial.uar:.3f}"
+        console.print(Text(f"trial {trial.number}: {told}"))
+
+    found = search.run(
+        space,
+        out=own.out,
+        trials=own.trials,
+        words=rest,
+        seed=own.seed,
+        jobs=own.jobs,
+        finished=finished,
+    )
+    short = {name: name.removeprefix("model.").replace(".init_args", "") for name in space}
+    table = Table("trial", "validation UAR", *short.values())
+    for trial in found:
+        score = "failed" if trial.uar is None else f"{trial.uar:.3f}"
+        table.add_row(str(trial.number), score, *(str(trial.settings[n]) for n in space))
+    console.print(table)
+    console.print(f"Best configuration: {own.out / 'best.yaml'}", highlight=False)
+    console.print("The test part was not looked at: train the best with avser fit or crossval.")
+    return 0
