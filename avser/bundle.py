@@ -143,6 +143,11 @@ def save(
     return folder
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of a bundle's weights on disk."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
 def _write_provenance(folder: Path, provenance: Provenance) -> None:
     trained = {k: v for k, v in _plain(vars(provenance)).items() if k != "digests"}
     (folder / "trained_on.yaml").write_text(yaml.safe_dump(trained, sort_keys=False))

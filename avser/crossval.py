@@ -156,6 +156,8 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict
         notes=sorted(notes),
         marks=[mark for mark in first["marks"] if mark != SEEN_SPEAKERS],
     )
+    if all("cost" in s for s in summaries):
+        summary["cost"] = _cost([s["cost"] for s in summaries])
     for kind in ("streams", "levels"):
         found = {
             name: [
@@ -167,3 +169,10 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict
         if found:
             summary[kind] = stream_figures(found, seeds=list(done))
     return runs, summary
+
+
+def _cost(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Minutes of all trainings, mean speed, and the rest as of the first."""
+    speed = sum(c["clips_per_second"] for c in each) / len(each)
+    minutes = sum(c["minutes"] for c in each)
+    return {**each[0], "minutes": round(minutes, 2), "clips_per_second": round(speed, 1)}

@@ -143,17 +143,21 @@ def reliability_figure(bins: Sequence[Mapping[str, float | None]], *, ece: float
 
 
 def curves_figure(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw loss and UAR over the epochs, for the training and the validation part.
+    """Draw loss, UAR and accuracy over the epochs, for the training and the validation part.
 
     Args:
         history: one value an epoch (NaN where there is none), under names such as
-            ``train_loss``, ``validation_loss``, ``train/uar``, ``val_uar``.
+            ``train_loss``, ``validation_loss``, ``train/uar``, ``val_uar``; what has no values
+            has no panel, save for loss and UAR.
     """
-    figure = sheet(8.6, 3.4)
-    for place, (quantity, label) in enumerate((("loss", "Loss"), ("uar", "UAR, %"))):
-        axes = figure.add_subplot(1, 2, place + 1)
+    named = {"loss": "Loss", "uar": "UAR, %", "accuracy": "Accuracy, %"}
+    if not list(_curves(history, "accuracy")):
+        del named["accuracy"]
+    figure = sheet(1.0 + 3.8 * len(named), 3.4)
+    for place, (quantity, label) in enumerate(named.items()):
+        axes = figure.add_subplot(1, len(named), place + 1)
         for part, values in _curves(history, quantity):
-            scaled = values * (100 if quantity == "uar" else 1)
+            scaled = values * (1 if quantity == "loss" else 100)
             epochs = np.arange(1, len(values) + 1)
             keep, colour = np.isfinite(scaled), colour_of(part)
             marker = "o" if keep.sum() < 3 else None  # a line needs two points to be seen

@@ -39,6 +39,7 @@ STATISTICS: Mapping[str, metrics.Statistic] = {
     "uar": metrics.uar_of,
     "accuracy": metrics.accuracy_of,
     "macro_f1": metrics.macro_f1_of,
+    "macro_precision": metrics.macro_precision_of,
 }
 
 
@@ -193,10 +194,13 @@ class _Pool:
     def per_class(self) -> dict[str, Any]:
         confusion = metrics.confusion_matrix(self.labels, self.predicted, len(self.emotions))
         support = confusion.sum(1) / (self.run.max() + 1)
-        recall = metrics.recalls_of(confusion)
+        recall, f1 = metrics.recalls_of(confusion), metrics.f1s_of(confusion)
+        precision = metrics.precisions_of(confusion)
         return {
             "classes": list(self.emotions),
             "recall": dict(zip(self.emotions, map(_short, recall), strict=True)),
+            "precision": dict(zip(self.emotions, map(_short, precision), strict=True)),
+            "f1": dict(zip(self.emotions, map(_short, f1), strict=True)),
             "support": dict(zip(self.emotions, map(_short, support), strict=True)),
             "confusion": confusion.tolist(),
         }

@@ -59,10 +59,25 @@ def accuracy_of(confusion: NDArray[np.number]) -> Floats:
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1)))
 
 
+def precisions_of(confusion: NDArray[np.number]) -> Floats:
+    """Precision of each class, ``[..., K, K] -> [..., K]``; NaN for a class never predicted."""
+    return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-2))
+
+
+def macro_precision_of(confusion: NDArray[np.number]) -> Floats:
+    """Mean precision over the classes that are predicted, ``[..., K, K] -> [...]``."""
+    return _mean_of_finite(precisions_of(confusion))
+
+
+def f1s_of(confusion: NDArray[np.number]) -> Floats:
+    """F1 of each class, ``[..., K, K] -> [..., K]``; NaN if neither labelled nor predicted."""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return _ratio(2 * right, confusion.sum(-1) + confusion.sum(-2))
+
+
 def macro_f1_of(confusion: NDArray[np.number]) -> Floats:
     """Mean F1 over the classes that are labelled or predicted, ``[..., K, K] -> [...]``."""
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return _mean_of_finite(_ratio(2 * right, confusion.sum(-1) + confusion.sum(-2)))
+    return _mean_of_finite(f1s_of(confusion))
 
 
 def _ratio(part: NDArray[np.number], whole: NDArray[np.number]) -> Floats:

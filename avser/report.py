@@ -3,72 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from avser import draw
+from avser import draw, metrics, page
 from avser.evaluation import MEANINGS, Outcomes
 from avser.files import atomic_write
 from avser.tables import facts, percent
 
 MISTAKES = 20  # rows: enough to listen to, few enough to read
 
-NUMBER = re.compile(r"–|[\d.,]+( \[.*\])?")  # also with its interval
-
 LIMITS = (
     "Figures hold for this corpus, this split and these speakers. Acted emotion differs from felt "
     "emotion, and voices and faces differ between cultures, ages and accents: measure again "
     "before use elsewhere. An answer is an estimate of expressed emotion, not of a state of mind."
 )
-
-CSS = """
-:root { color-scheme: light dark; --ink: #22262b; --soft: #5d6670; --line: #d9dde2;
-  --paper: #fff; --card: #f5f6f8; --bar: #3569b0; --loud: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8ea; --soft: #a3abb4; --line: #3a4048;
-  --paper: #16191d; --card: #21252b; --bar: #6f9fe0; --loud: #d0453c; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; background: var(--paper);
-  color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .25rem; }
-h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; border-bottom: 1px solid var(--line);
-  padding-bottom: .25rem; }
-p, li { max-width: 46rem; }
-.soft, caption, th { color: var(--soft); }
-.mark { display: inline-block; background: var(--loud); color: #fff; font-weight: 700;
-  font-size: .72rem; letter-spacing: .03em; padding: .05rem .4rem; border-radius: .2rem;
-  margin: 0 .2rem 0 0; white-space: nowrap; }
-.alarm { border: 2px solid var(--loud); border-radius: .4rem; padding: .5rem .8rem;
-  line-height: 2; }
-.alarm .mark { font-size: 1rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; }
-.card { background: var(--card); border-radius: .5rem; padding: .8rem 1rem; }
-.card b { display: block; font-size: 1.9rem; line-height: 1.25; }
-.card.first { outline: 2px solid var(--bar); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; }
-caption { text-align: left; padding-bottom: .3rem; }
-th, td { text-align: left; padding: .22rem .9rem .22rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-th { font-weight: 600; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.bar { width: 11rem; min-width: 6rem; padding-right: 0; }
-.bar i { display: block; height: .8rem; margin-top: .3rem; background: var(--bar);
-  border-radius: .15rem; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-figure { margin: .75rem 0; }
-figure img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
-figcaption { color: var(--soft); font-size: .85rem; max-width: 46rem; }
-pre { background: var(--card); padding: .8rem 1rem; border-radius: .4rem; overflow-x: auto;
-  font-size: .8rem; line-height: 1.4; }
-@media print { body { max-width: none; padding: 0; font-size: 11pt; } pre { white-space: pre-wrap; }
-  figure, .card, tr { break-inside: avoid; } h2 { break-after: avoid; }
-  .mark, .card { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
-"""
 
 
 def write_report(
@@ -79,6 +33,7 @@ def write_report(
     history: Mapping[str, Sequence[float]] | None = None,
     audit: Mapping[str, Any] | None = None,
     config_text: str | None = None,
+    validation: Outcomes | None = None,
 ) -> Path:
     """Write ``report.html`` and ``results.json`` into a folder, each all or nothing.
 
@@ -90,6 +45,7 @@ def write_report(
         audit: of the split: ``{"split_hash", "notes", "parts": {part: {"clips", "speakers",
             "classes"}}, "duplicates": [[clip, clip], ...]}``.
         config_text: the run's configuration.
+        validation: what the chosen epoch answered on the validation part.
 
     Returns:
         The path of the page.
@@ -97,11 +53,18 @@ def write_report(
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     first = outcomes if isinstance(outcomes, Outcomes) else outcomes[0]
-    page = page_of(summary, outcomes=first, history=history, audit=audit, config_text=config_text)
+    text = page_of(
+        summary,
+        outcomes=first,
+        history=history,
+        audit=audit,
+        config_text=config_text,
+        validation=validation,
+    )
     with atomic_write(place / "results.json") as file:
         file.write(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     with atomic_write(place / "report.html") as file:
-        file.write(page)
+        file.write(text)
     return place / "report.html"
 
 
@@ -112,6 +75,7 @@ def page_of(
     history: Mapping[str, Sequence[float]] | None = None,
     audit: Mapping[str, Any] | None = None,
     config_text: str | None = None,
+    validation: Outcomes | None = None,
 ) -> str:
     """Return the page as text; it refers to nothing outside itself."""
     title = f"{summary['model']} on {summary['corpus']}"
@@ -125,14 +89,15 @@ def page_of(
         _speakers(summary),
         _calibration(summary),
         _training(history),
+        _validation(validation),
         _split(audit),
         _mistakes(outcomes),
-        _section("Configuration", f"<pre>{escape(config_text)}</pre>") if config_text else "",
+        page.section("Configuration", f"<pre>{escape(config_text)}</pre>") if config_text else "",
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{page.CSS}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
@@ -144,7 +109,7 @@ def page_of(
 def _alarm(marks: Sequence[str]) -> str:
     if not marks:
         return ""
-    lines = (f"{_marks([mark])} {escape(MEANINGS.get(mark, ''))}" for mark in marks)
+    lines = (f"{page.marks([mark])} {escape(MEANINGS.get(mark, ''))}" for mark in marks)
     return f'<p class="alarm">{"<br>".join(lines)}</p>'
 
 
@@ -160,7 +125,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
         cards.append(
             f'<div class="card{" first" if key == "uar" else ""}">{name}'
             f"<b>{percent(figure['value'])} %</b>"
-            f'<span class="soft">{ends}</span><br>{_marks(summary["marks"])}</div>'
+            f'<span class="soft">{ends}</span><br>{page.marks(summary["marks"])}</div>'
         )
     seeds = zip(summary["seeds"], summary["uar"]["per_seed"], strict=False)
     rows = [[escape(name), escape(value)] for name, value in facts(summary).items()]
@@ -170,7 +135,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in summary["notes"])
     return (
         f'<div class="cards">{"".join(cards)}</div>'
-        + _table([], rows)
+        + page.table([], rows)
         + (f"<ul>{notes}</ul>" if notes else "")
         + f'<p class="soft">UAR is the mean of the classes\' recalls. {LIMITS}</p>'
     )
@@ -178,20 +143,53 @@ def _headline(summary: Mapping[str, Any]) -> str:
 
 def _classes(summary: Mapping[str, Any]) -> str:
     rows = [
-        [escape(name), _number(summary["support"][name]), percent(value), _bar(value), loud]
-        for (name, value), loud in zip(
-            summary["recall"].items(),
-            [_marks(summary["marks"])] * len(summary["recall"]),
-            strict=True,
+        [
+            escape(name),
+            page.number(summary["support"][name]),
+            percent(value),
+            page.bar(value),
+            *(percent(summary[what][name]) for what in ("precision", "f1") if what in summary),
+            page.marks(summary["marks"]),
+        ]
+        for name, value in summary["recall"].items()
+    ]
+    more = [title for title in ("Precision, %", "F1, %") if "precision" in summary]
+    drawn = draw.confusion_figure(summary["confusion"], summary["classes"])
+    pooled = ", summed over seeds" if len(summary["seeds"]) > 1 else ""
+    return page.section(
+        "Classes",
+        page.table(["Class", "Clips", "Recall, %", "", *more, "Marks"], rows)
+        + page.figure(drawn, f"Confusion matrix: clips{pooled}, and share of the true class."),
+    )
+
+
+def _validation(outcomes: Outcomes | None) -> str:
+    """The part on which the epoch and the temperature were chosen: its figures are too high."""
+    if outcomes is None or not len(outcomes):
+        return ""
+    classes = outcomes.emotions
+    counts = metrics.confusion_matrix(outcomes.labels, outcomes.predicted, len(classes))
+    rows = [
+        [escape(name), page.number(int(size)), percent(share), page.bar(share)]
+        for name, size, share in zip(
+            classes, counts.sum(1), _finite(metrics.recalls_of(counts)), strict=True
         )
     ]
-    figure = draw.confusion_figure(summary["confusion"], summary["classes"])
-    pooled = ", summed over seeds" if len(summary["seeds"]) > 1 else ""
-    return _section(
-        "Classes",
-        _table(["Class", "Clips", "Recall, %", "", "Marks"], rows)
-        + _figure(figure, f"Confusion matrix: clips{pooled}, and share of the true class."),
+    uar, accuracy = float(metrics.uar_of(counts)), float(metrics.accuracy_of(counts))
+    words = (
+        f"<p>UAR {percent(uar)} %, accuracy {percent(accuracy)} % of {len(outcomes)} clips. The "
+        "epoch and the temperature were chosen on these clips, so that these are no results.</p>"
     )
+    drawn = draw.confusion_figure(counts, classes)
+    text = "Confusion matrix of the validation part: clips, and share of the true class."
+    return page.section(
+        "Validation part",
+        words + page.table(["Class", "Clips", "Recall, %", ""], rows) + page.figure(drawn, text),
+    )
+
+
+def _finite(values: NDArray[np.floating]) -> list[float | None]:
+    return [float(v) if np.isfinite(v) else None for v in values]
 
 
 def _sexes(summary: Mapping[str, Any]) -> str:
@@ -201,49 +199,51 @@ def _sexes(summary: Mapping[str, Any]) -> str:
     rows = [
         [
             escape(name),
-            _number(row["speakers"]),
-            _number(row["n"]),
+            page.number(row["speakers"]),
+            page.number(row["n"]),
             percent(row["uar"]),
             *(percent(value) for value in row["recall"].values()),
-            _marks(row["marks"]),
+            page.marks(row["marks"]),
         ]
         for name, row in summary["per_sex"].items()
     ]
-    return _section("By sex", _table(head, rows, caption="UAR, and recall of each class in %."))
+    return page.section(
+        "By sex", page.table(head, rows, caption="UAR, and recall of each class in %.")
+    )
 
 
 def _speakers(summary: Mapping[str, Any]) -> str:
     if not summary["per_speaker"]:
         text = "<p>The speakers of these clips are unknown; the intervals are by clip.</p>"
-        return _section("By speaker", text)
+        return page.section("By speaker", text)
     rows = [
         [
             escape(name),
-            _number(row["n"]),
+            page.number(row["n"]),
             percent(row["uar"]),
-            _bar(row["uar"]),
-            _marks(row["marks"]),
+            page.bar(row["uar"]),
+            page.marks(row["marks"]),
         ]
         for name, row in sorted(summary["per_speaker"].items(), key=lambda item: -item[1]["uar"])
     ]
-    return _section("By speaker", _table(["Speaker", "Clips", "UAR, %", "", "Marks"], rows))
+    return page.section("By speaker", page.table(["Speaker", "Clips", "UAR, %", "", "Marks"], rows))
 
 
 def _calibration(summary: Mapping[str, Any]) -> str:
-    figure = draw.reliability_figure(summary["reliability"], ece=summary["ece"])
+    drawn = draw.reliability_figure(summary["reliability"], ece=summary["ece"])
     text = (
         "Expected calibration error, over 15 bins of confidence: the mean distance between how "
         "sure the model was and how often it was right."
     )
-    words = f"<p>ECE <b>{percent(summary['ece'])} %</b> {_marks(summary['marks'])}</p>"
-    return _section("Calibration", words + _figure(figure, text))
+    words = f"<p>ECE <b>{percent(summary['ece'])} %</b> {page.marks(summary['marks'])}</p>"
+    return page.section("Calibration", words + page.figure(drawn, text))
 
 
 def _training(history: Mapping[str, Sequence[float]] | None) -> str:
     if not history:
         return ""
-    text = "Loss and UAR by epoch on the training and the validation part; the test part has none."
-    return _section("Training", _figure(draw.curves_figure(history), text))
+    text = "By epoch, on the training and the validation part; the test part has none."
+    return page.section("Training", page.figure(draw.curves_figure(history), text))
 
 
 def _split(audit: Mapping[str, Any] | None) -> str:
@@ -256,9 +256,9 @@ def _split(audit: Mapping[str, Any] | None) -> str:
     for name, part in parts.items():
         speakers = part["speakers"]
         many = speakers if isinstance(speakers, int) else len(speakers)
-        by_class = [_number(counts[name].get(emotion, 0)) for emotion in emotions]
-        rows.append([escape(name), _number(many), _number(part["clips"]), *by_class])
-    text = _table(["Part", "Speakers", "Clips", *map(escape, emotions)], rows)
+        by_class = [page.number(counts[name].get(emotion, 0)) for emotion in emotions]
+        rows.append([escape(name), page.number(many), page.number(part["clips"]), *by_class])
+    text = page.table(["Part", "Speakers", "Clips", *map(escape, emotions)], rows)
     for name, part in parts.items():
         if not isinstance(part["speakers"], int) and part["speakers"]:
             names = ", ".join(speaker or "unknown" for speaker in part["speakers"])
@@ -270,8 +270,8 @@ def _split(audit: Mapping[str, Any] | None) -> str:
     text += f"<p>Groups of duplicate recordings: {len(duplicates)}.</p>"
     text += f"<ul>{items}</ul>" if items else ""
     if emotions:
-        text += _figure(draw.class_counts_figure(counts), "Clips of each class in each part.")
-    return _section("Split", text)
+        text += page.figure(draw.class_counts_figure(counts), "Clips of each class in each part.")
+    return page.section("Split", text)
 
 
 def _mistakes(outcomes: Outcomes) -> str:
@@ -289,57 +289,6 @@ def _mistakes(outcomes: Outcomes) -> str:
         ]
         for i in order.tolist()
     ]
-    return _section("Surest mistakes", _table(["Clip", "Labelled", "Predicted", "Sure, %"], rows))
-
-
-# Pieces
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>"
-
-
-def _marks(marks: Sequence[str]) -> str:
-    return "".join(f'<span class="mark">{escape(mark)}</span>' for mark in marks)
-
-
-def _number(value: float) -> str:
-    return f"{value:,g}" if value % 1 else f"{int(value):,}"
-
-
-def _bar(share: float | None) -> str:
-    return f'<i style="width: {100 * (share or 0):.1f}%"></i>'
-
-
-def _figure(figure: Figure, text: str) -> str:
-    image = f'<img src="{draw.to_data_uri(figure)}" alt="{escape(text)}" {_size(figure)}>'
-    return f"<figure>{image}<figcaption>{escape(text)}</figcaption></figure>"
-
-
-def _size(figure: Figure) -> str:
-    width, height = figure.get_size_inches()
-    return f'width="{round(96 * width)}" height="{round(96 * height)}"'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
-    """Make a table of cells that are HTML already; figures stand right, empty columns fall."""
-    rows = [list(row) for row in rows]
-    kinds = [_kind(column) if i else "name" for i, column in enumerate(zip(*rows, strict=True))]
-    keep = [i for i, kind in enumerate(kinds) if kind != "empty"]
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        inner = (f'<{tag} class="{kinds[i]}">{cells[i]}</{tag}>' for i in keep)
-        return f"<tr>{''.join(inner)}</tr>"
-
-    top = f"<thead>{line(head, 'th')}</thead>" if head and rows else ""
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    body = "\n".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table>{title}{top}<tbody>\n{body}\n</tbody></table></div>'
-
-
-def _kind(cells: Sequence[str]) -> str:
-    if not any(cells):
-        return "empty"
-    if all(cell.startswith("<i ") for cell in cells):
-        return "bar"
-    return "n" if all(NUMBER.fullmatch(cell) for cell in cells) else "words"
+    return page.section(
+        "Surest mistakes", page.table(["Clip", "Labelled", "Predicted", "Sure, %"], rows)
+    )

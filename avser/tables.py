@@ -45,9 +45,23 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "Commit": summary["commit"] or "unknown",
         "Intervals": f"95 %, bootstrap by {unit}",
     }
+    if "cost" in summary:
+        about["Cost"] = cost_words(summary["cost"])
     if summary["seen_speakers"]:
         about["Seen speakers"] = ", ".join(summary["seen_speakers"])
     return about
+
+
+def cost_words(cost: Mapping[str, Any]) -> str:
+    """Write what a model costs.
+
+    >>> cost_words({"minutes": 3.21, "threads": 2, "bytes": 262144, "clips_per_second": 85.2})
+    'trained in 3.2 min on 2 threads, 0.26 MB, 85 clips/s'
+    """
+    return (
+        f"trained in {cost['minutes']:.1f} min on {cost['threads']} threads, "
+        f"{cost['bytes'] / 1e6:.2f} MB, {cost['clips_per_second']:.0f} clips/s"
+    )
 
 
 def print_table(summary: Mapping[str, Any], console: Console) -> None:
@@ -60,7 +74,10 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
     marks = summary["marks"]
     title = f"{summary['model']} on {summary['corpus']}, {summary['protocol']}"
     main = _table(title, "Figure", "% [95 % interval]")
-    for name, key in (("UAR", "uar"), ("Accuracy", "accuracy"), ("Macro-F1", "macro_f1")):
+    figures = {"UAR": "uar", "Accuracy": "accuracy", "Macro-F1": "macro_f1"}
+    if "macro_precision" in summary:
+        figures["Macro-precision"] = "macro_precision"
+    for name, key in figures.items():
         main.add_row(Text(name, "bold"), Text(percent(summary[key])), _loud(marks))
     for seed, value in zip(summary["seeds"], summary["uar"]["per_seed"], strict=False):
         if len(summary["seeds"]) > 1:

@@ -1,6 +1,7 @@
 """The LightningModule: losses, schedule, weight averaging, and what validation measures."""
 
 import copy
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -160,6 +161,7 @@ class EmotionTask(LightningModule):
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("score", torch.zeros(()))
+        self.clock = 0.0
         self.provisional = False  # set by `ProgressiveResizing`: this epoch is not to be chosen
         self.train_confusion = MulticlassConfusionMatrix(classes)
         self.validation_confusion = MulticlassConfusionMatrix(classes)
@@ -235,6 +237,7 @@ class EmotionTask(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Hold streams still that are not to learn yet."""
+        self.clock = perf_counter()
         for stream, epochs in self.held.items():
             hold(self.net, stream, epochs < 0 or self.current_epoch < epochs)
 
@@ -305,8 +308,9 @@ class EmotionTask(LightningModule):
                     mean.copy_(new)
 
     def on_train_epoch_end(self) -> None:
-        """Log UAR on the (augmented) training batches."""
+        """Log figures on the (augmented) training batches, and what the epoch took."""
         self._log_uar("train", self.train_confusion)
+        self.log("train/seconds", perf_counter() - self.clock, sync_dist=True)
 
     # -- validation ------------------------------------------------------------------------
 
@@ -330,7 +334,10 @@ class EmotionTask(LightningModule):
             self.log("validation/score", self.score - float(self.provisional), sync_dist=True)
 
     def _log_uar(self, part: str, metric: MulticlassConfusionMatrix) -> Tensor:
-        uar = recall_mean(metric.compute().float())
+        confusion = metric.compute().float()
+        uar = recall_mean(confusion)
+        right = confusion.diagonal().sum() / confusion.sum().clamp(min=1)
+        self.log(f"{part}/accuracy", right, sync_dist=True)
         self.log(f"{part}/uar", uar, prog_bar=True, sync_dist=True)
         metric.reset()
         return uar

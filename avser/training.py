@@ -5,10 +5,9 @@ A run folder holds ``config.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorB
 """
 
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
-from csv import DictReader
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol, cast
 
 import torch
@@ -27,6 +26,7 @@ from avser.fitting import fit_baselines, has_baseline
 from avser.net import EmotionNet
 from avser.protocols import Parts, clip_name
 from avser.protocols import Protocol as SplitProtocol
+from avser.run_folder import commit_of, epoch_tables, history
 from avser.task import EmotionTask
 from avser.types import Clip, Corpus
 
@@ -82,7 +82,7 @@ def loggers(folder: Path) -> list[Logger]:
     A training that goes on gets a table of its own, ``logs/start<N>/metrics.csv``: Lightning would
     begin an old one anew. `history` reads them all.
     """
-    start = 1 + len(_tables(folder))
+    start = 1 + len(epoch_tables(folder))
     return [
         CSVLogger(folder, name=f"logs/start{start}", version=""),
         TensorBoardLogger(folder, name="logs", version=""),
@@ -110,15 +110,6 @@ def claim(folder: Path, *, overwrite: bool) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     return last if last.exists() else None
-
-
-def commit_of(folder: Path) -> str | None:
-    """Commit of a checkout, with ``+`` if it was changed; None outside of one."""
-    try:
-        show = ["git", "-C", str(folder), "describe", "--always", "--exclude=*", "--dirty=+"]
-        return subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def fit(
@@ -154,23 +145,17 @@ def fit(
         The summary of the test part, or None where there is none.
     """
     clips = cast(ClipData, data)
-    if has_baseline(task.net):
-        if not trainer.is_global_zero:
-            return None
-        task.prepare(clips)
-        net, epochs = fit_baselines(task.net, clips.loader(clips.parts.train)), 1
-    else:
-        trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
-        if not trainer.is_global_zero:
-            return None
-        net, epochs = best_net(task, folder), int(trainer.current_epoch)
+    trained = _train(trainer, task, clips, folder=folder, resume=resume)
+    if trained is None:  # the first process alone goes on
+        return None
+    net, epochs, seconds = trained
     calibrate(net, clips.loader(clips.parts.validation))
-    _validate(net, clips, folder)
+    validation = _validate(net, clips, folder)
     provenance = _provenance(clips, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
     if clips.parts.test and measure:
-        summary = _measure(net, clips, provenance, folder=folder, name=name, text=config_text)
-    bundle.save(
+        outcomes, summary = _measure(net, clips, provenance, folder=folder, name=name)
+    saved = bundle.save(
         net,
         folder / "bundle",
         spec=spec,
@@ -178,16 +163,39 @@ def fit(
         provenance=provenance,
         figures=bundle.card_figures(summary),
     )
+    if summary is not None:
+        summary["cost"] |= {"minutes": round(seconds / 60, 2), "bytes": bundle.size_of(saved)}
+        _report(folder, summary, outcomes, clips, config_text, validation=validation)
     with atomic_write(folder / "DONE") as file:
         file.write(f"{epochs} epochs\n")
     return summary
 
 
-def _validate(net: EmotionNet, data: ClipData, folder: Path) -> None:
+def _train(
+    trainer: Trainer, task: EmotionTask, data: ClipData, *, folder: Path, resume: Path | None
+) -> tuple[EmotionNet, int, float] | None:
+    """Train or fit; return the net, epochs and seconds of all starts, on the first process."""
+    begin = perf_counter()
+    if has_baseline(task.net):
+        if not trainer.is_global_zero:
+            return None
+        task.prepare(data)
+        net = fit_baselines(task.net, data.loader(data.parts.train))
+        return net, 1, perf_counter() - begin
+    module = cast(LightningDataModule, data)
+    trainer.fit(task, module, ckpt_path=resume, weights_only=True if resume else None)
+    if not trainer.is_global_zero:
+        return None
+    seconds = sum(history(folder).get("train/seconds", []))
+    return best_net(task, folder), int(trainer.current_epoch), seconds
+
+
+def _validate(net: EmotionNet, data: ClipData, folder: Path) -> Outcomes:
     """Keep what the chosen epoch answers on the validation part."""
     chosen = data.parts.validation
     found = answers(net, data.loader(chosen), chosen, seen=set())
     found.save(folder / "outcomes" / "validation.json")
+    return found
 
 
 def _measure(
@@ -197,13 +205,15 @@ def _measure(
     *,
     folder: Path,
     name: str,
-    text: str,
-) -> dict[str, Any]:
-    """Answer the test part, keep the outcomes, and write results and report."""
+) -> tuple[Outcomes, dict[str, Any]]:
+    """Answer the test part, keep the outcomes, and sum them up."""
     test, seen = data.parts.test, set(provenance.speakers)
+    begin = perf_counter()
     outcomes = answers(net, data.loader(test), test, seen=seen)
+    rate = len(test) / (perf_counter() - begin)
     outcomes.save(folder / "outcomes" / "test.json")
     summary = _summary(outcomes, data, provenance, net, name)
+    summary["cost"] = {"clips_per_second": round(rate, 1), "threads": torch.get_num_threads()}
     if net.fusion is not None:  # what each stream says where the other is missing
         alone = {}
         for stream in ("audio", "video"):
@@ -217,8 +227,7 @@ def _measure(
     if levels:
         runs = {level: [found] for level, found in levels.items()}
         summary["levels"] = stream_figures(runs, seeds=summary["seeds"])
-    _report(folder, summary, outcomes, data, text)
-    return summary
+    return outcomes, summary
 
 
 def _levels(
@@ -296,26 +305,14 @@ def _summary(
     )
 
 
-def _tables(folder: Path) -> list[Path]:
-    """Tables of epochs, one for each start of the training, oldest first."""
-    found = (folder / "logs").glob("start*/metrics.csv")
-    return sorted(found, key=lambda p: int(p.parent.name.removeprefix("start")))
-
-
-def history(folder: Path) -> dict[str, list[float]]:
-    """Training curves of a run: ``train/loss``, ``validation/uar``, ... one value an epoch."""
-    curves: dict[str, dict[int, float]] = {}
-    for path in _tables(folder):
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in DictReader(file):
-                for key, value in row.items():
-                    if value and "/" in key:
-                        curves.setdefault(key, {})[int(row["epoch"])] = float(value)
-    return {k: [v[e] for e in sorted(v)] for k, v in curves.items()}
-
-
 def _report(
-    folder: Path, summary: dict[str, Any], outcomes: Outcomes, data: ClipData, config_text: str
+    folder: Path,
+    summary: dict[str, Any],
+    outcomes: Outcomes,
+    data: ClipData,
+    config_text: str,
+    *,
+    validation: Outcomes,
 ) -> None:
     from avser.audit import audit
     from avser.report import write_report
@@ -327,4 +324,5 @@ def _report(
         history=history(folder),
         audit=audit(data.parts, data.digests),
         config_text=config_text,
+        validation=validation,
     )

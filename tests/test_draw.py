@@ -100,6 +100,12 @@ def test_curves_show_both_parts_and_the_best_epoch(name: str) -> None:
     assert "highest on validation: 55.0 %, epoch 2" in words(figure)
 
 
+def test_accuracy_has_a_panel_where_it_was_logged() -> None:
+    figure = draw.curves_figure({"validation/accuracy": [0.25, 0.5], "train/uar": [0.1, 0.2]})
+    assert [axes.get_ylabel() for axes in figure.axes] == ["Loss", "UAR, %", "Accuracy, %"]
+    assert figure.axes[2].lines[0].get_ydata().tolist() == [25, 50]
+
+
 def test_curves_of_nothing_are_empty_axes() -> None:
     assert not any(
         axes.lines for axes in draw.curves_figure({"validation/uar": [float("nan")]}).axes[:1]

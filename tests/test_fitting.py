@@ -84,6 +84,9 @@ def test_every_command_knows_a_baseline(
     loaded = bundle.load(run)
     size = sum(p.numel() for p in loaded.net.parameters())
     assert results["parameters"] == size > 0  # what it remembers counts as its size
+    weights = next((run / "bundle").glob("*.safetensors"))
+    assert results["cost"]["bytes"] == weights.stat().st_size
+    assert results["cost"]["minutes"] >= 0 and results["cost"]["clips_per_second"] > 0
     assert main(["fit", *WORDS, "--out", str(run)]) == 1  # finished
     assert "it is finished" in capsys.readouterr().err
     told = tmp_path / "told.json"

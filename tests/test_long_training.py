@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from avser import bundle, training
+from avser import bundle
+from avser.run_folder import history
 from avser.testing.corpora import fake_ravdess
 from avser.testing.nets import tiny_spec
 
@@ -134,7 +135,7 @@ def test_killed_training_goes_on_from_its_last_epoch(train: Train) -> None:
     orders = {str([row[2] for row in after if row[0] == e]) for e in range(killed, EPOCHS)}
     assert len(orders) == EPOCHS - killed
     assert epochs_of(train.run) == [list(range(killed)), list(range(killed, EPOCHS))]
-    curves = training.history(train.run)
+    curves = history(train.run)
     assert {len(values) for values in curves.values()} == {EPOCHS}
     assert (train.run / "DONE").read_text() == f"{EPOCHS} epochs\n"
     assert bundle.load(train.run).provenance.epochs == EPOCHS

@@ -201,3 +201,19 @@ def test_refusals_name_the_value() -> None:
         metrics.bootstrap_interval(metrics.uar_of, [], [], [], classes=1)
     with pytest.raises(ConfigError, match="1 groups"):
         metrics.bootstrap_interval(metrics.uar_of, [0, 0], [0, 0], ["a"], classes=1)
+
+
+def test_precision_and_f1_are_scikit_learns() -> None:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(4, size=60), rng.integers(4, size=60)
+    confusion = metrics.confusion_matrix(labels, predicted, 4)
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted)
+    np.testing.assert_allclose(metrics.precisions_of(confusion), precision)
+    np.testing.assert_allclose(metrics.recalls_of(confusion), recall)
+    np.testing.assert_allclose(metrics.f1s_of(confusion), f1)
+    assert float(metrics.macro_precision_of(confusion)) == pytest.approx(precision.mean())
+    never = np.array([[2, 0], [3, 0]])
+    assert np.isnan(metrics.precisions_of(never)[1])
+    assert float(metrics.macro_precision_of(never)) == pytest.approx(0.4)

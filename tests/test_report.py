@@ -208,3 +208,25 @@ def test_several_seeds_are_listed() -> None:
 def _facts(summary: dict[str, Any]) -> dict[str, Any]:
     names = ("protocol", "corpus", "label_target", "split_hash", "model", "parameters", "commit")
     return {**{name: summary[name] for name in names}, "epochs": [1, 2]}
+
+
+def test_the_validation_part_is_told_and_is_called_no_result() -> None:
+    outcomes = make()
+    summary = summary_of(outcomes)
+    assert "Validation part" not in page_of(summary, outcomes=outcomes)
+    page = read(page_of(summary, outcomes=outcomes, validation=make(name="v")))
+    assert "Validation part" in page.text and "these are no results" in page.text
+    right = np.mean(make().predicted == make().labels)
+    assert f"accuracy {100 * right:.1f} % of 36 clips" in page.text
+
+
+def test_precision_and_cost_are_shown() -> None:
+    outcomes = make()
+    summary = summary_of(outcomes)
+    assert (
+        set(summary["precision"]) == set(EMOTIONS) and 0 < summary["macro_precision"]["value"] < 1
+    )
+    summary["cost"] = {"minutes": 3.2, "threads": 2, "bytes": 1_500_000, "clips_per_second": 80.0}
+    text = read(page_of(summary, outcomes=outcomes)).text
+    assert "Precision, %" in text and "F1, %" in text
+    assert "trained in 3.2 min on 2 threads, 1.50 MB, 80 clips/s" in text

@@ -90,6 +90,7 @@ def _append(path: Path, fold: Any, summary: Mapping[str, Any]) -> None:  # noqa:
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     keys = ("uar", "accuracy", "macro_f1", "n", "split_hash", "epochs", "commit", "parameters")
     row = {"seed": fold.seed, "fold": fold.fold, **{key: summary[key] for key in keys}}
+    row |= {key: summary[key] for key in ("macro_precision", "cost", "marks") if key in summary}
     row |= {f"uar_{name}": f["uar"] for name, f in summary.get("streams", {}).items()}
     rows = [r for r in rows if (r["seed"], r["fold"]) != (fold.seed, fold.fold)]
     with atomic_write(path) as file:
