@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from avser.augment import Augment
@@ -220,13 +221,17 @@ class EmotionTask(LightningModule):
         """Updates of the whole training."""
         return max(2, int(self.trainer.estimated_stepping_batches))
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning takes six kinds)
-        """Optimizer and schedule; see `avser.optimizers`."""
+    def new_optimizer(self) -> Optimizer:
+        """A fresh optimizer of the net, at the peak of its schedule; needs no trainer."""
         scaled = {s: (encoder_of(self.net, s), factor) for s, factor in self.lr_scale.items()}
         rates = {"lr": self.lr, "weight_decay": self.weight_decay}
         groups = parameter_groups(self.net, scaled, **rates)
+        return make_optimizer(self.optimizer, groups, **rates)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning takes six kinds)
+        """Optimizer and schedule; see `avser.optimizers`."""
         return scheduled(
-            make_optimizer(self.optimizer, groups, **rates),
+            self.new_optimizer(),
             self.schedule,
             updates=1 if self.schedule in ("constant", "exponential") else self._updates(),
             decay=self.decay,
@@ -266,8 +271,8 @@ class EmotionTask(LightningModule):
         ]
         return torch.stack(losses).sum()
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        """One update on an augmented batch."""
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Stream]:
+        """Loss of an augmented batch, and the main head's stream; needs no trainer."""
         target = self._targets(batch["label"])
         if self.augment is not None:
             self.augment.draw(len(target), batch["waveform"])
@@ -280,17 +285,14 @@ class EmotionTask(LightningModule):
             self.image_augment.draw(len(target), target, present=present)
             target = self.image_augment.labels(target)
         streams = self.net(batch)
-        loss = self._total(streams, target)
-        main = next(iter(streams.values()))
+        return self._total(streams, target), next(iter(streams.values()))
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One update on an augmented batch."""
+        loss, main = self.training_loss(batch)
         self.train_confusion.update(main.logits, batch["label"])
-        self.log(
-            "train/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(target),
-            sync_dist=True,
-        )
+        size = len(batch["label"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
     def on_train_batch_end(self, *_: object) -> None:

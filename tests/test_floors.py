@@ -66,7 +66,7 @@ FLOORS = (
         "search",
     ),
     ("testing", "datamodules"),
-    ("web", "cli", "__main__"),
+    ("web", "federated", "cli", "__main__"),
 )
 
 #: Libraries that only some rooms may import: they are slow to load, or do too much.

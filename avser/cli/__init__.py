@@ -23,6 +23,7 @@ COMMANDS = {
     "serve": "a page and an HTTP interface",
     "filters": "draw the filters of a model's first layer",
     "models": "list the released models",
+    "federate": "train with others without moving a recording",
     "release": "give a trained model its name, figures and card",
 }
 

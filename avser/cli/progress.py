@@ -1,12 +1,14 @@
 """Progress bars, on stderr."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+    from avser.federated.simulate import Progress as FederatedProgress
 
 
 @contextmanager
@@ -66,3 +68,32 @@ def watching(console: "Console", total: int, *, quiet: bool) -> Iterator[Watch]:
     bar = Progress(name, BarColumn(), share, TimeRemainingColumn(), console=console, transient=True)
     with bar:
         yield Watch(bar, total)
+
+
+@contextmanager
+def rounds(total: int, console: "Console") -> Iterator["FederatedProgress"]:
+    """Show bars over the rounds of a federated training and over the replies of each."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    from avser.federated.simulate import Progress as FederatedProgress
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=console, transient=True) as bar:
+        whole = bar.add_task("rounds", total=total)
+        part = bar.add_task("replies", total=None)
+
+        def told(row: Mapping[str, Any]) -> None:
+            bar.update(whole, completed=int(row["update"]))
+            bar.update(part, completed=0, total=row["asked"])
+            if row.get("warning"):
+                bar.console.print(f"privacy: {row['warning']}", highlight=False)
+            if "uar" in row:
+                text = f"round {row['update']}: UAR {100 * row['uar']:.1f} %"
+                bar.console.print(text, highlight=False)
+
+        def stage(name: str, count: int) -> None:
+            bar.update(whole, description=name, completed=0, total=1)
+            bar.update(part, description="epochs", completed=0, total=count)
+
+        yield FederatedProgress(round=told, reply=lambda: bar.advance(part), stage=stage)

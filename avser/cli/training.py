@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from difflib import get_close_matches
 from importlib import import_module
@@ -62,8 +62,12 @@ class Parser(argparse.ArgumentParser):
         return own, [*configs, *rest, *root]
 
 
-def cli_class() -> Any:  # noqa: ANN401
-    """The LightningCLI that reads our configurations; imported late because it is slow."""
+def cli_class(groups: Mapping[str, type] | None = None) -> Any:  # noqa: ANN401
+    """The LightningCLI that reads our configurations; imported late because it is slow.
+
+    Args:
+        groups: further groups of settings by name, of the class's constructor.
+    """
     from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
     class ConfigurationCLI(LightningCLI):
@@ -71,12 +75,24 @@ def cli_class() -> Any:  # noqa: ANN401
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.link_arguments("data.classes", "model.emotions", apply_on="instantiate")
+            for name, kind in (groups or {}).items():
+                parser.add_class_arguments(kind, name)
 
     return ConfigurationCLI
 
 
-def parse(words: Sequence[str], *, trainer_defaults: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+def parse(
+    words: Sequence[str],
+    *,
+    trainer_defaults: dict[str, Any] | None = None,
+    groups: Mapping[str, type] | None = None,
+) -> Any:  # noqa: ANN401
     """Read configurations and build trainer, task and data, as a LightningCLI holds them.
+
+    Args:
+        words: of the command line.
+        trainer_defaults: settings of the trainer.
+        groups: further groups of settings; see `cli_class`.
 
     Raises:
         ConfigError: a setting is unknown or of the wrong type; in one sentence.
@@ -84,7 +100,7 @@ def parse(words: Sequence[str], *, trainer_defaults: dict[str, Any] | None = Non
     from avser.task import EmotionTask
 
     with _one_sentence():
-        return cli_class()(
+        return cli_class(groups)(
             EmotionTask,
             _data_class(words),
             run=False,
@@ -107,7 +123,7 @@ def parse_data(words: Sequence[str]) -> Any:  # noqa: ANN401
     parser = ArgumentParser(prog="avser", exit_on_error=True)
     parser.add_argument("-c", "--config", action="config", help="configuration")
     parser.add_class_arguments(_data_class(words), "data")
-    others = ("model", "trainer", "seed_everything")
+    others = ("model", "trainer", "seed_everything", "federated")
     for name in others:
         parser.add_argument(f"--{name}", type=Any, default=None)
     with _one_sentence():
@@ -123,7 +139,7 @@ def _of_data(words: Sequence[str]) -> list[str]:
     skipping = False
     for word in words:
         if word.startswith("--"):
-            skipping = word.startswith(("--model", "--trainer", "--seed_everything"))
+            skipping = word.startswith(("--model", "--trainer", "--seed_everything", "--federated"))
         elif word == "-c":
             skipping = False
         if not skipping:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.encoders.base import AudioEncoder
+from avser.encoders.norms import MaskedGroupNorm
 from avser.encoders.recurrent import MaskedRecurrence, State
 from avser.errors import ConfigError
 from avser.frontends.base import Frontend, NormaliserMode, full_precision
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch norm, ReLU and max-pooling that keep invalid frames at zero.
+    """Convolution, norm, ReLU and max-pooling that keep invalid frames at zero.
 
     Args:
         inputs, outputs: channels.
@@ -24,6 +25,7 @@ class ConvBlock(nn.Module):
         pool: (frequency, time) pooling.
         stride: pool by striding the convolution instead (cheap first layer).
         causal: pad time on the left only.
+        norm: "batch", or "group" over each clip's own valid frames.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class ConvBlock(nn.Module):
         pool: tuple[int, int],
         stride: bool,
         causal: bool,
+        norm: Literal["batch", "group"] = "batch",
     ) -> None:
         super().__init__()
         half = kernel // 2
@@ -43,7 +46,7 @@ class ConvBlock(nn.Module):
         self.conv = nn.Conv2d(
             inputs, outputs, kernel, padding=(half, 0), stride=pool if stride else 1, bias=False
         )
-        self.norm = nn.BatchNorm2d(outputs)
+        self.norm = nn.BatchNorm2d(outputs) if norm == "batch" else MaskedGroupNorm(outputs)
         self.pool = None if stride else pool
         self.rows, self.time = pool
 
@@ -63,7 +66,8 @@ class ConvBlock(nn.Module):
         """Turn padded frames into pooled ones."""
         pooled = rearrange(mask, "b (f p) -> b f p", p=self.time).any(dim=-1)
         keep = mask if self.pool is not None else pooled
-        x = F.relu(self.norm(self.conv(x)))
+        x = self.conv(x)
+        x = F.relu(self.norm(x, keep) if isinstance(self.norm, MaskedGroupNorm) else self.norm(x))
         x = x * rearrange(keep, "b f -> b 1 1 f").to(x.dtype)
         if self.pool is not None:
             x = F.max_pool2d(x, self.pool)
@@ -84,6 +88,8 @@ class CrnnEncoder(AudioEncoder):
             Needs a causal front end, ``trim_db: null`` and ``training``, ``running`` or ``none``
             for a norm.
         dropout: on frames before the recurrence (heads have their own).
+        norm: "batch", or "group", which keeps no statistics of the training clips (federated
+            training); group norm hears the whole clip.
     """
 
     def __init__(
@@ -100,17 +106,28 @@ class CrnnEncoder(AudioEncoder):
         cell: Literal["lstm", "gru"] = "lstm",
         causal: bool = False,
         dropout: float = 0.3,
+        norm: Literal["batch", "group"] = "batch",
     ) -> None:
         super().__init__(
             frontend=frontend, normalise=normalise, trim_db=trim_db, gate_dbfs=gate_dbfs
         )
         self._check(pools, channels, causal)
+        if causal and norm == "group":
+            raise ConfigError(
+                "Bad norm 'group' of a causal encoder: it hears the whole clip; use 'batch'."
+            )
         self.causal = causal
         blocks, inputs = [], frontend.channels
         for i, (outputs, pool) in enumerate(zip(channels, pools, strict=True)):
             blocks.append(
                 ConvBlock(
-                    inputs, outputs, kernel=3 if i else 5, pool=pool, stride=i == 0, causal=causal
+                    inputs,
+                    outputs,
+                    kernel=3 if i else 5,
+                    pool=pool,
+                    stride=i == 0,
+                    causal=causal,
+                    norm=norm,
                 )
             )
             inputs = outputs

@@ -1,0 +1,115 @@
+"""A client's clips as batches, in a simulation and on its owner's machine."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from torch.utils.data import DataLoader
+
+from avser.batch import LengthSampler, collate
+from avser.errors import ConfigError
+from avser.federated.client import no_picture
+from avser.federated.partition import Client, hold_back
+from avser.federated.plan import Plan
+from avser.types import Batch, Clip
+
+
+class ModuleClient:
+    """Clips of a data module that belong to one client.
+
+    Args:
+        data: a data module such as `avser.datamodules.clips.ClipDataModule`.
+        client: who, and which clips.
+        batch_size: of training.
+    """
+
+    def __init__(self, data: Any, client: Client, *, batch_size: int) -> None:  # noqa: ANN401
+        self._data, self._client, self._size = data, client, batch_size
+        self._training = data.dataset(client.train, training=True)
+        self.name, self.streams, self.attack = client.name, client.streams, client.attack
+        self.labels: Sequence[int] = self._training.labels
+
+    def batches(self, epoch: int, seed: int) -> Iterator[Batch]:
+        """Shuffled training batches of an epoch."""
+        clips = self._training.clips
+        lengths = [self._data.samples(c) for c in clips]
+        order = LengthSampler(lengths, batch_size=self._size, seed=seed, now=lambda: epoch)
+        for rows in order:
+            yield self._seen(collate([self._training[i] for i in rows]))
+
+    def held(self) -> Iterator[Batch]:
+        """Clips that are kept for measuring, whole."""
+        loader: DataLoader[Any] = self._data.loader(self._client.held)
+        if self._client.held:
+            yield from map(self._seen, loader)
+
+    def _seen(self, batch: Batch) -> Batch:
+        return batch if "video" in self.streams else no_picture(batch)
+
+
+class SimulatedClients:
+    """Finds a node's clips by its partition number.
+
+    It travels to worker processes as it is: paths and places of samples, not samples.
+
+    Args:
+        data: the data module of all.
+        clients: in the order of the partitions.
+    """
+
+    def __init__(self, data: Any, clients: Sequence[Client]) -> None:  # noqa: ANN401
+        self.data, self.clients = data, list(clients)
+        self._made: dict[tuple[int, int], ModuleClient] = {}
+
+    def __call__(self, context: Context, plan: Plan) -> ModuleClient:
+        """The client that a context belongs to."""
+        index = int(str(context.node_config["partition-id"]))
+        key = index, plan.batch_size
+        if key not in self._made:
+            client = self.clients[index]
+            self._made[key] = ModuleClient(self.data, client, batch_size=plan.batch_size)
+        return self._made[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": {}}
+
+
+class FolderClient:
+    """The clips of a folder with ``manifest.csv``, read anew when it changes.
+
+    Args:
+        folder: as the `Manifest` corpus reads it.
+        name: who it is, for the server's records.
+        make_data: builds a data module from folder, classes, merged classes, crop and trim; given
+            by the command line, which knows the data modules.
+    """
+
+    def __init__(self, folder: Path, *, name: str, make_data: Callable[..., Any]) -> None:
+        self.folder, self.name, self._make = folder, name, make_data
+        self._stamp: tuple[float, str] | None = None
+        self._client: ModuleClient | None = None
+
+    def __call__(self, context: Context, plan: Plan) -> ModuleClient:
+        """The one client of this machine."""
+        path = self.folder / "manifest.csv"
+        if not path.is_file():
+            raise ConfigError(
+                f"Bad data folder {self.folder}: it holds no manifest.csv with the columns "
+                "path,emotion,speaker."
+            )
+        stamp = path.stat().st_mtime, plan.digest
+        if self._client is None or stamp != self._stamp:
+            data = self._make(self.folder, plan)
+            clips: list[Clip] = list(data.prepared.clips)
+            train, held = hold_back(clips, share=plan.hold_back, seed=0)
+            client = Client(name=self.name, train=tuple(train), held=tuple(held))
+            self._client = ModuleClient(data, client, batch_size=plan.batch_size)
+            self._stamp = stamp
+        return self._client
+
+
+def labels_of(data: Any, clips: Iterable[Clip]) -> list[int]:  # noqa: ANN401
+    """Classes of clips, as a data module counts them."""
+    found: list[int] = data.dataset(list(clips)).labels
+    return found

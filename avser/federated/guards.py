@@ -1,0 +1,181 @@
+"""What a reply must be before it may touch the model.
+
+Each refusal is one sentence with its reason; the round goes on without that update.
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+from flwr.app import ArrayRecord, Message
+
+from avser.federated.weights import Arrays, difference, digest_of, norm_of
+
+_OVERHEAD = 64 * 1024  # bytes of names, headers and metrics beside the arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What a node was asked: the reply is judged by it.
+
+    Attributes:
+        number: random, echoed by the reply.
+        node: that was asked.
+        client: its name.
+        update: round, or version of the model, that it was given.
+        plan: digest of the plan.
+        base: the weights that it was given.
+    """
+
+    number: str
+    node: int
+    client: str
+    update: int
+    plan: str
+    base: Arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """A reply that passed: what was learned, and how much it counts."""
+
+    offer: Offer
+    delta: Arrays
+    examples: int
+    loss: float
+    size: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def norm(self) -> float:
+        """L2 norm of what was learned."""
+        return norm_of(self.delta)
+
+
+class RefusalError(Exception):
+    """Why a reply is not taken."""
+
+
+@dataclass
+class Guards:
+    """Checks replies one by one, then a round's among each other.
+
+    Args:
+        limit: largest norm as a multiple of the median; None takes any.
+        most_examples: what a client's weight counts at most.
+    """
+
+    limit: float | None
+    most_examples: int
+    _seen: set[str] = field(default_factory=set)
+    _norms: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+
+    def check(self, reply: Message, offer: Offer | None) -> Update:
+        """Judge one reply by itself.
+
+        Args:
+            reply: as it came.
+            offer: that it answers, or None where no open one does.
+
+        Raises:
+            RefusalError: it is not taken; the text says why.
+        """
+        if reply.has_error():
+            raise RefusalError(f"the client failed: {reply.error.reason}")
+        if offer is None:
+            raise RefusalError("late or replayed: no open offer of this round is answered by it")
+        if reply.metadata.src_node_id != offer.node:
+            raise RefusalError("replayed: another node answers this offer")
+        size = sum(record.count_bytes() for record in reply.content.values())
+        allowed = 2 * sum(a.nbytes for a in offer.base.values()) + _OVERHEAD
+        if size > allowed:
+            raise RefusalError(f"oversized: {size:,} bytes, {allowed:,} is legal")
+        try:
+            return self._parsed(reply, offer, size)
+        except RefusalError:
+            raise
+        except Exception as error:  # whatever a stranger's message makes of our parsing
+            raise RefusalError(f"malformed: {type(error).__name__}: {error}") from error
+
+    def _parsed(self, reply: Message, offer: Offer, size: int) -> Update:
+        content = reply.content
+        arrays, metrics, receipt = (
+            content.array_records.get("arrays"),
+            content.metric_records.get("metrics"),
+            content.config_records.get("receipt"),
+        )
+        if arrays is None or metrics is None or receipt is None or len(content) != 3:
+            raise RefusalError("malformed: expected arrays, metrics and receipt")
+        if receipt.get("offer") != offer.number:
+            raise RefusalError("replayed: it answers another offer")
+        if receipt.get("plan") != offer.plan:
+            raise RefusalError("its model hash is another one's; the client should update")
+        examples, notes = self._weight(metrics.get("num-examples"))
+        delta = difference(self._arrays(arrays, offer.base), offer.base)
+        if not all(np.isfinite(a).all() for a in delta.values()):
+            raise RefusalError("its update is not finite")
+        digest = digest_of(delta)
+        if digest in self._seen:
+            raise RefusalError("replayed: the very same update was taken before")
+        self._seen.add(digest)
+        loss = metrics.get("loss")
+        return Update(
+            offer=offer,
+            delta=delta,
+            examples=examples,
+            loss=float(loss) if isinstance(loss, (int, float)) else math.nan,
+            size=size,
+            notes=notes,
+        )
+
+    def _weight(self, claim: object) -> tuple[int, tuple[str, ...]]:
+        if isinstance(claim, bool) or not isinstance(claim, int) or claim < 1:
+            raise RefusalError(f"it claims {claim!r} clips; a whole number from 1 is legal")
+        if claim > self.most_examples:
+            return self.most_examples, (f"claims {claim:,} clips, counted {self.most_examples:,}",)
+        return claim, ()
+
+    @staticmethod
+    def _arrays(record: ArrayRecord, base: Arrays) -> Arrays:
+        if set(record) != set(base):
+            wrong = sorted(set(record) ^ set(base))[0]
+            raise RefusalError(f"its arrays are not this model's: {wrong!r}")
+        for name, array in record.items():
+            # looked at before the bytes are: shape and dtype are what they claim to be
+            if tuple(array.shape) != base[name].shape:
+                raise RefusalError(
+                    f"wrong shape {tuple(array.shape)} of {name!r}, expected {base[name].shape}"
+                )
+            if array.dtype != "float32":
+                raise RefusalError(f"wrong dtype {array.dtype} of {name!r}, expected float32")
+        found = {name: record[name].numpy() for name in base}
+        for name, value in found.items():
+            if value.shape != base[name].shape or value.dtype != np.float32:
+                raise RefusalError(f"wrong shape or dtype inside {name!r}")
+        return found
+
+    def among(self, updates: Sequence[Update]) -> tuple[list[Update], Mapping[str, str]]:
+        """Part a round's updates into those to take and those far outside, with the reasons.
+
+        With fewer than 4 updates the norms of earlier rounds stand in for the round's own.
+        """
+        norms = [u.norm for u in updates]
+        known = norms if len(norms) >= 4 else [*self._norms, *norms]
+        if self.limit is None or len(known) < 2:
+            self._norms.extend(norms)
+            return list(updates), {}
+        middle = median(known)
+        taken: list[Update] = []
+        refused: dict[str, str] = {}
+        for update, norm in zip(updates, norms, strict=True):
+            if norm > self.limit * middle:
+                refused[update.offer.number] = (
+                    f"its norm {norm:.3g} is over {self.limit:g} times the median {middle:.3g}"
+                )
+            else:
+                taken.append(update)
+                self._norms.append(norm)
+        return taken, refused

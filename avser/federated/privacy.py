@@ -1,0 +1,76 @@
+"""How much a run of noisy rounds gives away: epsilon at a stated delta.
+
+The unit is a client with all its clips. Each round samples every client independently with the
+same probability (Poisson) and adds Gaussian noise to the sum of clipped updates; neighbouring
+populations differ by one client. What is accounted for is the released weights of all rounds;
+losses that clients report are not private and are not given to anybody but the server.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+from avser.errors import ConfigError
+
+WEAK = 10.0  # above it a guarantee says little
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accountant:
+    """Accounts for rounds of the sampled Gaussian mechanism (Mironov et al. 2019).
+
+    Args:
+        noise: multiplier Z of the clipping norm.
+        sampling: probability that a client is asked in a round.
+        delta: at which epsilon is stated.
+    """
+
+    noise: float
+    sampling: float
+    delta: float
+
+    def epsilon(self, rounds: int) -> float:
+        """Privacy loss of so many rounds; infinite without noise."""
+        if rounds < 1:
+            return 0.0
+        if self.noise <= 0:
+            return float("inf")
+        try:
+            from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+            from dp_accounting.rdp import RdpAccountant
+        except ImportError as error:
+            raise ConfigError(
+                "Bad installation: the accountant needs dp-accounting; "
+                "pip install 'avser[federated]'."
+            ) from error
+        event = GaussianDpEvent(self.noise)
+        if self.sampling < 1:
+            event = PoissonSampledDpEvent(self.sampling, event)
+        accountant = RdpAccountant()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of orders that do not matter for the best one
+            accountant.compose(event, rounds)
+            return float(accountant.get_epsilon(self.delta))
+
+    def warning(self, rounds: int) -> str:
+        """What a user must hear after this round; "" where nothing is new.
+
+        Said when epsilon first passes 1, 2, 5 and 10, and again at each doubling after that.
+        """
+        now, before = self.epsilon(rounds), self.epsilon(rounds - 1)
+        marks = [1.0, 2.0, 5.0, WEAK, *(WEAK * 2.0**k for k in range(1, 12))]
+        passed = [m for m in marks if before <= m < now]
+        if not passed:
+            return ""
+        text = f"epsilon is {now:.2f} at delta {self.delta:g} after {rounds} rounds"
+        if now > WEAK:
+            return f"{text}: over {WEAK:g} this is weak; end here, or take more noise or clients."
+        return f"{text}; each further round adds to it."
+
+    def state(self, rounds: int) -> str:
+        """One line for tables."""
+        found = self.epsilon(rounds)
+        weak = ", weak" if found > WEAK else ""
+        return (
+            f"epsilon {found:.2f}{weak} at delta {self.delta:g}: {rounds} rounds, noise "
+            f"{self.noise:g}, sampling rate {self.sampling:g}, unit one client"
+        )

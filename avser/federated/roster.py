@@ -1,0 +1,104 @@
+"""Who takes part: nodes that said who they are, and whom a round asks."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from avser.federated.session import Session
+from avser.federated.weights import branches_of
+
+POLL_S = 0.3  # between two looks for replies, where there was none
+RETRY_S = 60.0  # until a node that could not say who it is is asked again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node that said who it is."""
+
+    node: int
+    client: str
+    branches: tuple[str, ...]
+    examples: int
+
+
+class Roster:
+    """Nodes of a grid by their names.
+
+    Args:
+        session: of the training.
+        grid: whose nodes are greeted.
+    """
+
+    def __init__(self, session: Session, grid: Grid) -> None:
+        self.session, self.grid = session, grid
+        self.nodes: dict[int, Node] = {}
+        self._mute: dict[int, float] = {}
+
+    def refresh(self) -> None:
+        """Greet nodes that are new, forget those that are gone."""
+        there = set(self.grid.get_node_ids())
+        for node in self.nodes.keys() - there:
+            gone = self.nodes.pop(node)
+            self.session.store.note("left", client=gone.client, node=str(node))
+        now = time.monotonic()
+        new = [n for n in sorted(there - self.nodes.keys()) if self._mute.get(n, 0.0) <= now]
+        if not new:
+            return
+        content = RecordDict({"config": ConfigRecord({"plan": self.session.plan.to_json()})})
+        wait = min(self.session.settings.deadline_s, 120.0)
+        messages = [Message(content, node, "query", ttl=wait) for node in new]
+        for reply in self.grid.send_and_receive(messages, timeout=wait):
+            self._greet(reply)
+        for node in new:
+            if node not in self.nodes:
+                self._mute[node] = now + RETRY_S
+
+    def _greet(self, reply: Message) -> None:
+        node = reply.metadata.src_node_id
+        note = self.session.store.note
+        if reply.has_error():
+            note("refused", node=str(node), reason=f"it could not join: {reply.error.reason}")
+            return
+        try:
+            hello = reply.content.config_records["hello"]
+            client, streams = str(hello["client"])[:80], str(hello["streams"]).split("+")
+            examples = int(str(hello["examples"]))
+            branches = branches_of(self.session.net, streams)
+            if not branches:
+                raise ValueError(f"streams {streams} are not this model's")
+        except (KeyError, ValueError) as error:
+            note("refused", node=str(node), reason=f"malformed greeting: {error}")
+            return
+        if any(n.client == client for n in self.nodes.values()):
+            client = f"{client}#{node}"
+        self.nodes[node] = Node(node=node, client=client, branches=branches, examples=examples)
+        note("joined", client=client, node=str(node), examples=examples)
+
+    def wait(self) -> None:
+        """Wait until enough nodes are there for a first round."""
+        least = max(1, self.session.settings.min_clients)
+        while not self.session.stopped():
+            self.refresh()
+            if len(self.nodes) >= least:
+                return
+            time.sleep(POLL_S)
+
+    def chosen(self, update: int) -> list[Node]:
+        """Nodes that a round asks, the same for the same names and seed."""
+        s = self.session.settings
+        rows = sorted(self.nodes.values(), key=lambda n: n.client)
+        rng = self.rng("sample", update)
+        if s.noise_and_clip is not None:  # each by itself, as the accountant assumes
+            return [n for n, r in zip(rows, rng.random(len(rows)), strict=True) if r < s.fraction]
+        count = max(1, round(s.fraction * len(rows)))
+        picked = rng.choice(len(rows), size=count, replace=False)
+        return [rows[i] for i in sorted(picked.tolist())]
+
+    def rng(self, purpose: str, update: int) -> np.random.Generator:
+        """Source of draws: of the seed in a simulation, else of the system."""
+        if not self.session.reproducible:
+            return np.random.default_rng()
+        return np.random.default_rng((self.session.settings.seed, len(purpose), update))

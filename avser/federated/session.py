@@ -1,0 +1,57 @@
+"""All that a federated training is made of on the server."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from avser.federated.plan import Plan
+from avser.federated.privacy import Accountant
+from avser.federated.settings import FederatedSettings
+from avser.federated.store import RunStore
+from avser.federated.weights import Arrays
+from avser.net import EmotionNet
+
+Measure = Callable[[Arrays], Mapping[str, Any]]
+
+
+@dataclass(kw_only=True)
+class Session:
+    """All that a federated training is made of on the server.
+
+    Attributes:
+        settings: of the training.
+        plan: sent to clients.
+        net: of the plan, with the weights to begin with.
+        constants: statistics of its front ends.
+        store: of the run folder.
+        measure: judges weights on the server's own clips; None where it has none.
+        finished: called with each round's row.
+        reproducible: sampling and noise come from the seed, as in simulations; else from the
+            system, as privacy asks.
+        stopped: asked between rounds.
+        patience: rounds that may fail one after the other; None is any number, as where clients
+            may yet come.
+        secure: asks a round's clients for the mean of their updates alone; see
+            `avser.federated.secure`.
+    """
+
+    settings: FederatedSettings
+    plan: Plan
+    net: EmotionNet
+    constants: bytes
+    store: RunStore
+    measure: Measure | None = None
+    finished: Callable[[Mapping[str, Any]], None] = lambda row: None
+    reproducible: bool = True
+    stopped: Callable[[], bool] = lambda: False
+    patience: int | None = 3
+    secure: Any = None
+
+    @property
+    def accountant(self) -> Accountant | None:
+        """Of the privacy loss, where there is noise."""
+        chosen = self.settings.noise_and_clip
+        if chosen is None:
+            return None
+        s = self.settings
+        return Accountant(noise=chosen[0], sampling=s.fraction, delta=s.delta)
