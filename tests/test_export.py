@@ -75,7 +75,11 @@ def test_a_file_is_the_network_at_any_length(tiny: Bundle, file: Path) -> None:
 # recurrences of both kinds, heads of both kinds, hops off the grid
 @pytest.mark.parametrize(
     ("encoder", "head"),
-    [("crnn gru", LstmHead), ("lstm 20 ms, last", AttentiveHead)],
+    [
+        ("crnn gru", LstmHead),
+        ("lstm 20 ms, last", AttentiveHead),
+        ("crnn group norm", AttentiveHead),
+    ],
 )
 def test_other_networks_are_exported_too(encoder: str, head: type, tmp_path: Path) -> None:
     torch.manual_seed(0)

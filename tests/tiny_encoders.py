@@ -33,6 +33,9 @@ ENCODERS: dict[str, Callable[[], AudioEncoder]] = {
         causal=True,
     ),
     "crnn gru": lambda: CrnnEncoder(frontend=LogMel(hop=512, n_fft=512), cell="gru", hidden=8),
+    "crnn group norm": lambda: CrnnEncoder(
+        frontend=LogMel(hop=512, n_fft=512), hidden=8, channels=(12, 4, 4, 4), norm="group"
+    ),
     "crnn two-channel": lambda: CrnnEncoder(
         frontend=TwoChannelSpectrogram(), hidden=8, channels=(4, 4, 4, 4)
     ),

@@ -87,7 +87,7 @@ def exportable(module: Module) -> Module:
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     for parent in list(module.modules()):
-        if isinstance(parent, ConvBlock):
+        if isinstance(parent, ConvBlock) and isinstance(parent.norm, nn.BatchNorm2d):
             parent.conv = fuse_conv_bn_eval(parent.conv, parent.norm)
             parent.norm = nn.Identity()  # type: ignore[assignment]
         for name, child in list(parent.named_children()):

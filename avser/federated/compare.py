@@ -154,17 +154,28 @@ def report(
         audit=audit(data.parts, data.digests),
         config_text=config_text,
     )
+    _release(simulation, kept, summary, name=name, commit=commit)
+    return summary
+
+
+def _release(
+    simulation: Simulation,
+    kept: Kept,
+    summary: Mapping[str, Any],
+    *,
+    name: str,
+    commit: str | None,
+) -> None:
     bundle.save(
         simulation.network(kept.average),
-        folder / "bundle",
+        simulation.folder / "bundle",
         spec=simulation.plan.spec,
         name=name,
         provenance=provenance_of(simulation, commit=commit),
         figures=bundle.card_figures(summary),
     )
-    with atomic_write(folder / "DONE") as file:
+    with atomic_write(simulation.folder / "DONE") as file:
         file.write(f"{kept.update} rounds\n")
-    return summary
 
 
 def _base(simulation: Simulation) -> dict[str, Any]:
