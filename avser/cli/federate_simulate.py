@@ -86,8 +86,9 @@ def _run(own: Any, words: list[str], kinds: list[str]) -> int:  # noqa: ANN401
     from avser.federated.compare import compare, report
     from avser.federated.simulate import Simulation
     from avser.files import atomic_write
+    from avser.run_folder import commit_of
     from avser.tables import print_table
-    from avser.training import claim, commit_of
+    from avser.training import claim
 
     keep_memory()
     claim(own.out, overwrite=own.overwrite)
