@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,11 +20,18 @@ def parser() -> Parser:
     """Return the command's parser."""
     p = Parser(
         "export",
-        "Write the voice half of a model as an ONNX file, from raw 16 kHz samples to calibrated "
-        "probabilities. With -c DATA.yaml (settings may follow as --data.*), measure it too.",
+        "Write the voice half of a model for other runtimes, from raw 16 kHz samples to "
+        "calibrated probabilities. With -c DATA.yaml (settings may follow as --data.*), measure "
+        "the file too.",
     )
     p.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
-    p.add_argument("--out", metavar="FILE.onnx", type=Path, help="the file to write")
+    p.add_argument(
+        "--out",
+        metavar="FILE.onnx|FILE.pt2|DIR",
+        type=Path,
+        help="an ONNX file; a file of torch.export; or a folder with model.onnx, the runtime and "
+        "an example, which needs numpy and onnxruntime alone",
+    )
     p.add_argument("--int8", action="store_true", help="store the weights in 8 bits")
     p.add_argument(
         "--streaming",
@@ -36,49 +44,59 @@ def parser() -> Parser:
 
 
 def run(words: Sequence[str]) -> int:
-    """Write the file, and print its size and how far it is from PyTorch."""
+    """Write what is asked for, and print its size and how far it is from PyTorch."""
     command = parser()
     own, rest = command.split(words)
     if own.out is None:
-        command.error("give --out FILE.onnx")
-    if own.config and own.streaming:
-        command.error("-c measures files for whole clips; leave out --streaming")
+        command.error("give --out FILE.onnx, FILE.pt2 or DIR")
+    if own.config and (own.streaming or own.out.suffix == ".pt2"):
+        command.error("-c measures ONNX files for whole clips; leave it out here")
+    if own.int8 and own.out.suffix == ".pt2":
+        command.error("--int8 is for ONNX files; leave it out here")
     if rest and not own.config:
         command.error(f"unknown words without -c DATA.yaml: {' '.join(rest)}")
     from avser import bundle
     from avser.extras import require
 
+    if own.out.suffix == ".pt2":
+        from avser.export.pt2 import save_pt2
+
+        path = save_pt2(bundle.load(own.model), own.out, streaming=own.streaming)
+        print(f"{path}: {path.stat().st_size:,} bytes")
+        return 0
     require("onnx", "onnx", "onnxscript", "onnxruntime")
     return _onnx(bundle.load(own.model), own, rest)
 
 
 def _onnx(loaded: "Bundle", own: argparse.Namespace, rest: list[str]) -> int:
-    from avser.export.onnx_file import (
-        MOST_APART,
-        VoiceGraph,
-        differences,
-        stream_differences,
-        summary,
-    )
+    from avser.export.folder import save_folder
+    from avser.export.onnx_file import VoiceGraph, summary
     from avser.runtime import OnnxClassifier
 
     graph = VoiceGraph(loaded, streaming=own.streaming)
-    path = graph.save(own.out, int8=own.int8)
+    save = graph.save if own.out.suffix == ".onnx" else partial(save_folder, graph)
+    path = save(own.out, int8=own.int8)
     print(f"{path}: {path.stat().st_size:,} bytes")
     print(summary(OnnxClassifier(path).metadata))
-    fine = True
-    if not own.quick:
-        compare = stream_differences if own.streaming else differences
-        found = compare(loaded.net.audio_branch(), path)
-        what = "whole clips in PyTorch, fed step by step" if own.streaming else "PyTorch"
-        print(f"largest difference from {what}, of probabilities:")
-        _print(found)
-        if not own.int8 and max(max(d.clip, d.step) for d in found) > MOST_APART:
-            print(f"The file is more than {MOST_APART:g} from PyTorch.")
-            fine = False
+    fine = own.quick or _compared(loaded, path, own)
     if own.config:
         fine = _measured(loaded, graph, path, own, rest) and fine
     return 0 if fine else 1
+
+
+def _compared(loaded: "Bundle", path: Path, own: argparse.Namespace) -> bool:
+    """Print how far a file is from PyTorch; return whether that is as little as it should be."""
+    from avser.export.onnx_file import MOST_APART, differences, stream_differences
+
+    compare = stream_differences if own.streaming else differences
+    found = compare(loaded.net.audio_branch(), path)
+    what = "whole clips in PyTorch, fed step by step" if own.streaming else "PyTorch"
+    print(f"largest difference from {what}, of probabilities:")
+    _print(found)
+    if own.int8 or max(max(d.clip, d.step) for d in found) <= MOST_APART:
+        return True
+    print(f"The file is more than {MOST_APART:g} from PyTorch.")
+    return False
 
 
 def _print(found: "Sequence[Difference]") -> None:

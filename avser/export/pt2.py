@@ -1,0 +1,56 @@
+"""The voice half as a ``.pt2`` of torch.export."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avser.bundle import Bundle
+from avser.export.onnx_file import metadata
+from avser.export.program import initial_values, one_step, whole_clips
+from avser.files import atomic_write
+
+
+def save_pt2(bundle: Bundle, path: str | Path, *, streaming: bool = False) -> Path:
+    """Write the voice half for ``torch.export.load``, which needs torch and nothing of avser.
+
+    For whole clips it takes ``waveform [B, T, 8192]`` float32 and ``lengths [B]`` int64 and gives
+    what `avser.export.onnx_file.VoiceGraph` says; for streams ``samples [B, 8192]``,
+    ``lengths [B]`` and a tuple of the state, whose first values the metadata names. The metadata is
+    the extra file ``avser.json``.
+
+    Raises:
+        ConfigError: the model has no voice half, or can't stream though it is to.
+    """
+    branch = bundle.net.audio_branch()
+    program = one_step(branch) if streaming else whole_clips(branch)
+    _use_own_recurrences(program)
+    told = metadata(bundle, kind="stream" if streaming else "clip", int8=False)
+    if streaming:
+        told["initial_state"] = json.dumps(initial_values(branch))
+    with atomic_write(path, mode="wb") as file:
+        torch.export.save(program, file, extra_files={"avser.json": json.dumps(told)})
+    return Path(path)
+
+
+def _use_own_recurrences(program: torch.export.ExportedProgram) -> None:
+    """Put torch's own recurrences where ours stand, which nobody else could load.
+
+    Theirs are unrolled when a network is traced; what is put in afterwards stays as it is.
+    """
+    ours: dict[Any, Any] = {
+        torch.ops.avser.lstm.default: torch.ops.aten.lstm.input,
+        torch.ops.avser.gru.default: torch.ops.aten.gru.input,
+    }
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.target not in ours:
+            continue
+        x, *state, weights, _ = node.args
+        vectors = [list(state)] if len(state) == 2 else state  # an LSTM takes a list of both
+        settings = (True, 1, 0.0, False, False, True)  # biases, layers, dropout, ..., batch first
+        node.args = (x, *vectors, list(weights), *settings)
+        node.target = ours[node.target]
+    graph.lint()
+    program.graph_module.recompile()
