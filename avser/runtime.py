@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 
+SAMPLE_RATE = 16_000  # Hz
+STEP_SAMPLES = 8_192  # 0.512 s
 SILENCE_DBFS = -60.0  # a step whose RMS is under this carries no voice
 WINDOW_STEPS = 120  # longer clips are answered in windows, so that memory has a bound
 HOP_STEPS = 60
@@ -39,8 +41,7 @@ class Step:
     """What was heard in one step of 0.512 s.
 
     Attributes:
-        start_s, end_s: where it is, in seconds.
-        label: most probable emotion; None in silence before anything was said.
+        label: most probable emotion; None where there was nothing to judge.
         probabilities: emotion to probability of this step by itself.
         so_far: of a stream, emotion to probability of all that was heard; else None.
         level_dbfs: level of the step (RMS; a full-scale square wave has 0).
@@ -67,10 +68,12 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Piece:
-    clip: Samples  # [K]
-    steps: Samples  # [T, K]
-    valid: NDArray[np.bool_]  # [T]
+class Piece:
+    """What a graph says of a clip: ``clip [K]``, ``steps [T, K]``, ``valid [T]``."""
+
+    clip: Samples
+    steps: Samples
+    valid: NDArray[np.bool_]
 
 
 class OnnxClassifier:
@@ -82,7 +85,6 @@ class OnnxClassifier:
 
     Attributes:
         labels: emotions, in the order of the outputs.
-        sample_rate: that samples must have, in Hz.
         metadata: all that the file says of itself: model, version, licence, source.
         streaming: whether the file is a step graph, which carries state from step to step.
 
@@ -105,11 +107,9 @@ class OnnxClassifier:
         except Exception as error:  # the runtime's errors have no base of their own
             raise ValueError(f"Bad model {str(path)!r}: {error}; export it anew.") from error
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        if "emotions" not in self.metadata or "kind" not in self.metadata:
+        if self.metadata.get("step_samples") != str(STEP_SAMPLES):
             raise ValueError(f"Bad model {str(path)!r}: avser export did not write it.")
         self.labels: tuple[str, ...] = tuple(json.loads(self.metadata["emotions"]))
-        self.sample_rate = int(self.metadata["sample_rate"])
-        self.step_samples = int(self.metadata["step_samples"])
         self.streaming = self.metadata["kind"] == "stream"
 
     def __call__(self, samples: NDArray[np.floating[Any]]) -> Answer:
@@ -122,125 +122,110 @@ class OnnxClassifier:
             ValueError: the samples are of another shape, or not numbers.
         """
         wave = _mono(samples)
-        steps = max(1, -(-len(wave) // self.step_samples))
+        steps = max(1, -(-len(wave) // STEP_SAMPLES))
         if self.streaming:
             stream = self.stream()
             timeline = [*stream.push(wave), *stream.finish()]
-            return self._of_stream(timeline, stream.probabilities, len(wave))
+            return self._answer(wave, stream.probabilities, timeline)
 
-        def run(start: int, count: int) -> _Piece:
-            cut = wave[start * self.step_samples : (start + count) * self.step_samples]
-            return self._whole(cut)
+        def run(start: int, count: int) -> Piece:
+            return self.whole(wave[start * STEP_SAMPLES : (start + count) * STEP_SAMPLES])
 
         pieces = list(_windows(run, steps))
         if not any(p.valid.any() for p in pieces):
-            return Answer(None, None, (), len(wave) / self.sample_rate)
+            return self._answer(wave, None, ())
         shares = np.concatenate([p.steps for p in pieces])
         valid = np.concatenate([p.valid for p in pieces])
         clip = pieces[0].clip if len(pieces) == 1 else shares[valid].mean(axis=0)
-        return Answer(
-            self.labels[int(clip.argmax())],
-            self._named(clip),
-            tuple(self._timeline(wave, shares, valid)),
-            len(wave) / self.sample_rate,
-        )
+        cuts = np.split(wave, range(STEP_SAMPLES, len(wave), STEP_SAMPLES))
+        timeline = [
+            step_of(self.labels, cut, index, row if heard else None, None)
+            for index, (cut, row, heard) in enumerate(zip(cuts, shares, valid, strict=True))
+        ]
+        return self._answer(wave, named(self.labels, clip), timeline)
 
     def stream(self, *, window_steps: int = LISTEN_STEPS) -> "Stream":
         """Begin a stream: sound goes in as it comes, an answer comes out after each step.
 
+        A file with state (``avser export --streaming``) has heard all that came; any other hears a
+        window of the last steps, whole, for each answer.
+
         Args:
-            window_steps: of a file without state: the last steps that are heard for each answer.
+            window_steps: of a file without state.
         """
-        return Stream(self, window_steps=window_steps)
+        hear = _States(self._session) if self.streaming else Window(self.whole, steps=window_steps)
+        return Stream(self.labels, hear)
 
     def batch(
         self, waveform: Samples, lengths: NDArray[np.int64]
     ) -> tuple[Samples, Samples, NDArray[np.bool_]]:
-        """Run the graph for whole clips: ``[B, S], [B]`` to ``[B, K], [B, T, K], [B, T]``.
-
-        Raises:
-            ValueError: the file is a step graph.
-        """
+        """Run the graph for whole clips: ``[B, S], [B]`` to ``[B, K], [B, T, K], [B, T]``."""
         if self.streaming:
             raise ValueError("Bad call: this file is a step graph; use stream().")
         found = self._session.run(None, {"waveform": waveform, "lengths": lengths})
         return found[0], found[1], found[2]
 
-    def _whole(self, wave: Samples) -> _Piece:
+    def whole(self, wave: Samples) -> "Piece":
+        """Run the graph for whole clips on one clip ``[S]``."""
         if not len(wave):
             wave = np.zeros(1, dtype=np.float32)
         clip, steps, valid = self.batch(wave[None], np.array([len(wave)], dtype=np.int64))
-        return _Piece(clip[0], steps[0], valid[0])
+        return Piece(clip[0], steps[0], valid[0])
 
-    def _named(self, shares: Samples) -> dict[str, float]:
-        return {n: round(float(p), 6) for n, p in zip(self.labels, shares, strict=True)}
-
-    def _timeline(self, wave: Samples, shares: Samples, valid: NDArray[np.bool_]) -> Iterator[Step]:
-        for index, (row, heard) in enumerate(zip(shares, valid, strict=True)):
-            start = index * self.step_samples
-            piece = wave[start : start + self.step_samples]
-            if not len(piece):
-                return
-            yield self._step(piece, start, row if heard else None, None)
-
-    def _step(
-        self, piece: Samples, start: int, shares: Samples | None, so_far: Samples | None
-    ) -> Step:
-        level = level_dbfs(piece, self.step_samples)
-        return Step(
-            start_s=start / self.sample_rate,
-            end_s=(start + len(piece)) / self.sample_rate,
-            label=None if shares is None else self.labels[int(shares.argmax())],
-            probabilities=None if shares is None else self._named(shares),
-            so_far=None if so_far is None else self._named(so_far),
-            level_dbfs=round(level, 1),
-            silent=level <= SILENCE_DBFS,
-        )
-
-    def _of_stream(
-        self, timeline: Sequence[Step], probabilities: Mapping[str, float] | None, samples: int
+    def _answer(
+        self, wave: Samples, clip: Mapping[str, float] | None, timeline: Sequence[Step]
     ) -> Answer:
-        if probabilities is None:
-            return Answer(None, None, (), samples / self.sample_rate)
-        label = max(probabilities, key=lambda name: probabilities[name])
-        return Answer(label, probabilities, tuple(timeline), samples / self.sample_rate)
+        duration_s = len(wave) / SAMPLE_RATE
+        if clip is None:
+            return Answer(None, None, (), duration_s)
+        label = max(clip, key=lambda name: clip[name])
+        return Answer(label, clip, tuple(timeline), duration_s)
+
+
+# -- streams -------------------------------------------------------------------------------------
+
+#: Takes the next step's samples, fewer than a step only at the end; gives probabilities ``[K]`` of
+#: what was heard (None: nothing) and of this step, and whether this step says anything.
+Hear = Callable[[Samples], tuple[Samples | None, Samples, bool]]
 
 
 class Stream:
     """Sound in pieces of any size, an answer for each step of 0.512 s.
 
-    A file with state (``avser export --streaming``) has heard all that came; any other hears a
-    window of the last steps, whole, for each answer. Memory is the same after a minute and a day.
+    Memory is the same after a day.
+
+    Args:
+        labels: emotions, in the order of the probabilities.
+        hear: what answers for a step.
 
     Attributes:
         probabilities: emotion to probability of what was heard so far; None before there was any.
     """
 
-    def __init__(self, model: OnnxClassifier, *, window_steps: int = LISTEN_STEPS) -> None:
-        if window_steps < 1:
-            raise ValueError(f"Bad window_steps {window_steps}: legal is 1 or more.")
-        self._model = model
+    def __init__(self, labels: Sequence[str], hear: Hear) -> None:
+        self._labels, self._hear = tuple(labels), hear
         self._waiting: list[Samples] = []
         self._count = 0  # samples that wait for a whole step
         self._steps = 0
         self._heard = False
-        self._keep = window_steps
-        self._last: list[Samples] = []  # of a file without state
-        self._state = _empty_state(model._session) if model.streaming else {}
         self.probabilities: dict[str, float] | None = None
 
     def push(self, samples: NDArray[np.floating[Any]]) -> list[Step]:
-        """Take samples ``[n]``; return the steps that they completed."""
+        """Take samples ``[n]`` at 16 kHz; return the steps that they completed.
+
+        Raises:
+            ValueError: the samples are of another shape, or not numbers.
+        """
         piece = _mono(samples)
         self._waiting.append(piece)
         self._count += len(piece)
-        size = self._model.step_samples
-        if self._count < size:
+        if self._count < STEP_SAMPLES:
             return []
         wave = np.concatenate(self._waiting)
-        whole = self._count // size
-        self._waiting, self._count = [wave[whole * size :].copy()], self._count - whole * size
-        return [self._answer(wave[i * size : (i + 1) * size]) for i in range(whole)]
+        whole = self._count // STEP_SAMPLES
+        cuts = np.split(wave, [i * STEP_SAMPLES for i in range(1, whole + 1)])
+        self._waiting, self._count = [cuts[-1].copy()], len(cuts[-1])
+        return [self._answer(cut) for cut in cuts[:-1]]
 
     def finish(self) -> list[Step]:
         """Answer for the partial step that is left, if any."""
@@ -249,33 +234,91 @@ class Stream:
         return [self._answer(rest)] if len(rest) else []
 
     def _answer(self, piece: Samples) -> Step:
-        model, start = self._model, self._steps * self._model.step_samples
+        index = self._steps
         self._steps += 1
-        clip, step, valid = self._advance(piece) if model.streaming else self._window(piece)
-        self._heard = self._heard or level_dbfs(piece, model.step_samples) > SILENCE_DBFS
+        clip, step, valid = self._hear(piece)
+        self._heard = self._heard or level_dbfs(piece) > SILENCE_DBFS
         if not self._heard or clip is None:
-            return model._step(piece, start, None, None)
-        self.probabilities = model._named(clip)
-        return model._step(piece, start, step if valid else None, clip)
+            return step_of(self._labels, piece, index, None, None)
+        self.probabilities = named(self._labels, clip)
+        return step_of(self._labels, piece, index, step if valid else None, clip)
 
-    def _advance(self, piece: Samples) -> tuple[Samples | None, Samples, bool]:
-        samples = np.zeros((1, self._model.step_samples), dtype=np.float32)
-        samples[0, : len(piece)] = piece
-        inputs = {"samples": samples, "lengths": np.array([len(piece)], dtype=np.int64)}
-        clip, step, valid, *state = self._model._session.run(None, inputs | self._state)
-        self._state = dict(zip(self._state, state, strict=True))
-        return clip[0], step[0], bool(valid[0])
 
-    def _window(self, piece: Samples) -> tuple[Samples | None, Samples, bool]:
-        self._last = [*self._last, piece][-self._keep :]
-        found = self._model._whole(np.concatenate(self._last))
+class Window:
+    """Hears the last steps of a stream, whole, for each answer.
+
+    Args:
+        whole: answers a clip ``[S]``.
+        steps: that are kept.
+    """
+
+    def __init__(self, whole: Callable[[Samples], Piece], *, steps: int = LISTEN_STEPS) -> None:
+        if steps < 1:
+            raise ValueError(f"Bad window of {steps} steps: legal is 1 or more.")
+        self._whole, self._steps = whole, steps
+        self._last: list[Samples] = []
+
+    def __call__(self, piece: Samples) -> tuple[Samples | None, Samples, bool]:
+        """See `Hear`."""
+        self._last = [*self._last, piece][-self._steps :]
+        found = self._whole(np.concatenate(self._last))
         heard = bool(found.valid.any())
         return (found.clip if heard else None), found.steps[-1], bool(found.valid[-1])
 
 
-def level_dbfs(piece: Samples, step_samples: int) -> float:
+class _States:
+    """Runs a step graph, whose state it carries."""
+
+    def __init__(self, session: Any) -> None:  # noqa: ANN401
+        self._session = session
+        values = json.loads(session.get_modelmeta().custom_metadata_map["initial_state"])
+        self._state = {
+            i.name: np.full([1, *i.shape[1:]], values[i.name], dtype=np.float32)
+            for i in session.get_inputs()
+            if i.name in values
+        }
+
+    def __call__(self, piece: Samples) -> tuple[Samples | None, Samples, bool]:
+        """See `Hear`."""
+        samples = np.zeros((1, STEP_SAMPLES), dtype=np.float32)
+        samples[0, : len(piece)] = piece
+        inputs = {"samples": samples, "lengths": np.array([len(piece)], dtype=np.int64)}
+        clip, step, valid, *state = self._session.run(None, inputs | self._state)
+        self._state = dict(zip(self._state, state, strict=True))
+        return clip[0], step[0], bool(valid[0])
+
+
+# -- what answers are made of --------------------------------------------------------------------
+
+
+def named(labels: Sequence[str], shares: Samples) -> dict[str, float]:
+    """Turn probabilities ``[K]`` into shares by name."""
+    return {name: round(float(p), 6) for name, p in zip(labels, shares, strict=True)}
+
+
+def step_of(
+    labels: Sequence[str],
+    piece: Samples,
+    index: int,
+    shares: Samples | None,
+    so_far: Samples | None,
+) -> Step:
+    """Describe a step by its samples and probabilities ``[K]``."""
+    level, start = level_dbfs(piece), index * STEP_SAMPLES
+    return Step(
+        start_s=start / SAMPLE_RATE,
+        end_s=(start + len(piece)) / SAMPLE_RATE,
+        label=None if shares is None else labels[int(shares.argmax())],
+        probabilities=None if shares is None else named(labels, shares),
+        so_far=None if so_far is None else named(labels, so_far),
+        level_dbfs=round(level, 1),
+        silent=level <= SILENCE_DBFS,
+    )
+
+
+def level_dbfs(piece: Samples) -> float:
     """Level of a step of ``[n]`` samples, zeros after them, in dBFS (RMS)."""
-    return float(10 * np.log10(np.square(piece, dtype=np.float64).sum() / step_samples + 1e-12))
+    return float(10 * np.log10(np.square(piece, dtype=np.float64).sum() / STEP_SAMPLES + 1e-12))
 
 
 def _mono(samples: NDArray[np.floating[Any]]) -> Samples:
@@ -291,7 +334,7 @@ def _mono(samples: NDArray[np.floating[Any]]) -> Samples:
     return wave
 
 
-def _windows(run: Callable[[int, int], _Piece], steps: int) -> Iterator[_Piece]:
+def _windows(run: Callable[[int, int], Piece], steps: int) -> Iterator[Piece]:
     """Answer a clip of so many steps in windows whose outer steps are dropped."""
     start = 0
     while steps - start > WINDOW_STEPS:
@@ -302,15 +345,5 @@ def _windows(run: Callable[[int, int], _Piece], steps: int) -> Iterator[_Piece]:
     yield _cut(piece, MARGIN_STEPS, steps - start) if start else piece
 
 
-def _cut(piece: _Piece, start: int, stop: int) -> _Piece:
-    return _Piece(piece.clip, piece.steps[start:stop], piece.valid[start:stop])
-
-
-def _empty_state(session: Any) -> dict[str, Samples]:  # noqa: ANN401
-    """The state of a stream of which nothing was heard, as the file's own inputs describe it."""
-    initial = json.loads(session.get_modelmeta().custom_metadata_map["initial_state"])
-    return {
-        i.name: np.full([1, *i.shape[1:]], initial[i.name], dtype=np.float32)
-        for i in session.get_inputs()
-        if i.name in initial
-    }
+def _cut(piece: Piece, a: int, b: int) -> Piece:
+    return Piece(piece.clip, piece.steps[a:b], piece.valid[a:b])

@@ -50,6 +50,7 @@ FLOORS = (
         "resizing",
         "windows",
         "inference",
+        "streaming",
         "predictor",
         "ensemble",
         "draw",
@@ -66,7 +67,7 @@ FLOORS = (
         "search",
     ),
     ("testing", "datamodules"),
-    ("web", "federated", "cli", "__main__"),
+    ("listen", "web", "federated", "cli", "__main__"),
 )
 
 #: Libraries that only some rooms may import: they are slow to load, or do too much.
@@ -224,6 +225,7 @@ def test_functions_are_short() -> None:
         "import avser.cli.classify as c; c.parser().format_help()",
         "import avser.runtime",
         "import avser.cli.export as c; c.parser().format_help()",
+        "import avser.listen, avser.cli.listen as c; c.parser().format_help()",
         "import avser.cli.serve as c; c.parser().format_help()",
         "import avser.web.workers, avser.web.desk, avser.web.service",
         "import avser.datamodules.corpora.ravdess",

@@ -1,7 +1,6 @@
 """Every configuration of a voice is exported, or says why not; released models at full size."""
 
 import subprocess
-import sys
 import venv
 from pathlib import Path
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "measure a model on a corpus",
     "prepare": "decode a corpus into the cache",
     "audit": "show what a split holds",
+    "listen": "label a voice while it speaks",
     "export": "write a model for other runtimes",
     "serve": "a page and an HTTP interface",
     "filters": "draw the filters of a model's first layer",
