@@ -92,7 +92,7 @@ class Forest(Baseline):
     def scores(self, x: Tensor) -> Tensor:
         """See `Baseline.scores`."""
         tree = torch.arange(self.trees, device=x.device)
-        node = torch.zeros(len(x), self.trees, dtype=torch.long, device=x.device)
+        node = torch.zeros(x.shape[0], self.trees, dtype=torch.long, device=x.device)
         while True:
             asked = self.feature[tree, node]
             inner = asked >= 0

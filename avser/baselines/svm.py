@@ -100,7 +100,7 @@ class Svm(Baseline):
             far = x.square().sum(dim=1, keepdim=True) + self.support.square().sum(dim=1)
             product = (-self.width * (far - 2 * product).clamp(min=0)).exp()
         margins = product @ self.pairs + self.bias
-        votes, sums = x.new_zeros(2, len(x), self.classes)
+        votes, sums = x.new_zeros(2, x.shape[0], self.classes)
         for place, (i, j) in enumerate(combinations(range(self.classes), 2)):
             margin = margins[:, place]
             first = (margin >= 0).to(x.dtype)

@@ -107,6 +107,11 @@ class SslEncoder(AudioEncoder):
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.encode`."""
+        if torch.compiler.is_exporting():
+            raise ConfigError(
+                "Bad export: speech encoders of transformers run clip by clip, which no graph can; "
+                "export a voice trained from scratch, such as configs/model/audio_crnn.yaml."
+            )
         first, count = span_of(mask)
         x = features.new_zeros(*mask.shape, self.dim)
         for row, (start, length) in enumerate(zip(first.tolist(), count.tolist(), strict=True)):

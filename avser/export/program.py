@@ -1,10 +1,12 @@
 """What is exported: the voice half of a net, on whole clips or step by step."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from avser.encoders.recurrent import State
-from avser.errors import ConfigError
+from avser.errors import AvserError, ConfigError
 from avser.export.recurrence import exportable
 from avser.net import AudioBranch
 from avser.types import STEP_SAMPLES
@@ -45,12 +47,24 @@ def whole_clips(branch: AudioBranch) -> torch.export.ExportedProgram:
     dynamic = torch.export.Dim.DYNAMIC
     # sizes that nothing else has: torch.export takes equal sizes for the same
     example = (torch.zeros(2, 3, STEP_SAMPLES), torch.tensor([3 * STEP_SAMPLES, 20_000]))
-    return torch.export.export(
-        exportable(WholeClips(branch)),
-        example,
-        dynamic_shapes=({0: dynamic, 1: dynamic}, {0: dynamic}),
-        strict=False,
-    )
+    return _traced(WholeClips(branch), example, ({0: dynamic, 1: dynamic}, {0: dynamic}))
+
+
+def _traced(
+    module: nn.Module, example: tuple[Any, ...], dynamic: tuple[Any, ...]
+) -> torch.export.ExportedProgram:
+    """Trace a module; what can't be traced is said in one sentence."""
+    try:
+        return torch.export.export(
+            exportable(module), example, dynamic_shapes=dynamic, strict=False
+        )
+    except AvserError:
+        raise
+    except Exception as error:  # torch's tracing has no base of its own errors
+        raise ConfigError(
+            f"Bad export: torch can't trace this network ({str(error).splitlines()[0]}); export "
+            "one of its kind in configs/model that can."
+        ) from error
 
 
 class OneStep(nn.Module):
@@ -79,12 +93,9 @@ def one_step(branch: AudioBranch) -> torch.export.ExportedProgram:
         raise ConfigError(f"Bad --streaming: {branch.encoder.not_streamable}")
     dynamic = torch.export.Dim.DYNAMIC
     state = branch.initial_state(2)
-    return torch.export.export(
-        exportable(OneStep(branch)),
-        (torch.zeros(2, STEP_SAMPLES), torch.tensor([STEP_SAMPLES, 5_000]), state),
-        dynamic_shapes=({0: dynamic}, {0: dynamic}, tuple({0: dynamic} for _ in state)),
-        strict=False,
-    )
+    example = torch.zeros(2, STEP_SAMPLES), torch.tensor([STEP_SAMPLES, 5_000]), state
+    axes = ({0: dynamic}, {0: dynamic}, tuple({0: dynamic} for _ in state))
+    return _traced(OneStep(branch), example, axes)
 
 
 def initial_values(branch: AudioBranch) -> list[float]:
