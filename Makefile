@@ -47,3 +47,6 @@ sample: $(STAMP_DEV)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
+
+# Published systems: make reproduce-deepemonet, and so on.
+include systems.mk

@@ -101,6 +101,7 @@ class EmotionTask(LightningModule):
         init: stream ("audio", "video") to the model whose weights it starts with.
         freeze: stream to the number of first epochs in which it is held still; -1 is all.
         lr_scale: stream to a factor on its encoder's learning rate, for fine-tuning.
+        full_epochs: of the whole recipe; tables tell where fewer were run.
     """
 
     class_weight: Tensor
@@ -132,6 +133,7 @@ class EmotionTask(LightningModule):
         init: dict[str, str] | None = None,
         freeze: dict[str, int] | None = None,
         lr_scale: dict[str, float] | None = None,
+        full_epochs: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= ema < 1:
@@ -152,7 +154,7 @@ class EmotionTask(LightningModule):
         self.schedule, self.use_class_weights = schedule, class_weights
         self.decay, self.decay_epochs = decay, decay_epochs
         self.label_smoothing, self.step_loss = label_smoothing, step_loss
-        self.auxiliary_loss, self.ema = auxiliary_loss, ema
+        self.auxiliary_loss, self.ema, self.full_epochs = auxiliary_loss, ema, full_epochs
         if self.net.audio is not None and augment is not None:
             self.net.audio.spectrogram_augment = augment.spectrogram
         seen = self.net.video or self.net.audio  # a voice's image is its spectrogram
@@ -162,8 +164,7 @@ class EmotionTask(LightningModule):
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("score", torch.zeros(()))
-        self.clock = 0.0
-        self.provisional = False  # set by `ProgressiveResizing`: this epoch is not to be chosen
+        self.clock, self.provisional = 0.0, False  # the latter is set by `ProgressiveResizing`
         self.train_confusion = MulticlassConfusionMatrix(classes)
         self.validation_confusion = MulticlassConfusionMatrix(classes)
 

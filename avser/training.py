@@ -164,6 +164,8 @@ def fit(
         figures=bundle.card_figures(summary),
     )
     if summary is not None:
+        if epochs < (task.full_epochs or 0):
+            summary["notes"].append(f"a shortened recipe: {epochs} of {task.full_epochs} epochs")
         summary["cost"] |= {"minutes": round(seconds / 60, 2), "bytes": bundle.size_of(saved)}
         _report(folder, summary, outcomes, clips, config_text, validation=validation)
     with atomic_write(folder / "DONE") as file:

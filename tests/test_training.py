@@ -39,6 +39,7 @@ model:
     init_args: {hidden: 8}
   schedule: constant
   lr: 1.0e-2
+  full_epochs: 7
 trainer:
   accelerator: cpu
   max_epochs: 1
@@ -303,3 +304,12 @@ def test_calibration_finds_the_temperature_that_the_logits_were_sharpened_by() -
             getattr(head.clip, name).mul_(4)
         calibrate(net, [batch])
     assert float(net.temperature("audio")) == pytest.approx(4, abs=1.4)
+
+
+def test_a_shortened_recipe_and_its_cost_are_told(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert "a shortened recipe: 1 of 7 epochs" in results["notes"]
+    cost = results["cost"]
+    assert cost["bytes"] == next((finished / "bundle").glob("*.safetensors")).stat().st_size
+    assert history(finished)["train/seconds"][0] > 0 and cost["clips_per_second"] > 0
+    assert "Validation part" in (finished / "report.html").read_text()

@@ -1,0 +1,50 @@
+"""The published systems as make knows them: every row names configurations that are there."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NEEDS_MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+def dry(*words: str) -> str:
+    """Commands that make would run, as if everything were installed."""
+    old = [
+        "-o",
+        ".venv/.installed-systems",
+        "-o",
+        ".venv/bin/python",
+        "-o",
+        ".venv/.installed-core",
+    ]
+    done = subprocess.run(["make", "-n", *old, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.replace("\\\n", " ")
+
+
+@NEEDS_MAKE
+@pytest.mark.parametrize(
+    ("system", "rows"),
+    [("deepemonet", 14), ("moodmirror", 2), ("emonet", 3), ("private_federated_ser", 3)],
+)
+def test_every_row_names_configurations_that_are_there(system: str, rows: int) -> None:
+    commands = [c for c in dry(f"reproduce-{system}").splitlines() if " crossval " in c]
+    assert len(commands) == rows
+    for command in commands:
+        configs = re.findall(r"-c (\S+)", command)
+        assert len(configs) == 2 and all((ROOT / config).is_file() for config in configs), command
+        name = re.findall(r"--name (\S+)", command)[0]
+        assert name.startswith(system) and f"results/{name}.json" in command
+
+
+@NEEDS_MAKE
+def test_settings_of_make_reach_the_commands() -> None:
+    assert "imagenet" not in dry("reproduce-deepemonet", "PRETRAINED=false")
+    given = dry("deepemonet_imagenet_random", "PRETRAINED=own.pt", "RUNS=/r", "RESULTS=/s")
+    assert "pretrained=own.pt" in given and "--out /r/" in given and "--row /s/" in given
+    row = "deepemonet_resnet34_random"
+    assert "max_epochs" in dry(row, "SHORT=1") and "max_epochs" not in dry(row)
