@@ -86,7 +86,7 @@ def test_names_are_no_html(page: Page, service: Service) -> None:
 
 
 def test_many_clips_give_a_row_each_and_a_csv(page: Page, service: Service) -> None:
-    uploads = [upload(service, text, name=f"{text}.wav") for text in ("good", "bad")]
+    uploads = [{"path": upload(service, text, name=f"{text}.wav")} for text in ("good", "bad")]
     *steps, (found, link) = all_of(page.many(uploads))
     assert [len(shown["data"]) for shown, _ in steps] == [1, 2] and not any(x for _, x in steps)
     assert found["headers"] == ["clip", "label", "happy", "sad", "by", "why not more"]
@@ -95,6 +95,12 @@ def test_many_clips_give_a_row_each_and_a_csv(page: Page, service: Service) -> N
     csv = base64.b64decode(link.split("base64,")[1].split('"')[0]).decode()
     assert csv.splitlines()[1].startswith("good.wav,happy,0.75,0.25,audio,")
     assert left(service) == []
+
+
+def test_requests_that_no_page_sends(page: Page) -> None:
+    *_, (found, _) = all_of(page.many([{"path": "/etc/passwd"}, {"url": "http://x/"}, 3]))
+    assert [row[0] for row in found["data"]] == ["passwd", "None", "None"]
+    assert all("no longer here" in row[-1] for row in found["data"])
 
 
 def test_no_clips() -> None:

@@ -37,14 +37,27 @@ def test_both_streams_and_a_note_are_named() -> None:
 
 
 def test_upload_is_taken_out_of_its_folder_once(tmp_path: Path) -> None:
-    (tmp_path / "up").mkdir()
-    (tmp_path / "mine").mkdir()
-    given = tmp_path / "up" / "a.wav"
+    given, mine = tmp_path / "up" / "hash" / "a.wav", tmp_path / "mine"
+    given.parent.mkdir(parents=True)
+    mine.mkdir()
     given.write_text("sound")
-    with claim(str(given), tmp_path / "mine") as path:
+    with claim(str(given), mine, within=tmp_path / "up") as path:
         assert path.read_text() == "sound" and not given.parent.exists()
-    with pytest.raises(MediaError, match="no longer here"), claim(str(given), tmp_path / "mine"):
+    again = claim(str(given), mine, within=tmp_path / "up")
+    with pytest.raises(MediaError, match="no longer here"), again:
         pass
+
+
+def test_nothing_is_taken_from_elsewhere(tmp_path: Path) -> None:
+    for name in ("up", "mine"):
+        (tmp_path / name).mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    for path in (secret, tmp_path / "up" / ".." / "secret"):
+        taken = claim(str(path), tmp_path / "mine", within=tmp_path / "up")
+        with pytest.raises(MediaError), taken:
+            pass
+    assert secret.read_text() == "mine"
 
 
 def test_download_holds_the_text() -> None:

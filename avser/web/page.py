@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -43,11 +45,7 @@ class Page:
             return
         service, deadline, name = self.service, self.service.deadline(), plain_name(upload)
         try:
-            with (
-                service.workers.place(),
-                service.private() as folder,
-                claim(upload, folder) as path,
-            ):
+            with service.workers.place(), self._claimed(upload) as path:
                 answer = await service.classify(path, name=name, deadline=deadline, plot=True)
                 found = answer.prediction
                 yield shown(found, plot=answer.plot)
@@ -62,25 +60,33 @@ class Page:
         except AvserError as error:
             yield refused(str(error))
 
-    async def many(self, uploads: Sequence[str] | None) -> AsyncIterator[tuple[Any, str]]:
-        """Answer clips one after another: the table so far, and a link to it as CSV."""
+    async def many(self, uploads: Sequence[Any] | None) -> AsyncIterator[tuple[Any, str]]:
+        """Answer clips one after another: the table so far, and a link to it as CSV.
+
+        Args:
+            uploads: as the page sends them, not as Gradio prepares them: for each file it would
+                leave an empty one behind.
+        """
         rows: list[dict[str, Any]] = []
         for upload in uploads or ():
-            rows.append(await self._row(upload))
+            path = upload.get("path") if isinstance(upload, dict) else None
+            rows.append(await self._row(str(path)))
             yield table(rows), ""
         text = io.StringIO()
         write_csv(rows, text)
         link = download(text.getvalue(), name="avser.csv", title="Download as CSV")
         yield table(rows), link if rows else ""
 
+    @contextmanager
+    def _claimed(self, upload: str) -> Iterator[Path]:
+        service = self.service
+        with service.private() as folder, claim(upload, folder, within=service.uploads) as path:
+            yield path
+
     async def _row(self, upload: str) -> dict[str, Any]:
         service, name = self.service, plain_name(upload)
         try:
-            with (
-                service.workers.place(),
-                service.private() as folder,
-                claim(upload, folder) as path,
-            ):
+            with service.workers.place(), self._claimed(upload) as path:
                 answer = await service.classify(path, name=name, deadline=service.deadline())
             return answer.prediction.to_dict()
         except AvserError as error:
@@ -138,6 +144,7 @@ def build_page(service: Service) -> Any:  # noqa: ANN401 (a gradio.Blocks)
                 [answers, link],
                 api_visibility="private",
                 concurrency_limit=None,
+                preprocess=False,
             )
         with gr.Tab("About the model"):
             gr.Markdown(card_text([m.card for m in models if m.card]))

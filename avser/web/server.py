@@ -25,10 +25,9 @@ def create_app(service: Service, *, token: str | None = None) -> Any:  # noqa: A
         service: that classifies; its workers are ready.
         token: that ``/v1/`` asks for, and the page as its password; or None.
     """
-    uploads = service.folder / "page"
-    uploads.mkdir(exist_ok=True)
+    service.uploads.mkdir(exist_ok=True)
     # read when Gradio is imported
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(uploads)}
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(service.uploads)}
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
     import gradio as gr

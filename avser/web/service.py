@@ -24,10 +24,13 @@ class Service:
         make: sets up the desk in each worker; see `avser.web.workers`.
         limits: of the server.
         folder: where uploads lie until they are answered; readable to us alone.
+
+    Attributes:
+        uploads: folder of what was sent to the page and not yet classified.
     """
 
     def __init__(self, make: Make, *, limits: Limits, folder: Path) -> None:
-        self.limits, self.folder = limits, folder
+        self.limits, self.folder, self.uploads = limits, folder, folder / "page"
         self.workers = Workers(make, limits=limits)
 
     def deadline(self) -> float:

@@ -29,6 +29,7 @@ CSS = """
 .avser-words .refused { color: #b00020; font-weight: 600 }
 .avser-picture img { width: 100%; background: #fff; border-radius: 8px }
 .avser-video video { width: 100%; border-radius: 8px }
+#answers td { white-space: normal; max-width: 22em }
 footer { display: none !important }
 """
 # a browser plays a blob everywhere, and a data: address not everywhere
@@ -68,27 +69,29 @@ def microphone(*, label: str = "Voice") -> gr.Audio:
 
 
 @contextmanager
-def claim(upload: str, folder: Path) -> Iterator[Path]:
+def claim(upload: str, folder: Path, *, within: Path) -> Iterator[Path]:
     """Take an upload out of Gradio's folder, so that nothing is left of it there.
 
     Args:
         upload: file that a component gave.
         folder: that it is moved to; whoever made it removes it.
+        within: Gradio's folder; nothing is taken from elsewhere, whatever a request says.
 
     Raises:
         MediaError: it is gone already.
     """
-    path = folder / "clip"
+    given, path = Path(upload).resolve(), folder / "clip"
     try:
-        os.replace(upload, path)
+        if not given.is_relative_to(within.resolve()):
+            raise FileNotFoundError(given)
+        os.replace(given, path)
     except OSError:
         raise MediaError(
             "Bad clip: it is no longer here, for clips are deleted after their answer; record it "
             "or drop it again."
         ) from None
-    finally:
-        with suppress(OSError):  # others of that name may lie beside it
-            Path(upload).parent.rmdir()
+    with suppress(OSError):  # others of that content may lie beside it
+        given.parent.rmdir()
     yield path
 
 
