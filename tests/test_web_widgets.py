@@ -5,7 +5,17 @@ import pytest
 from web_desks import heard
 
 from avser.errors import MediaError
-from avser.web.widgets import THEME, camera, claim, download, microphone, refused, result, shown
+from avser.web.widgets import (
+    THEME,
+    camera,
+    claim,
+    cleared,
+    download,
+    microphone,
+    refused,
+    result,
+    shown,
+)
 
 
 def test_recorders_offer_file_and_device_and_leave_decoding_to_us() -> None:
@@ -21,7 +31,7 @@ def test_fonts_are_those_of_the_system() -> None:
 
 def test_updates_fit_the_components() -> None:
     outputs = result().outputs
-    assert len(shown(heard("a.wav"))) == len(refused("Bad.")) == len(outputs)
+    assert len(shown(heard("a.wav"))) == len(refused("Bad.")) == len(cleared()) == len(outputs)
 
 
 def test_silence_is_said() -> None:

@@ -17,6 +17,7 @@ from avser.web.widgets import (
     camera,
     card_text,
     claim,
+    cleared,
     download,
     microphone,
     refused,
@@ -154,9 +155,9 @@ def build_page(service: Service) -> Any:  # noqa: ANN401 (a gradio.Blocks)
 def _classifies(page: Page, source: Any, button: gr.Button, outputs: list[Any]) -> None:  # noqa: ANN401
     """Let a button classify what a recorder holds, once: the clip is deleted after its answer."""
     source.change(
-        lambda clip: gr.Button(interactive=clip is not None),
+        lambda clip: [gr.Button(interactive=clip is not None), *cleared()],
         source,
-        button,
+        [button, *outputs],
         api_visibility="private",
         show_progress="hidden",
         queue=False,

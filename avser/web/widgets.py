@@ -145,6 +145,11 @@ def refused(sentence: str) -> list[Any]:
     return [None, f'<p class="refused" role="alert">{escape(sentence)}</p>', "", ""]
 
 
+def cleared() -> list[Any]:
+    """Updates of `Result.outputs` that take an old answer away."""
+    return [None, "", "", ""]
+
+
 def words(prediction: Prediction, *, note: str = "") -> str:
     """Say in HTML what was used, and why not more."""
     if prediction.label is None:

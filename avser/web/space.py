@@ -1,0 +1,103 @@
+"""A folder that is a Gradio Space: the page with one model, ready to be pushed or run here."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib.metadata import distribution, version
+from pathlib import Path
+
+import avser
+from avser.bundle import Bundle
+from avser.errors import ConfigError
+
+_APP = '''\
+"""The page of one model. Here: pip install -r requirements.txt, then python app.py."""
+
+import os
+from pathlib import Path
+
+from avser.web.limits import Limits
+from avser.web.server import listen_at, open_service, serve
+
+if __name__ == "__main__":  # worker processes read this file too
+    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    with listen_at(host, port) as at:
+        bundle = Path(__file__).resolve().parent / "bundle"
+        service = open_service(model=str(bundle), device="cpu", limits=Limits(duration_s=60.0))
+        print(f"at http://{host}:{at.getsockname()[1]}", flush=True)
+        serve(service, at, token=os.environ.get("AVSER_TOKEN"))
+'''
+_HEAD = """\
+---
+title: {title}
+sdk: gradio
+sdk_version: {gradio}
+python_version: "3.11"
+app_file: app.py
+license: other
+---
+
+"""
+# torch of the usual index brings gigabytes for GPUs; of two builds of a version, pip prefers this
+_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
+_NOT_NEEDED = ("__pycache__", "datamodules", "configs", "checkpoints")
+
+
+def write_space(bundle: Bundle, folder: str | Path) -> Path:
+    """Write ``app.py``, ``requirements.txt``, ``bundle/``, ``avser/`` and ``README.md``, the card.
+
+    Args:
+        bundle: the model.
+        folder: new, empty, or written by this before; it is replaced as a whole.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: the folder holds something else.
+    """
+    folder = Path(folder)
+    ours = (folder / "app.py").is_file() and (folder / "bundle").is_dir()
+    if folder.exists() and not ours and (folder.is_file() or any(folder.iterdir())):
+        raise ConfigError(f"Bad folder {folder}: it holds something else; choose a new one.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _fill(bundle, new)
+        new.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder
+
+
+def _fill(bundle: Bundle, folder: Path) -> None:
+    package = Path(avser.__file__).parent
+    shutil.copytree(package, folder / "avser", ignore=shutil.ignore_patterns(*_NOT_NEEDED))
+    shutil.copytree(bundle.folder, folder / "bundle")
+    for file in distribution("avser").files or ():
+        if file.name == "LICENSE":
+            shutil.copy(Path(str(file.locate())), folder / "LICENSE")
+    head = _HEAD.format(title=bundle.name, gradio=version("gradio"))
+    texts = {
+        "app.py": _APP,
+        "requirements.txt": "\n".join([_INDEX, *requirements(), ""]),
+        "README.md": head + (bundle.card or f"# {bundle.name}\n"),
+        ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def requirements() -> list[str]:
+    """What avser and its extra ``[web]`` need, as pip reads it."""
+    found = []
+    for line in distribution("avser").requires or ():
+        need, _, marker = (part.strip() for part in line.partition(";"))
+        if not marker or marker.replace("'", '"') == 'extra == "web"':
+            found.append(need)
+    return found
