@@ -33,8 +33,12 @@ check: $(STAMP_DEV)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered
 
-# What needs minutes, other interpreters, or real corpora (AVSER_DATA); says what it skipped.
+# What needs minutes, other interpreters, a browser, or real corpora (AVSER_DATA); says what it
+# skipped. Chromium is installed where that can be done.
 test-long: $(STAMP_DEV)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium; } >/dev/null 2>&1 || \
+	  echo "No Chromium, and it can't be installed (root and apt-get needed): its tests are skipped."
 	$(BIN)/python -m pytest -m long -q -rs
 
 # Ratios against named alternatives, measured in one run.

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.measure import Report
 
-NAMES = ("startup", "features", "batch", "video", "training", "memory", "video_memory")
+NAMES = ("startup", "features", "batch", "video", "training", "memory", "video_memory", "serve")
 _PACKAGES = (
     "avser",
     "torch",

@@ -20,6 +20,7 @@ from benchmarks import (
     material,
     measure,
     memory,
+    serve,
     startup,
     training,
     video,
@@ -314,7 +315,7 @@ def test_startup_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [startup, features, batch, video, training, memory, video_memory]
+    "module", [startup, features, batch, video, training, memory, video_memory, serve]
 )
 def test_sizes_fit_the_measuring_function(module: ModuleType) -> None:
     import inspect

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from avser import bundle
+from avser.cli import main
 from avser.errors import ConfigError
 from avser.testing.nets import tiny_bundle
 from avser.web.space import requirements, write_space
@@ -50,3 +51,13 @@ def test_only_a_space_is_replaced(tiny: bundle.Bundle, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it holds something else"):
         write_space(tiny, tiny.folder)
     assert (tiny.folder / "config.yaml").is_file()
+
+
+def test_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, space = tiny_bundle(tmp_path / "tiny"), tmp_path / "space"
+    assert main(["export", "--model", str(model), "--space", str(space)]) == 0
+    assert f"{space}: a Gradio Space, " in capsys.readouterr().out
+    assert (space / "app.py").is_file()
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", "--space", str(space), "--out", "voice.onnx"])
+    assert "--space takes --model alone" in capsys.readouterr().err

@@ -32,6 +32,12 @@ def parser() -> Parser:
         help="an ONNX file; a file of torch.export; or a folder with model.onnx, the runtime and "
         "an example, which needs numpy and onnxruntime alone",
     )
+    p.add_argument(
+        "--space",
+        metavar="DIR",
+        type=Path,
+        help="instead: a folder that is a Gradio Space, the page of avser serve with this model",
+    )
     p.add_argument("--int8", action="store_true", help="store the weights in 8 bits")
     p.add_argument(
         "--streaming",
@@ -47,6 +53,10 @@ def run(words: Sequence[str]) -> int:
     """Write what is asked for, and print its size and how far it is from PyTorch."""
     command = parser()
     own, rest = command.split(words)
+    if own.space is not None:
+        if own.out is not None or own.config or own.int8 or own.streaming:
+            command.error("--space takes --model alone")
+        return _space(own)
     if own.out is None:
         command.error("give --out FILE.onnx, FILE.pt2 or DIR")
     if own.config and (own.streaming or own.out.suffix == ".pt2"):
@@ -66,6 +76,18 @@ def run(words: Sequence[str]) -> int:
         return 0
     require("onnx", "onnx", "onnxscript", "onnxruntime")
     return _onnx(bundle.load(own.model), own, rest)
+
+
+def _space(own: argparse.Namespace) -> int:
+    from avser import bundle
+    from avser.extras import require
+    from avser.web.space import write_space
+
+    require("web", "gradio", "fastapi", "uvicorn", "multipart")
+    folder = write_space(bundle.load(own.model or bundle.default()), own.space)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: a Gradio Space, {size / 1e6:.1f} MB; here: cd {folder} && python app.py")
+    return 0
 
 
 def _onnx(loaded: "Bundle", own: argparse.Namespace, rest: list[str]) -> int:
