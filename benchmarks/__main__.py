@@ -14,7 +14,17 @@ from rich.console import Console
 
 from benchmarks.measure import Report
 
-NAMES = ("startup", "features", "batch", "video", "training", "memory", "video_memory", "serve")
+NAMES = (
+    "startup",
+    "features",
+    "batch",
+    "video",
+    "training",
+    "memory",
+    "video_memory",
+    "serve",
+    "export",
+)
 _PACKAGES = (
     "avser",
     "torch",
@@ -24,6 +34,8 @@ _PACKAGES = (
     "soxr",
     "opencv-python-headless",
     "facenet-pytorch",
+    "onnxruntime",
+    "transformers",
 )
 
 

@@ -1,0 +1,179 @@
+"""An exported voice against PyTorch, and against a speech encoder of wav2vec2-base's size.
+
+Each is run in processes of its own with one thread. The encoder has random weights: they cost what
+trained ones cost. ``python -m benchmarks.export KIND FILE`` measures one and prints JSON.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.measure import ROOT, Goal, Report, Row, child, in_turn, medians, thread_environment
+from benchmarks.memory import status_mb
+
+FULL = {"seconds": 3.5, "repeats": 40, "rounds": 3, "layers": 12}
+QUICK = {"seconds": 1.0, "repeats": 2, "rounds": 1, "layers": 1}
+MOST_MS = 2.0
+MOST_KB = 500.0
+FASTER = 50.0
+KINDS = ("int8", "float", "torch", "wav2vec2")
+NAMES = {
+    "int8": "ONNX int8",
+    "float": "ONNX float",
+    "torch": "PyTorch eager",
+    "wav2vec2": "wav2vec2-base-sized classifier",
+}
+
+
+def answering(kind: str, file: str, *, layers: int) -> Callable[[Any], object]:
+    """Load a model; return what answers for samples ``[S]``."""
+    if kind in ("int8", "float"):
+        from avser.runtime import OnnxClassifier
+
+        return OnnxClassifier(file)
+    import torch
+
+    torch.set_num_threads(1)
+    if kind == "torch":
+        from avser import bundle
+
+        branch = bundle.load(file).net.audio_branch()
+
+        def avser(wave: Any) -> object:  # noqa: ANN401
+            with torch.inference_mode():
+                return branch(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))
+
+        return avser
+    from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+
+    config = Wav2Vec2Config(num_hidden_layers=layers, num_labels=8)
+    model = Wav2Vec2ForSequenceClassification(config).eval()
+
+    def usual(wave: Any) -> object:  # noqa: ANN401
+        with torch.inference_mode():
+            return model(torch.from_numpy(wave)[None]).logits.softmax(dim=-1)
+
+    return usual
+
+
+def run(kind: str, file: str, *, seconds: float, repeats: int, layers: int) -> dict[str, float]:
+    """Answer a clip so many times; milliseconds a second of sound, and the most memory."""
+    import numpy as np
+
+    wave = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16_000))).astype("f4")
+    answer = answering(kind, file, layers=layers)
+    answer(wave)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        answer(wave)
+        times.append(time.perf_counter() - start)
+    found = {"peak_mb": status_mb("VmHWM") or 0.0}
+    return found | ({"ms": 1000 * median(times) / seconds} if times else {})
+
+
+def measure(*, seconds: float, repeats: int, rounds: int, layers: int) -> Report:
+    """Export the default voice, and measure it and its alternatives in turn."""
+    from avser import bundle
+    from avser.export.onnx_file import VoiceGraph
+
+    loaded = bundle.load(bundle.DEFAULT_MODEL)
+    with TemporaryDirectory() as temporary:
+        graph = VoiceGraph(loaded)
+        files = {
+            "float": str(graph.save(Path(temporary) / "float.onnx")),
+            "int8": str(graph.save(Path(temporary) / "int8.onnx", int8=True)),
+            "torch": bundle.DEFAULT_MODEL,
+            "wav2vec2": "none",
+        }
+        found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+        for _ in range(rounds):
+            for kind in KINDS:
+                words = (kind, files[kind], seconds, repeats, layers)
+                found[kind].append(child("export", *words, count=1))
+        cold = medians(
+            in_turn(
+                {k: _cold(k, files[k], seconds, layers) for k in KINDS}, repeats=rounds, warm=False
+            )
+        )
+        sizes = {k: Path(files[k]).stat().st_size / 1e3 for k in ("int8", "float")}
+    sizes["torch"] = next(loaded.folder.glob("*.safetensors")).stat().st_size / 1e3
+    sizes["wav2vec2"] = _parameters(layers) * 4 / 1e3
+    best = {k: {n: median(r[n] for r in rows) for n in rows[0]} for k, rows in found.items()}
+    return Report(
+        "export: the voice as a file",
+        f"{bundle.DEFAULT_MODEL}, clip of {seconds:g} s, 1 thread; a process each, in turn; median "
+        f"of {repeats} answers and {rounds} processes; wav2vec2 of {layers} layers, random weights",
+        rows(best, cold, sizes),
+    )
+
+
+def _cold(kind: str, file: str, seconds: float, layers: int) -> Callable[[], object]:
+    """A process that loads a model and answers once."""
+    words = [sys.executable, "-m", "benchmarks.export", kind, file, str(seconds), "0", str(layers)]
+    settings = {"cwd": ROOT, "env": thread_environment(1), "stdout": subprocess.DEVNULL}
+    return lambda: subprocess.run(words, check=True, stderr=subprocess.DEVNULL, **settings)
+
+
+def _parameters(layers: int) -> int:
+    from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification
+
+    model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_hidden_layers=layers))
+    return sum(p.numel() for p in model.parameters())
+
+
+def rows(
+    found: Mapping[str, Mapping[str, float]],
+    cold: Mapping[str, float],
+    sizes: Mapping[str, float],
+) -> list[Row]:
+    """Compare: milliseconds a second of sound, memory in MB, cold start in s, size in KB."""
+    made = []
+    for kind in ("int8", "float"):
+        ms, goal = found[kind]["ms"], Goal("at most", MOST_MS)
+        unit = "ms per s of sound"
+        made.append(_row(kind, "torch", ms, found["torch"]["ms"], unit, goal))
+        goal = Goal("ratio", FASTER)
+        made.append(_row(kind, "wav2vec2", ms, found["wav2vec2"]["ms"], unit, goal))
+    for kind, goal in (("int8", Goal("at most", MOST_KB)), ("float", None)):
+        for other in ("torch", "wav2vec2"):
+            made.append(_row(kind, other, sizes[kind], sizes[other], "KB in files", goal))
+            goal = None
+    for other in ("torch", "wav2vec2"):
+        peaks = found["int8"]["peak_mb"], found[other]["peak_mb"]
+        made.append(_row("int8", other, *peaks, "MB at most, whole process", None))
+    for other in ("torch", "wav2vec2"):
+        unit = "s from start to first answer"
+        made.append(_row("int8", other, cold["int8"], cold[other], unit, None))
+    return made
+
+
+def _row(kind: str, other: str, value: float, against: float, unit: str, goal: Goal | None) -> Row:
+    return Row(
+        ours=NAMES[kind], value=value, unit=unit, alternative=NAMES[other], other=against, goal=goal
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure one in this process; print JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.export", description=__doc__)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("file", help="ONNX file, or name of a model")
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("repeats", type=int)
+    parser.add_argument("layers", type=int)
+    own = parser.parse_args(arguments)
+    settings = {"seconds": own.seconds, "repeats": own.repeats, "layers": own.layers}
+    print(json.dumps(run(own.kind, own.file, **settings)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
