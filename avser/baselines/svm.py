@@ -5,8 +5,10 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from avser.baselines.base import Baseline
 from avser.errors import ConfigError
@@ -100,14 +102,10 @@ class Svm(Baseline):
             far = x.square().sum(dim=1, keepdim=True) + self.support.square().sum(dim=1)
             product = (-self.width * (far - 2 * product).clamp(min=0)).exp()
         margins = product @ self.pairs + self.bias
-        votes, sums = x.new_zeros(2, x.shape[0], self.classes)
-        for place, (i, j) in enumerate(combinations(range(self.classes), 2)):
-            margin = margins[:, place]
-            first = (margin >= 0).to(x.dtype)
-            votes[:, i] += first
-            votes[:, j] += 1 - first
-            sums[:, i] += margin
-            sums[:, j] -= margin
+        pairs = torch.tensor(list(combinations(range(self.classes), 2)), device=x.device)
+        one, other = F.one_hot(pairs, self.classes).to(x.dtype).unbind(dim=1)  # [pairs, K] each
+        first = (margins >= 0).to(x.dtype)
+        votes, sums = first @ one + (1 - first) @ other, margins @ (one - other)
         # a third at most, so that margins break ties and never outvote
         total: Tensor = votes + sums / (3 * (sums.abs() + 1))
         return total

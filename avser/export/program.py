@@ -19,6 +19,9 @@ CLIP_OUTPUTS = ("probabilities", "step_probabilities", "step_mask")
 STEP_INPUTS = ("samples", "lengths")
 STEP_OUTPUTS = CLIP_OUTPUTS
 
+#: Of examples to trace: a size that nothing else has, since equal sizes are taken for the same.
+_CLIPS = 5
+
 
 class WholeClips(nn.Module):
     """The voice half on clips that are cut into steps.
@@ -45,8 +48,7 @@ class WholeClips(nn.Module):
 def whole_clips(branch: AudioBranch) -> torch.export.ExportedProgram:
     """Trace the voice half for any number of clips and steps."""
     dynamic = torch.export.Dim.DYNAMIC
-    # sizes that nothing else has: torch.export takes equal sizes for the same
-    example = (torch.zeros(2, 3, STEP_SAMPLES), torch.tensor([3 * STEP_SAMPLES, 20_000]))
+    example = torch.zeros(_CLIPS, 7, STEP_SAMPLES), torch.full((_CLIPS,), 50_000)
     return _traced(WholeClips(branch), example, ({0: dynamic, 1: dynamic}, {0: dynamic}))
 
 
@@ -92,8 +94,8 @@ def one_step(branch: AudioBranch) -> torch.export.ExportedProgram:
     if branch.encoder.not_streamable is not None:
         raise ConfigError(f"Bad --streaming: {branch.encoder.not_streamable}")
     dynamic = torch.export.Dim.DYNAMIC
-    state = branch.initial_state(2)
-    example = torch.zeros(2, STEP_SAMPLES), torch.tensor([STEP_SAMPLES, 5_000]), state
+    state = branch.initial_state(_CLIPS)
+    example = torch.zeros(_CLIPS, STEP_SAMPLES), torch.full((_CLIPS,), 5_000), state
     axes = ({0: dynamic}, {0: dynamic}, tuple({0: dynamic} for _ in state))
     return _traced(OneStep(branch), example, axes)
 

@@ -336,7 +336,8 @@ def valid_frames(
         return mask
     level = level_dbfs(waveform, hop).masked_fill(~mask, -200.0)
     active = (level > level.amax(dim=1, keepdim=True) - below_peak_db) & mask
-    first = torch.where(active, index, count).amin(dim=1, keepdim=True)
+    # a tensor and not the number: exported graphs can't always choose between the two
+    first = torch.where(active, index, index[-1:] + 1).amin(dim=1, keepdim=True)
     last = torch.where(active, index, -1).amax(dim=1, keepdim=True)
     margin = int(0.05 * SAMPLE_RATE) // hop  # 50 ms keeps soft onsets
     return mask & (index >= first - margin) & (index <= last + margin)
