@@ -28,9 +28,10 @@ def percent(figure: Mapping[str, Any] | float | None) -> str:
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return what a table must state of where its figures are from, in words."""
     speakers, unit = len(summary["per_speaker"]), summary["interval_unit"]
+    row = "Chunks" if "by chunk" in summary["protocol"] else "Clips"
     about = {
         "Corpus": summary["corpus"],
-        "Clips": f"{summary['n']:,} of {speakers or 'unknown'} speakers",
+        row: f"{summary['n']:,} of {speakers or 'unknown'} speakers",
         "Classes": f"{len(summary['classes'])}: {', '.join(summary['classes'])}",
         **{
             f"By {level}": f"UAR {percent(f['uar'])}, accuracy {percent(f['accuracy'])}, in %"

@@ -92,6 +92,8 @@ def _append(path: Path, fold: Any, summary: Mapping[str, Any]) -> None:  # noqa:
     row = {"seed": fold.seed, "fold": fold.fold, **{key: summary[key] for key in keys}}
     row |= {key: summary[key] for key in ("macro_precision", "cost", "marks") if key in summary}
     row |= {f"uar_{name}": f["uar"] for name, f in summary.get("streams", {}).items()}
+    for level, figures in summary.get("levels", {}).items():
+        row |= {f"{name}_by_{level}": figures[name] for name in ("uar", "accuracy")}
     rows = [r for r in rows if (r["seed"], r["fold"]) != (fold.seed, fold.fold)]
     with atomic_write(path) as file:
         content = sorted([*rows, row], key=lambda r: (r["seed"], r["fold"]))
