@@ -12,6 +12,7 @@ from avser.errors import ConfigError
 from avser.frontends.base import Frontend, NormaliserMode
 from avser.types import STEP_SAMPLES, Batch
 
+PIECE = 4  # steps whose spectra are made at once: they stay in a core's cache, 2.7 times as fast
 SAMPLE = 1_000  # values of which the median is the usual one
 
 
@@ -193,7 +194,11 @@ class StepCnnEncoder(AudioEncoder):
         """Images of all steps ``[B T, C, M, f]`` as the front end gives them."""
         steps = waveform.shape[1] // STEP_SAMPLES
         waveform = rearrange(waveform, "b (t s) -> (b t) s", t=steps)
-        return self.frontend.of_clips(waveform, rearrange(mask, "b (t f) -> (b t) f", t=steps))
+        mask = rearrange(mask, "b (t f) -> (b t) f", t=steps)
+        if waveform.is_cuda or torch.compiler.is_exporting():
+            return self.frontend.of_clips(waveform, mask)
+        pieces = zip(waveform.split(PIECE), mask.split(PIECE), strict=True)
+        return torch.cat([self.frontend.of_clips(wave, valid) for wave, valid in pieces])
 
     def _plausible(self, x: Tensor) -> Tensor:
         """Replace anomalous values."""
