@@ -197,7 +197,7 @@ class StepCnnEncoder(AudioEncoder):
         mask = rearrange(mask, "b (t f) -> (b t) f", t=steps)
         if waveform.is_cuda or torch.compiler.is_exporting():
             return self.frontend.of_clips(waveform, mask)
-        pieces = zip(waveform.split(PIECE), mask.split(PIECE), strict=True)
+        pieces = zip(torch.split(waveform, PIECE), torch.split(mask, PIECE), strict=True)
         return torch.cat([self.frontend.of_clips(wave, valid) for wave, valid in pieces])
 
     def _plausible(self, x: Tensor) -> Tensor:
