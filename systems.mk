@@ -16,6 +16,7 @@ DEEPEMONET := configs/systems/deepemonet
 MOODMIRROR := configs/systems/moodmirror
 EMONET := configs/systems/emonet
 PRIVATE := configs/systems/private_federated_ser
+CONVOLUTING := configs/systems/convoluting_feelings
 
 ROWS_DEEPEMONET := deepemonet_svm_random deepemonet_svm_speakers \
   deepemonet_bilstm_random deepemonet_bilstm_speakers \
@@ -27,9 +28,20 @@ ROWS_IMAGENET := deepemonet_imagenet_random deepemonet_imagenet_speakers \
 ROWS_MOODMIRROR := moodmirror_random moodmirror_speakers
 ROWS_EMONET := emonet_resubstitution emonet_speakers emonet_savee
 ROWS_PRIVATE := private_federated_ser_dnn private_federated_ser_cnn private_federated_ser_lstm
-ROWS := $(ROWS_DEEPEMONET) $(ROWS_IMAGENET) $(ROWS_MOODMIRROR) $(ROWS_EMONET) $(ROWS_PRIVATE)
+CF_FEATURES := features_svm features_softmax features_mlp2 features_mlp3
+CF_NETS := s1 s2 s3 s4 r1 r2 r3 r4 r5 r6 r7
+CF_SCORES := scores_naive_bayes scores_softmax scores_lda scores_qda scores_gmm
+CF_LSTMS := lstm_chunks lstm_features bilstm_features
+CF_RANDOM := $(CF_FEATURES) $(CF_NETS) $(CF_SCORES)
+CF_SPEAKERS := $(CF_RANDOM) $(CF_LSTMS)
+CF_SEQUENCES := $(foreach model,r1 $(CF_LSTMS),$(model)_clips)
+ROWS_CONVOLUTING := $(addprefix convoluting_feelings_,$(CF_RANDOM:%=%_random) \
+  $(CF_SPEAKERS:%=%_speakers) $(CF_SEQUENCES))
+ROWS := $(ROWS_DEEPEMONET) $(ROWS_IMAGENET) $(ROWS_MOODMIRROR) $(ROWS_EMONET) $(ROWS_PRIVATE) \
+  $(ROWS_CONVOLUTING)
 
 .PHONY: reproduce-deepemonet reproduce-moodmirror reproduce-emonet reproduce-private_federated_ser
+.PHONY: reproduce-convoluting_feelings convoluting_feelings_er2 convoluting_feelings_filters
 .PHONY: $(ROWS)
 
 ifeq ($(PRETRAINED),false)
@@ -43,6 +55,9 @@ reproduce-emonet: $(ROWS_EMONET)
 # Also its figures: clips of each class, and an example waveform of each.
 reproduce-private_federated_ser: $(ROWS_PRIVATE)
 	$(BIN)/avser audit -c $(PRIVATE)/ravdess.yaml --plot $(RUNS)/private_federated_ser_audit
+
+reproduce-convoluting_feelings: $(ROWS_CONVOLUTING) convoluting_feelings_er2 \
+  convoluting_feelings_filters
 
 $(STAMP_SYSTEMS): pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[denoise,ssl]'
@@ -89,3 +104,43 @@ moodmirror_speakers: SHORTER = --trainer.max_epochs 30
 emonet_%: CONFIGS = -c $(EMONET)/$(@:emonet_%=%).yaml -c $(EMONET)/conv1d.yaml
 
 private_federated_ser_%: CONFIGS = -c $(PRIVATE)/ravdess.yaml -c $(PRIVATE)/$(@:private_federated_ser_%=%).yaml
+
+# EMO-DB and SAVEE; eNTERFACE, where it is: CF_DATA=_all. Splits by chunk, by clip, by speaker.
+CF_DATA ?=
+CF_MODEL = $(patsubst %_clips,%,$(patsubst %_speakers,%,$(patsubst %_random,%,$(@:convoluting_feelings_%=%))))
+convoluting_feelings_%_random: CONFIGS = \
+  -c $(CONVOLUTING)/random_chunks$(CF_DATA).yaml -c $(CONVOLUTING)/$(CF_MODEL).yaml
+convoluting_feelings_%_speakers: CONFIGS = \
+  -c $(CONVOLUTING)/speakers$(CF_DATA).yaml -c $(CONVOLUTING)/$(CF_MODEL).yaml
+convoluting_feelings_%_clips: CONFIGS = \
+  -c $(CONVOLUTING)/random_clips.yaml -c $(CONVOLUTING)/$(CF_MODEL).yaml
+convoluting_feelings_%_random: SHORTER = --trainer.max_epochs 30
+convoluting_feelings_%_clips: SHORTER = --trainer.max_epochs 30
+convoluting_feelings_%_speakers: SHORTER = --trainer.max_epochs 12
+# 256 small filters cost most
+convoluting_feelings_s4_random: SHORTER = --trainer.max_epochs 15
+convoluting_feelings_s4_speakers: SHORTER = --trainer.max_epochs 3
+
+# where whole clips are dealt, every chunk of them is asked for the label
+CF_NETS_OF_CLIPS := $(addprefix convoluting_feelings_,r1_clips $(CF_NETS:%=%_speakers))
+$(CF_NETS_OF_CLIPS): MORE = --model.step_loss 1 --data.batch_size 24
+
+# classifiers on the scores of R1, and LSTMs over what it makes of each chunk, of the same split
+CF_SPLIT = $(lastword $(subst _, ,$@))
+CF_AFTER_R1 = $(filter convoluting_feelings_scores_%,$(ROWS)) \
+  $(filter convoluting_feelings_lstm_features_% convoluting_feelings_bilstm_%,$(ROWS))
+$(filter %_random,$(CF_AFTER_R1)): convoluting_feelings_r1_random
+$(filter %_speakers,$(CF_AFTER_R1)): convoluting_feelings_r1_speakers
+$(filter %_clips,$(CF_AFTER_R1)): convoluting_feelings_r1_clips
+$(CF_AFTER_R1): MORE = \
+  '--model.init={audio: $(RUNS)/convoluting_feelings_r1_$(CF_SPLIT)/seed{seed}/fold{fold}}'
+
+# ER1 is "by clip" of R1's row; ER2 is the mean of two nets
+convoluting_feelings_er2: convoluting_feelings_r1_random convoluting_feelings_r3_random
+	$(BIN)/avser evaluate -c $(CONVOLUTING)/random_chunks$(CF_DATA).yaml \
+	  $(foreach net,r1 r3,--model $(RUNS)/convoluting_feelings_$(net)_random/seed0/fold0) \
+	  --json $(RESULTS)/$@.json
+
+convoluting_feelings_filters: convoluting_feelings_r1_random
+	$(BIN)/avser filters --model $(RUNS)/convoluting_feelings_r1_random/seed0/fold0 \
+	  --out $(RUNS)/$@.png

@@ -29,7 +29,13 @@ def dry(*words: str) -> str:
 @NEEDS_MAKE
 @pytest.mark.parametrize(
     ("system", "rows"),
-    [("deepemonet", 14), ("moodmirror", 2), ("emonet", 3), ("private_federated_ser", 3)],
+    [
+        ("deepemonet", 14),
+        ("moodmirror", 2),
+        ("emonet", 3),
+        ("private_federated_ser", 3),
+        ("convoluting_feelings", 47),
+    ],
 )
 def test_every_row_names_configurations_that_are_there(system: str, rows: int) -> None:
     commands = [c for c in dry(f"reproduce-{system}").splitlines() if " crossval " in c]
@@ -48,3 +54,17 @@ def test_settings_of_make_reach_the_commands() -> None:
     assert "pretrained=own.pt" in given and "--out /r/" in given and "--row /s/" in given
     row = "deepemonet_resnet34_random"
     assert "max_epochs" in dry(row, "SHORT=1") and "max_epochs" not in dry(row)
+
+
+@NEEDS_MAKE
+def test_what_begins_with_a_net_of_chunks_is_of_its_split() -> None:
+    for model, split in (("scores_lda", "random"), ("scores_gmm", "speakers")):
+        first, second = dry(f"convoluting_feelings_{model}_{split}", "RUNS=/r").splitlines()
+        assert f"--out /r/convoluting_feelings_r1_{split}" in first
+        start = f"/r/convoluting_feelings_r1_{split}/seed{{seed}}/fold{{fold}}"
+        assert start in second and f"/{model}.yaml" in second
+    assert "random_chunks_all.yaml" in dry("convoluting_feelings_r1_random", "CF_DATA=_all")
+    both = dry("convoluting_feelings_er2", "RUNS=/r")
+    assert all(
+        f"--model /r/convoluting_feelings_{net}_random/seed0/fold0" in both for net in ("r1", "r3")
+    )
