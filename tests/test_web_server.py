@@ -51,6 +51,16 @@ def test_page_and_interface_are_one_application(service: Service) -> None:
     assert not service.folder.exists()
 
 
+def test_address_in_a_files_place_is_not_fetched(service: Service) -> None:
+    with client(service):
+        import gradio as gr
+        from gradio.processing_utils import async_move_files_to_cache
+
+        sent = {"path": "https://example.org/a.wav", "meta": {"_type": "gradio.FileData"}}
+        with pytest.raises(gr.Error, match="asks no other host"):
+            asyncio.run(async_move_files_to_cache(sent, gr.Audio(), check_in_upload_folder=True))
+
+
 def test_token_is_the_password_of_the_page(service: Service) -> None:
     with client(service, token="sesame") as http:
         files = {"files": ("a.wav", b"good")}

@@ -31,6 +31,10 @@ def create_app(service: Service, *, token: str | None = None) -> Any:  # noqa: A
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
     import gradio as gr
+    from gradio import processing_utils
+
+    # a request may name an address in a file's place, which Gradio would fetch
+    processing_utils.async_ssrf_protected_download = _fetch_nothing
 
     from avser.web.api import create_api
     from avser.web.page import build_page
@@ -55,6 +59,12 @@ def create_app(service: Service, *, token: str | None = None) -> Any:  # noqa: A
         theme=THEME,
         css=CSS,
     )
+
+
+async def _fetch_nothing(url: str, cache_dir: str) -> str:
+    import gradio as gr
+
+    raise gr.Error(f"Bad clip {url}: this server asks no other host; send the file itself.")
 
 
 def open_service(*, model: str | None, device: str, limits: Limits) -> Service:
