@@ -76,7 +76,7 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
         "## Figures",
         "",
     ]
-    if figures:
+    if figures and "uar" in figures:  # what the card says first may stand there alone
         lines += [
             f"UAR {_percent(figures.get('uar'))}, accuracy {_percent(figures.get('accuracy'))}, "
             f"macro-F1 {_percent(figures.get('macro_f1'))}; n = {figures.get('n')}, "

@@ -25,4 +25,7 @@ def test_card_tells_data_licence_figures_and_limits() -> None:
         "not of anybody's state of mind",
     ):
         assert part in text
-    assert "trained without a test part" in standard_card({**config, "figures": {}}, provenance)
+    for unmeasured in ({}, {"about": "Trained on pairs."}):
+        card = standard_card({**config, "figures": unmeasured}, provenance)
+        assert "trained without a test part" in card
+        assert "None," not in card
