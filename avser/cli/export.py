@@ -38,6 +38,19 @@ def parser() -> Parser:
         type=Path,
         help="instead: a folder that is a Gradio Space, the page of avser serve with this model",
     )
+    p.add_argument(
+        "--web",
+        metavar="DIR",
+        type=Path,
+        help="instead: a static page that runs the voice in its visitor's own browser (8-bit "
+        "weights; a model that streams is heard step by step)",
+    )
+    p.add_argument(
+        "--ort",
+        metavar="DIR",
+        type=Path,
+        help="for --web, where npm is missing: the unpacked npm package onnxruntime-web",
+    )
     p.add_argument("--int8", action="store_true", help="store the weights in 8 bits")
     p.add_argument(
         "--streaming",
@@ -57,8 +70,12 @@ def run(words: Sequence[str]) -> int:
         if own.out is not None or own.config or own.int8 or own.streaming:
             command.error("--space takes --model alone")
         return _space(own)
+    if own.web is not None:
+        if own.out is not None or own.config or own.streaming:
+            command.error("--web takes --model and --ort alone")
+        return _web(own)
     if own.out is None:
-        command.error("give --out FILE.onnx, FILE.pt2 or DIR")
+        command.error("give --out FILE.onnx, FILE.pt2 or DIR; or --space or --web DIR")
     if own.config and (own.streaming or own.out.suffix == ".pt2"):
         command.error("-c measures ONNX files for whole clips; leave it out here")
     if own.int8 and own.out.suffix == ".pt2":
@@ -87,6 +104,23 @@ def _space(own: argparse.Namespace) -> int:
     folder = write_space(bundle.load(own.model or bundle.default()), own.space)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: a Gradio Space, {size / 1e6:.1f} MB; here: cd {folder} && python app.py")
+    return 0
+
+
+def _web(own: argparse.Namespace) -> int:
+    from avser import bundle
+    from avser.extras import require
+
+    require("onnx", "onnx", "onnxscript", "onnxruntime")
+    from avser.export.onnx_file import VoiceGraph
+    from avser.export.page_folder import save_page
+    from avser.streaming import streams
+
+    loaded = bundle.load(own.model)
+    graph = VoiceGraph(loaded, streaming=streams(loaded.net.audio_branch()))
+    page = save_page(graph, own.web, ort=own.ort)
+    size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
+    print(f"{page}: {size / 1e6:.1f} MB in all; here: python -m http.server -d {page.parent}")
     return 0
 
 

@@ -59,7 +59,8 @@ class VoiceGraph:
     def __init__(self, bundle: Bundle, *, streaming: bool = False) -> None:
         require("onnx", "onnx", "onnxscript", "onnxruntime")
         branch = bundle.net.audio_branch()
-        self.bundle, self._state = bundle, "{}"
+        self.bundle = bundle
+        self._state: dict[str, tuple[list[int], float]] = {}  # shape and first value of each part
         self.kind = "stream" if streaming else "clip"
         self._model = self._steps(branch) if streaming else self._clips(branch)
         self._left = compact(self._model, branch.encoder.frontend)
@@ -83,7 +84,9 @@ class VoiceGraph:
         state = branch.initial_state(1)
         before = [f"state_{i}" for i in range(len(state))]
         after = [f"next_{name}" for name in before]
-        self._state = json.dumps(dict(zip(before, initial_values(branch), strict=True)))
+        shapes = [list(part.shape) for part in state]
+        parts = zip(shapes, initial_values(branch), strict=True)
+        self._state = dict(zip(before, parts, strict=True))
         model = translate(program, inputs=[*STEP_INPUTS, *before], outputs=[*STEP_OUTPUTS, *after])
         classes = len(self.bundle.net.emotions)
         axes: dict[str, list[str | int]] = {
@@ -109,8 +112,20 @@ class VoiceGraph:
         if int8:
             shrink_weights(model, leave=self._left)
         found = metadata(self.bundle, kind=self.kind, int8=int8)
-        describe(model, found | ({"initial_state": self._state} if self._state != "{}" else {}))
+        if self._state:
+            found["initial_state"] = json.dumps({n: value for n, (_, value) in self._state.items()})
+        describe(model, found)
         return write(model, path)
+
+    def facts(self, *, int8: bool = False) -> dict[str, Any]:
+        """What a file says of itself, as JSON, for runtimes that do not read a file's metadata.
+
+        ``state`` has the shape and the first value of each part of an empty state.
+        """
+        found: dict[str, Any] = dict(metadata(self.bundle, kind=self.kind, int8=int8))
+        found["emotions"] = list(self.bundle.net.emotions)
+        found["state"] = {n: {"shape": s, "value": v} for n, (s, v) in self._state.items()}
+        return found
 
 
 def metadata(bundle: Bundle, *, kind: str, int8: bool) -> dict[str, str]:

@@ -1,0 +1,185 @@
+// The exported model on sound: what avser/runtime.py does, for a browser.
+import * as ort from "./ort/ort.js";
+
+export const STEP = 8192; // samples, 0.512 s at 16 kHz
+export const RATE = 16000;
+const SILENCE_DBFS = -60;
+const WINDOW_STEPS = 120; // longer clips are answered in windows, so that memory has a bound
+const HOP_STEPS = 60;
+const MARGIN_STEPS = 30;
+const LISTEN_STEPS = 8; // heard at once by a model without state
+
+export async function load() {
+  const [facts, model, wasm] = await Promise.all([
+    fetch("model.json").then((r) => r.json()),
+    fetch("model.onnx").then((r) => r.arrayBuffer()),
+    fetch("ort/ort.wasm").then((r) => r.arrayBuffer()),
+  ]);
+  ort.env.wasm.numThreads = 1; // threads would need headers that static servers do not send
+  ort.env.wasm.wasmBinary = wasm;
+  const session = await ort.InferenceSession.create(new Uint8Array(model), {
+    executionProviders: ["wasm"],
+    logSeverityLevel: 3,
+  });
+  return new Voice(session, facts);
+}
+
+const floats = (data, shape) => new ort.Tensor("float32", data, shape);
+const count = (n) => new ort.Tensor("int64", BigInt64Array.of(BigInt(n)), [1]);
+
+export function levelOf(piece) {
+  let power = 0;
+  for (const x of piece) power += x * x;
+  return 10 * Math.log10(power / STEP + 1e-12);
+}
+
+class Voice {
+  constructor(session, facts) {
+    this.session = session;
+    this.facts = facts;
+    this.labels = facts.emotions;
+    this.streaming = facts.kind === "stream";
+  }
+
+  // One clip of any length: {clip, timeline}; clip is null where it is silent.
+  async classify(wave) {
+    if (this.streaming) {
+      const stream = this.stream();
+      const timeline = [...(await stream.push(wave)), ...(await stream.finish())];
+      return { clip: stream.clip, timeline };
+    }
+    const total = Math.max(1, Math.ceil(wave.length / STEP));
+    const timeline = [];
+    let clip = null;
+    let start = 0;
+    for (;;) {
+      const last = total - start <= WINDOW_STEPS;
+      const size = last ? total - start : WINDOW_STEPS;
+      const begun = performance.now();
+      const found = await this.whole(wave.subarray(start * STEP, (start + size) * STEP));
+      const ms = (performance.now() - begun) / size;
+      const from = start ? MARGIN_STEPS : 0;
+      const to = last ? size : WINDOW_STEPS - MARGIN_STEPS;
+      for (let i = from; i < to; i++) {
+        const at = (start + i) * STEP;
+        const piece = wave.subarray(at, at + STEP);
+        timeline.push(answer(start + i, piece, found.valid[i] ? found.steps[i] : null, null, ms));
+      }
+      if (last && !start) clip = found.valid.some(Boolean) ? found.clip : null;
+      if (last) break;
+      start += HOP_STEPS;
+    }
+    const heard = timeline.filter((s) => s.shares).map((s) => s.shares);
+    if (start && heard.length) {
+      clip = this.labels.map((_, k) => heard.reduce((sum, s) => sum + s[k], 0) / heard.length);
+    }
+    return { clip, timeline };
+  }
+
+  async whole(wave) {
+    const samples = wave.length ? wave : new Float32Array(1);
+    const found = await this.session.run({
+      waveform: floats(samples, [1, samples.length]),
+      lengths: count(wave.length),
+    });
+    const classes = this.labels.length;
+    const steps = found.step_probabilities.data;
+    const valid = Array.from(found.step_mask.data, Boolean);
+    return {
+      clip: Array.from(found.probabilities.data),
+      steps: valid.map((_, t) => Array.from(steps.slice(t * classes, (t + 1) * classes))),
+      valid,
+    };
+  }
+
+  stream() {
+    return new Stream(this.labels, this.streaming ? states(this) : windows(this));
+  }
+}
+
+// Answers for a step: {clip, step, valid}.
+function states(voice) {
+  let state = {};
+  for (const [name, { shape, value }] of Object.entries(voice.facts.state)) {
+    const size = shape.reduce((a, b) => a * b, 1);
+    state[name] = floats(new Float32Array(size).fill(value), shape);
+  }
+  return async (piece) => {
+    const samples = new Float32Array(STEP);
+    samples.set(piece);
+    const inputs = { samples: floats(samples, [1, STEP]), lengths: count(piece.length), ...state };
+    const found = await voice.session.run(inputs);
+    state = Object.fromEntries(Object.keys(state).map((name) => [name, found[`next_${name}`]]));
+    return {
+      clip: Array.from(found.probabilities.data),
+      step: Array.from(found.step_probabilities.data),
+      valid: Boolean(found.step_mask.data[0]),
+    };
+  };
+}
+
+function windows(voice) {
+  let last = [];
+  return async (piece) => {
+    last = [...last, piece].slice(-LISTEN_STEPS);
+    const found = await voice.whole(joined(last));
+    const heard = found.valid.some(Boolean);
+    return { clip: heard ? found.clip : null, step: found.steps.at(-1), valid: found.valid.at(-1) };
+  };
+}
+
+class Stream {
+  constructor(labels, hear) {
+    this.hear = hear;
+    this.waiting = new Float32Array(0);
+    this.steps = 0;
+    this.heard = false;
+    this.clip = null; // shares of what was heard so far
+  }
+
+  async push(samples) {
+    let wave = joined([this.waiting, samples]);
+    const found = [];
+    while (wave.length >= STEP) {
+      found.push(await this.next(wave.slice(0, STEP)));
+      wave = wave.subarray(STEP);
+    }
+    this.waiting = wave.slice();
+    return found;
+  }
+
+  async finish() {
+    const rest = this.waiting;
+    this.waiting = new Float32Array(0);
+    return rest.length ? [await this.next(rest)] : [];
+  }
+
+  async next(piece) {
+    const begun = performance.now();
+    const { clip, step, valid } = await this.hear(piece);
+    const ms = performance.now() - begun;
+    this.heard = this.heard || levelOf(piece) > SILENCE_DBFS;
+    if (!this.heard || !clip) return answer(this.steps++, piece, null, null, ms);
+    this.clip = clip;
+    return answer(this.steps++, piece, valid ? step : null, clip, ms);
+  }
+}
+
+function answer(index, piece, shares, soFar, ms) {
+  const level = levelOf(piece);
+  const start = (index * STEP) / RATE;
+  const end = start + piece.length / RATE;
+  return { start, end, shares, soFar, level, silent: level <= SILENCE_DBFS, ms };
+}
+
+function joined(pieces) {
+  const wave = new Float32Array(pieces.reduce((sum, p) => sum + p.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    wave.set(piece, at);
+    at += piece.length;
+  }
+  return wave;
+}
+
+export const argmax = (shares) => shares.indexOf(Math.max(...shares));

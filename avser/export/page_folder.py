@@ -1,0 +1,119 @@
+"""A page that runs the voice in the visitor's own browser."""
+
+import json
+import shutil
+import subprocess
+import tarfile
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from avser.errors import ConfigError
+from avser.export.folder import claim_folder
+from avser.export.onnx_file import VoiceGraph
+from avser.files import atomic_write
+
+ORT_WEB = "1.30.0"
+#: What the page takes of onnxruntime-web's ``dist``, and under which name: the single-threaded use
+#: of its wasm build. Names that every static server gives the right type.
+_ORT = {"ort.wasm.bundle.min.mjs": "ort.js", "ort-wasm-simd-threaded.wasm": "ort.wasm"}
+_PAGE = ("index.html", "style.css", "app.js", "voice.js", "microphone.js")
+_LICENCE = """\
+onnxruntime-web {version}, https://github.com/microsoft/onnxruntime
+
+MIT License
+
+Copyright (c) Microsoft Corporation
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
+
+
+def save_page(
+    graph: VoiceGraph, folder: str | Path, *, int8: bool = True, ort: str | Path | None = None
+) -> Path:
+    """Write a static page with the model and the runtime that it needs.
+
+    Args:
+        graph: of the model; one for streams is heard step by step, any other in a window.
+        folder: new, empty, or written by this before.
+        int8: store weights in 8 bits.
+        ort: an unpacked npm package of onnxruntime-web; None fetches it with npm.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        ConfigError: the folder holds something else, or onnxruntime-web can't be had.
+    """
+    folder = Path(folder)
+    claim_folder(folder, (*_PAGE, "model.onnx", "model.json", "README.md", "ort"))
+    (folder / "ort").mkdir(exist_ok=True)
+    with TemporaryDirectory() as temporary:
+        package = _fetched(Path(temporary)) if ort is None else _given(Path(ort))
+        for name, new in _ORT.items():
+            shutil.copyfile(package / "dist" / name, folder / "ort" / new)
+        version = _version(package)
+    texts = {name: (files("avser.export") / "page" / name).read_text("utf-8") for name in _PAGE}
+    texts |= {
+        "model.json": json.dumps(graph.facts(int8=int8), indent=1),
+        "README.md": graph.bundle.card or f"# {graph.bundle.name}\n",
+        "ort/LICENSE": _LICENCE.format(version=version),
+    }
+    for name, text in texts.items():
+        with atomic_write(folder / name) as file:
+            file.write(text)
+    graph.save(folder / "model.onnx", int8=int8)
+    return folder / "index.html"
+
+
+def _version(package: Path) -> str:
+    try:
+        found = json.loads((package / "package.json").read_text(encoding="utf-8"))
+        return str(found["version"])
+    except (OSError, ValueError, KeyError):
+        return "of an unknown version"
+
+
+def _given(folder: Path) -> Path:
+    """The folder that holds ``dist``: the one given, or ``package`` in it as npm packs it."""
+    for package in (folder, folder / "package", folder / "node_modules" / "onnxruntime-web"):
+        if all((package / "dist" / name).is_file() for name in _ORT):
+            return package
+    raise ConfigError(
+        f"Bad --ort {folder}: dist/{next(iter(_ORT))} is not in it; give the unpacked npm package "
+        f"onnxruntime-web {ORT_WEB}."
+    )
+
+
+def _fetched(folder: Path) -> Path:
+    """Fetch the package; npm checks its hash."""
+    npm = shutil.which("npm")
+    cure = f"give --ort DIR with the unpacked npm package onnxruntime-web {ORT_WEB}."
+    if npm is None:
+        raise ConfigError(f"Bad installation: npm is not there to fetch onnxruntime-web; {cure}")
+    words = [npm, "pack", f"onnxruntime-web@{ORT_WEB}", "--silent"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    packed = next(folder.glob("onnxruntime-web-*.tgz"), None)
+    if done.returncode or packed is None:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise ConfigError(f"Bad fetch of onnxruntime-web: npm says {last!r}; {cure}")
+    with tarfile.open(packed) as archive:
+        archive.extractall(folder, filter="data")
+    return _given(folder)
