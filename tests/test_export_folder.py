@@ -1,12 +1,14 @@
 """What is exported beside an ONNX file: a folder that stands alone, and torch's own format."""
 
 import json
+import re
 import subprocess
 import sys
 import wave
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from tiny_encoders import ENCODERS, STREAMS
@@ -17,6 +19,7 @@ from avser.cli import main
 from avser.errors import ConfigError
 from avser.export.folder import save_folder
 from avser.export.onnx_file import VoiceGraph, bursts
+from avser.export.page_folder import _ORT, save_page
 from avser.export.program import STEP_INPUTS
 from avser.export.pt2 import save_pt2
 from avser.heads import AttentiveHead, LstmHead
@@ -115,3 +118,62 @@ def test_the_command_knows_what_goes_together(
             main([*model, *words])
         assert end.value.code == 2
         assert sentence in capsys.readouterr().err
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ort(tmp_path: Path) -> Path:
+    """A folder like npm's package of onnxruntime-web."""
+    folder = tmp_path / "ort"
+    (folder / "package" / "dist").mkdir(parents=True)
+    for name in _ORT:
+        (folder / "package" / "dist" / name).write_text(f"// {name}")
+    (folder / "package" / "package.json").write_text('{"version": "9.8.7"}')
+    return folder
+
+
+def test_a_page_holds_all_that_it_needs(graph: VoiceGraph, ort: Path, tmp_path: Path) -> None:
+    page = save_page(graph, tmp_path / "page", ort=ort)
+    folder = page.parent
+    names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert {"index.html", "app.js", "model.onnx", "model.json", "ort/LICENSE"} <= names
+    assert "9.8.7" in (folder / "ort" / "LICENSE").read_text()
+    assert OnnxClassifier(folder / "model.onnx").metadata["weights"] == "int8"
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["kind"] == "clip" and facts["emotions"] == ["happy", "sad", "angry"]
+    ours = {name: (folder / name).read_text() for name in names if name.endswith(("html", "js"))}
+    for name, text in ours.items():
+        assert "://" not in text, f"{name} names another host"
+        for wanted in re.findall(r"""(?:from |src=|href=|fetch\(|addModule\()"([\w./]+)\"""", text):
+            assert (folder / wanted).is_file(), f"{name} wants {wanted}"
+    save_page(graph, folder, ort=ort / "package")  # again, over itself
+
+
+def test_a_stream_s_state_is_told_to_the_page(ort: Path, tmp_path: Path) -> None:
+    net = EmotionNet(audio=STREAMS["pooled"](), head=AttentiveHead(hidden=8), emotions=("a", "b"))
+    made = Bundle(name="tiny", folder=Path(), net=net.eval(), config={})
+    graph = VoiceGraph(made, streaming=True)
+    folder = save_page(graph, tmp_path / "page", ort=ort).parent
+    state = json.loads((folder / "model.json").read_text())["state"]
+    expected = net.audio_branch().initial_state(1)
+    assert [v["shape"] for v in state.values()] == [list(part.shape) for part in expected]
+    for entry, part in zip(state.values(), expected, strict=True):
+        assert (part == entry["value"]).all()
+    inputs = onnx.load(folder / "model.onnx").graph.input
+    assert set(state) < {value.name for value in inputs}
+
+
+def test_where_onnxruntime_web_can_t_be_had(
+    graph: VoiceGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"Bad --ort .*: dist/ort\.wasm.* is not in it"):
+        save_page(graph, tmp_path / "page", ort=tmp_path)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"npm is not there .*; give --ort DIR"):
+        save_page(graph, tmp_path / "page")
+    monkeypatch.setattr("shutil.which", lambda name: "false")
+    with pytest.raises(ConfigError, match="npm says 'no message'"):
+        save_page(graph, tmp_path / "page")
+    assert not (tmp_path / "page" / "model.onnx").exists()

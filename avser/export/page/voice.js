@@ -21,7 +21,9 @@ export async function load() {
     executionProviders: ["wasm"],
     logSeverityLevel: 3,
   });
-  return new Voice(session, facts);
+  const voice = new Voice(session, facts);
+  await voice.stream().push(new Float32Array(STEP)); // the first run is slow
+  return voice;
 }
 
 const floats = (data, shape) => new ort.Tensor("float32", data, shape);
