@@ -79,8 +79,8 @@ deepemonet_bilstm_random: SHORTER = --trainer.max_epochs 100
 deepemonet_bilstm_speakers: SHORTER = --trainer.max_epochs 25
 
 deepemonet_resnet34_%: MODEL = resnet34
-deepemonet_resnet34_random: SHORTER = --trainer.max_epochs 60
-deepemonet_resnet34_speakers: SHORTER = --trainer.max_epochs 12
+deepemonet_resnet34_random: SHORTER = --trainer.max_epochs 40
+deepemonet_resnet34_speakers: SHORTER = --trainer.max_epochs 10
 
 deepemonet_imagenet_%: MODEL = resnet34_imagenet
 deepemonet_imagenet_%: MORE = --model.audio.init_args.pretrained=$(PRETRAINED)
@@ -88,18 +88,20 @@ deepemonet_imagenet_speakers: SHORTER = --trainer.max_epochs 12
 
 deepemonet_augmented_%: MODEL = resnet34_augmented
 deepemonet_augmented_%: MORE = --model.audio.init_args.pretrained=$(PRETRAINED)
-deepemonet_augmented_%: SHORTER = --trainer.max_epochs 20
+deepemonet_augmented_random: SHORTER = --trainer.max_epochs 20
+deepemonet_augmented_speakers: SHORTER = --trainer.max_epochs 20 --fold 0
 # in the place of ImageNet's weights, where those can't be had: from scratch, as long as (c)
 deepemonet_augmented_scratch_%: MODEL = resnet34_augmented
 deepemonet_augmented_scratch_%: MORE = --model.audio.init_args.pretrained=false \
   --trainer.max_epochs 200 --model.full_epochs 200 --model.decay_epochs 5
-deepemonet_augmented_scratch_random: SHORTER = --trainer.max_epochs 40
-deepemonet_augmented_scratch_speakers: SHORTER = --trainer.max_epochs 40 --fold 0
+deepemonet_augmented_scratch_random: SHORTER = --trainer.max_epochs 24
+deepemonet_augmented_scratch_speakers: SHORTER = --trainer.max_epochs 24 --fold 0
 
 deepemonet_crnn_%: MODEL = crnn
+deepemonet_crnn_speakers: SHORTER = --trainer.max_epochs 35
 
 moodmirror_%: CONFIGS = -c $(MOODMIRROR)/$(@:moodmirror_%=%).yaml -c $(MOODMIRROR)/lstm.yaml
-moodmirror_speakers: SHORTER = --trainer.max_epochs 30
+moodmirror_speakers: SHORTER = --trainer.max_epochs 20
 
 emonet_%: CONFIGS = -c $(EMONET)/$(@:emonet_%=%).yaml -c $(EMONET)/conv1d.yaml
 
