@@ -67,7 +67,7 @@ def simulation(
 def served(sim: Simulation, *, app: Any = None, mods: Sequence[Any] = ()) -> Server:
     """A server of a simulation on a grid of its clients, or of another client app."""
     find = SimulatedClients(sim.data, sim.clients)
-    client_app = app or make_client_app(find, clip=bool(sim.settings.dp), mods=mods)
+    client_app = app or make_client_app(find, mods=mods)
     grid = InProcessGrid(client_app, nodes=len(sim.clients))
     session = Session(
         settings=sim.settings,

@@ -9,6 +9,14 @@ from avser.errors import ConfigError, unknown
 
 COMMANDS = {
     "simulate": "train over the clients of a corpus on this machine",
+    "keys": "make the keys and certificates of a server or a client",
+    "server": "coordinate a federation",
+    "client": "train on this machine's clips for a federation",
+    "model": "fetch the newest model of a server",
+    "test": "measure the newest model of a server on a corpus",
+    "contribute": "a page to record, check and contribute clips",
+    "audit-leakage": "how much updates tell of their speakers",
+    "table": "one line of results for each run",
 }
 
 

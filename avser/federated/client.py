@@ -13,6 +13,8 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import fixedclipping_mod
+from flwr.clientapp.typing import ClientAppCallable
+from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
 
 from avser.errors import ConfigError
 from avser.federated.learner import Learner, clipped
@@ -100,12 +102,11 @@ class _Request:
         return value if isinstance(value, bytes) else b""
 
 
-def make_client_app(find: Find, *, clip: bool = False, mods: Sequence[Any] = ()) -> ClientApp:
+def make_client_app(find: Find, *, mods: Sequence[Any] = ()) -> ClientApp:
     """Make the app that every client runs.
 
     Args:
         find: gives the data of the client that a context belongs to.
-        clip: clip updates as the server's message says (Flower's ``fixedclipping_mod``).
         mods: further modifiers around training, outermost first.
     """
     app = ClientApp()
@@ -124,7 +125,7 @@ def make_client_app(find: Find, *, clip: bool = False, mods: Sequence[Any] = ())
         )
         return Message(RecordDict({"hello": found}), reply_to=message)
 
-    @app.train(mods=[*mods, *([fixedclipping_mod] if clip else [])])
+    @app.train(mods=[*mods, _clip_if_asked])
     def train(message: Message, context: Context) -> Message:
         """Train on this client's clips and give the weights back."""
         started = time.monotonic()
@@ -160,6 +161,14 @@ def make_client_app(find: Find, *, clip: bool = False, mods: Sequence[Any] = ())
         return Message(RecordDict({"metrics": metrics, "receipt": receipt}), reply_to=message)
 
     return app
+
+
+def _clip_if_asked(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Flower's clipping of an update, for messages that say to which norm."""
+    config = message.content.config_records.get("config")
+    if config is None or KEY_CLIPPING_NORM not in config:
+        return call_next(message, context)
+    return fixedclipping_mod(message, context, call_next)
 
 
 def _train(

@@ -1,6 +1,6 @@
 """A client's clips as batches, in a simulation and on its owner's machine."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,8 @@ from flwr.app import Context
 from torch.utils.data import DataLoader
 
 from avser.batch import LengthSampler, collate
-from avser.errors import ConfigError
-from avser.federated.client import no_picture
+from avser.federated.client import ClientData, no_picture
+from avser.federated.kept_features import KeptFeatures, Together
 from avser.federated.partition import Client, hold_back
 from avser.federated.plan import Plan
 from avser.types import Batch, Clip
@@ -76,40 +76,28 @@ class SimulatedClients:
 
 
 class FolderClient:
-    """The clips of a folder with ``manifest.csv``, read anew when it changes.
+    """The clips of a contributor's folder, read anew when it changes.
+
+    There is ``manifest.csv`` with recordings, as the `Manifest` corpus reads it, or ``features/``
+    with what `avser.federated.kept_features` keeps, or both.
 
     Args:
-        folder: as the `Manifest` corpus reads it.
+        folder: of the contributor.
         name: who it is, for the server's records.
-        make_data: builds a data module from folder, classes, merged classes, crop and trim; given
-            by the command line, which knows the data modules.
+        make_data: builds a data module of the recordings for a plan.
     """
 
-    def __init__(self, folder: Path, *, name: str, make_data: Callable[..., Any]) -> None:
+    def __init__(self, folder: Path, *, name: str, make_data: Callable[[Path, Plan], Any]) -> None:
         self.folder, self.name, self._make = folder, name, make_data
-        self._stamp: tuple[float, str] | None = None
-        self._client: ModuleClient | None = None
 
-    def __call__(self, context: Context, plan: Plan) -> ModuleClient:
+    def __call__(self, context: Context, plan: Plan) -> ClientData:
         """The one client of this machine."""
-        path = self.folder / "manifest.csv"
-        if not path.is_file():
-            raise ConfigError(
-                f"Bad data folder {self.folder}: it holds no manifest.csv with the columns "
-                "path,emotion,speaker."
-            )
-        stamp = path.stat().st_mtime, plan.digest
-        if self._client is None or stamp != self._stamp:
-            data = self._make(self.folder, plan)
-            clips: list[Clip] = list(data.prepared.clips)
-            train, held = hold_back(clips, share=plan.hold_back, seed=0)
-            client = Client(name=self.name, train=tuple(train), held=tuple(held))
-            self._client = ModuleClient(data, client, batch_size=plan.batch_size)
-            self._stamp = stamp
-        return self._client
-
-
-def labels_of(data: Any, clips: Iterable[Clip]) -> list[int]:  # noqa: ANN401
-    """Classes of clips, as a data module counts them."""
-    found: list[int] = data.dataset(list(clips)).labels
-    return found
+        features = KeptFeatures(self.folder, name=self.name, plan=plan)
+        if not (self.folder / "manifest.csv").is_file():
+            return features
+        data = self._make(self.folder, plan)
+        clips: list[Clip] = list(data.prepared.clips)
+        train, held = hold_back(clips, share=plan.hold_back, seed=0)
+        client = Client(name=self.name, train=tuple(train), held=tuple(held))
+        recordings = ModuleClient(data, client, batch_size=plan.batch_size)
+        return Together(recordings, features) if features.labels else recordings

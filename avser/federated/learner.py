@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avser.errors import ConfigError
+from avser.federated.kept_features import hearing
 from avser.federated.plan import Plan, build_task
 from avser.federated.weights import (
     Arrays,
@@ -156,7 +157,8 @@ class Learner:
     ) -> float:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.plan.bfloat16):
-            loss, _ = self.task.training_loss(batch)
+            with hearing(self.net, batch):
+                loss, _ = self.task.training_loss(batch)
         if anchors:
             pairs = zip(self.net.parameters(), anchors, strict=True)
             loss = (
@@ -176,7 +178,8 @@ class Learner:
         labels: list[int] = []
         predicted: list[int] = []
         for batch in loader:
-            answer = self.net.answer(self.net(batch))
+            with hearing(self.net, batch):
+                answer = self.net.answer(self.net(batch))
             labels += batch["label"].tolist()
             predicted += answer.probabilities.argmax(dim=1).tolist()
         return confusion_matrix(labels, predicted, len(self.plan.emotions))

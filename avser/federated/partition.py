@@ -158,16 +158,24 @@ def _dirichlet(
 
 
 def hold_back(clips: Sequence[Clip], *, share: float, seed: int) -> tuple[list[Clip], list[Clip]]:
-    """Part clips into those to learn from and those to measure on, emotion by emotion.
+    """Part clips into those to learn from and those to measure on; see `hold_back_rows`."""
+    rows = sorted(clips, key=clip_name)
+    train, held = hold_back_rows([str(c.emotion) for c in rows], share=share, seed=seed)
+    return [rows[i] for i in train], [rows[i] for i in held]
 
-    An emotion with fewer than 4 clips is all learned from.
+
+def hold_back_rows(
+    classes: Sequence[str], *, share: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Part rows, class by class; a class with fewer than 4 rows is all learned from.
+
+    Returns:
+        Places of those to learn from, and of those to measure on.
     """
     rng = np.random.default_rng(seed)
-    train: list[Clip] = []
-    held: list[Clip] = []
-    for rows in _classes(clips).values():
-        count = max(1, round(share * len(rows))) if share and len(rows) >= 4 else 0
-        chosen = set(rng.permutation(len(rows))[:count].tolist())
-        held += [c for i, c in enumerate(rows) if i in chosen]
-        train += [c for i, c in enumerate(rows) if i not in chosen]
-    return sorted(train, key=clip_name), sorted(held, key=clip_name)
+    held: set[int] = set()
+    for name in sorted(set(classes)):
+        mine = [i for i, c in enumerate(classes) if c == name]
+        count = max(1, round(share * len(mine))) if share and len(mine) >= 4 else 0
+        held |= {mine[j] for j in rng.permutation(len(mine))[:count].tolist()}
+    return [i for i in range(len(classes)) if i not in held], sorted(held)

@@ -27,6 +27,7 @@ from flwr.common import (
     ndarrays_to_parameters,
     parameters_to_ndarrays,
 )
+from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS
 from flwr.compat.common import recorddict_compat as compat
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.compat.grid_client_proxy import GridClientProxy
@@ -49,7 +50,14 @@ _FEW = 8  # up to so many clients, everybody shares with everybody
 
 def secure_mods() -> list[Any]:
     """Modifiers around a client's training: Flower's protocol, then our records in its form."""
-    return [secaggplus_mod, _translate]
+    return [_mask_if_asked, _translate]
+
+
+def _mask_if_asked(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Flower's protocol for messages that are of it; others pass."""
+    if RECORD_KEY_CONFIGS not in message.content.config_records:
+        return call_next(message, context)
+    return secaggplus_mod(message, context, call_next)
 
 
 def _translate(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

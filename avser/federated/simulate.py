@@ -131,7 +131,7 @@ class Simulation:
             from avser.federated.secure import SecureRound, secure_mods
 
             session.secure, mods = SecureRound(), secure_mods()
-        client_app = make_client_app(find, clip=bool(s.dp), mods=mods)
+        client_app = make_client_app(find, mods=mods)
         server_app = make_server_app(lambda context: session, done)
         if engine == "inprocess":
             grid = InProcessGrid(client_app, nodes=len(self.clients), progress=self.progress.reply)

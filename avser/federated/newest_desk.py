@@ -1,0 +1,38 @@
+"""What a worker process answers with: always the newest model of a run."""
+
+from pathlib import Path
+
+from avser.web.desk import Desk, load
+from avser.web.jobs import Annotate, Answer, Classify, Model
+
+
+class NewestDesk:
+    """A desk that looks before every job whether there is a newer model.
+
+    Args:
+        folder: of the newest bundle, which is replaced whole.
+        threads: of torch in this process.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self._folder, self._threads = folder, threads
+        self._stamp, self._desk = self._now(), self._load()
+
+    def _now(self) -> str:
+        """Name of the weights' file, which holds their hash."""
+        return next((p.name for p in self._folder.glob("model-*.safetensors")), "")
+
+    def _load(self) -> Desk:
+        return load(model=str(self._folder), device="cpu", threads=self._threads)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Models that are loaded."""
+        return self._desk.models
+
+    def __call__(self, job: Classify | Annotate) -> Answer | bytes:
+        """Do a job; see `avser.web.desk.Desk`."""
+        stamp = self._now()
+        if stamp and stamp != self._stamp:
+            self._desk, self._stamp = self._load(), stamp
+        return self._desk(job)

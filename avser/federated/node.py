@@ -1,0 +1,106 @@
+"""A contributor's node: Flower's SuperNode, which runs our app on this machine's clips alone."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avser.errors import ConfigError
+from avser.federated.app_bundle import check_app
+from avser.federated.commands import prepare
+from avser.federated.deployed import DATA, NAME
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """How a client joins.
+
+    Attributes:
+        server: ``HOST:PORT`` of the SuperLink.
+        data: folder with ``manifest.csv``.
+        name: for the server's records.
+        ca: certificate of the server's authority; None is without TLS.
+        key: this client's private key; None is without.
+        folder: for Flower's own files.
+    """
+
+    server: str
+    data: Path
+    name: str
+    ca: Path | None
+    key: Path | None
+    folder: Path
+
+
+def run_node(settings: NodeSettings) -> None:
+    """Join and train when asked, until interrupted.
+
+    Raises:
+        ConfigError: the data or a key is not there.
+    """
+    there = [settings.data / name for name in ("manifest.csv", "features")]
+    if not any(path.exists() for path in there):
+        raise ConfigError(
+            f"Bad data folder {settings.data}: it holds no manifest.csv with the columns "
+            "path,emotion,speaker, and no features of the contributor's page."
+        )
+    for what, path in (("certificate", settings.ca), ("key", settings.key)):
+        if path is not None and not path.is_file():
+            raise ConfigError(f"Bad {what} {path}: there is no such file.")
+    prepare(settings.folder, os.environ)
+    os.environ[DATA], os.environ[NAME] = str(settings.data.resolve()), settings.name
+    from flwr.supernode.cli.flower_supernode import flower_supernode
+
+    _check_apps()
+    words = ["flower-supernode", "--superlink", settings.server, "--port", str(_free_port())]
+    words += ["--root-certificates", str(settings.ca)] if settings.ca else ["--insecure"]
+    words += ["--auth-supernode-private-key", str(settings.key)] if settings.key else []
+    sys.argv = words  # Flower's own command reads them
+    flower_supernode()
+
+
+def _check_apps() -> None:
+    """Have the node look at the app that a server sends before anything of it is unpacked.
+
+    Raises:
+        ConfigError: this version of Flower fetches apps in another way.
+    """
+    from flwr.supernode import start_client_internal as node
+
+    inner = getattr(node, "http_request_response", None)
+    if inner is None:
+        raise ConfigError(
+            "Bad installation: this Flower fetches apps in a way that can't be checked; take "
+            "flwr 1.41."
+        )
+
+    @contextmanager
+    def checked(*words: Any, **named: Any) -> Iterator[Any]:  # noqa: ANN401
+        with inner(*words, **named) as connection:
+            parts = list(connection)
+            fetch = parts[4]
+
+            def get_fab(digest: str, run_id: int) -> Any:  # noqa: ANN401
+                fab = fetch(digest, run_id)
+                try:
+                    check_app(fab.content)
+                except ConfigError as error:
+                    print(f"avser federate client: {error}", file=sys.stderr, flush=True)
+                    os._exit(1)  # the node would try again for ever
+                return fab
+
+            parts[4] = get_fab
+            yield tuple(parts)
+
+    node.http_request_response = checked  # type: ignore[attr-defined]
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

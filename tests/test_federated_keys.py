@@ -1,0 +1,165 @@
+"""Keys, what a node runs, who may give orders, and Flower's own commands."""
+
+import asyncio
+import os
+import ssl
+import stat
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+import avser.federated
+from avser.cli import main
+from avser.errors import ConfigError
+from avser.federated import keys
+from avser.federated.app_bundle import app_bundle, check_app
+from avser.federated.commands import prepare
+from avser.federated.link import Link, only_nodes_from_outside
+
+
+def test_telemetry_is_off_before_flower_is_imported() -> None:
+    assert os.environ["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert avser.federated.__doc__ is not None
+
+
+def test_the_authority_vouches_for_the_server(tmp_path: Path) -> None:
+    assert main(["federate", "keys", "server", "--out", str(tmp_path), "--host", "10.1.2.3"]) == 0
+    found = x509.load_pem_x509_certificate((tmp_path / "server.pem").read_bytes())
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert {str(n) for n in names.get_values_for_type(x509.IPAddress)} == {
+        "10.1.2.3",
+        "127.0.0.1",
+        "::1",
+    }
+    ca = x509.load_pem_x509_certificate((tmp_path / "ca.pem").read_bytes())
+    found.verify_directly_issued_by(ca)
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    assert context.cert_store_stats()["x509_ca"] == 1
+    for secret in ("ca.key", "server.key"):
+        assert stat.S_IMODE((tmp_path / secret).stat().st_mode) == 0o600
+    with pytest.raises(ConfigError, match="it holds keys"):
+        keys.make_server_keys(tmp_path, hosts=[])
+
+
+def test_a_contributors_key_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["federate", "keys", "client", "--out", str(tmp_path), "--name", "anna"]) == 0
+    assert "never give it away" in capsys.readouterr().out
+    assert stat.S_IMODE((tmp_path / "anna.key").stat().st_mode) == 0o600
+    assert b"BEGIN PUBLIC KEY" in keys.read_public(tmp_path / "anna.pub")
+    with pytest.raises(ConfigError, match="such a key"):
+        keys.make_client_keys(tmp_path, name="anna")
+    with pytest.raises(ConfigError, match="legal are letters"):
+        keys.make_client_keys(tmp_path, name="../x")
+    (tmp_path / "bad.pub").write_text("no key")
+    with pytest.raises(ConfigError, match="Bad public key"):
+        keys.read_public(tmp_path / "bad.pub")
+
+
+def test_a_node_runs_this_avsers_app_and_no_other_code() -> None:
+    digest, content = app_bundle()
+    assert app_bundle() == (digest, content)
+    check_app(content)
+    with zipfile.ZipFile(BytesIO(content)) as packed:
+        names = packed.namelist()
+        assert not [n for n in names if n.endswith(".py")]  # it names functions, it holds none
+        files = {n: packed.read(n) for n in names}
+    for change in (
+        {"avser/__init__.py": b"import os"},
+        {"pyproject.toml": files["pyproject.toml"].replace(b"avser.federated", b"evil.federated")},
+    ):
+        other = BytesIO()
+        with zipfile.ZipFile(other, "w") as packed:
+            for name, data in {**files, **change}.items():
+                packed.writestr(name, data)
+        with pytest.raises(ConfigError, match="nothing of it was run"):
+            check_app(other.getvalue())
+    with pytest.raises(ConfigError, match="nothing of it was run"):
+        check_app(b"no zip at all")
+
+
+@pytest.mark.parametrize(
+    ("address", "path", "taken"),
+    [
+        ("10.0.0.5", "/v1/fleet/activate-node", True),
+        ("10.0.0.5", "/v1/control/start-run", False),
+        ("10.0.0.5", "/v1/control/register-node", False),
+        ("10.0.0.5", "/docs", False),
+        ("127.0.0.1", "/v1/control/start-run", True),
+    ],
+)
+def test_orders_are_taken_from_this_machine_alone(address: str, path: str, taken: bool) -> None:
+    sent: list[Any] = []
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["path"])
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("status"))
+
+    async def receive() -> Any:
+        return {}
+
+    scope = {"type": "http", "client": (address, 1), "path": path}
+    asyncio.run(only_nodes_from_outside(app)(scope, receive, send))
+    assert (seen == [path]) is taken and (403 in sent) is not taken
+
+
+def test_flowers_commands_are_found_and_nothing_is_installed(tmp_path: Path) -> None:
+    environment = {"PATH": "/usr/bin"}
+    prepare(tmp_path, environment)
+    first = Path(environment["PATH"].split(os.pathsep)[0])
+    assert {p.name for p in first.iterdir()} == {
+        "flower-superexec",
+        "flwr-serverapp",
+        "flwr-clientapp",
+    }
+    assert all(os.access(p, os.X_OK) for p in first.iterdir())
+    assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert environment["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
+    assert environment["FLWR_HOME"].startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["server", "--out", "x", "-c", "configs/data/ravdess.yaml"], "or say --insecure"),
+        (["client", "--server", "h:1", "--data", "x"], "or say --insecure"),
+        (["client", "--server", "h:1", "--data", "x", "--insecure", "--ca", "y"], "Bad pair"),
+        (["client", "--server", "h:1", "--data", "nowhere", "--insecure"], "no manifest.csv"),
+        (["test", "--server", "https://h"], "either -c DATA"),
+        (["simulate", "--out", "x", "--compare", "all"], "Bad compare"),
+    ],
+)
+def test_bad_words_are_one_sentence(
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert main(["federate", *words]) == 1
+    found = capsys.readouterr().err.strip()
+    assert said in found and found.count("\n") == 0
+
+
+def test_a_server_without_its_certificate_is_told_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="avser federate keys server"):
+        Link(tmp_path, host="127.0.0.1", port=1, secrets=tmp_path)
+
+
+def test_help_needs_no_torch() -> None:
+    from test_floors import loaded_by
+
+    for command in ("[]", "['simulate', '--help']", "['server', '--help']"):
+        code = (
+            "import contextlib\nfrom avser.cli import federate\n"
+            f"with contextlib.suppress(SystemExit): federate.run({command})"
+        )
+        assert loaded_by(code, "torch", "pytorch_lightning", "flwr") == []
