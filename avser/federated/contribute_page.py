@@ -120,7 +120,7 @@ class Desk:
 
     def _drop(self, clip: str) -> None:
         try:
-            with claim(clip, self.scratch) as path:
+            with claim(clip, self.scratch, within=self.scratch) as path:
                 path.unlink(missing_ok=True)
         except AvserError:
             return
