@@ -74,7 +74,7 @@ FLOORS = (
 ONLY = {
     "pytorch_lightning": {"task", "resizing", "training", "crossval", "cli", "datamodules"},
     "torchaudio": {"frontends", "augment", "intake"},
-    "gradio": {"web"},
+    "gradio": {"web", "federated"},
 }
 
 MOST_LINES = 350
