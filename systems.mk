@@ -98,7 +98,7 @@ deepemonet_augmented_scratch_random: SHORTER = --trainer.max_epochs 24
 deepemonet_augmented_scratch_speakers: SHORTER = --trainer.max_epochs 24 --fold 0
 
 deepemonet_crnn_%: MODEL = crnn
-deepemonet_crnn_speakers: SHORTER = --trainer.max_epochs 35
+deepemonet_crnn_speakers: SHORTER = --trainer.max_epochs 20
 
 moodmirror_%: CONFIGS = -c $(MOODMIRROR)/$(@:moodmirror_%=%).yaml -c $(MOODMIRROR)/lstm.yaml
 moodmirror_speakers: SHORTER = --trainer.max_epochs 20
