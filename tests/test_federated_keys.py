@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from test_floors import loaded_by
 
 import avser.federated
 from avser.cli import main
@@ -154,8 +155,12 @@ def test_a_server_without_its_certificate_is_told_how_to_make_one(tmp_path: Path
         Link(tmp_path, host="127.0.0.1", port=1, secrets=tmp_path)
 
 
+def test_a_node_is_light() -> None:
+    """Its process only carries messages; the app's own process trains."""
+    assert loaded_by("import avser.federated.node", "torch", "pytorch_lightning") == []
+
+
 def test_help_needs_no_torch() -> None:
-    from test_floors import loaded_by
 
     for command in ("[]", "['simulate', '--help']", "['server', '--help']"):
         code = (

@@ -11,6 +11,9 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
+#: What the processes of a server and of a client find in their environment.
+FEDERATION, DATA, NAME = "AVSER_FEDERATION", "AVSER_FEDERATION_DATA", "AVSER_FEDERATION_NAME"
+
 _COMMANDS = {
     "flower-superexec": "flwr.supercore.cli.flower_superexec:flower_superexec",
     "flwr-serverapp": "flwr.superlink.cli.flwr_serverapp:flwr_serverapp",

@@ -73,6 +73,7 @@ class Desk:
         self.newest, self.contributions, self.scratch = newest, contributions, scratch
         self._wave: Any = None
         self._predicted = ""
+        self._note = ""  # stays when the recorder empties itself after a submission
 
     def prompt(self) -> str:
         """The next emotion to act."""
@@ -82,7 +83,8 @@ class Desk:
         """Judge a recording: shares, words, and whether it may be submitted."""
         self._wave, self._predicted = None, ""
         if clip is None:
-            return None, "", gr.Button(interactive=False)
+            return None, self._note, gr.Button(interactive=False)
+        self._note = ""
         try:
             wave = read_audio(Path(clip))
             started = time.perf_counter()
@@ -114,9 +116,9 @@ class Desk:
         )
         self._drop(clip)
         kept = {"features": "Its features are kept", "audio": "It is kept", "nothing": "Counted"}
-        text = _words(f"{kept[self.contributions.keep]}. Thank you.")
+        self._note = _words(f"{kept[self.contributions.keep]}. Thank you.")
         self.newest.refresh()
-        return (*self._nothing(), text, self.state())
+        return (*self._nothing(), self._note, self.state())
 
     def _drop(self, clip: str) -> None:
         try:

@@ -17,6 +17,7 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from avser.errors import ConfigError
 from avser.federated.client import make_client_app
+from avser.federated.commands import DATA, FEDERATION, NAME
 from avser.federated.data import FolderClient
 from avser.federated.learner import Learner
 from avser.federated.plan import Plan
@@ -29,7 +30,6 @@ from avser.federated.weights import constants_of, load_constants
 from avser.files import atomic_write
 
 SENT = "sent.jsonl"
-FEDERATION, DATA, NAME = "AVSER_FEDERATION", "AVSER_FEDERATION_DATA", "AVSER_FEDERATION_NAME"
 
 
 def write_session(

@@ -35,7 +35,7 @@ from flwr.superlink.main import create_app
 from avser.errors import ConfigError
 from avser.federated import keys
 from avser.federated.app_bundle import app_bundle
-from avser.federated.commands import prepare
+from avser.federated.commands import FEDERATION, prepare
 
 _START_S = 60.0
 _PUBLIC = "/v1/fleet/"
@@ -92,7 +92,7 @@ class Link:
             ConfigError: it does not within a minute.
         """
         prepare(self.folder / "flower", os.environ)
-        os.environ["AVSER_FEDERATION"] = str(self.folder)
+        os.environ[FEDERATION] = str(self.folder)
         logging.getLogger("flwr").setLevel(logging.WARNING)
         app = only_nodes_from_outside(create_app(self._config(), SuperLinkLifespan))
         settings = uvicorn.Config(

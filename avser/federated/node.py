@@ -10,8 +10,7 @@ from typing import Any
 
 from avser.errors import ConfigError
 from avser.federated.app_bundle import check_app
-from avser.federated.commands import prepare
-from avser.federated.deployed import DATA, NAME
+from avser.federated.commands import DATA, NAME, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
