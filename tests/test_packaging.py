@@ -29,7 +29,8 @@ def package_of(folder: Path) -> str:
 
 
 def shipped(path: Path) -> bool:
-    return "__pycache__" not in path.parts and path.suffix in (".py", *DATA)
+    page = path.parent == ROOT / "avser" / "export" / "page"  # of exported voices
+    return "__pycache__" not in path.parts and (page or path.suffix in (".py", *DATA))
 
 
 # -- what pyproject says -------------------------------------------------------------------------

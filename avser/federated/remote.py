@@ -4,11 +4,12 @@ federation = Federation("https://host:9093", ca="ca.pem")
 print(federation.status()["round"])
 model = federation.model("newest")            # a bundle, verified
 print(federation.predict("clip.wav")["label"])
+federation.close()                            # or use it in a with statement
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -39,6 +40,16 @@ class Federation:
 
         verify: Any = True if ca is None else ssl.create_default_context(cafile=str(ca))
         self._http = httpx.Client(base_url=url, headers=headers, verify=verify, timeout=60.0)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:  # noqa: ANN401
         try:

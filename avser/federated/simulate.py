@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 import numpy as np
@@ -138,7 +140,12 @@ class Simulation:
             context = grid.server_context()
             server_app(grid, context)
         else:
-            run_on_flower(server_app, client_app, nodes=len(self.clients))
+            crashed = Event()
+            session.stopped = crashed.is_set
+            try:
+                run_on_flower(server_app, client_app, nodes=len(self.clients))
+            finally:  # the engine doesn't end the server's thread where it fails itself
+                crashed.set()
         if not found:
             raise ConfigError("Bad run: the server ended before its last round; see its messages.")
         return found[0]
@@ -222,14 +229,15 @@ def run_on_flower(server_app: Any, client_app: Any, *, nodes: int) -> None:  # n
     """Run both apps on Flower's simulation engine, which starts or joins a Ray cluster."""
     from flwr.simulation import run_simulation
 
-    threads = torch.get_num_threads()
-    resources = {"num_cpus": threads, "num_gpus": 0.0}
-    start = {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}}}
+    # what Ray will do by itself in later versions, and warns of until then
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray gives a worker as many threads as processors: the sums are then those of one process
+    resources = {"num_cpus": torch.get_num_threads(), "num_gpus": 0.0}
     run_simulation(
         server_app=server_app,
         client_app=client_app,
         num_supernodes=nodes,
-        backend_config={"client_resources": resources, "init_args": start},  # type: ignore[dict-item]
+        backend_config={"client_resources": resources},
     )
 
 
