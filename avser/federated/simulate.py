@@ -232,7 +232,7 @@ def run_on_flower(server_app: Any, client_app: Any, *, nodes: int) -> None:  # n
     # what Ray will do by itself in later versions, and warns of until then
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray gives a worker as many threads as processors: the sums are then those of one process
-    resources = {"num_cpus": torch.get_num_threads(), "num_gpus": 0.0}
+    resources: dict[str, Any] = {"num_cpus": torch.get_num_threads(), "num_gpus": 0.0}
     run_simulation(
         server_app=server_app,
         client_app=client_app,
