@@ -6,6 +6,7 @@ from tiny_encoders import ENCODERS, STREAMS
 from torch import Tensor
 from torch.nn import functional as F
 
+from avser.encoders.recurrent import MaskedRecurrence
 from avser.errors import ConfigError
 from avser.heads import AttentiveHead, Head, LinearHead, LstmHead
 from avser.net import AudioBranch, EmotionNet
@@ -53,6 +54,23 @@ def test_step_by_step_is_the_whole_clip(encoder: str, head: str) -> None:
     torch.testing.assert_close(found[0], clip, atol=1e-5, rtol=1e-4)
     assert torch.equal(found[2], mask)
     torch.testing.assert_close(found[1][mask], steps[mask], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_silence_leaves_a_held_recurrence_as_it_is(cell: str) -> None:
+    torch.manual_seed(0)
+    layer = MaskedRecurrence(3, hidden=4, cell=cell, bidirectional=False, hold=True)
+    mask = torch.tensor([[False, True, True, False, False, True, False]])
+    x = torch.randn(1, 7, 3)
+    alone, _ = layer.forwards(x[mask].unsqueeze(0))
+    torch.testing.assert_close(layer(x, mask)[mask].unsqueeze(0), alone)
+    assert not layer(x, mask)[~mask].any()
+    pieces, state = [], layer.initial_state(1)
+    for part, valid in zip(x.split(2, dim=1), mask.split(2, dim=1), strict=True):
+        y, state = layer.advance(part, valid, state)
+        pieces.append(y)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), layer(x, mask))
+    assert not layer(x, torch.zeros_like(mask)).any()  # nothing to hear
 
 
 def test_running_normalisation_is_exact_after_an_hour() -> None:

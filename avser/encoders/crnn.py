@@ -136,7 +136,7 @@ class CrnnEncoder(AudioEncoder):
         self.frames_per_step = frontend.frames_per_step // math.prod(p[1] for p in pools)
         self.project = nn.Linear(inputs * rows, width)
         self.recurrence = MaskedRecurrence(
-            width, hidden=hidden, cell=cell, bidirectional=not causal, from_start=causal
+            width, hidden=hidden, cell=cell, bidirectional=not causal, hold=causal
         )
         self.dropout = nn.Dropout(dropout)
         self.dim = self.recurrence.dim

@@ -59,7 +59,7 @@ class LstmEncoder(AudioEncoder):
         self.project = None if width is None else nn.Linear(size, width)
         sizes = [width or size, *[hidden * (1 + bidirectional)] * (layers - 1)]
         self.layers = nn.ModuleList(
-            MaskedRecurrence(s, hidden=hidden, bidirectional=bidirectional, from_start=self.causal)
+            MaskedRecurrence(s, hidden=hidden, bidirectional=bidirectional, hold=self.causal)
             for s in sizes
         )
         self.dropout = nn.Dropout(dropout)

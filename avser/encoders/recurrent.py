@@ -35,8 +35,8 @@ class MaskedRecurrence(nn.Module):
         hidden: width of one direction.
         cell: "lstm" or "gru".
         bidirectional: also run from the last frame to the first.
-        from_start: begin with the clip's first frame even if it is invalid (inputs are 0 there),
-            as who hears a stream must: nobody tells it where the next valid one is.
+        hold: pass over every invalid frame, also inside the clip, as if it were not there: what
+            a stream does in silence, of which it can't know whether it is the clip's end.
     """
 
     def __init__(
@@ -46,21 +46,20 @@ class MaskedRecurrence(nn.Module):
         hidden: int,
         cell: str = "lstm",
         bidirectional: bool = True,
-        from_start: bool = False,
+        hold: bool = False,
     ) -> None:
         super().__init__()
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
         self.hidden, self.vectors = hidden, 2 if cell == "lstm" else 1
         self.dim = hidden * (2 if bidirectional else 1)
-        self.from_start = from_start
+        self.hold = hold
         self.forwards = kind(size, hidden, batch_first=True)
         self.backwards = kind(size, hidden, batch_first=True) if bidirectional else None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Turn ``x [B, F, size]`` under ``mask [B, F]`` into ``[B, F, dim]``."""
-        if self.from_start:
-            ahead, _ = self.forwards(x)
-            return cast(Tensor, ahead) * mask.unsqueeze(-1).to(x.dtype)
+        if self.hold:
+            return self._valid_only(x, mask)
         first, count = span_of(mask)
         index = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
         shifted, _ = self.forwards(_take(x, index + first))
@@ -71,14 +70,30 @@ class MaskedRecurrence(nn.Module):
             outputs.append(_take(turned, last - index))
         return torch.cat(outputs, dim=-1) * mask.unsqueeze(-1).to(x.dtype)
 
+    def _valid_only(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Forward pass over the valid frames alone: moved together, and back afterwards."""
+        place = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        frames = x.shape[1]
+        target = torch.where(mask, place, frames).unsqueeze(-1).expand(-1, -1, x.shape[2])
+        room = x.new_zeros(x.shape[0], frames + 1, x.shape[2])
+        together = room.scatter(1, target, x)[:, :frames]
+        ahead, _ = self.forwards(together)
+        return _take(cast(Tensor, ahead), place) * mask.unsqueeze(-1).to(x.dtype)
+
     def initial_state(self, size: int) -> State:
         """State of ``size`` clips of which nothing has come: one vector ``[B, hidden]``, or two."""
         like = next(self.parameters())
         return tuple(like.new_zeros(size, self.hidden) for _ in range(self.vectors))
 
     def advance(self, x: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
-        """Go on over the next frames ``[B, F, size]``, as `forward` does with ``from_start``."""
-        first, *rest = (vector.unsqueeze(0) for vector in state)
-        y, new = self.forwards(x, (first, *rest) if rest else first)
-        after = tuple(vector.squeeze(0) for vector in (new if rest else (new,)))
-        return y * mask.unsqueeze(-1).to(x.dtype), after
+        """Go on over the next frames ``[B, F, size]``, as `forward` does with ``hold``."""
+        outputs = []
+        for frame, valid in zip(x.split(1, dim=1), mask.split(1, dim=1), strict=True):
+            first, *rest = (vector.unsqueeze(0) for vector in state)
+            y, new = self.forwards(frame, (first, *rest) if rest else first)
+            after = (vector.squeeze(0) for vector in (new if rest else (new,)))
+            state = tuple(
+                torch.where(valid, now, before) for now, before in zip(after, state, strict=True)
+            )
+            outputs.append(y * valid.unsqueeze(-1).to(x.dtype))
+        return torch.cat(outputs, dim=1), state
