@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from avser.augment import Augment
 from avser.baselines.head import BaselineHead
 from avser.encoders.base import AudioEncoder, VideoEncoder
+from avser.encoders.memory import FeatureMemory
 from avser.errors import ConfigError
 from avser.fusion.base import Fusion
 from avser.heads import Head
@@ -148,6 +149,8 @@ class EmotionTask(LightningModule):
         self.held, self.lr_scale = freeze or {}, lr_scale or {}
         for stream in (*self.held, *self.lr_scale):
             encoder_of(self.net, stream)  # a misspelt stream is told now
+        if self.net.audio is not None:
+            self.net.audio.memory = FeatureMemory(training=augment is None)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.augment, self.image_augment = augment, image_augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avser.encoders.memory import FeatureMemory
 from avser.encoders.recurrent import State
 from avser.errors import ConfigError
 from avser.frontends.base import (
@@ -46,6 +47,7 @@ class AudioEncoder(nn.Module, ABC):
         fitted: buffers that `fit_statistics` sets, by name.
         makes_image: the network sees one image of each clip.
         image_augment: set by training where `makes_image`; see `VideoEncoder`.
+        memory: set by training, which meets the same clips again.
     """
 
     dim: int
@@ -69,15 +71,26 @@ class AudioEncoder(nn.Module, ABC):
         self.trim_db, self.gate_dbfs = trim_db, gate_dbfs
         self.spectrogram_augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self.image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.memory: FeatureMemory | None = None
 
     def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return un-normalised features ``[B, C, M, F]`` and the frame mask ``[B, F]``.
 
         The waveform is padded with zeros to a whole number of steps, at least one.
         """
+        if self.memory is not None and self.memory.serves(self, waveform):
+            return self.memory.look_up(waveform, lengths, self._raw_features, self._frames_of)
+        return self._raw_features(waveform, lengths)
+
+    def _raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         waveform, mask = self.padded(waveform, lengths)
         with full_precision(waveform):
             return self.hear(waveform.float(), mask), mask
+
+    def _frames_of(self, samples: int) -> int:
+        """Number of frames of so many samples, padded to whole steps."""
+        padded = max(1, -(-samples // STEP_SAMPLES)) * STEP_SAMPLES
+        return -(-padded // self.frontend.hop)
 
     def padded(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Pad ``[B, S]`` to whole steps, at least one; return it with the frame mask ``[B, F]``."""
