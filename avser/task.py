@@ -149,8 +149,6 @@ class EmotionTask(LightningModule):
         self.held, self.lr_scale = freeze or {}, lr_scale or {}
         for stream in (*self.held, *self.lr_scale):
             encoder_of(self.net, stream)  # a misspelt stream is told now
-        if self.net.audio is not None:
-            self.net.audio.memory = FeatureMemory(training=augment is None)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.augment, self.image_augment = augment, image_augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
@@ -158,11 +156,7 @@ class EmotionTask(LightningModule):
         self.decay, self.decay_epochs = decay, decay_epochs
         self.label_smoothing, self.step_loss = label_smoothing, step_loss
         self.auxiliary_loss, self.ema, self.full_epochs = auxiliary_loss, ema, full_epochs
-        if self.net.audio is not None and augment is not None:
-            self.net.audio.spectrogram_augment = augment.spectrogram
-        seen = self.net.video or self.net.audio  # a voice's image is its spectrogram
-        if seen is not None and image_augment is not None:
-            seen.image_augment = image_augment
+        self._equip()
         classes = len(emotions)
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
@@ -170,6 +164,18 @@ class EmotionTask(LightningModule):
         self.clock, self.provisional = 0.0, False  # the latter is set by `ProgressiveResizing`
         self.train_confusion = MulticlassConfusionMatrix(classes)
         self.validation_confusion = MulticlassConfusionMatrix(classes)
+
+    def _equip(self) -> None:
+        """Give encoders what they need in training alone."""
+        memory = FeatureMemory(training=self.augment is None)
+        for net in (self.net, self.averaged):
+            if net.audio is not None:
+                net.audio.memory = memory
+        if self.net.audio is not None and self.augment is not None:
+            self.net.audio.spectrogram_augment = self.augment.spectrogram
+        seen = self.net.video or self.net.audio  # a voice's image is its spectrogram
+        if seen is not None and self.image_augment is not None:
+            seen.image_augment = self.image_augment
 
     # -- before training -------------------------------------------------------------------
 
