@@ -19,6 +19,7 @@ from avser.errors import ConfigError
 from avser.fusion.base import Fusion
 from avser.heads import Head
 from avser.image_augment import ImageAugment
+from avser.losses import recall_mean, soft_cross_entropy
 from avser.net import EmotionNet, Stream
 from avser.optimizers import (
     OptimizerName,
@@ -29,18 +30,6 @@ from avser.optimizers import (
 )
 from avser.transfer import encoder_of, hold, refuse_heard, refuse_seen, start_from
 from avser.types import Batch
-
-
-def recall_mean(confusion: Tensor) -> Tensor:
-    """UAR from ``confusion [K, K]`` (rows are true classes), over the classes that occur."""
-    support = confusion.sum(dim=1)
-    recall = confusion.diagonal() / support.clamp(min=1)
-    return recall.sum() / (support > 0).sum().clamp(min=1)
-
-
-def soft_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy of ``logits [..., K]`` to soft ``target [..., K]``, classes weighted."""
-    return -(target * weight * logits.log_softmax(dim=-1)).sum(dim=-1)
 
 
 def _check_augment(

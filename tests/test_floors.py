@@ -45,6 +45,7 @@ FLOORS = (
         "answers",
         "fitting",
         "transfer",
+        "losses",
         "optimizers",
         "task",
         "resizing",

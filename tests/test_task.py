@@ -16,9 +16,10 @@ from avser.errors import ConfigError
 from avser.frontends.logmel import LogMel
 from avser.heads import AttentiveHead
 from avser.image_augment import ImageAugment
+from avser.losses import recall_mean, soft_cross_entropy
 from avser.net import Stream
 from avser.protocols import HeldOut
-from avser.task import EmotionTask, recall_mean, soft_cross_entropy
+from avser.task import EmotionTask
 from avser.testing.corpora import fake_emodb
 from avser.testing.nets import tiny_audio_encoder
 

@@ -88,12 +88,13 @@ class MaskedRecurrence(nn.Module):
     def advance(self, x: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
         """Go on over the next frames ``[B, F, size]``, as `forward` does with ``hold``."""
         outputs = []
-        for frame, valid in zip(x.split(1, dim=1), mask.split(1, dim=1), strict=True):
+        for frame, here in zip(x.unbind(dim=1), mask.unbind(dim=1), strict=True):
+            valid = here.unsqueeze(-1)
             first, *rest = (vector.unsqueeze(0) for vector in state)
-            y, new = self.forwards(frame, (first, *rest) if rest else first)
+            y, new = self.forwards(frame.unsqueeze(1), (first, *rest) if rest else first)
             after = (vector.squeeze(0) for vector in (new if rest else (new,)))
             state = tuple(
                 torch.where(valid, now, before) for now, before in zip(after, state, strict=True)
             )
-            outputs.append(y * valid.unsqueeze(-1).to(x.dtype))
+            outputs.append(y * valid.unsqueeze(1).to(x.dtype))
         return torch.cat(outputs, dim=1), state
