@@ -5,6 +5,7 @@ same folder (so that the last step is a rename inside one file system), are flus
 and take the place of the old file in one step. After an error nothing is left behind.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -37,3 +38,18 @@ def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterato
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Lines of a file of JSON objects; none where it is missing.
+
+    Half a line, of a process that was killed while it wrote, is passed over.
+    """
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue

@@ -10,7 +10,6 @@ from federations import served, simulation, tiny_data
 from avser import bundle
 from avser.errors import ConfigError
 from avser.federated.compare import compare, report
-from avser.federated.guards import Offer, Update
 from avser.federated.settings import FederatedSettings
 from avser.federated.store import Kept, RunStore
 from avser.federated.weights import (
@@ -29,13 +28,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def one_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module's corpus is decoded once."""
     monkeypatch.setenv("AVSER_CACHE", str(tmp_path_factory.getbasetemp() / "federated-cache"))
-
-
-def update(values: list[float], *, client: str = "a", examples: int = 1, at: int = 0) -> Update:
-    base = {"audio.w": np.zeros(len(values), dtype=np.float32)}
-    offer = Offer(number=client, node=1, client=client, update=at, plan="", base=base)
-    delta = {"audio.w": np.array(values, dtype=np.float32)}
-    return Update(offer=offer, delta=delta, examples=examples, loss=0.0, size=1)
 
 
 # -- a run ---------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import random
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from avser.errors import ConfigError
 from avser.federated.kept_features import FOLDER, front_digest, keep_features
-from avser.files import atomic_write
+from avser.files import atomic_write, json_lines
 from avser.net import EmotionNet
 
 Keep = Literal["features", "audio", "nothing"]
@@ -118,12 +117,12 @@ class Contributions:
 
     def rows(self) -> list[Contribution]:
         """Everything that was submitted and not deleted."""
-        return [Contribution(**line) for line in _lines(self.folder / "contributions.jsonl")]
+        return [Contribution(**line) for line in json_lines(self.folder / "contributions.jsonl")]
 
     def tally(self) -> dict[str, int]:
         """How many were submitted, how many the model recognised, and what left the machine."""
         rows = self.rows()
-        sent = list(_lines(self.folder / "sent.jsonl"))
+        sent = list(json_lines(self.folder / "sent.jsonl"))
         return {
             "submitted": len(rows),
             "recognised": sum(r.prompted == r.predicted for r in rows),
@@ -141,14 +140,3 @@ class Contributions:
             (self.folder / name).unlink(missing_ok=True)
         (self.folder / FOLDER).mkdir(exist_ok=True)
         return count
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue

@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 
 from avser.errors import CacheError
 from avser.federated.weights import Arrays
-from avser.files import atomic_write
+from avser.files import atomic_write, json_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +128,7 @@ class RunStore:
 
     def ledger(self) -> Iterator[dict[str, Any]]:
         """All lines; half a line, of a server that was killed, is passed over."""
-        path = self.folder / "ledger.jsonl"
-        if not path.is_file():
-            return
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    continue
+        return json_lines(self.folder / "ledger.jsonl")
 
     # -- single updates ----------------------------------------------------------------------
 
