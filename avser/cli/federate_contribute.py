@@ -57,6 +57,7 @@ def run(words: Sequence[str]) -> int:
     finally:
         if node is not None:
             node.terminate()
+        federation.close()
     return 0
 
 

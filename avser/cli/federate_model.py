@@ -26,7 +26,8 @@ def run(words: Sequence[str]) -> int:
     own = parser().parse_args(words)
     from avser.federated.remote import Federation
 
-    loaded = Federation(own.server, ca=own.ca, token=own.token).model(own.out, arm=own.arm)
+    with Federation(own.server, ca=own.ca, token=own.token) as federation:
+        loaded = federation.model(own.out, arm=own.arm)
     size = sum(p.numel() for p in loaded.net.parameters())
     print(f"{loaded.name}: {size:,} parameters, {', '.join(loaded.net.emotions)}\nModel: {own.out}")
     return 0

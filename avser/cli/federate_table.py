@@ -8,6 +8,8 @@ from typing import Any
 
 from avser.errors import ConfigError
 
+WIDTH = 160
+
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
@@ -31,7 +33,10 @@ def run(words: Sequence[str]) -> int:
         table.add_column(name, justify="left" if name in ("run", "strategy") else "right")
     for row in rows:
         table.add_row(*_cells(row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has room for all columns
+        console = Console(width=WIDTH)
+    console.print(table)
     if own.json:
         from avser.files import atomic_write
 

@@ -8,9 +8,13 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avser.cli.federate_model import add_server
 from avser.errors import ConfigError
+
+if TYPE_CHECKING:
+    from avser.federated.remote import Federation
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,14 +37,20 @@ def run(words: Sequence[str]) -> int:
         raise ConfigError("Bad test: give either -c DATA (measured here) or --corpus NAME (there).")
     from avser.federated.remote import Federation
 
-    federation = Federation(own.server, ca=own.ca, token=own.token)
-    if own.corpus:
-        row = federation.test(own.corpus, arm=own.arm)
-        print(
-            f"{row['model']} on {row['corpus']}, {row['n']} clips: UAR {100 * row['uar']:.1f} %, "
-            f"accuracy {100 * row['accuracy']:.1f} %, macro-F1 {100 * row['macro_f1']:.1f} %"
-        )
-        return 0
+    with Federation(own.server, ca=own.ca, token=own.token) as federation:
+        return _there(own, federation) if own.corpus else _here(own, federation, rest)
+
+
+def _there(own: argparse.Namespace, federation: "Federation") -> int:
+    row = federation.test(own.corpus, arm=own.arm)
+    print(
+        f"{row['model']} on {row['corpus']}, {row['n']} clips: UAR {100 * row['uar']:.1f} %, "
+        f"accuracy {100 * row['accuracy']:.1f} %, macro-F1 {100 * row['macro_f1']:.1f} %"
+    )
+    return 0
+
+
+def _here(own: argparse.Namespace, federation: "Federation", rest: list[str]) -> int:
     from avser.cli import evaluate
 
     with tempfile.TemporaryDirectory(prefix="avser-model-") as folder:
