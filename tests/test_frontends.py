@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from avser.errors import ConfigError
-from avser.frontends.base import Normaliser, PowerSpectrum, level_dbfs, valid_frames
+from avser.frontends.base import PowerSpectrum, level_dbfs, valid_frames
 from avser.frontends.logmel import LogMel
+from avser.frontends.normaliser import Normaliser
 from avser.frontends.two_channel import TwoChannelSpectrogram
 from avser.testing.nets import tiny_audio_encoder
 
@@ -124,6 +125,23 @@ def test_running_norm_ends_where_the_norm_of_the_clip_is() -> None:
     x, mask = torch.randn(1, 1, 8, 50) * 3 - 9, torch.ones(1, 50, dtype=torch.bool)
     running, whole = (Normaliser(channels=1, bins=8, mode=m) for m in ("running", "clip"))  # type: ignore[arg-type]
     torch.testing.assert_close(running(x, mask)[..., -1], whole(x, mask)[..., -1])
+
+
+def test_a_prior_is_so_many_frames_of_the_training() -> None:
+    """As if they had been heard before the clip; pieces of a stream give the same."""
+    torch.manual_seed(0)
+    past, x = torch.randn(1, 2, 4, 30) * 3 - 40, torch.randn(1, 2, 4, 25) * 5 - 30
+    with_prior = Normaliser(channels=2, bins=4, mode="running", prior=30)
+    with_prior.fit(past.sum(dim=(0, 3)), past.square().sum(dim=(0, 3)), 30)
+    heard = Normaliser(channels=2, bins=4, mode="running")
+    mask = torch.ones(1, 55, dtype=torch.bool)
+    expected = heard(torch.cat([past, x], dim=-1), mask)[..., 30:]
+    torch.testing.assert_close(with_prior(x, mask[:, :25]), expected, atol=1e-4, rtol=1e-4)
+    state, pieces = with_prior.initial_state(1), []
+    for piece in x.split(10, dim=-1):
+        y, state = with_prior.advance(piece, mask[:, : piece.shape[-1]], state)
+        pieces.append(y)
+    torch.testing.assert_close(torch.cat(pieces, dim=-1), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_running_norm_does_not_hear_the_future() -> None:

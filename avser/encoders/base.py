@@ -13,13 +13,14 @@ from avser.encoders.recurrent import State
 from avser.errors import ConfigError
 from avser.frontends.base import (
     Frontend,
-    Normaliser,
-    NormaliserMode,
     full_precision,
     level_dbfs,
     valid_frames,
 )
-from avser.types import STEP_SAMPLES, Batch
+from avser.frontends.normaliser import Normaliser, NormaliserMode
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch
+
+PRIOR_S = 0.5  # of average sound, with which a running norm begins
 
 
 class AudioEncoder(nn.Module, ABC):
@@ -30,7 +31,7 @@ class AudioEncoder(nn.Module, ABC):
 
     Args:
         frontend: samples to features.
-        normalise: see `avser.frontends.base.Normaliser`.
+        normalise: see `avser.frontends.normaliser.Normaliser`.
         trim_db: leave out quiet edges this many dB under the clip's peak; None hears all of it,
             as a causal encoder must.
         gate_dbfs: leave out frames quieter than this, wherever they are; what a causal encoder
@@ -67,7 +68,12 @@ class AudioEncoder(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.frontend = frontend
-        self.normaliser = Normaliser(channels=frontend.channels, bins=frontend.bins, mode=normalise)
+        self.normaliser = Normaliser(
+            channels=frontend.channels,
+            bins=frontend.bins,
+            mode=normalise,
+            prior=round(PRIOR_S * SAMPLE_RATE / frontend.hop),
+        )
         self.trim_db, self.gate_dbfs = trim_db, gate_dbfs
         self.spectrogram_augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self.image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -115,7 +121,7 @@ class AudioEncoder(nn.Module, ABC):
     @property
     def needs_statistics(self) -> bool:
         """Whether `fit_statistics` is to be called before training."""
-        return self.normaliser.mode == "training"
+        return self.normaliser.mode in ("training", "running")
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Take statistics of the training part, where `needs_statistics`.
@@ -123,7 +129,7 @@ class AudioEncoder(nn.Module, ABC):
         Args:
             batches: can be gone through several times.
         """
-        if self.normaliser.mode == "training":
+        if self.needs_statistics:
             pairs = ((b["waveform"], b["lengths"]) for b in batches)
             self.normaliser.fit(*self.frame_sums(pairs))
 

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from avser.encoders.base import AudioEncoder
 from avser.encoders.steps import frames_of, middle, on_steps
 from avser.errors import ConfigError
-from avser.frontends.base import Frontend, NormaliserMode
+from avser.frontends.base import Frontend
+from avser.frontends.normaliser import NormaliserMode
 
 
 class Conv1dEncoder(AudioEncoder):

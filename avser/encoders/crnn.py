@@ -13,7 +13,8 @@ from avser.encoders.base import AudioEncoder
 from avser.encoders.norms import MaskedGroupNorm
 from avser.encoders.recurrent import MaskedRecurrence, State
 from avser.errors import ConfigError
-from avser.frontends.base import Frontend, NormaliserMode, full_precision
+from avser.frontends.base import Frontend, full_precision
+from avser.frontends.normaliser import NormaliserMode
 
 
 class ConvBlock(nn.Module):

@@ -12,7 +12,8 @@ from avser.encoders.base import AudioEncoder
 from avser.encoders.recurrent import MaskedRecurrence, State
 from avser.encoders.steps import by_step, on_steps
 from avser.errors import ConfigError
-from avser.frontends.base import Frontend, NormaliserMode, full_precision
+from avser.frontends.base import Frontend, full_precision
+from avser.frontends.normaliser import NormaliserMode
 
 
 class LstmEncoder(AudioEncoder):

@@ -9,7 +9,8 @@ from torch import Tensor
 from avser.encoders.base import AudioEncoder
 from avser.encoders.steps import by_step, on_steps
 from avser.errors import ConfigError
-from avser.frontends.base import Frontend, NormaliserMode
+from avser.frontends.base import Frontend
+from avser.frontends.normaliser import NormaliserMode
 
 
 class PooledEncoder(AudioEncoder):

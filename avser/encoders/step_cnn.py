@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from avser.encoders.base import AudioEncoder
 from avser.errors import ConfigError
-from avser.frontends.base import Frontend, NormaliserMode
+from avser.frontends.base import Frontend
+from avser.frontends.normaliser import NormaliserMode
 from avser.types import STEP_SAMPLES, Batch
 
 PIECE = 4  # steps whose spectra are made at once: they stay in a core's cache, 2.7 times as fast

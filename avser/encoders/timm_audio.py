@@ -10,7 +10,8 @@ from avser.encoders.backbone import backbone_dim, check_resizable, create_backbo
 from avser.encoders.base import AudioEncoder
 from avser.encoders.steps import frames_of, middle, on_steps
 from avser.errors import ConfigError
-from avser.frontends.base import Frontend, NormaliserMode
+from avser.frontends.base import Frontend
+from avser.frontends.normaliser import NormaliserMode
 
 RANGE = 8.0  # deviations from the mean, four each way, that an image shows
 

@@ -21,7 +21,6 @@ from avser.types import SAMPLE_RATE, STEP_SAMPLES
 _FFT_PAYS = 100_000  # window times bins; measured on CPUs (640 x 256: FFT 1.5 times as fast)
 
 Alignment = Literal["centre", "start", "end"]
-NormaliserMode = Literal["utterance", "clip", "running", "speaker", "training", "none"]
 
 
 class Frontend(nn.Module, ABC):
@@ -190,113 +189,6 @@ def half_kernel(window: int, *, n_fft: int, first_bin: int, bin_count: int) -> T
     taper = (0.5 + 0.5 * (2 * math.pi / window * n).cos()) * torch.where(n == 0, 0.5, 1.0)
     angle = 2 * math.pi / n_fft * n[:, None] * k
     return torch.stack([angle.cos(), angle.sin()]) * taper[:, None]
-
-
-class Normaliser(nn.Module):
-    """Takes a mean out of features and scales them.
-
-    Args:
-        channels: C.
-        bins: M.
-        mode: ``utterance`` takes each clip's own mean per bin, ``clip`` its one mean over all bins
-            (so spectral shape stays and only level goes), both with one deviation per plane and
-            from valid frames alone; ``running`` is ``clip`` over the valid frames so far, for
-            streams, and equals it at the clip's last frame; ``training`` takes the mean and
-            deviation per bin that `fit` was given, and so keeps level; ``speaker`` takes those of
-            the clip's speaker, from a reference (see `AudioEncoder.reference`), and is ``clip``
-            where there is none; ``none`` passes through.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, *, channels: int, bins: int, mode: NormaliserMode) -> None:
-        super().__init__()
-        self.mode = mode
-        self.register_buffer("mean", torch.zeros(channels, bins, 1))
-        self.register_buffer("deviation", torch.ones(channels, bins, 1))
-
-    def fit(self, total: Tensor, squares: Tensor, count: int) -> None:
-        """Set training statistics from sums ``[C, M]`` over ``count`` valid frames."""
-        mean = total / count
-        deviation = (squares / count - mean.square()).clamp(min=1e-6).sqrt()
-        self.mean.copy_(mean[..., None])
-        self.deviation.copy_(deviation[..., None])
-
-    def forward(self, features: Tensor, mask: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Normalise ``features [B, C, M, F]`` under ``mask [B, F]``; invalid frames become 0.
-
-        Args:
-            features: of a front end.
-            mask: valid frames.
-            reference: ``[B, 2, C, M]``, NaN for clips without one; read in mode ``speaker`` alone.
-        """
-        raw = features
-        valid = rearrange(mask, "b f -> b 1 1 f").to(features.dtype)
-        if self.mode == "training":
-            features = (features - self.mean) / self.deviation
-        elif self.mode == "running":
-            features, _ = self._so_far(features, valid, self.initial_state(features.shape[0]))
-        elif self.mode in ("utterance", "clip", "speaker"):
-            count = valid.sum(dim=-1, keepdim=True).clamp(min=1.0)
-            mean = (features * valid).sum(dim=-1, keepdim=True) / count
-            if self.mode != "utterance":
-                mean = mean.mean(dim=2, keepdim=True)
-            centred = features - mean
-            variance = (centred.square() * valid).sum(dim=-1, keepdim=True) / count
-            features = centred / (variance.mean(dim=2, keepdim=True) + 1e-5).sqrt()
-        if self.mode == "speaker" and reference is not None and reference.shape[2]:
-            mean, deviation = reference.unsqueeze(-1).unbind(dim=1)
-            own = (raw - mean) / deviation
-            features = torch.where(mean.isnan(), features, own)
-        return features * valid
-
-    def initial_state(self, size: int) -> tuple[Tensor, ...]:
-        """State of ``size`` clips of which nothing was heard; empty but for mode ``running``.
-
-        Number of frames ``[B, 1, 1, 1]``, mean and sum of squared deviations ``[B, C, 1, 1]``.
-        """
-        if self.mode != "running":
-            return ()
-        zeros = self.mean.new_zeros(size, self.mean.shape[0], 1, 1)
-        return zeros.new_zeros(size, 1, 1, 1), zeros, zeros.clone()
-
-    def advance(
-        self, features: Tensor, mask: Tensor, state: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Normalise the next frames of a stream: what `forward` would, had all come at once.
-
-        Args:
-            features: ``[B, C, M, F]``, F of at least 1.
-            mask: valid frames ``[B, F]``.
-            state: of `initial_state`, or of the piece before.
-        """
-        if self.mode != "running":
-            return self(features, mask), ()
-        valid = rearrange(mask, "b f -> b 1 1 f").to(features.dtype)
-        features, state = self._so_far(features, valid, state)
-        return features * valid, state
-
-    @staticmethod
-    def _so_far(
-        features: Tensor, valid: Tensor, state: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Normalise each frame by the mean and deviation of the valid frames up to it.
-
-        Sums of what each frame adds (Welford 1962): no term is negative, and none is the small
-        difference of large squares.
-        """
-        number, middle, squares = state
-        number = number + valid.cumsum(dim=-1)
-        count = number.clamp(min=1.0)
-        level = features.mean(dim=2, keepdim=True)
-        mean = middle + ((level - middle) * valid).cumsum(dim=-1) / count
-        before = torch.cat([middle, mean[..., :-1]], dim=-1)
-        shape = (features - level).square().mean(dim=2, keepdim=True)
-        added = shape + (level - before) * (level - mean)
-        squares = squares + (added * valid).cumsum(dim=-1)
-        after = (number[..., -1:], mean[..., -1:], squares[..., -1:])
-        return (features - mean) / (squares / count + 1e-5).sqrt(), after
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
