@@ -75,7 +75,9 @@ def test_the_accountant_speaks_and_updates_are_audited(
     told = said(capsys, ["simulate", *words, *private, "--keep-updates", "--out", run], 0)
     assert "epsilon" in told
     told = said(capsys, ["audit-leakage", run], 0)
-    assert "chance 50 %" in told and "4 speakers, 4 updates, differentially private" in told
+    assert "4 speakers, 4 updates, clipped, as the server sees them" in told
+    assert "with the run's noise (1 times the clip 0.5) on each" in told
+    assert told.count("chance 50 %") == 2
 
 
 @pytest.mark.parametrize(

@@ -18,16 +18,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(words: Sequence[str]) -> int:
-    """Print a line for each run, with and without noise."""
+    """Print a line for each run, and one with its noise where it is differentially private."""
     own = parser().parse_args(words)
-    from avser.federated.leakage import CHANCE, audit_leakage
+    from avser.federated.leakage import CHANCE, audits
     from avser.files import atomic_write
 
     rows = []
     for folder in own.runs:
-        leak = audit_leakage(folder)
-        print(f"{folder}: {leak.told()}")
-        rows.append({"run": folder.name, "chance": CHANCE, **asdict(leak)})
+        for leak in audits(folder):
+            print(f"{folder}: {leak.told()}")
+            rows.append({"run": folder.name, "chance": CHANCE, **asdict(leak)})
     if own.json:
         with atomic_write(own.json) as file:
             file.write(json.dumps(rows, indent=1) + "\n")

@@ -1,7 +1,9 @@
 """What updates tell of those who sent them: an attacker who guesses a speaker's sex.
 
 The attacker has updates of other speakers whose sex is known, and sees all rounds. It is tested on
-speakers whom it has not seen: none of their updates, of any round, is in its training.
+pairs of a woman and a man whom it has not seen: none of their updates, of any round, is in its
+training. Leaving out a pair keeps the sexes balanced in training; of a single speaker left out the
+attacker could tell the sex by which one is missing.
 """
 
 import json
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avser.errors import ConfigError
+from avser.federated.settings import FederatedSettings
 from avser.federated.store import RunStore
 
 CHANCE = 0.5
@@ -24,11 +27,11 @@ class Leak:
     """How well the attacker does.
 
     Attributes:
-        accuracy: mean of the recalls of both sexes over speakers; chance is one half.
+        accuracy: share of the pairs in which the woman is told from the man; chance is one half.
         low, high: 95 % interval by speaker.
-        by_update: the same for single updates.
+        by_update: the same for pairs of single updates.
         speakers, updates: how many.
-        private: what is said of noise; "" where there was none.
+        view: whose eyes the attacker has.
     """
 
     accuracy: float
@@ -37,20 +40,39 @@ class Leak:
     by_update: float
     speakers: int
     updates: int
-    private: str
+    view: str
 
     def told(self) -> str:
         """One line."""
-        noise = self.private or "without noise"
         return (
-            f"sex from updates, unseen speakers: {100 * self.accuracy:.1f} % "
+            f"sex from updates, pairs of unseen speakers: {100 * self.accuracy:.1f} % "
             f"[{100 * self.low:.1f}, {100 * self.high:.1f}] (chance {100 * CHANCE:.0f} %), single "
             f"updates {100 * self.by_update:.1f} %; {self.speakers} speakers, {self.updates} "
-            f"updates, {noise}"
+            f"updates, {self.view}"
         )
 
 
-def audit_leakage(folder: Path, *, seed: int = 0) -> Leak:
+def audits(folder: Path, *, seed: int = 0) -> list[Leak]:
+    """Audit a run through the server's eyes and, if it has differential privacy, with its noise.
+
+    The server adds the noise to the sum, so that it sees updates without: the second row is what
+    it would see had each client added the whole noise to its own update.
+
+    Raises:
+        ConfigError: see `audit_leakage`.
+    """
+    dp = _dp_of(folder)
+    if dp is None:
+        return [audit_leakage(folder, seed=seed)]
+    before = audit_leakage(folder, view="clipped, as the server sees them", seed=seed)
+    noise, clip = dp
+    view = f"with the run's noise ({noise:g} times the clip {clip:g}) on each"
+    return [before, audit_leakage(folder, noise=noise * clip, view=view, seed=seed)]
+
+
+def audit_leakage(
+    folder: Path, *, noise: float = 0.0, view: str = "as the server sees them", seed: int = 0
+) -> Leak:
     """Train and test the attacker on a run that kept its updates.
 
     Every update is compared with the mean of its round, scaled to norm 1, and judged by a linear
@@ -58,31 +80,37 @@ def audit_leakage(folder: Path, *, seed: int = 0) -> Leak:
 
     Args:
         folder: of the run.
-        seed: of the interval.
+        noise: deviation of Gaussian noise that is added to every update first.
+        view: whose eyes these are, in words.
+        seed: of noise and interval.
 
     Raises:
         ConfigError: the run kept no updates, or its clients are not speakers of both sexes.
     """
     sexes = _sexes(folder)
     rounds, speakers, rows = _updates(folder, sexes)
-    labels = np.array([sexes[s] == "female" for s in speakers])
+    rng = np.random.default_rng(seed)
+    if noise:
+        rows = [r + rng.normal(scale=noise, size=r.shape).astype(np.float32) for r in rows]
     names = np.array(speakers)
     kernel = _kernel(rounds, rows)
-    scores = _leave_one_out(kernel, labels, names)
-    people = sorted(set(speakers))
-    judged = np.array([scores[names == p].mean() > 0 for p in people])
-    truth = np.array([sexes[p] == "female" for p in people])
-    rng = np.random.default_rng(seed)
-    drawn = [_balanced(truth[i], judged[i]) for i in _draws(truth, rng)]
+    women, men = ([p for p in sorted(set(speakers)) if sexes[p] == k] for k in ("female", "male"))
+    labels = np.isin(names, women)
+    told = np.array([[_told_apart(kernel, labels, names, w, m) for m in men] for w in women])
+    whole, single = told[..., 0], told[..., 1]
+    drawn = [
+        whole[np.ix_(rng.choice(len(women), len(women)), rng.choice(len(men), len(men)))].mean()
+        for _ in range(1000)
+    ]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Leak(
-        accuracy=_balanced(truth, judged),
+        accuracy=float(whole.mean()),
         low=float(low),
         high=float(high),
-        by_update=_balanced(labels, scores > 0),
-        speakers=len(people),
+        by_update=float(single.mean()),
+        speakers=len(women) + len(men),
         updates=len(rows),
-        private=_private(folder),
+        view=view,
     )
 
 
@@ -129,36 +157,32 @@ def _kernel(rounds: list[int], rows: list[NDArray[np.float32]]) -> NDArray[np.fl
     return np.asarray(matrix @ matrix.T, dtype=np.float64)
 
 
-def _leave_one_out(
-    kernel: NDArray[np.float64], labels: NDArray[np.bool_], names: NDArray[np.str_]
-) -> NDArray[np.float64]:
-    """Score of each update by an attacker who knows all speakers but its own."""
+def _told_apart(
+    kernel: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    names: NDArray[np.str_],
+    woman: str,
+    man: str,
+) -> tuple[float, float]:
+    """Whether an attacker who knows all others ranks her over him; and their single updates."""
     from sklearn.svm import SVC
 
-    scores = np.zeros(len(names))
-    for person in sorted(set(names.tolist())):
-        test = names == person
-        attacker = SVC(kernel="precomputed", C=10.0, class_weight="balanced")
-        attacker.fit(kernel[np.ix_(~test, ~test)], labels[~test])
-        scores[test] = attacker.decision_function(kernel[np.ix_(test, ~test)])
-    return scores
+    test = (names == woman) | (names == man)
+    attacker = SVC(kernel="precomputed", C=10.0, class_weight="balanced")
+    attacker.fit(kernel[np.ix_(~test, ~test)], labels[~test])
+    scores = attacker.decision_function(kernel[np.ix_(test, ~test)])
+    hers, his = (scores[names[test] == name] for name in (woman, man))
+    pairs = np.sign(hers[:, None] - his[None]) / 2 + 0.5
+    return float(hers.mean() > his.mean()), float(pairs.mean())
 
 
-def _balanced(truth: NDArray[np.bool_], guess: NDArray[np.bool_]) -> float:
-    parts = [float((guess[truth == k] == k).mean()) for k in (False, True) if (truth == k).any()]
-    return float(np.mean(parts))
+def _dp_of(folder: Path) -> tuple[float, float] | None:
+    """Noise multiplier and clip of a run."""
+    import yaml
 
-
-def _draws(truth: NDArray[np.bool_], rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """A thousand draws of speakers with replacement, each sex by itself."""
-    groups = [np.flatnonzero(truth == k) for k in (False, True)]
-    return [
-        np.concatenate([rng.choice(group, size=len(group)) for group in groups])
-        for _ in range(1000)
-    ]
-
-
-def _private(folder: Path) -> str:
-    rows = RunStore(folder).rows()
-    epsilon = rows[-1].get("epsilon") if rows else None
-    return "" if epsilon is None else f"differentially private, epsilon {epsilon:.2f}"
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return None
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    dp = (config.get("federated") or {}).get("dp", "")
+    return FederatedSettings(dp=dp).noise_and_clip
