@@ -95,10 +95,10 @@ def test_local_training_is_the_same_again_and_needs_no_trainer(data: Any, tmp_pa
 
 
 def test_training_lowers_the_loss(data: Any, tmp_path: Path) -> None:
-    sim = simulation(tmp_path, data=data, rounds=5, local_epochs=2)
+    sim = simulation(tmp_path, data=data, rounds=12, local_epochs=2)
     sim.run("inprocess")
     losses = [row["loss"] for row in sim.store.rows()[1:]]
-    assert losses[-1] < losses[0]
+    assert sum(losses[-3:]) < sum(losses[:3]) - 0.03
 
 
 # -- settings ------------------------------------------------------------------------------------

@@ -54,10 +54,10 @@ def test_every_package_is_where_it_is_said_to_be() -> None:
 def test_every_data_file_is_package_data() -> None:
     patterns = project()["tool"]["setuptools"]["package-data"]
     for top in TOPS:
-        package = package_of(ROOT / top)
-        named = {p for pattern in patterns.get(package, []) for p in (ROOT / top).glob(pattern)}
+        folders = [ROOT / top, *(p for p in (ROOT / top).rglob("*") if p.is_dir())]
+        named = {p for f in folders for x in patterns.get(package_of(f), []) for p in f.glob(x)}
         there = {p for p in (ROOT / top).rglob("*") if shipped(p) and p.suffix != ".py"}
-        assert there <= named, f"{package}: not installed: {sorted(there - named)}"
+        assert there <= named, f"{top}: not installed: {sorted(there - named)}"
 
 
 def test_configurations_are_found_as_they_are_installed() -> None:

@@ -41,35 +41,37 @@ class FeatureMemory:
         Args:
             waveform: zero after each clip's length.
             lengths: valid samples.
-            compute: gives ``features [B, C, M, F]`` and ``mask [B, F]``; those of a clip alone are
-                those of the same clip padded in a batch, up to what stands under an invalid frame.
+            compute: gives ``features [B, C, M, F]`` and ``mask [B, F]``.
             frames_of: F of so many samples.
         """
-        ends = lengths.tolist()
-        keys = [
-            blake2b(row[:end].contiguous().numpy().tobytes(), digest_size=16).digest()
-            for row, end in zip(waveform, ends, strict=True)
+        ends = [max(1, int(end)) for end in lengths]
+        rows = [
+            self._one(clip[:end], length, compute, frames_of(end))
+            for clip, length, end in zip(waveform, lengths, ends, strict=True)
         ]
-        new = [i for i, key in enumerate(keys) if key not in self._kept]
-        found = {i: self._kept[key] for i, key in enumerate(keys) if key in self._kept}
-        if new:
-            raw, valid = compute(waveform[new], lengths[new])
-            for i, feature, mask in zip(new, raw, valid, strict=True):
-                own = frames_of(ends[i])
-                found[i] = feature[..., :own], mask[:own]
-                self._keep(keys[i], *found[i])
-            if len(new) == len(keys):
-                return raw, valid
-        frames, like = frames_of(waveform.shape[1]), found[0][0]
-        features = like.new_zeros(len(keys), *like.shape[:2], frames)
-        mask = torch.zeros(len(keys), frames, dtype=torch.bool)
-        for i, (feature, own_mask) in found.items():
+        like = rows[0][0]
+        features = like.new_zeros(len(rows), *like.shape[:2], frames_of(waveform.shape[1]))
+        mask = torch.zeros(len(rows), features.shape[-1], dtype=torch.bool)
+        for i, (feature, valid) in enumerate(rows):
             features[i, ..., : feature.shape[-1]] = feature
-            mask[i, : len(own_mask)] = own_mask
+            mask[i, : len(valid)] = valid
         return features, mask
 
-    def _keep(self, key: bytes, features: Tensor, mask: Tensor) -> None:
-        size = features.nbytes + mask.nbytes
-        if key not in self._kept and size <= self.room:
-            self._kept[key] = features.clone(), mask.clone()
+    def _one(
+        self, clip: Tensor, length: Tensor, compute: Compute, frames: int
+    ) -> tuple[Tensor, Tensor]:
+        """Features ``[C, M, F]`` and mask ``[F]`` of a clip ``[S]``.
+
+        They are computed of the clip alone: in a batch the last digits would depend on the others,
+        and a training on which of them were met first.
+        """
+        key = blake2b(clip.contiguous().numpy().tobytes(), digest_size=16).digest()
+        if key not in self._kept:
+            raw, valid = compute(clip[None], length[None])
+            found = raw[0, ..., :frames], valid[0, :frames]
+            size = found[0].nbytes + found[1].nbytes
+            if size > self.room:
+                return found
+            self._kept[key] = found
             self.room -= size
+        return self._kept[key]

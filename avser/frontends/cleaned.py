@@ -71,7 +71,8 @@ class Cleaned(Frontend):
             frames = valid.nonzero()
             if len(frames):
                 first, last = int(frames[0]) * self.hop, (int(frames[-1]) + 1) * self.hop
-                cleaned[row, first:last] = self._clean(waveform[row, first:last])
+                whole = F.pad(waveform[row, first:last], (0, max(0, last - waveform.shape[1])))
+                cleaned[row, first:last] = self._clean(whole)[: waveform.shape[1] - first]
         return self.frontend.of_clips(cleaned, mask)
 
     @torch.no_grad()
