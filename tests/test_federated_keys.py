@@ -19,7 +19,7 @@ from avser.errors import ConfigError
 from avser.federated import keys
 from avser.federated.app_bundle import app_bundle, check_app
 from avser.federated.commands import prepare
-from avser.federated.link import Link, only_nodes_from_outside
+from avser.federated.link import Link, closed_until, only_nodes_from_outside
 
 
 def test_telemetry_is_off_before_flower_is_imported() -> None:
@@ -108,6 +108,24 @@ def test_orders_are_taken_from_this_machine_alone(address: str, path: str, taken
     scope = {"type": "http", "client": (address, 1), "path": path}
     asyncio.run(only_nodes_from_outside(app)(scope, receive, send))
     assert (seen == [path]) is taken and (403 in sent) is not taken
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_nodes_come_again_until_their_keys_are_known(opened: bool) -> None:
+    taken: list[str] = []
+    answered: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        taken.append(scope["path"])
+
+    async def send(message: Any) -> None:
+        answered.append(message.get("status"))
+
+    guarded = closed_until(app, lambda: opened)
+    for path in ("/v1/fleet/activate-node", "/v1/control/register-node"):
+        asyncio.run(guarded({"type": "http", "path": path}, None, send))  # type: ignore[arg-type]
+    assert ("/v1/fleet/activate-node" in taken) is opened and (503 in answered) is not opened
+    assert "/v1/control/register-node" in taken  # the server itself registers them
 
 
 def test_flowers_commands_are_found_and_nothing_is_installed(tmp_path: Path) -> None:

@@ -63,6 +63,19 @@ def only_nodes_from_outside(app: App) -> App:
     return guarded
 
 
+def closed_until(app: App, opened: Callable[[], bool]) -> App:
+    """Tell nodes to come again until who may come is known: Flower's nodes end where refused."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(_PUBLIC) and not opened():
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": b"not yet\n"})
+            return
+        await app(scope, receive, send)
+
+    return guarded
+
+
 class Link:
     """A SuperLink, its database in the run folder, and the run of our apps.
 
@@ -77,6 +90,7 @@ class Link:
         self.folder, self.host, self.port, self.secrets = folder.resolve(), host, port, secrets
         self._known: dict[str, int] = {}
         self._run_id: int | None = None
+        self._opened = secrets is None  # nodes are let in when their keys are registered
         if secrets is not None and not (secrets / keys.CERTIFICATE).is_file():
             raise ConfigError(
                 f"Bad keys {secrets}: there is no {keys.CERTIFICATE}; make them with avser "
@@ -94,7 +108,8 @@ class Link:
         prepare(self.folder / "flower", os.environ)
         os.environ[FEDERATION] = str(self.folder)
         logging.getLogger("flwr").setLevel(logging.WARNING)
-        app = only_nodes_from_outside(create_app(self._config(), SuperLinkLifespan))
+        flower = create_app(self._config(), SuperLinkLifespan)
+        app = only_nodes_from_outside(closed_until(flower, lambda: self._opened))
         settings = uvicorn.Config(
             app,
             host=self.host,
@@ -192,6 +207,7 @@ class Link:
             node = self._known.pop(name)
             if node:
                 self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+        self._opened = True
         return sorted(new)
 
     def _node_of(self, public: bytes) -> int:
