@@ -26,7 +26,7 @@ from avser.testing.corpora import fake_manifest, fake_ravdess
 
 pytestmark = pytest.mark.long
 
-WAIT_S = 240.0  # everything starts Python anew, and loads torch; machines may be busy
+WAIT_S = 300.0  # everything starts Python anew, and loads torch; machines may be busy
 
 
 BY_ENGINE = """
