@@ -158,8 +158,8 @@ class EmotionTask(LightningModule):
         """Give encoders what they need in training alone."""
         memory = FeatureMemory(training=self.augment is None)
         for net in (self.net, self.averaged):
-            if net.audio is not None:
-                net.audio.memory = memory
+            if net.audio is not None and not list(net.audio.frontend.parameters()):
+                net.audio.memory = memory  # a front end that learns gives new features
         if self.net.audio is not None and self.augment is not None:
             self.net.audio.spectrogram_augment = self.augment.spectrogram
         seen = self.net.video or self.net.audio  # a voice's image is its spectrogram

@@ -9,6 +9,8 @@ from tiny_encoders import ENCODERS
 from torch import Tensor
 
 from avser.encoders.memory import FeatureMemory
+from avser.heads import AttentiveHead
+from avser.task import EmotionTask
 
 LENGTHS = torch.tensor([20_000, 8192, 31_000, 700])
 
@@ -87,3 +89,13 @@ def test_memory_ends_where_its_room_does_and_copies_share_it() -> None:
     assert asked == [1] * 8
     whole = FeatureMemory(training=True)
     assert copy.deepcopy(whole) is whole
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_front_end_that_learns_is_not_remembered(learns: bool) -> None:
+    encoder = ENCODERS["crnn"]()
+    if learns:
+        encoder.frontend.register_parameter("gain", torch.nn.Parameter(torch.ones(())))
+    task = EmotionTask(audio=encoder, head=AttentiveHead(hidden=8), emotions=("a", "b"))
+    assert task.net.audio is not None
+    assert (task.net.audio.memory is None) is learns

@@ -14,7 +14,8 @@ class FeatureMemory:
     """Computes the features of a clip once: of small networks they are most of the work.
 
     Validation clips are the same in every epoch, training clips where nothing augments them. It
-    works on processors alone; on a GPU features cost less than fetching them.
+    works on processors alone; on a GPU features cost less than fetching them. It is for front ends
+    without parameters: others give new features after every update, and would learn nothing.
 
     Args:
         training: training batches come unchanged too.
@@ -29,7 +30,7 @@ class FeatureMemory:
         return self  # features are the same for a copied network
 
     def serves(self, encoder: nn.Module, waveform: Tensor) -> bool:
-        """Whether clips of this encoder, whose front end learns nothing, can be looked up now."""
+        """Whether clips of this encoder can be looked up now."""
         return (self.training or not encoder.training) and waveform.device.type == "cpu"
 
     @torch.no_grad()

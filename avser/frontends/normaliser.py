@@ -18,11 +18,10 @@ class Normaliser(nn.Module):
         mode: ``utterance`` takes each clip's own mean per bin, ``clip`` its one mean over all bins
             (so spectral shape stays and only level goes), both with one deviation per plane and
             from valid frames alone; ``running`` is ``clip`` over the valid frames so far, for
-            streams, and equals it at the clip's last frame if there is no ``prior``;
-            ``training`` takes the mean and
-            deviation per bin that `fit` was given, and so keeps level; ``speaker`` takes those of
-            the clip's speaker, from a reference (see `AudioEncoder.reference`), and is ``clip``
-            where there is none; ``none`` passes through.
+            streams, and equals it at the clip's last frame if there is no ``prior``; ``training``
+            takes the mean and deviation per bin that `fit` was given, and so keeps level;
+            ``speaker`` takes those of the clip's speaker, from a reference (see
+            `AudioEncoder.reference`), and is ``clip`` where there is none; ``none`` passes through.
         prior: frames of the training's mean and deviation that ``running`` begins with: of the
             first frames alone it would be a poor guess.
     """
