@@ -9,8 +9,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
+from flwr.supernode import fleet_http_connection as connection
 from test_floors import loaded_by
 
 import avser.federated
@@ -20,6 +22,7 @@ from avser.federated import keys
 from avser.federated.app_bundle import app_bundle, check_app
 from avser.federated.commands import prepare
 from avser.federated.link import Link, closed_until, only_nodes_from_outside
+from avser.federated.node import _stay_patient
 
 
 def test_telemetry_is_off_before_flower_is_imported() -> None:
@@ -126,6 +129,24 @@ def test_nodes_come_again_until_their_keys_are_known(opened: bool) -> None:
         asyncio.run(guarded({"type": "http", "path": path}, None, send))  # type: ignore[arg-type]
     assert ("/v1/fleet/activate-node" in taken) is opened and (503 in answered) is not opened
     assert "/v1/control/register-node" in taken  # the server itself registers them
+
+
+def test_a_node_outlives_a_slow_or_restarted_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "make_simple_http_retry_invoker"
+    monkeypatch.setattr(connection, name, vars(connection)[name])  # put back after the test
+    _stay_patient()
+    patient = vars(connection)[name]().should_giveup
+    for passing in (
+        httpx.ConnectTimeout("_ssl.c:989: The handshake operation timed out"),
+        httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of it"),
+        httpx.ConnectError("[Errno 111] Connection refused"),
+    ):
+        assert not patient(passing)
+    for lasting in (
+        httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"),
+        httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number"),
+    ):
+        assert patient(lasting)
 
 
 def test_flowers_commands_are_found_and_nothing_is_installed(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avser.errors import ConfigError
+import httpx
+
+from avser.errors import AvserError, ConfigError
 from avser.federated.app_bundle import check_app
 from avser.federated.commands import DATA, NAME, prepare
 
@@ -39,6 +41,7 @@ def run_node(settings: NodeSettings) -> None:
 
     Raises:
         ConfigError: the data or a key is not there.
+        AvserError: the server refused a message once the node had joined.
     """
     there = [settings.data / name for name in ("manifest.csv", "features")]
     if not any(path.exists() for path in there):
@@ -54,11 +57,16 @@ def run_node(settings: NodeSettings) -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     _check_apps()
+    _stay_patient()
     words = ["flower-supernode", "--superlink", settings.server, "--port", str(_free_port())]
     words += ["--root-certificates", str(settings.ca)] if settings.ca else ["--insecure"]
     words += ["--auth-supernode-private-key", str(settings.key)] if settings.key else []
     sys.argv = words  # Flower's own command reads them
-    flower_supernode()
+    flower_supernode()  # does not return where it is told to end
+    raise AvserError(
+        f"Lost the federation at {settings.server}: it refused what was sent, see above; "
+        "give the same command again."
+    )
 
 
 def _check_apps() -> None:
@@ -69,12 +77,7 @@ def _check_apps() -> None:
     """
     from flwr.supernode import start_client_internal as node
 
-    inner = getattr(node, "http_request_response", None)
-    if inner is None:
-        raise ConfigError(
-            "Bad installation: this Flower fetches apps in a way that can't be checked; take "
-            "flwr 1.41."
-        )
+    inner = _of_flower(node, "http_request_response")
 
     @contextmanager
     def checked(*words: Any, **named: Any) -> Iterator[Any]:  # noqa: ANN401
@@ -95,6 +98,46 @@ def _check_apps() -> None:
             yield tuple(parts)
 
     node.http_request_response = checked  # type: ignore[attr-defined]
+
+
+def _stay_patient() -> None:
+    """Have the node call again where a server is restarted or too busy to greet it.
+
+    Flower takes whatever failure names SSL for a bad certificate and ends the node: a greeting that
+    took too long, or one cut short because the server was killed, too.
+
+    Raises:
+        ConfigError: this version of Flower calls again in another way.
+    """
+    from flwr.supernode import fleet_http_connection as connection
+
+    inner = _of_flower(connection, "make_simple_http_retry_invoker")
+
+    def make() -> Any:  # noqa: ANN401
+        invoker = inner()
+        gives_up = invoker.should_giveup
+        invoker.should_giveup = lambda error: not passing(error) and gives_up(error)
+        return invoker
+
+    connection.make_simple_http_retry_invoker = make  # type: ignore[attr-defined]
+
+
+def passing(error: Exception) -> bool:
+    """Whether a failed call may succeed later: the server was slow, or went away."""
+    if not isinstance(error, httpx.TransportError):
+        return False
+    words = ("timed out", "eof", "reset by peer", "closed")
+    return any(word in str(error).lower() for word in words)
+
+
+def _of_flower(module: Any, name: str) -> Any:  # noqa: ANN401
+    found = getattr(module, name, None)
+    if found is None:
+        raise ConfigError(
+            f"Bad installation: this Flower has no {name}, which a node is guarded by; take flwr "
+            "1.41."
+        )
+    return found
 
 
 def _free_port() -> int:

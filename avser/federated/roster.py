@@ -11,7 +11,7 @@ from avser.federated.session import Session
 from avser.federated.weights import branches_of
 
 POLL_S = 0.3  # between two looks for replies, where there was none
-RETRY_S = 60.0  # until a node that could not say who it is is asked again
+RETRY_S = 20.0  # until a node that could not say who it is is asked again
 
 
 @dataclass(frozen=True, kw_only=True)
