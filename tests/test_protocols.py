@@ -137,6 +137,15 @@ def test_leave_one_out_tests_every_speaker_alone() -> None:
         Loso(fold=6).split(clips)
 
 
+def test_leave_one_out_counts_speakers_who_share_a_recording_once() -> None:
+    clips = speaker_clips(6)
+    digests = copies(clips, "ravdess/02-sad-0", "ravdess/05-sad-1")
+    count = Loso().fold_count(clips, digests)
+    tested = [speakers(Loso(fold=k).split(clips, digests).test) for k in range(count)]
+    assert count == 5 and {"ravdess/02", "ravdess/05"} in tested
+    assert sorted(s for group in tested for s in group) == sorted(speakers(clips))
+
+
 def test_hash_is_equal_exactly_when_the_parts_are() -> None:
     clips = speaker_clips(8)
     parts = SpeakerKFold().split(clips)

@@ -80,7 +80,7 @@ def _folds(words: Sequence[str]) -> tuple[int, bool]:
             f"Bad --folds: protocol {data.protocol.name} has none; leave it out, or use "
             "SpeakerKFold."
         )
-    return data.protocol.fold_count(data.rows), has_folds
+    return data.protocol.fold_count(data.rows, data.digests), has_folds
 
 
 def _append(path: Path, fold: Any, summary: Mapping[str, Any]) -> None:  # noqa: ANN401

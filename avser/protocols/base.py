@@ -78,8 +78,8 @@ class Protocol(ABC):
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
         """Split; ``units`` maps each speaker to a name shared by speakers tied by duplicates."""
 
-    def fold_count(self, clips: Sequence[Clip]) -> int:
-        """How many folds there are; 1 where the protocol has no folds."""
+    def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
+        """How many folds there are; 1 where the protocol has no folds. Arguments as of `split`."""
         return 1
 
     def describe(self) -> str:
@@ -106,7 +106,7 @@ class Protocol(ABC):
                     f"Bad split: the speaker of {len(lost)} clips is unknown, first "
                     f"{lost[0].path}; add a speaker column, or ask for RandomSplit by name."
                 )
-        parts = self.assign(rows, _units(rows, digests))
+        parts = self.assign(rows, tied(rows, digests))
         if not parts.train or not parts.validation:
             raise ProtocolError(
                 f"Bad split: {len(parts.train)} training and {len(parts.validation)} validation "
@@ -140,7 +140,7 @@ def _refuse(a: str, b: str, what: str, left: set[str], right: set[str]) -> None:
         )
 
 
-def _units(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[str, str]:
+def tied(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[str, str]:
     """Join speakers who share a recording: speaker to the first name of its group."""
     parent: dict[str, str] = {c.speaker: c.speaker for c in clips}
 

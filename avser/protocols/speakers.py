@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from avser.errors import ProtocolError, unknown
-from avser.protocols.base import PARTS, Parts, Protocol, balanced, by_units
+from avser.protocols.base import PARTS, Parts, Protocol, balanced, by_units, tied
 from avser.types import Clip
 
 
@@ -40,7 +40,7 @@ class SpeakerKFold(Protocol):
         self.validation_speakers, self.seed = validation_speakers, seed
         self.train_only = tuple(train_only or ())
 
-    def fold_count(self, clips: Sequence[Clip]) -> int:
+    def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
         """See `Protocol.fold_count`."""
         return self.folds
 
@@ -80,7 +80,7 @@ class Loso(Protocol):
     """Leave one speaker out.
 
     Args:
-        fold: which speaker, in sorted order, is the test part.
+        fold: which speaker, in sorted order, is the test part, with those who share a recording.
         validation_speakers: speakers who choose the epoch, if at least four are left to train.
         seed: of the choice.
     """
@@ -90,9 +90,9 @@ class Loso(Protocol):
     def __init__(self, *, fold: int = 0, validation_speakers: int = 1, seed: int = 0) -> None:
         self.fold, self.validation_speakers, self.seed = fold, validation_speakers, seed
 
-    def fold_count(self, clips: Sequence[Clip]) -> int:
+    def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
         """See `Protocol.fold_count`."""
-        return len({c.speaker for c in clips})
+        return len(set(tied(clips, digests or {}).values()))
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
         """See `Protocol.assign`."""
