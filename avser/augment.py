@@ -229,21 +229,23 @@ class Augment(nn.Module):
         size, _, rows, frames = features.shape
         keep = features.new_ones(size, 1, rows, frames)
         for _ in range(self.frequency_masks):
-            hole = self._hole(
-                rows, self.frequency_width * rows, torch.full_like(keep[:, 0, 0, 0], rows)
-            )
+            all_rows = torch.full_like(keep[:, 0, 0, 0], rows)
+            hole = self._hole(rows, self.frequency_width * rows, all_rows, first=0)
             keep = keep * hole[:, None, :, None]
         count = mask.sum(dim=1).to(features.dtype)
+        first = mask.int().argmax(dim=1)  # what comes before is silence
         for _ in range(self.time_masks):
-            hole = self._hole(frames, self.time_width * count, count)
+            hole = self._hole(frames, self.time_width * count, count, first=first)
             keep = keep * hole[:, None, None, :]
         return keep
 
     @staticmethod
-    def _hole(length: int, widest: Tensor | float, within: Tensor) -> Tensor:
-        """Ones ``[B, length]`` with a run of zeros, at most ``widest`` long, inside ``within``."""
+    def _hole(
+        length: int, widest: Tensor | float, within: Tensor, *, first: Tensor | int
+    ) -> Tensor:
+        """Ones ``[B, length]`` with a run of zeros, at most ``widest`` long, from ``first`` on."""
         width = torch.rand_like(within) * widest
-        start = torch.rand_like(within) * (within - width)
+        start = first + torch.rand_like(within) * (within - width)
         index = torch.arange(length, device=within.device)
         inside = (index >= start[:, None]) & (index < (start + width)[:, None])
         return (~inside).to(within.dtype)

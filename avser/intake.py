@@ -179,7 +179,7 @@ def requirement(path: str | Path, modality: str) -> Callable[[bool, bool], None]
         for stream, there in (("audio", has_audio), ("video", has_video)):
             if modality in (stream, "both") and not there:
                 raise SignalError(
-                    f"Bad clip {path}: it has no {stream} stream; use --modality auto."
+                    f"Bad clip {path}: it has no {stream} stream; ask for modality auto."
                 )
 
     return require

@@ -149,6 +149,15 @@ def test_masks_lie_inside_the_valid_frames() -> None:
     assert first < 4 and last >= 36  # anywhere in the clip
 
 
+def test_masks_are_not_spent_on_the_silence_before_a_clip() -> None:
+    x, mask = features(*[60] * 50)
+    mask[:, :20] = False
+    masked, _ = only(time_masks=1, time_width=0.25).spectrogram(x, mask)
+    lost = (masked != x).any(dim=2).any(dim=1).any(dim=0)
+    first, last = torch.nonzero(lost)[[0, -1], 0].tolist()
+    assert 20 <= first < 24 and last >= 56
+
+
 def test_frequency_masks_take_whole_rows() -> None:
     x, mask = features(*[64] * 40)
     masked, _ = only(frequency_masks=1, frequency_width=0.25).spectrogram(x, mask)
