@@ -1,30 +1,28 @@
 """One Lightning data module for every corpus and every protocol."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Literal
 
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from avser.batch import ClipDataset, Item, LengthSampler, collate
+from avser.batch import ClipDataset, Item, collate
 from avser.cache import Prepared, prepare
-from avser.emotions import Labels, ordered
 from avser.encoders.base import AudioEncoder
-from avser.errors import ConfigError, CorpusError
+from avser.errors import ConfigError
 from avser.evaluation import ENROLLED, PAIRED
 from avser.face_cache import FaceRows, prepare_faces
 from avser.features import FeatureRows, read_features
-from avser.protocols import Parts, Protocol, chunks, clip_name
+from avser.protocols import Protocol, chunks, clip_name
 from avser.types import STEP_SAMPLES, Clip, Corpus
 
+from .base import LabelledDataModule
 from .corpora.paired import Paired
 from .pairing import PairedRows, pair
 
 
-class ClipDataModule(LightningDataModule):
+class ClipDataModule(LabelledDataModule):
     """Clips of a corpus, split by a protocol, prepared once and served in batches.
 
     Args:
@@ -44,6 +42,9 @@ class ClipDataModule(LightningDataModule):
             the test speakers': every table is then marked ENROLLED.
     """
 
+    what = "clip"
+    corpus: Corpus
+
     def __init__(
         self,
         corpus: Corpus,
@@ -60,46 +61,28 @@ class ClipDataModule(LightningDataModule):
         frames: int | None = None,
         enrol: Literal["none", "speaker"] = "none",
     ) -> None:
-        super().__init__()
-        self.corpus, self.protocol = corpus, protocol
-        self.labels = Labels(tuple(emotions) if emotions is not None else None, merge or {})
-        self.batch_size, self.trim, self.crop_s = batch_size, trim, crop_s
-        self.workers, self.seed = workers, seed
+        super().__init__(
+            corpus,
+            protocol,
+            emotions=emotions,
+            merge=merge,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+        )
+        self.trim, self.crop_s = trim, crop_s
         if frames is not None and (frames < 1 or video != "faces"):
             raise ConfigError(
                 f"Bad data.frames {frames} with data.video {video!r}: legal is 1 or more, with "
                 "data.video faces."
             )
         self.video, self.frames, self.enrol = video, frames, enrol
-        self._chosen = emotions
         self._pictures: FeatureRows | FaceRows | PairedRows | None = None
         self._references: dict[str, Tensor] = {}
-        self._rows: list[Clip] | None = None
         self._prepared: Prepared | None = None
-        self._parts: Parts | None = None
         self._index: dict[str, tuple[int, int, int]] = {}  # place, first and last sample
         self._digests: dict[str, str] = {}
         self._units: list[Clip] = []
-        self.progress: Callable[[int, int], None] | None = None
-
-    @property
-    def rows(self) -> list[Clip]:
-        """The corpus's clips that have a class of the task."""
-        if self._rows is None:
-            self._rows = [c for c in self.corpus.clips() if self.labels(c.emotion) is not None]
-            if not self._rows:
-                raise CorpusError(
-                    f"Bad classes: no clip of {self.corpus.name} has one of "
-                    f"{', '.join(self._chosen or [])}; choose among the corpus's emotions."
-                )
-        return self._rows
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the network's outputs."""
-        if self._chosen is not None:
-            return ordered(self._chosen)
-        return ordered(word for c in self.rows if (word := self.labels(c.emotion)) is not None)
 
     @property
     def prepared(self) -> Prepared:
@@ -176,22 +159,16 @@ class ClipDataModule(LightningDataModule):
             self._references[speaker] = encoder.reference(pairs)
 
     @property
-    def parts(self) -> Parts:
-        """The split; copies of one recording are told apart by their decoded samples."""
-        if self._parts is None:
-            _ = self.prepared
-            self._parts = self.protocol.split(self._units, self._digests)
-        return self._parts
+    def dealt(self) -> list[Clip]:
+        """Clips, or their chunks of one step, if the protocol deals those."""
+        _ = self.prepared
+        return self._units
 
     @property
     def digests(self) -> dict[str, str]:
         """`clip_name` to hash of the decoded samples, of clips and of chunks if those are dealt."""
         _ = self.prepared
         return self._digests
-
-    def prepare_data(self) -> None:
-        """Decode on one process; the others then find the cache filled."""
-        _ = self.prepared
 
     def dataset(self, clips: Sequence[Clip], *, training: bool = False) -> ClipDataset:
         """A dataset of some of the corpus's clips; cut and cropped only for training."""
@@ -216,22 +193,12 @@ class ClipDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Item]:
         """Shuffled batches of like length; each process of a distributed training has its own."""
         data = self.dataset(self.parts.train, training=True)
-        rank, world = self._place()
-        trainer = self.trainer
-        sampler = LengthSampler(
-            [self.samples(c) for c in data.clips],
-            batch_size=self.batch_size,
-            seed=self.seed,
-            rank=rank,
-            world=world,
-            # asked late: a training that goes on learns its epoch after this
-            now=(lambda: trainer.current_epoch) if trainer is not None else None,
-        )
+        sampler = self.sampler([self.samples(c) for c in data.clips])
         return DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers)
 
     def val_dataloader(self) -> DataLoader[Item]:
         """Validation clips, whole; shared out between processes."""
-        rank, world = self._place()
+        rank, world = self.place
         return self.loader(self.parts.validation[rank::world])
 
     def loader(self, clips: Sequence[Clip]) -> DataLoader[Item]:
@@ -251,19 +218,3 @@ class ClipDataModule(LightningDataModule):
         _ = self.prepared
         _, first, last = self._index[clip_name(clip)]
         return last - first
-
-    def _place(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def class_counts(self) -> list[int]:
-        """Training clips of each class."""
-        counts = Counter(self.labels(c.emotion) for c in self.parts.train)
-        missing = [name for name in self.classes if not counts[name]]
-        if missing:
-            raise ConfigError(
-                f"Bad classes: no training clip is {', '.join(missing)}; remove it from "
-                "data.emotions, or choose another split."
-            )
-        return [counts[name] for name in self.classes]

@@ -1,21 +1,20 @@
 """The Lightning data module of labelled face pictures."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from avser.batch import LengthSampler, audio_batch
-from avser.emotions import Labels, ordered
+from avser.batch import audio_batch
 from avser.encoders.base import AudioEncoder
-from avser.errors import ConfigError, CorpusError
+from avser.errors import ConfigError
 from avser.image_store import PreparedImages, prepare_images
-from avser.protocols import Parts, Protocol, clip_name
+from avser.protocols import Protocol, clip_name
 from avser.types import Batch, Clip, ImageCorpus
+
+from .base import LabelledDataModule
 
 
 class ImageBatches(Dataset[Batch]):
@@ -65,7 +64,7 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(LabelledDataModule):
     """Pictures of a corpus, split by a protocol, decoded once and served in batches.
 
     A picture is a clip of one step with one face and no sound.
@@ -82,6 +81,9 @@ class ImageDataModule(LightningDataModule):
         seed: of the order of training batches.
     """
 
+    what = "picture"
+    corpus: ImageCorpus
+
     def __init__(
         self,
         corpus: ImageCorpus,
@@ -95,43 +97,22 @@ class ImageDataModule(LightningDataModule):
         workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            corpus,
+            protocol,
+            emotions=emotions,
+            merge=merge,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+        )
         if not 8 <= size <= 1024:
             raise ConfigError(f"Bad size {size}: legal is 8 to 1024 pixels.")
-        self.corpus, self.protocol = corpus, protocol
-        self.labels = Labels(tuple(emotions) if emotions is not None else None, merge or {})
-        self.batch_size, self.size, self.colour = batch_size, size, colour
-        self.workers, self.seed = workers, seed
-        self._chosen = emotions
-        self._rows: list[Clip] | None = None
+        self.size, self.colour = size, colour
         self._prepared: PreparedImages | None = None
-        self._parts: Parts | None = None
         self._index: dict[str, int] = {}
-        self.progress: Callable[[int, int], None] | None = None
         self.notes: list[str] = []
         self.marks: list[str] = []
-
-    @property
-    def rows(self) -> list[Clip]:
-        """The corpus's pictures that have a class of the task."""
-        if self._rows is None:
-            clips = self.corpus.clips()
-            word = {emotion: self.labels(emotion) for emotion in {c.emotion for c in clips}}
-            self._rows = [c for c in clips if word[c.emotion] is not None]
-            if not self._rows:
-                raise CorpusError(
-                    f"Bad classes: no picture of {self.corpus.name} has one of "
-                    f"{', '.join(self._chosen or [])}; choose among the corpus's emotions."
-                )
-        return self._rows
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the network's outputs."""
-        if self._chosen is not None:
-            return ordered(self._chosen)
-        words = {self.labels(emotion) for emotion in {c.emotion for c in self.rows}}
-        return ordered(word for word in words if word is not None)
 
     @property
     def prepared(self) -> PreparedImages:
@@ -148,21 +129,15 @@ class ImageDataModule(LightningDataModule):
         return self._prepared
 
     @property
-    def parts(self) -> Parts:
-        """The split; copies of one picture are told apart by their pixels."""
-        if self._parts is None:
-            self._parts = self.protocol.split(self.prepared.clips, self.digests)
-        return self._parts
+    def dealt(self) -> list[Clip]:
+        """Pictures."""
+        return self.prepared.clips
 
     @property
     def digests(self) -> dict[str, str]:
         """`clip_name` to hash of the pixels."""
         store = self.prepared
         return dict(zip(self._index, store.digests, strict=True))
-
-    def prepare_data(self) -> None:
-        """Decode on one process; the others then find the cache filled."""
-        _ = self.prepared
 
     def enrol_voices(self, encoder: AudioEncoder) -> None:
         """Nothing: a picture has no voice."""
@@ -182,22 +157,11 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches; each process of a distributed training has its own."""
         data = self.dataset(self.parts.train)
-        rank, world = self._place()
-        trainer = self.trainer
-        sampler = LengthSampler(
-            [1] * len(data),
-            batch_size=self.batch_size,
-            seed=self.seed,
-            rank=rank,
-            world=world,
-            # asked late: a training that goes on learns its epoch after this
-            now=(lambda: trainer.current_epoch) if trainer is not None else None,
-        )
-        return self._loader(data, sampler)
+        return self._loader(data, self.sampler([1] * len(data)))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation pictures; shared out between processes."""
-        rank, world = self._place()
+        rank, world = self.place
         return self.loader(self.parts.validation[rank::world])
 
     def loader(self, clips: Sequence[Clip]) -> DataLoader[Batch]:
@@ -215,22 +179,3 @@ class ImageDataModule(LightningDataModule):
             collate_fn=_as_it_is,  # type: ignore[arg-type]
             num_workers=self.workers,
         )
-
-    def _place(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def class_counts(self) -> list[int]:
-        """Training pictures of each class."""
-        found = Counter(c.emotion for c in self.parts.train)
-        counts: Counter[str | None] = Counter()
-        for emotion, count in found.items():
-            counts[self.labels(emotion)] += count
-        missing = [name for name in self.classes if not counts[name]]
-        if missing:
-            raise ConfigError(
-                f"Bad classes: no training picture is {', '.join(missing)}; remove it from "
-                "data.emotions, or choose another split."
-            )
-        return [counts[name] for name in self.classes]
