@@ -44,20 +44,24 @@ ROWS := $(ROWS_DEEPEMONET) $(ROWS_IMAGENET) $(ROWS_MOODMIRROR) $(ROWS_EMONET) $(
 .PHONY: reproduce-convoluting_feelings convoluting_feelings_er2 convoluting_feelings_filters
 .PHONY: $(ROWS)
 
-ifeq ($(PRETRAINED),false)
-reproduce-deepemonet: $(ROWS_DEEPEMONET)
-else
-reproduce-deepemonet: $(ROWS_DEEPEMONET) $(ROWS_IMAGENET)
+ifneq ($(PRETRAINED),false)
+reproduce-deepemonet: $(ROWS_IMAGENET)
 endif
+reproduce-deepemonet: $(ROWS_DEEPEMONET)
 reproduce-moodmirror: $(ROWS_MOODMIRROR)
 reproduce-emonet: $(ROWS_EMONET)
+# what was made, side by side: figures, parameters, size, minutes, clips a second
+reproduce-deepemonet reproduce-moodmirror reproduce-emonet:
+	$(BIN)/avser table $(^:%=$(RUNS)/%)
 
 # Also its figures: clips of each class, and an example waveform of each.
 reproduce-private_federated_ser: $(ROWS_PRIVATE)
 	$(BIN)/avser audit -c $(PRIVATE)/ravdess.yaml --plot $(RUNS)/private_federated_ser_audit
+	$(BIN)/avser table $(^:%=$(RUNS)/%)
 
 reproduce-convoluting_feelings: $(ROWS_CONVOLUTING) convoluting_feelings_er2 \
   convoluting_feelings_filters
+	$(BIN)/avser table $(ROWS_CONVOLUTING:%=$(RUNS)/%)
 
 $(STAMP_SYSTEMS): pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[denoise,ssl]'

@@ -17,6 +17,7 @@ COMMANDS = {
     "crossval": "train and test over folds and seeds",
     "search": "try random settings, chosen by validation",
     "evaluate": "measure a model on a corpus",
+    "table": "finished trainings side by side",
     "prepare": "decode a corpus into the cache",
     "audit": "show what a split holds",
     "listen": "label a voice while it speaks",
