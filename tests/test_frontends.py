@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from avser.errors import ConfigError
-from avser.frontends.base import PowerSpectrum, level_dbfs, valid_frames
+from avser.frontends.base import (
+    RUN_FRAMES,
+    PowerSpectrum,
+    level_dbfs,
+    pad_windows,
+    valid_frames,
+)
 from avser.frontends.logmel import LogMel
 from avser.frontends.normaliser import Normaliser
 from avser.frontends.two_channel import TwoChannelSpectrogram
@@ -169,3 +175,24 @@ def test_encoders_hear_in_full_precision_under_autocast() -> None:
         heard, _ = encoder.raw_features(wave, length)
     assert heard.dtype == torch.float32
     torch.testing.assert_close(heard, expected)
+
+
+@pytest.mark.parametrize("bins", [20, 512])  # as a product, and as an FFT
+def test_power_in_runs_of_frames_is_that_of_all_at_once(bins: int) -> None:
+    spectrum = PowerSpectrum(
+        window=256, hop=32, n_fft=1024, first_bin=1, bin_count=bins, align="centre"
+    )
+    wave = torch.randn(3, 32 * (2 * RUN_FRAMES + 40)).clamp(-1, 1)
+    sizes: list[int] = []
+
+    def pairs(power: torch.Tensor) -> torch.Tensor:
+        sizes.append(power.shape[1])
+        return (power + 1e-10).log().unflatten(1, (-1, 2)).mean(dim=2)
+
+    found = spectrum.reduced(wave, pairs)
+    assert sizes == [RUN_FRAMES, RUN_FRAMES, 40] * 3
+    frames = pad_windows(wave, window=256, hop=32, align="centre").unfold(-1, 256, 32)
+    taper = torch.hann_window(256, dtype=torch.float64)
+    whole = torch.fft.rfft(frames.double() * taper, n=1024).abs().square()[..., 1 : bins + 1]
+    torch.testing.assert_close(found, pairs(whole).float(), rtol=1e-3, atol=1e-3)
+    assert spectrum(wave).shape == (3, 2 * RUN_FRAMES + 40, bins)

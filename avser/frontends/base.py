@@ -7,6 +7,7 @@ large. Each is taken where it is the cheaper one, and the product always when ex
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -19,6 +20,7 @@ from avser.errors import ConfigError
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 _FFT_PAYS = 100_000  # window times bins; measured on CPUs (640 x 256: FFT 1.5 times as fast)
+RUN_FRAMES = 256  # with 1,024 bins a megabyte: what a processor's cache holds
 
 Alignment = Literal["centre", "start", "end"]
 
@@ -151,17 +153,38 @@ class PowerSpectrum(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn ``[B, S]`` into ``[B, F, bins]`` power, F = ceil(S / hop)."""
+        return self.reduced(waveform, lambda power: power)
+
+    def reduced(self, waveform: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+        """Turn ``[B, S]`` into ``[B, F, bins]`` power, and that into what ``reduce`` makes of it.
+
+        A processor's memory is far slower than its cache, and power is many times larger than what
+        becomes of it: on a processor runs of frames are reduced one by one, which is four times as
+        fast with 1,024 bins.
+
+        Args:
+            waveform: samples.
+            reduce: from power ``[B, f, bins]`` of a run of ``f`` frames, `RUN_FRAMES` but for a
+                clip's last run, to ``[B, g, M]``; runs know nothing of each other.
+        """
         x = pad_windows(waveform, window=self.window, hop=self.hop, align=self.align)
         if self.preemphasis:  # after padding, which has room for what the last sample leaves behind
             x = x - self.preemphasis * F.pad(x[:, :-1], (1, 0))
+        frames = self._frames(x)
+        if torch.compiler.is_exporting() or frames.device.type != "cpu":
+            return reduce(self._power(frames))
+        clips = (torch.split(clip, RUN_FRAMES, dim=1) for clip in torch.split(frames, 1))
+        reduced = ([reduce(self._power(run)) for run in runs] for runs in clips)
+        return torch.cat([torch.cat(runs, dim=1) for runs in reduced])
+
+    def _power(self, frames: Tensor) -> Tensor:
+        """Turn windows ``[B, F, window]`` into ``[B, F, bins]``."""
         if self.fft_pays and not torch.compiler.is_exporting():
-            frames = x.unfold(-1, self.window, self.hop)
             whole: Tensor = torch.fft.rfft(frames * self.taper, n=self.n_fft)
             chosen = torch.view_as_real(whole[..., self.bins])
-            return chosen.square().sum(dim=-1)
+            return chosen[..., 0].square() + chosen[..., 1].square()
         # power does not depend on where phase is counted from: counted from the window's middle,
         # cosines are even and sines odd, and half of the products will do
-        frames = self._frames(x)
         half = (self.window + 1) // 2
         later, earlier = frames[..., half:], frames[..., 1 : self.window - half + 1].flip(-1)
         real, imaginary = (later + earlier) @ self.kernel[0], (later - earlier) @ self.kernel[1]

@@ -54,6 +54,6 @@ class LogMel(Frontend):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn ``[B, S]`` into ``[B, 1, M, F]``."""
-        mel = self.spectrum(waveform) @ self.filters
+        mel = self.spectrum.reduced(waveform, lambda power: power @ self.filters)
         # 1e-7: about the power of a 16-bit sample's last bit under this window
         return torch.log(mel + 1e-7).transpose(1, 2).unsqueeze(1)

@@ -90,7 +90,7 @@ class Mfcc(Frontend):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn ``[B, S]`` into ``[B, 1, M, F]``."""
-        mel = self.spectrum(waveform) @ self.filters
+        mel = self.spectrum.reduced(waveform, lambda power: power @ self.filters)
         decibels = 10 * torch.log10(mel.clamp(min=FLOOR))
         return (decibels @ self.cosines).transpose(1, 2).unsqueeze(1)
 

@@ -1,5 +1,8 @@
 """The two-channel "pitch and formant" spectrogram of "Convoluting Feelings"."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -57,8 +60,11 @@ class TwoChannelSpectrogram(Frontend):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn ``[B, S]`` into ``[B, 2, M, F]``."""
-        planes = []
-        for spectrum in self.spectra:
-            log = 0.5 * torch.log(spectrum(waveform) + 1e-10)
-            planes.append(F.avg_pool2d(log.unsqueeze(1), self.shrink))
-        return rearrange(torch.cat(planes, dim=1), "b c f m -> b c m f")
+        planes = [
+            s.reduced(waveform, self._shrunk) for s in cast(Iterable[PowerSpectrum], self.spectra)
+        ]
+        return rearrange(torch.stack(planes, dim=1), "b c f m -> b c m f")
+
+    def _shrunk(self, power: Tensor) -> Tensor:
+        """Log magnitude of ``[B, F, bins]`` power, shrunk by area to ``[B, F / shrink, M]``."""
+        return 0.5 * F.avg_pool2d(torch.log(power + 1e-10), self.shrink)
