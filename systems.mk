@@ -122,14 +122,17 @@ convoluting_feelings_%_speakers: CONFIGS = \
 convoluting_feelings_%_clips: CONFIGS = \
   -c $(CONVOLUTING)/random_clips.yaml -c $(CONVOLUTING)/$(CF_MODEL).yaml
 # the nets that others stand on go on for longest
-convoluting_feelings_%_random: SHORTER = --trainer.max_epochs 15
+convoluting_feelings_%_random: SHORTER = --trainer.max_epochs 15 $(HALF)
 convoluting_feelings_%_clips: SHORTER = --trainer.max_epochs 30
-convoluting_feelings_%_speakers: SHORTER = --trainer.max_epochs 6
+convoluting_feelings_%_speakers: SHORTER = --trainer.max_epochs 6 $(HALF)
+$(addprefix convoluting_feelings_,$(CF_NETS:%=%_random) $(CF_NETS:%=%_speakers)): \
+  HALF = --trainer.precision bf16-mixed
 convoluting_feelings_r1_random convoluting_feelings_r3_random: SHORTER = --trainer.max_epochs 30
-convoluting_feelings_r1_speakers: SHORTER = --trainer.max_epochs 12
+convoluting_feelings_r1_speakers: SHORTER = --trainer.max_epochs 12 $(HALF)
 convoluting_feelings_lstm_%_speakers: SHORTER = --trainer.max_epochs 12
 # 256 small filters cost most
-convoluting_feelings_s4_speakers: SHORTER = --trainer.max_epochs 3
+convoluting_feelings_s4_speakers: SHORTER = --trainer.max_epochs 3 $(HALF)
+convoluting_feelings_s4_random: SHORTER = --trainer.max_epochs 8 $(HALF)
 
 # where whole clips are dealt, every chunk of them is asked for the label
 CF_NETS_OF_CLIPS := $(addprefix convoluting_feelings_,r1_clips $(CF_NETS:%=%_speakers))
