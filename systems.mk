@@ -80,7 +80,7 @@ deepemonet_svm_random: MORE = --seeds 0,1,2,3,4 '--data.protocol.init_args.seed=
 
 deepemonet_bilstm_%: MODEL = bilstm
 deepemonet_bilstm_random: SHORTER = --trainer.max_epochs 100
-deepemonet_bilstm_speakers: SHORTER = --trainer.max_epochs 25
+deepemonet_bilstm_speakers: SHORTER = --trainer.max_epochs 12
 
 deepemonet_resnet34_%: MODEL = resnet34
 deepemonet_resnet34_random: SHORTER = --trainer.max_epochs 14
@@ -125,13 +125,15 @@ convoluting_feelings_%_clips: CONFIGS = \
 convoluting_feelings_%_random: SHORTER = --trainer.max_epochs 15 $(HALF)
 convoluting_feelings_%_clips: SHORTER = --trainer.max_epochs 30
 convoluting_feelings_%_speakers: SHORTER = --trainer.max_epochs 6 $(HALF)
+$(filter-out convoluting_feelings_r1_speakers,$(CF_NETS:%=convoluting_feelings_%_speakers)): \
+  SHORTER = --trainer.max_epochs 6 --fold 0 $(HALF)
 $(addprefix convoluting_feelings_,$(CF_NETS:%=%_random) $(CF_NETS:%=%_speakers)): \
   HALF = --trainer.precision bf16-mixed
 convoluting_feelings_r1_random convoluting_feelings_r3_random: SHORTER = --trainer.max_epochs 30
 convoluting_feelings_r1_speakers: SHORTER = --trainer.max_epochs 12 $(HALF)
 convoluting_feelings_lstm_%_speakers: SHORTER = --trainer.max_epochs 12
 # 256 small filters cost most
-convoluting_feelings_s4_speakers: SHORTER = --trainer.max_epochs 3 $(HALF)
+convoluting_feelings_s4_speakers: SHORTER = --trainer.max_epochs 3 --fold 0 $(HALF)
 convoluting_feelings_s4_random: SHORTER = --trainer.max_epochs 8 $(HALF)
 
 # where whole clips are dealt, every chunk of them is asked for the label
