@@ -4,7 +4,9 @@ import asyncio
 import os
 import ssl
 import stat
+import sys
 import zipfile
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,10 @@ from test_floors import loaded_by
 import avser.federated
 from avser.cli import main
 from avser.errors import ConfigError
-from avser.federated import keys
+from avser.federated import keys, node
 from avser.federated.app_bundle import app_bundle, check_app
 from avser.federated.commands import prepare
 from avser.federated.link import Link, closed_until, only_nodes_from_outside
-from avser.federated.node import _stay_patient
 
 
 def test_telemetry_is_off_before_flower_is_imported() -> None:
@@ -134,7 +135,7 @@ def test_nodes_come_again_until_their_keys_are_known(opened: bool) -> None:
 def test_a_node_outlives_a_slow_or_restarted_server(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "make_simple_http_retry_invoker"
     monkeypatch.setattr(connection, name, vars(connection)[name])  # put back after the test
-    _stay_patient()
+    node._stay_patient()
     patient = vars(connection)[name]().should_giveup
     for passing in (
         httpx.ConnectTimeout("_ssl.c:989: The handshake operation timed out"),
@@ -147,6 +148,23 @@ def test_a_node_outlives_a_slow_or_restarted_server(monkeypatch: pytest.MonkeyPa
         httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number"),
     ):
         assert patient(lasting)
+
+
+def test_a_node_that_is_refused_after_it_joined_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "manifest.csv").write_text("path,emotion,speaker\n")
+    asked: list[list[str]] = []
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # joining sets Flower's variables
+    monkeypatch.setattr(sys, "argv", ["avser"])
+    monkeypatch.setattr(node, "_check_apps", lambda: None)
+    monkeypatch.setattr(node, "_stay_patient", lambda: None)
+    flower = import_module("flwr.supernode.cli.flower_supernode")
+    monkeypatch.setattr(flower, "flower_supernode", lambda: asked.append(sys.argv))
+    words = ["federate", "client", "--server", "host:1", "--data", str(tmp_path), "--insecure"]
+    assert main([*words, "--home", str(tmp_path / "home")]) == 1
+    assert asked[0][:3] == ["flower-supernode", "--superlink", "host:1"]
+    assert "Lost the federation at host:1" in capsys.readouterr().err
 
 
 def test_flowers_commands_are_found_and_nothing_is_installed(tmp_path: Path) -> None:
