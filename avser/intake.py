@@ -7,8 +7,9 @@ because the main person is known only at the end of the file.
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,13 @@ from torch import Tensor
 from avser.errors import ConfigError, SignalError
 from avser.faces import DETECT_HEIGHT, FaceCollector, FaceDetector, Faces, FaceTrack, sample_times
 from avser.features import Features
-from avser.media import open_media, probe
-from avser.types import SAMPLE_RATE, STEP_SAMPLES, steps_of
+from avser.media import Frame, open_media, probe
+from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, steps_of
 
 Samples = NDArray[np.float32]
 
 _IN_MEMORY = 120 * STEP_SAMPLES  # a minute
+_AHEAD = 8  # frames decoded that nobody has looked at yet
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,41 @@ def face_cut(track: FaceTrack, start: int, steps: int, *, samples: Samples | Non
     )
 
 
+class Lookout:
+    """Looks for faces in a thread of its own while the file is decoded on.
+
+    Args:
+        collector: to which frames go, in their order.
+    """
+
+    def __init__(self, collector: FaceCollector) -> None:
+        self._collector = collector
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="faces")
+        self._waiting: deque[Future[None]] = deque()
+
+    def add(self, frame: Frame) -> None:
+        """Have a frame looked at; wait where decoding is too far ahead, so memory is bounded.
+
+        Raises:
+            AvserError: looking at an earlier frame failed.
+        """
+        self._waiting.append(self._thread.submit(self._collector.add, frame))
+        if len(self._waiting) > _AHEAD:
+            self._waiting.popleft().result()
+
+    def finish(self) -> Faces:
+        """Wait for the last frame, and say who was seen; errors as of `add`."""
+        while self._waiting:
+            self._waiting.popleft().result()
+        return self._collector.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+
 def requirement(path: str | Path, modality: str) -> Callable[[bool, bool], None]:
     """What refuses a file that lacks a stream asked for by name; see `take_in`."""
 
@@ -216,26 +253,35 @@ def take_in(
     total = probe(path).duration_s if progress is not None else None
     times = sample_times() if faces else None
     try:
-        with open_media(
-            path, frame_times=times, frame_height=DETECT_HEIGHT, start_s=start_s, end_s=end_s
-        ) as reader:
+        with (
+            ExitStack() as own,
+            open_media(
+                path,
+                frame_times=times,
+                frame_height=DETECT_HEIGHT,
+                start_s=start_s,
+                end_s=end_s,
+                block_s=STEP_S,  # faces are looked for as soon as a step is decoded
+            ) as reader,
+        ):
             found.has_audio, found.has_video = reader.has_audio, reader.has_video
             if require is not None:
                 require(reader.has_audio, reader.has_video)
-            collector = None
+            lookout = None
             if faces and reader.has_video:
                 collector = found._resources.enter_context(FaceCollector(detector=detector))
+                lookout = own.enter_context(Lookout(collector))
             for block in reader:
                 if stopped is not None and stopped.is_set():
                     raise CancelledError(f"{path} is not read on.")
                 found.sound.add(block.samples)
-                if collector is not None:
+                if lookout is not None:
                     for frame in block.frames:
-                        collector.add(frame)
+                        lookout.add(frame)
                 if progress is not None:
                     progress(reader.duration_s, total)
-            if collector is not None:
-                found.faces = collector.finish()
+            if lookout is not None:
+                found.faces = lookout.finish()
             found.warning = reader.warning
             # of a file of which nothing was asked, only its header tells the length
             length = reader.duration_s or probe(path).duration_s or 0.0
