@@ -84,7 +84,7 @@ deepemonet_bilstm_speakers: SHORTER = --trainer.max_epochs 12
 
 deepemonet_resnet34_%: MODEL = resnet34
 deepemonet_resnet34_random: SHORTER = --trainer.max_epochs 12
-deepemonet_resnet34_speakers: SHORTER = --trainer.max_epochs 12 --fold 0
+deepemonet_resnet34_speakers: SHORTER = --trainer.max_epochs 8 --fold 0
 
 deepemonet_imagenet_%: MODEL = resnet34_imagenet
 deepemonet_imagenet_%: MORE = --model.audio.init_args.pretrained=$(PRETRAINED)
@@ -98,8 +98,8 @@ deepemonet_augmented_speakers: SHORTER = --trainer.max_epochs 20 --fold 0
 deepemonet_augmented_scratch_%: MODEL = resnet34_augmented
 deepemonet_augmented_scratch_%: MORE = --model.audio.init_args.pretrained=false \
   --trainer.max_epochs 200 --model.full_epochs 200 --model.decay_epochs 5
-deepemonet_augmented_scratch_random: SHORTER = --trainer.max_epochs 9
-deepemonet_augmented_scratch_speakers: SHORTER = --trainer.max_epochs 9 --fold 0
+deepemonet_augmented_scratch_random: SHORTER = --trainer.max_epochs 6
+deepemonet_augmented_scratch_speakers: SHORTER = --trainer.max_epochs 6 --fold 0
 
 deepemonet_crnn_%: MODEL = crnn
 deepemonet_crnn_random: SHORTER = --trainer.max_epochs 25
