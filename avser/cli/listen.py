@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from avser.listen import Heard, Sound
     from avser.runtime import Stream
 
-#: Models to listen with, best first; the first that is installed is taken.
-_STREAMING = "audio_stream.ravdess"
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
@@ -99,9 +96,8 @@ def _stream(model: str | None, *, window_steps: int) -> "tuple[Stream, str]":
     from avser.streaming import stream_of, streams
 
     torch.set_num_threads(1)  # a step is too little work to share
-    if model is None:
-        model = _STREAMING if _STREAMING in bundle.released() else bundle.DEFAULT_MODEL
-    loaded = bundle.load(model)
+    # the most accurate voice, which hears a window: the released one that streams is far behind
+    loaded = bundle.load(model or bundle.DEFAULT_MODEL)
     branch = loaded.net.audio_branch()
     stream = stream_of(branch, loaded.net.emotions, window_steps=window_steps)
     return stream, _told(loaded.name, streams(branch), window_steps)
