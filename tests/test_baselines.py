@@ -241,6 +241,17 @@ def test_a_constant_feature_does_no_harm() -> None:
     assert bool(model.probabilities(x).isfinite().all())
 
 
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+@every_model
+def test_features_of_a_network_that_learnt_nothing_do_no_harm(name: str) -> None:
+    _, y = blobs()
+    x = torch.full((len(y), FEATURES), 0.25)
+    model = MODELS[name]().build(FEATURES, 4).fit(x, y)
+    shares = model.probabilities(x[:3] + 1e-6)
+    assert bool(shares.isfinite().all())
+    torch.testing.assert_close(shares.sum(dim=-1), torch.ones(3))
+
+
 # -- the head -------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from avser.baselines.base import Baseline, log_priors
 from avser.errors import ConfigError
 
+_LEAST = 1e-9  # a variance; features were scaled to 1
+
 
 class Gaussians(Baseline):
     """A mixture of n Gaussians a class, and Bayes' rule: what those below have in common.
@@ -78,7 +80,8 @@ class NaiveBayes(Gaussians):
         from sklearn.naive_bayes import GaussianNB
 
         model = GaussianNB(var_smoothing=self.smoothing).fit(x.astype(np.float64), y)
-        factor = model.var_**-0.5
+        # where all features are constant, their largest variance is nothing too
+        factor = np.maximum(model.var_, _LEAST) ** -0.5
         offset = log_priors(y, self.classes, balanced=self.balanced) + np.log(factor).sum(axis=1)
         self.take(model.theta_[:, None], factor[:, None], offset[:, None])
 
