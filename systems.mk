@@ -98,8 +98,8 @@ deepemonet_augmented_speakers: SHORTER = --trainer.max_epochs 20 --fold 0
 deepemonet_augmented_scratch_%: MODEL = resnet34_augmented
 deepemonet_augmented_scratch_%: MORE = --model.audio.init_args.pretrained=false \
   --trainer.max_epochs 200 --model.full_epochs 200 --model.decay_epochs 5
-deepemonet_augmented_scratch_%: SHORTER = -c $(DEEPEMONET)/half_size.yaml --trainer.max_epochs 24
-deepemonet_augmented_scratch_speakers: SHORTER = -c $(DEEPEMONET)/half_size.yaml --trainer.max_epochs 24 \
+deepemonet_augmented_scratch_%: SHORTER = -c $(DEEPEMONET)/half_size.yaml --trainer.max_epochs 16
+deepemonet_augmented_scratch_speakers: SHORTER = -c $(DEEPEMONET)/half_size.yaml --trainer.max_epochs 16 \
   --fold 0
 
 deepemonet_crnn_%: MODEL = crnn
