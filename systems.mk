@@ -84,7 +84,7 @@ deepemonet_bilstm_speakers: SHORTER = --trainer.max_epochs 12
 
 deepemonet_resnet34_%: MODEL = resnet34
 deepemonet_resnet34_random: SHORTER = --trainer.max_epochs 12
-deepemonet_resnet34_speakers: SHORTER = --trainer.max_epochs 8 --fold 0
+deepemonet_resnet34_speakers: SHORTER = --trainer.max_epochs 6 --fold 0
 
 deepemonet_imagenet_%: MODEL = resnet34_imagenet
 deepemonet_imagenet_%: MORE = --model.audio.init_args.pretrained=$(PRETRAINED)
