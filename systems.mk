@@ -132,7 +132,8 @@ $(addprefix convoluting_feelings_,$(CF_NETS:%=%_random) $(CF_NETS:%=%_speakers))
   HALF = --trainer.precision bf16-mixed
 convoluting_feelings_r1_random convoluting_feelings_r3_random: SHORTER = --trainer.max_epochs 30
 convoluting_feelings_r1_speakers: SHORTER = --trainer.max_epochs 12 $(HALF)
-$(CF_LSTMS:%=convoluting_feelings_%_speakers): SHORTER = --trainer.max_epochs 12 --fold 0
+$(CF_LSTMS:%=convoluting_feelings_%_speakers): SHORTER = --trainer.max_epochs 6 --fold 0
+convoluting_feelings_bilstm_features_clips: SHORTER = --trainer.max_epochs 15
 # 256 small filters cost most
 convoluting_feelings_s4_speakers: SHORTER = --trainer.max_epochs 3 --fold 0 $(HALF)
 convoluting_feelings_s4_random: SHORTER = --trainer.max_epochs 8 $(HALF)
