@@ -135,7 +135,7 @@ convoluting_feelings_r1_speakers: SHORTER = --trainer.max_epochs 12 $(HALF)
 $(CF_LSTMS:%=convoluting_feelings_%_speakers): SHORTER = --trainer.max_epochs 6 --fold 0
 convoluting_feelings_bilstm_features_clips: SHORTER = --trainer.max_epochs 15
 # 256 small filters cost most
-convoluting_feelings_s4_speakers: SHORTER = --trainer.max_epochs 3 --fold 0 $(HALF)
+convoluting_feelings_s4_speakers: SHORTER = --trainer.max_epochs 2 --fold 0 $(HALF)
 convoluting_feelings_s4_random: SHORTER = --trainer.max_epochs 8 $(HALF)
 
 # where whole clips are dealt, every chunk of them is asked for the label
