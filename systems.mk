@@ -98,8 +98,11 @@ deepemonet_augmented_speakers: SHORTER = --trainer.max_epochs 20 --fold 0
 deepemonet_augmented_scratch_%: MODEL = resnet34_augmented
 deepemonet_augmented_scratch_%: MORE = --model.audio.init_args.pretrained=false \
   --trainer.max_epochs 200 --model.full_epochs 200 --model.decay_epochs 5
-deepemonet_augmented_scratch_%: SHORTER = -c $(DEEPEMONET)/half_size.yaml --trainer.max_epochs 16
-deepemonet_augmented_scratch_speakers: SHORTER = -c $(DEEPEMONET)/half_size.yaml --trainer.max_epochs 16 \
+# images of half the size, 64 x 64 and then 128 x 128, at a quarter of the cost
+HALF_SIZE = '--model.audio.init_args.size=[128, 128]' '--trainer.callbacks=[{class_path: \
+  avser.resizing.ProgressiveResizing, init_args: {sizes: [[64, 64]], shares: [0.7]}}]'
+deepemonet_augmented_scratch_%: SHORTER = $(HALF_SIZE) --trainer.max_epochs 16
+deepemonet_augmented_scratch_speakers: SHORTER = $(HALF_SIZE) --trainer.max_epochs 16 \
   --fold 0
 
 deepemonet_crnn_%: MODEL = crnn

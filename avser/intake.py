@@ -24,7 +24,7 @@ from torch import Tensor
 from avser.errors import ConfigError, SignalError
 from avser.faces import DETECT_HEIGHT, FaceCollector, FaceDetector, Faces, FaceTrack, sample_times
 from avser.features import Features
-from avser.media import Frame, open_media, probe
+from avser.media import Frame, MediaReader, open_media, probe
 from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, steps_of
 
 Samples = NDArray[np.float32]
@@ -251,37 +251,29 @@ def take_in(
     """
     found = Intake()
     total = probe(path).duration_s if progress is not None else None
-    times = sample_times() if faces else None
+
+    def after(read_s: float) -> None:
+        if stopped is not None and stopped.is_set():
+            raise CancelledError(f"{path} is not read on.")
+        if progress is not None:
+            progress(read_s, total)
+
     try:
-        with (
-            ExitStack() as own,
-            open_media(
-                path,
-                frame_times=times,
-                frame_height=DETECT_HEIGHT,
-                start_s=start_s,
-                end_s=end_s,
-                block_s=STEP_S,  # faces are looked for as soon as a step is decoded
-            ) as reader,
-        ):
+        with open_media(
+            path,
+            frame_times=sample_times() if faces else None,
+            frame_height=DETECT_HEIGHT,
+            start_s=start_s,
+            end_s=end_s,
+            block_s=STEP_S,  # faces are looked for as soon as a step is decoded
+        ) as reader:
             found.has_audio, found.has_video = reader.has_audio, reader.has_video
             if require is not None:
                 require(reader.has_audio, reader.has_video)
-            lookout = None
             if faces and reader.has_video:
-                collector = found._resources.enter_context(FaceCollector(detector=detector))
-                lookout = own.enter_context(Lookout(collector))
-            for block in reader:
-                if stopped is not None and stopped.is_set():
-                    raise CancelledError(f"{path} is not read on.")
-                found.sound.add(block.samples)
-                if lookout is not None:
-                    for frame in block.frames:
-                        lookout.add(frame)
-                if progress is not None:
-                    progress(reader.duration_s, total)
-            if lookout is not None:
-                found.faces = lookout.finish()
+                _read_with_faces(reader, found, after, detector=detector)
+            else:
+                _read(reader, found, after, look=None)
             found.warning = reader.warning
             # of a file of which nothing was asked, only its header tells the length
             length = reader.duration_s or probe(path).duration_s or 0.0
@@ -290,3 +282,32 @@ def take_in(
         found.close()
         raise
     return found
+
+
+def _read(
+    reader: MediaReader,
+    found: Intake,
+    after: Callable[[float], None],
+    *,
+    look: Callable[[Frame], None] | None,
+) -> None:
+    """Take in all blocks; ``after`` each it is told how many seconds were read."""
+    for block in reader:
+        found.sound.add(block.samples)
+        if look is not None:
+            for frame in block.frames:
+                look(frame)
+        after(reader.duration_s)
+
+
+def _read_with_faces(
+    reader: MediaReader,
+    found: Intake,
+    after: Callable[[float], None],
+    *,
+    detector: FaceDetector | None,
+) -> None:
+    collector = found._resources.enter_context(FaceCollector(detector=detector))
+    with Lookout(collector) as lookout:
+        _read(reader, found, after, look=lookout.add)
+        found.faces = lookout.finish()
