@@ -14,6 +14,14 @@ from typing import Any
 import httpx
 import pytest
 from cryptography import x509
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListNodesResponse,
+    RegisterNodeRequest,
+    RegisterNodeResponse,
+    UnregisterNodeRequest,
+)
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.supernode import fleet_http_connection as connection
 from test_floors import loaded_by
 
@@ -125,11 +133,72 @@ def test_nodes_come_again_until_their_keys_are_known(opened: bool) -> None:
     async def send(message: Any) -> None:
         answered.append(message.get("status"))
 
-    guarded = closed_until(app, lambda: opened)
-    for path in ("/v1/fleet/activate-node", "/v1/control/register-node"):
+    joining = "/v1/fleet/activate-node"
+    guarded = closed_until(app, lambda: opened, lambda: taken.append("keys are looked at"))
+    for path in (joining, "/v1/fleet/pull-messages", "/v1/control/register-node"):
         asyncio.run(guarded({"type": "http", "path": path}, None, send))  # type: ignore[arg-type]
-    assert ("/v1/fleet/activate-node" in taken) is opened and (503 in answered) is not opened
-    assert "/v1/control/register-node" in taken  # the server itself registers them
+    theirs = ["keys are looked at", joining, "/v1/fleet/pull-messages"] if opened else []
+    assert taken == [*theirs, "/v1/control/register-node"]  # the server itself registers them
+    assert (503 in answered) is not opened
+
+
+class Control:
+    """Flower's register of nodes: a key that was taken away is never let in again."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeInfo] = []
+
+    def ListNodes(self, request: ListNodesRequest) -> ListNodesResponse:  # noqa: N802
+        return ListNodesResponse(nodes_info=self.nodes)
+
+    def RegisterNode(self, request: RegisterNodeRequest) -> RegisterNodeResponse:  # noqa: N802
+        assert request.public_key not in {n.public_key for n in self.nodes}
+        number = len(self.nodes) + 1
+        self.nodes.append(NodeInfo(node_id=number, public_key=request.public_key, status="online"))
+        return RegisterNodeResponse(node_id=number)
+
+    def UnregisterNode(self, request: UnregisterNodeRequest) -> None:  # noqa: N802
+        self.nodes[request.node_id - 1].status = "unregistered"
+
+
+def test_keys_are_admitted_as_they_come_and_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys.make_server_keys(tmp_path / "keys", hosts=[])
+    keys.make_client_keys(tmp_path / "anna", name="anna")
+    source, there = tmp_path / "anna" / "anna.pub", tmp_path / "keys" / "clients" / "anna.pub"
+    control, admitted = Control(), list[str]()
+
+    def opened() -> Link:
+        words = {"host": "127.0.0.1", "port": 1, "secrets": tmp_path / "keys"}
+        link = Link(tmp_path, **words, admitted=admitted.append)  # type: ignore[arg-type]
+        vars(link)["_client"] = control
+        return link
+
+    link = opened()
+    there.write_bytes(source.read_bytes()[:20])  # a copy that is under way
+    link.admit()
+    link.admit()
+    assert not admitted
+    assert sum("Bad public key" in r.message for r in caplog.records) == 1
+    there.write_bytes(source.read_bytes())
+    link.admit()
+    link.admit()
+    assert admitted == ["anna"]
+    link = opened()  # the server is started again
+    link.admit()
+    assert admitted == ["anna", "anna"]
+    assert len(control.nodes) == 1
+    there.unlink()
+    link.admit()
+    assert control.nodes[0].status == "unregistered"
+    there.write_bytes(source.read_bytes())
+    link.admit()
+    link.admit()
+    there.unlink()
+    link.admit()
+    assert admitted == ["anna", "anna"]
+    assert sum("stays refused" in r.message for r in caplog.records) == 1
 
 
 def test_a_node_outlives_a_slow_or_restarted_server(monkeypatch: pytest.MonkeyPatch) -> None:

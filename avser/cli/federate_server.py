@@ -64,7 +64,13 @@ def _serve(own: Any, words: list[str]) -> int:  # noqa: ANN401
     from avser.federated.link import Link
 
     newest = _prepare(own, words)
-    link = Link(own.out, host=own.host, port=own.port, secrets=own.keys)
+    link = Link(
+        own.out,
+        host=own.host,
+        port=own.port,
+        secrets=own.keys,
+        admitted=lambda name: print(f"admitted {name}", flush=True),
+    )
     link.start()
     said = "insecure, anybody may join" if own.insecure else "TLS and node keys"
     print(f"Federation at {own.host}:{own.port} ({said})", flush=True)
@@ -174,8 +180,7 @@ def _watch(own: Any, link: Any, newest: Any, stopped: threading.Event) -> None: 
     """Admit clients, keep the run going, and release and measure what it gives."""
     told = 0
     while not stopped.is_set():
-        for name in link.admit():
-            print(f"admitted {name}", flush=True)
+        link.admit()
         done = (own.out / "DONE").exists()
         try:
             if newest.look():

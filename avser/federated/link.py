@@ -4,6 +4,7 @@ One port speaks to the world, under ``/v1/fleet``. On the same port Flower takes
 password: who may register nodes and which app runs. Those are answered to this machine alone.
 """
 
+import asyncio
 import logging
 import os
 import threading
@@ -25,6 +26,8 @@ from flwr.proto.control_pb2 import (
     StopRunRequest,
     UnregisterNodeRequest,
 )
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
@@ -39,6 +42,7 @@ from avser.federated.commands import FEDERATION, prepare
 
 _START_S = 60.0
 _PUBLIC = "/v1/fleet/"
+_JOIN = "/v1/fleet/activate-node"
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -63,14 +67,21 @@ def only_nodes_from_outside(app: App) -> App:
     return guarded
 
 
-def closed_until(app: App, opened: Callable[[], bool]) -> App:
-    """Tell nodes to come again until who may come is known: Flower's nodes end where refused."""
+def closed_until(app: App, opened: Callable[[], bool], admit: Callable[[], None]) -> App:
+    """Refuse no node whose key is there: Flower's nodes end where they are refused.
+
+    Until who may come is known, nodes are told to come again; after that, the keys are looked at
+    whenever a node asks to join.
+    """
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(_PUBLIC) and not opened():
+        public = scope["type"] == "http" and scope["path"].startswith(_PUBLIC)
+        if public and not opened():
             await send({"type": "http.response.start", "status": 503, "headers": []})
             await send({"type": "http.response.body", "body": b"not yet\n"})
             return
+        if public and scope["path"] == _JOIN:
+            await asyncio.to_thread(admit)  # it asks this server, which must go on answering
         await app(scope, receive, send)
 
     return guarded
@@ -84,11 +95,23 @@ class Link:
         host: to listen at.
         port: to listen at.
         secrets: folder of `avser.federated.keys`; None is without TLS and node keys.
+        admitted: called with the name of each client that is let in.
     """
 
-    def __init__(self, folder: Path, *, host: str, port: int, secrets: Path | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        host: str,
+        port: int,
+        secrets: Path | None,
+        admitted: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self.folder, self.host, self.port, self.secrets = folder.resolve(), host, port, secrets
+        self._admitted = admitted
         self._known: dict[str, int] = {}
+        self._bad: dict[str, str] = {}  # what could not be read, so that it is told once
+        self._admitting = threading.Lock()
         self._run_id: int | None = None
         self._opened = secrets is None  # nodes are let in when their keys are registered
         if secrets is not None and not (secrets / keys.CERTIFICATE).is_file():
@@ -109,7 +132,7 @@ class Link:
         os.environ[FEDERATION] = str(self.folder)
         logging.getLogger("flwr").setLevel(logging.WARNING)
         flower = create_app(self._config(), SuperLinkLifespan)
-        app = only_nodes_from_outside(closed_until(flower, lambda: self._opened))
+        app = only_nodes_from_outside(closed_until(flower, lambda: self._opened, self.admit))
         settings = uvicorn.Config(
             app,
             host=self.host,
@@ -181,38 +204,54 @@ class Link:
 
     # -- nodes -------------------------------------------------------------------------------
 
-    def admit(self) -> list[str]:
+    def admit(self) -> None:
         """Register the keys in ``clients/`` that are new and remove those that are gone.
 
-        Returns:
-            Names of clients that were admitted just now.
+        A file that holds no key is told once and read again when it changes: it may be half copied.
         """
         if self.secrets is None:
-            return []  # whoever connects is taken
-        there = {p.stem: p for p in sorted((self.secrets / keys.CLIENTS).glob("*.pub"))}
-        new = []
-        for name in there.keys() - self._known.keys():
-            try:
-                public = keys.read_public(there[name])
-                request = RegisterNodeRequest(public_key=public, name=name)
-                answer = self._client.RegisterNode(request)
-                self._known[name] = answer.node_id
-                new.append(name)
-            except ConfigError as error:
-                _log.warning("%s", error)
-                self._known[name] = 0
-            except httpx.HTTPStatusError:  # it is registered already
-                self._known[name] = self._node_of(public)
-        for name in self._known.keys() - there.keys():
-            node = self._known.pop(name)
-            if node:
-                self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
-        self._opened = True
-        return sorted(new)
+            return  # whoever connects is taken
+        with self._admitting:
+            there = {p.stem: p for p in sorted((self.secrets / keys.CLIENTS).glob("*.pub"))}
+            new = {
+                n: key for n in there.keys() - self._known.keys() if (key := self._key(there[n]))
+            }
+            if new:
+                listed = self._client.ListNodes(ListNodesRequest()).nodes_info
+                nodes = {n.public_key: n for n in listed}
+                for name, key in sorted(new.items()):
+                    self._let_in(name, key, nodes.get(key))
+            for name in self._known.keys() - there.keys():
+                node = self._known.pop(name)
+                if node:
+                    self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+            self._opened = True
 
-    def _node_of(self, public: bytes) -> int:
-        nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
-        return next((n.node_id for n in nodes if n.public_key == public), 0)
+    def _let_in(self, name: str, key: bytes, node: NodeInfo | None) -> None:
+        if node is not None and node.status == NodeStatus.UNREGISTERED:
+            _log.warning(
+                "Bad public key %s.pub: it was taken away before and stays refused; make another "
+                "with avser federate keys client.",
+                name,
+            )
+            self._known[name] = 0
+            return
+        if node is None:
+            request = RegisterNodeRequest(public_key=key, name=name)
+            self._known[name] = self._client.RegisterNode(request).node_id
+        else:  # in an earlier life of this server
+            self._known[name] = node.node_id
+        self._admitted(name)
+
+    def _key(self, path: Path) -> bytes | None:
+        """The public key in a file, or None; why it is none is told once."""
+        try:
+            return keys.read_public(path)
+        except ConfigError as error:
+            if self._bad.get(path.stem) != str(error):
+                _log.warning("%s", error)
+                self._bad[path.stem] = str(error)
+            return None
 
     # -- the run -----------------------------------------------------------------------------
 
