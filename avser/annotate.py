@@ -20,8 +20,8 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from avser.container import open_container
-from avser.decode import first_time_s, main_streams
+from avser.container import main_streams, open_container
+from avser.decode import first_time_s
 from avser.draw import colour_of
 from avser.errors import MediaError
 from avser.media import open_media

@@ -1,10 +1,12 @@
-"""Opening a media file, or saying in one sentence why that can't be."""
+"""Opening a media file and choosing its streams, or saying in one sentence why that can't be."""
 
 from pathlib import Path
 
 import av
+from av import AudioStream, VideoStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
 
 from avser.errors import MediaError
 
@@ -58,3 +60,24 @@ def _probing(path: Path) -> dict[str, str]:
 def unreadable(path: Path, why: str, cure: str) -> MediaError:
     """Make the one sentence of every error here: what, which file, why, the cure."""
     return MediaError(f"Can't read {path}: {why}; {cure}.")
+
+
+def main_streams(
+    container: InputContainer, path: Path
+) -> tuple[AudioStream | None, VideoStream | None]:
+    """Find the main sound and the main picture; either may be None.
+
+    Raises:
+        MediaError: both are None.
+    """
+    audio, video = container.streams.best("audio"), container.streams.best("video")
+    if not isinstance(audio, AudioStream) or not audio.codec_context:
+        audio = None
+    if not isinstance(video, VideoStream) or not video.codec_context:
+        video = None
+    elif video.disposition & Disposition.attached_pic:  # the cover of a record
+        video = None
+    if audio is None and video is None:
+        container.close()
+        raise unreadable(path, "it holds neither sound nor picture", "choose a recording")
+    return audio, video

@@ -5,6 +5,7 @@ Containers, time stamps, sample formats and rotation are known here; all else se
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,16 @@ from av import AudioFrame, AudioResampler, AudioStream, VideoFrame, VideoStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from numpy.typing import NDArray
 
-from avser.container import unreadable
 from avser.types import SAMPLE_RATE
 
 # Containers with an index: their seeking and their stated durations can be trusted.
 _INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
+# Containers that tell how long each picture lasts; others state one length where pictures come as
+# they please.
+_TIMED = {"mov", "avi"}
 
 _GAP_S = 0.1  # containers round times to 1 ms and more; a longer hole in the sound is real
 _MAX_GAP_S = 60.0  # a longer one is a broken clock
@@ -175,12 +178,16 @@ class Picture:
     ) -> None:
         self.stream = stream
         self.reached_s: float | None = None  # time in the file where what was decoded ends
-        self.end_s = 0.0  # end of what was decoded so far, in seconds from time 0
         self.sure_s = 0.0  # all that belongs before this time is decoded
+        self.end_s = 0.0  # end of what was decoded so far, in seconds from time 0
+        self._spared_s = 0.0  # and of what was not
         stream.thread_type = "AUTO"
         self._origin_s, self._length_s, self._height = origin_s, length_s, height
         self._step_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
+        self._gap_s = self._step_s  # the longest between two pictures, so far
+        self._timed = not _TIMED.isdisjoint(stream.container.format.name.split(","))
         self._times = times
+        self._drawn: deque[float] = deque()  # after the one that is wanted next
         self._wanted = next(times, None)
         self.done = self._wanted is None or self._wanted >= length_s
         self._frames: list[Frame] = []
@@ -196,8 +203,39 @@ class Picture:
         Raises:
             FFmpegError: the piece is damaged; the next one may be fed.
         """
+        if packet is not None:
+            self._spare(packet)
         for frame in self.stream.decode(packet):
             self._take(frame)
+        if packet is None:
+            self.end_s = max(self.end_s, self._spared_s)
+
+    def _spare(self, packet: Packet[Stream]) -> None:
+        """Leave a picture undecoded that nobody asked for and that no other is built on.
+
+        Most encoders make every second picture so, or more. Asked for is the first at or after a
+        time: one that comes within two pictures of a time is decoded.
+        """
+        wanted = True
+        if self._timed and packet.pts is not None:
+            time_s = _seconds(packet.pts, self.stream) - self._origin_s
+            last = time_s + _FRAME_SLACK_S
+            self._draw(last)
+            self._gap_s = max(self._gap_s, _seconds(packet.duration, self.stream))
+            before = time_s - 2 * self._gap_s
+            coming = [] if self._wanted is None else [self._wanted, *self._drawn]
+            wanted = any(before < t <= last for t in coming) or time_s >= self._length_s
+            if not wanted and time_s <= self.end_s + _MAX_GAP_S:
+                self._spared_s = max(self._spared_s, time_s + self._step_s)
+        self.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
+
+    def _draw(self, until_s: float) -> None:
+        """Draw the times up to that one, and the first after it."""
+        while not self._drawn or self._drawn[-1] <= until_s:
+            time_s = next(self._times, None)
+            if time_s is None:
+                return
+            self._drawn.append(time_s)
 
     def pull(self, until_s: float) -> list[Frame]:
         """Hand over the frames before that time."""
@@ -218,7 +256,8 @@ class Picture:
         elif time_s >= self._wanted - _FRAME_SLACK_S:
             self._frames.append(Frame(max(time_s, 0.0), _upright(frame, self._height)))
             while self._wanted is not None and self._wanted <= time_s + _FRAME_SLACK_S:
-                self._wanted = next(self._times, None)
+                self._draw(self._wanted)
+                self._wanted = self._drawn.popleft() if self._drawn else None
             self.done = self._wanted is None or self._wanted >= self._length_s
 
 
@@ -291,24 +330,3 @@ def is_short(
         )
     end_s = (container.duration or 0) / av.time_base  # of the longest stream
     return everything and max(part.reached_s or 0.0 for part in parts) < end_s - _SHORT_S
-
-
-def main_streams(
-    container: InputContainer, path: Path
-) -> tuple[AudioStream | None, VideoStream | None]:
-    """Find the main sound and the main picture; either may be None.
-
-    Raises:
-        MediaError: both are None.
-    """
-    audio, video = container.streams.best("audio"), container.streams.best("video")
-    if not isinstance(audio, AudioStream) or not audio.codec_context:
-        audio = None
-    if not isinstance(video, VideoStream) or not video.codec_context:
-        video = None
-    elif video.disposition & Disposition.attached_pic:  # the cover of a record
-        video = None
-    if audio is None and video is None:
-        container.close()
-        raise unreadable(path, "it holds neither sound nor picture", "choose a recording")
-    return audio, video

@@ -46,7 +46,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Stream
 
-from avser.container import open_container, unreadable
+from avser.container import main_streams, open_container, unreadable
 from avser.decode import (
     NO_SAMPLES,
     Picture,
@@ -54,7 +54,6 @@ from avser.decode import (
     Sound,
     first_time_s,
     is_short,
-    main_streams,
     seek_before,
 )
 from avser.decode import Frame as Frame  # part of this module's face

@@ -1,3 +1,4 @@
+from fractions import Fraction
 from itertools import count, pairwise
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from media_files import AAC_TAIL, SAMPLE, joined, pitch, step_of, tone, write_clip, write_wav
 
+from avser import decode
 from avser.media import MEDIA_SUFFIXES, open_media, probe, read_audio
 from avser.types import SAMPLE_RATE
 
@@ -130,6 +132,68 @@ def test_a_phone_video_stands_upright(tmp_path: Path, rotation: int) -> None:
     corner = {90: (-1, 0), -90: (0, -1), 180: (-1, -1)}[rotation]  # where the red one went
     assert red[corner]
     assert red.sum() == pytest.approx(60 * 80, rel=0.05)
+
+
+def write_uneven(path: Path, codec: str, gaps_ms: list[int], **options: str) -> Path:
+    """150 small moving pictures, with gaps between them that come again and again."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        time_ms = 0
+        for number in range(150):
+            image = np.full((48, 64, 3), number, np.uint8)
+            image[:, : number % 64] = 255 - number
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            time_ms += gaps_ms[number % len(gaps_ms)]
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("part", [{}, {"start_s": 2.3, "end_s": 4.0}])
+@pytest.mark.parametrize("gaps_ms", [[33], [17, 33, 120, 50, 33, 33, 250]])
+@pytest.mark.parametrize(
+    ("codec", "ending", "options"),
+    [
+        ("libx264", "mp4", {"bf": "3", "b_strategy": "0", "sc_threshold": "0"}),
+        ("libx264", "mkv", {"bf": "8", "b_strategy": "0", "sc_threshold": "0"}),
+        ("libx264", "mp4", {"tune": "zerolatency"}),
+        ("libvpx-vp9", "webm", {"deadline": "realtime"}),
+    ],
+)
+def test_leaving_pictures_out_leaves_the_frames_asked_for_as_they_are(
+    codec: str,
+    ending: str,
+    options: dict[str, str],
+    gaps_ms: list[int],
+    part: dict[str, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_uneven(tmp_path / f"a.{ending}", codec, gaps_ms, **options)
+    decoded = []
+    take = decode.Picture._take
+
+    def counted(self: decode.Picture, frame: av.VideoFrame) -> None:
+        decoded.append(frame.pts)
+        take(self, frame)
+
+    def read() -> tuple[list[float], list[bytes], float, int]:
+        decoded.clear()
+        with open_media(path, frame_times=0.512, **part) as reader:
+            frames = [frame for block in reader for frame in block.frames]
+        images = [frame.image.tobytes() for frame in frames]
+        return [f.time_s for f in frames], images, reader.duration_s, len(decoded)
+
+    monkeypatch.setattr(decode.Picture, "_take", counted)
+    *found, few = read()
+    monkeypatch.setattr(decode.Picture, "_spare", lambda self, packet: None)
+    *whole, every = read()
+    assert found == whole
+    assert found[0]
+    assert few < 0.8 * every if ending == "mp4" and "bf" in options else few == every
 
 
 def test_frames_shrink_to_a_height_and_never_grow(tmp_path: Path) -> None:
