@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,16 +123,22 @@ class Outcomes:
         )
 
     @staticmethod
-    def mean(runs: Sequence[Outcomes]) -> Outcomes:
-        """Join what several models answered for the same clips: the mean of their probabilities.
+    def mean(runs: Sequence[Outcomes], *, rule: Literal["mean", "product"] = "mean") -> Outcomes:
+        """Join what several models answered for the same clips.
 
         A clip is seen if any of the models has seen its speaker.
+
+        Args:
+            runs: one a model.
+            rule: the mean of their probabilities, or their product (each clip's scaled to sum 1),
+                which is the sum of their logarithms.
 
         Raises:
             ConfigError: they answered different clips, or have different classes.
         """
         first, *others = runs
-        rows = first.probabilities.astype(np.float64)
+        read = _logarithms if rule == "product" else _doubles
+        rows = read(first.probabilities)
         seen = list(first.seen)
         for run in others:
             place = {name: row for row, name in enumerate(run.clip_ids)}
@@ -141,9 +148,11 @@ class Outcomes:
                     f"{', '.join(run.emotions)}; choose models of the same classes."
                 )
             index = [place[name] for name in first.clip_ids]
-            rows = rows + run.probabilities[index]
+            rows = rows + read(run.probabilities)[index]
             seen = [a or run.seen[i] for a, i in zip(seen, index, strict=True)]
-        return replace(first, probabilities=rows / len(runs), seen=seen)
+        if rule == "product":
+            rows = np.exp(rows - rows.max(axis=1, keepdims=True))
+        return replace(first, probabilities=rows / rows.sum(axis=1, keepdims=True), seen=seen)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, one clip a line, all or nothing."""
@@ -189,3 +198,11 @@ class Outcomes:
             raise ConfigError(
                 f"Bad outcomes file {str(path)!r}: {error}; expected the JSON that avser writes."
             ) from error
+
+
+def _doubles(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    return probabilities.astype(np.float64)
+
+
+def _logarithms(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.log(np.maximum(_doubles(probabilities), 1e-12))

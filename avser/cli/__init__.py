@@ -17,6 +17,7 @@ COMMANDS = {
     "crossval": "train and test over folds and seeds",
     "search": "try random settings, chosen by validation",
     "evaluate": "measure a model on a corpus",
+    "combine": "what finished trainings would say together",
     "table": "finished trainings side by side",
     "prepare": "decode a corpus into the cache",
     "audit": "show what a split holds",

@@ -1,0 +1,140 @@
+"""``avser combine``: what finished trainings would say together; nothing is computed anew."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avser.errors import ConfigError
+
+if TYPE_CHECKING:
+    from avser.outcomes import Outcomes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One voice of the ensemble: a training's answers, or all folds' of one seed.
+
+    Attributes:
+        name: of the run, and of the stream.
+        folders: of its trainings.
+        outcomes: of the test clips.
+        summaries: content of each ``results.json``.
+    """
+
+    name: str
+    folders: Sequence[Path]
+    outcomes: "Outcomes"
+    summaries: Sequence[Mapping[str, Any]]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    own = argparse.ArgumentParser(
+        prog="avser combine",
+        description="Join the test answers of finished trainings and measure them: ensembles, late "
+        "fusion. Every seed of a cross-validation is a member. Nothing is computed anew.",
+    )
+    own.add_argument(
+        "runs",
+        metavar="RUN[:STREAM]",
+        nargs="+",
+        help="folder of a training or a cross-validation; :audio or :video is that stream's head",
+    )
+    own.add_argument(
+        "--rule",
+        choices=("mean", "product"),
+        default="mean",
+        help="of probabilities; the product is the sum of their logarithms",
+    )
+    own.add_argument("--name", default="combined", help="name in the table")
+    own.add_argument("--json", metavar="FILE", help="write the results there; - is stdout")
+    return own
+
+
+def run(words: Sequence[str]) -> int:
+    """Print the figures of all together, and each member's own."""
+    own = parser().parse_args(words)
+    from rich.console import Console
+
+    from avser.evaluation import SEEN_SPEAKERS as SEEN
+    from avser.evaluation import summarise
+    from avser.files import atomic_write
+    from avser.outcomes import Outcomes
+    from avser.tables import print_table
+
+    members = [member for run in own.runs for member in members_of(run)]
+    joined = Outcomes.mean([m.outcomes for m in members], rule=own.rule)
+    first = members[0].summaries[0]
+    sizes = {m.folders: int(m.summaries[0]["parameters"]) for m in members}
+    hashes = sorted({s["split_hash"] for m in members for s in m.summaries})
+    summary = summarise(
+        joined,
+        protocol=first["protocol"],
+        corpus=first["corpus"],
+        label_target=first["label_target"],
+        split_hash=sha256("".join(hashes).encode()).hexdigest()[:8],
+        model=own.name,
+        parameters=sum(sizes.values()),
+        seeds=[],
+        epochs=sorted({e for m in members for s in m.summaries for e in s["epochs"]}),
+        commit=None,
+        notes=[f"the {own.rule} of {len(members)} members", *_notes(members)],
+        marks=sorted({k for m in members for s in m.summaries for k in s["marks"]} - {SEEN}),
+    )
+    console = Console(stderr=own.json == "-")
+    print_table(summary, console)
+    text = json.dumps(summary, indent=1)
+    if own.json == "-":
+        print(text)
+    elif own.json:
+        with atomic_write(own.json) as file:
+            file.write(text + "\n")
+    return 0
+
+
+def _notes(members: Sequence[Member]) -> list[str]:
+    from avser.metrics import uar
+
+    told = []
+    for member in members:
+        of = member.outcomes
+        alone = uar(of.labels, of.predicted, len(of.emotions))
+        told.append(f"{member.name} alone: UAR {alone:.3f}")
+    return told
+
+
+def members_of(text: str) -> list[Member]:
+    """The members that one word names: a training, or each seed of a cross-validation.
+
+    Raises:
+        ConfigError: nothing is finished there, or a fold of a seed is not.
+    """
+    from avser.outcomes import Outcomes
+
+    folder, _, stream = text.partition(":")
+    root = Path(folder)
+    seeds = sorted(root.glob("seed*")) or [root]
+    found = []
+    for seed in seeds:
+        folders = tuple(sorted(seed.glob("fold*")) or [seed])
+        missing = [f for f in folders if not (f / "DONE").exists()]
+        if missing:
+            raise ConfigError(f"Bad run {missing[0]}: it is not finished; run it to its end.")
+        name = f"test.{stream}.json" if stream else "test.json"
+        kept = [f / "outcomes" / name for f in folders]
+        if not kept[0].is_file():
+            raise ConfigError(f"Bad run {text}: it kept no {name}; leave the stream out.")
+        called = root.name if seed is root else f"{root.name} {seed.name}"
+        found.append(
+            Member(
+                name=f"{called}, {stream}" if stream else called,
+                folders=folders,
+                outcomes=Outcomes.merge([Outcomes.load(path) for path in kept]),
+                summaries=[json.loads((f / "results.json").read_text("utf-8")) for f in folders],
+            )
+        )
+    return found
