@@ -27,7 +27,7 @@ from test_floors import loaded_by
 
 import avser.federated
 from avser.cli import main
-from avser.errors import ConfigError
+from avser.errors import AvserError, ConfigError
 from avser.federated import keys, node
 from avser.federated.app_bundle import app_bundle, check_app
 from avser.federated.commands import prepare
@@ -147,8 +147,11 @@ class Control:
 
     def __init__(self) -> None:
         self.nodes: list[NodeInfo] = []
+        self.busy = False
 
     def ListNodes(self, request: ListNodesRequest) -> ListNodesResponse:  # noqa: N802
+        if self.busy:
+            raise httpx.ReadTimeout("timed out")
         return ListNodesResponse(nodes_info=self.nodes)
 
     def RegisterNode(self, request: RegisterNodeRequest) -> RegisterNodeResponse:  # noqa: N802
@@ -182,6 +185,10 @@ def test_keys_are_admitted_as_they_come_and_go(
     assert not admitted
     assert sum("Bad public key" in r.message for r in caplog.records) == 1
     there.write_bytes(source.read_bytes())
+    control.busy = True
+    with pytest.raises(AvserError, match="given again"):
+        link.admit()
+    control.busy = False
     link.admit()
     link.admit()
     assert admitted == ["anna"]

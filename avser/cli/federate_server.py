@@ -180,9 +180,9 @@ def _watch(own: Any, link: Any, newest: Any, stopped: threading.Event) -> None: 
     """Admit clients, keep the run going, and release and measure what it gives."""
     told = 0
     while not stopped.is_set():
-        link.admit()
         done = (own.out / "DONE").exists()
         try:
+            link.admit()
             if newest.look():
                 row = newest.status()["measured"].get(str(newest.update), {})
                 figures = ", ".join(f"{k} UAR {100 * f['uar']:.1f} %" for k, f in row.items())

@@ -9,8 +9,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig, load_control_authn_plugin
 from flwr.superlink.main import create_app
 
-from avser.errors import ConfigError
+from avser.errors import AvserError, ConfigError
 from avser.federated import keys
 from avser.federated.app_bundle import app_bundle
 from avser.federated.commands import FEDERATION, prepare
@@ -81,10 +81,21 @@ def closed_until(app: App, opened: Callable[[], bool], admit: Callable[[], None]
             await send({"type": "http.response.body", "body": b"not yet\n"})
             return
         if public and scope["path"] == _JOIN:
-            await asyncio.to_thread(admit)  # it asks this server, which must go on answering
+            with suppress(AvserError):  # its key is looked at again before long
+                await asyncio.to_thread(admit)  # it asks this server, which must go on answering
         await app(scope, receive, send)
 
     return guarded
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise AvserError(
+            f"Busy server: Flower did not answer an order ({error!r}); it is given again."
+        ) from error
 
 
 class Link:
@@ -208,24 +219,28 @@ class Link:
         """Register the keys in ``clients/`` that are new and remove those that are gone.
 
         A file that holds no key is told once and read again when it changes: it may be half copied.
+
+        Raises:
+            AvserError: Flower's register did not answer in time; call again.
         """
-        if self.secrets is None:
-            return  # whoever connects is taken
-        with self._admitting:
-            there = {p.stem: p for p in sorted((self.secrets / keys.CLIENTS).glob("*.pub"))}
-            new = {
-                n: key for n in there.keys() - self._known.keys() if (key := self._key(there[n]))
-            }
-            if new:
-                listed = self._client.ListNodes(ListNodesRequest()).nodes_info
-                nodes = {n.public_key: n for n in listed}
-                for name, key in sorted(new.items()):
-                    self._let_in(name, key, nodes.get(key))
-            for name in self._known.keys() - there.keys():
-                node = self._known.pop(name)
-                if node:
-                    self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
-            self._opened = True
+        if self.secrets is not None:  # else whoever connects is taken
+            with self._admitting, _answered():
+                self._admit(self.secrets)
+
+    def _admit(self, secrets: Path) -> None:
+        there = {p.stem: p for p in sorted((secrets / keys.CLIENTS).glob("*.pub"))}
+        new = {n: key for n in there.keys() - self._known.keys() if (key := self._key(there[n]))}
+        if new:
+            listed = self._client.ListNodes(ListNodesRequest()).nodes_info
+            nodes = {n.public_key: n for n in listed}
+            for name, key in sorted(new.items()):
+                self._let_in(name, key, nodes.get(key))
+        for name in self._known.keys() - there.keys():
+            if self._known[name]:
+                request = UnregisterNodeRequest(node_id=self._known[name])
+                self._client.UnregisterNode(request)
+            del self._known[name]
+        self._opened = True
 
     def _let_in(self, name: str, key: bytes, node: NodeInfo | None) -> None:
         if node is not None and node.status == NodeStatus.UNREGISTERED:
@@ -256,7 +271,15 @@ class Link:
     # -- the run -----------------------------------------------------------------------------
 
     def ensure_run(self) -> None:
-        """Start our app's run, if there is none; runs of an earlier life are stopped."""
+        """Start our app's run, if there is none; runs of an earlier life are stopped.
+
+        Raises:
+            AvserError: Flower did not answer in time; call again.
+        """
+        with _answered():
+            self._ensure_run()
+
+    def _ensure_run(self) -> None:
         if self._run_id is not None:
             runs = self._client.ListRuns(ListRunsRequest(run_id=self._run_id)).run_dict
             status = runs[self._run_id].status.status if self._run_id in runs else "finished"
