@@ -219,10 +219,17 @@ class _Pool:
         return {"seen_speakers": sorted(seen), "interval_unit": unit}
 
     def notes(self) -> list[str]:
+        told = []
         unknown = len(set(self.clips[self.speakers == ""]))
-        if not unknown or not self.by_speaker:
-            return []
-        return [f"{unknown} clips of unknown speakers count as a speaker each."]
+        if unknown and self.by_speaker:
+            told.append(f"{unknown} clips of unknown speakers count as a speaker each.")
+        silent = set(self.clips[np.ptp(self.probabilities, axis=1) == 0])
+        if silent:
+            told.append(
+                f"{len(silent)} of {len(set(self.clips))} clips gave no answer (no signal) and "
+                f"count as {self.emotions[0]}."
+            )
+        return told
 
     def row(self, keep: NDArray[np.bool_], marks: Sequence[str]) -> dict[str, Any]:
         """Give what every line of a table says of its clips."""

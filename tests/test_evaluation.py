@@ -190,6 +190,13 @@ def test_some_unknown_speakers_are_told() -> None:
     assert summary["notes"] == ["2 clips of unknown speakers count as a speaker each."]
 
 
+def test_clips_without_an_answer_are_told() -> None:
+    outcomes = make()
+    outcomes.probabilities[3:5] = 0.25
+    (note,) = summarise(outcomes, **facts())["notes"]
+    assert note == f"2 of 48 clips gave no answer (no signal) and count as {EMOTIONS[0]}."
+
+
 def test_one_speaker_has_a_figure_without_interval() -> None:
     summary = summarise(make(speakers=1), **facts())
     assert summary["uar"]["value"] == 1.0
