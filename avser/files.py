@@ -40,6 +40,16 @@ def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterato
         raise
 
 
+def write_json(where: str | Path | None, content: object) -> None:
+    """Write one JSON value to a file, or print it where that is "-"; None is nowhere."""
+    text = json.dumps(content, indent=1)
+    if where == "-":
+        print(text)
+    elif where is not None:
+        with atomic_write(where) as file:
+            file.write(text + "\n")
+
+
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Lines of a file of JSON objects; none where it is missing.
 

@@ -62,7 +62,7 @@ def run(words: Sequence[str]) -> int:
 
     from avser.evaluation import SEEN_SPEAKERS as SEEN
     from avser.evaluation import summarise
-    from avser.files import atomic_write
+    from avser.files import write_json
     from avser.outcomes import Outcomes
     from avser.tables import print_table
 
@@ -87,12 +87,7 @@ def run(words: Sequence[str]) -> int:
     )
     console = Console(stderr=own.json == "-")
     print_table(summary, console)
-    text = json.dumps(summary, indent=1)
-    if own.json == "-":
-        print(text)
-    elif own.json:
-        with atomic_write(own.json) as file:
-            file.write(text + "\n")
+    write_json(own.json, summary)
     return 0
 
 

@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> int:
     from rich.console import Console
 
     from avser import crossval
-    from avser.files import atomic_write
+    from avser.files import write_json
     from avser.report import write_report
     from avser.tables import print_table
 
@@ -62,11 +62,7 @@ def run(words: Sequence[str]) -> int:
         outcomes=runs,
         config_text=(first.folder / "config.yaml").read_text(encoding="utf-8"),
     )
-    if own.json == "-":
-        print(json.dumps(summary, indent=1))
-    elif own.json:
-        with atomic_write(own.json) as file:
-            file.write(json.dumps(summary, indent=1) + "\n")
+    write_json(own.json, summary)
     console.print(f"Report: {own.out / 'report.html'}")
     return 0
 

@@ -41,7 +41,7 @@ def run(words: Sequence[str]) -> int:
     from avser import bundle
     from avser.answers import by_clip
     from avser.evaluation import stream_figures
-    from avser.files import atomic_write
+    from avser.files import write_json
     from avser.outcomes import Outcomes
     from avser.report import write_report
     from avser.tables import print_table
@@ -66,12 +66,7 @@ def run(words: Sequence[str]) -> int:
     if own.report is not None:
         page = write_report(own.report, summary, outcomes=outcomes)
         console.print(f"Report: {page}")
-    text = json.dumps(summary, indent=1)
-    if own.json == "-":
-        print(text)
-    elif own.json:
-        with atomic_write(own.json) as file:
-            file.write(text + "\n")
+    write_json(own.json, summary)
     return 0
 
 
