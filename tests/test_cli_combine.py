@@ -100,6 +100,8 @@ def test_single_trainings_are_taken_too(tmp_path: Path, capsys: pytest.CaptureFi
     found = combined(capsys, str(tmp_path / "one"), str(tmp_path / "two"), "--name", "both")
     assert found["model"] == "both"
     assert found["n"] == 2
+    fold = validated(tmp_path / "voice") / "seed0" / "fold0"
+    assert "voice seed0 fold0 alone: UAR 0.500" in combined(capsys, str(fold))["notes"]  # type: ignore[operator]
 
 
 def test_what_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

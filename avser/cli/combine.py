@@ -123,7 +123,7 @@ def members_of(text: str) -> list[Member]:
         kept = [f / "outcomes" / name for f in folders]
         if not kept[0].is_file():
             raise ConfigError(f"Bad run {text}: it kept no {name}; leave the stream out.")
-        called = root.name if seed is root else f"{root.name} {seed.name}"
+        called = _called(seed)
         found.append(
             Member(
                 name=f"{called}, {stream}" if stream else called,
@@ -133,3 +133,10 @@ def members_of(text: str) -> list[Member]:
             )
         )
     return found
+
+
+def _called(folder: Path) -> str:
+    """A run's name, with the seed and the fold that its folder is of."""
+    parts = folder.resolve().parts
+    own = max(i for i, part in enumerate(parts) if not part.startswith(("seed", "fold")))
+    return " ".join(parts[own:])
