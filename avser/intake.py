@@ -9,12 +9,12 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import IO, Self
+from typing import IO, Self, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from avser.media import Frame, MediaReader, open_media, probe
 from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, steps_of
 
 Samples = NDArray[np.float32]
+
+T = TypeVar("T")
 
 _IN_MEMORY = 120 * STEP_SAMPLES  # a minute
 _AHEAD = 8  # frames decoded that nobody has looked at yet
@@ -207,6 +209,17 @@ class Lookout:
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
+
+
+def awaited(future: Future[T]) -> T:
+    """The result of a future, waited for in turns of half a second.
+
+    The system may hand Ctrl-C to any thread, and Python acts on it in the main one, which a wait
+    without end would not wake.
+    """
+    while not future.done():
+        wait([future], timeout=0.5)
+    return future.result()
 
 
 def requirement(path: str | Path, modality: str) -> Callable[[bool, bool], None]:

@@ -24,7 +24,7 @@ from avser.errors import AvserError, ConfigError, MediaError, unknown
 from avser.faces import FaceDetector, MtcnnDetector
 from avser.features import Features, read_features, scale_of
 from avser.inference import BATCH_CLIPS, Runner, of_samples, prediction
-from avser.intake import Intake, mono, requirement, take_in
+from avser.intake import Intake, awaited, mono, requirement, take_in
 from avser.media import probe
 from avser.net import EmotionNet
 from avser.types import Prediction
@@ -286,7 +286,7 @@ class Predictor:
     def _answer(
         self, ahead: Sequence[tuple[str, Future[Intake | Failure]]], work: _Work
     ) -> Iterator[Prediction | Failure]:
-        read = [(path, future.result()) for path, future in ahead]
+        read = [(path, awaited(future)) for path, future in ahead]
         short = {path: r for path, r in read if isinstance(r, Intake) and r.steps <= WINDOW_STEPS}
         answered = self._together(short, work.modality)
         for path, result in read:

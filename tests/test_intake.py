@@ -1,15 +1,17 @@
 """Reading a file once: what the other tests of files and predictors leave open."""
 
-from concurrent.futures import CancelledError
+import signal
+import time
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
-from threading import Event, Thread, get_ident
+from threading import Event, Thread, Timer, get_ident
 
 import numpy as np
 import pytest
 
 from avser.errors import ConfigError
 from avser.faces import Detection
-from avser.intake import Lookout, take_in
+from avser.intake import Lookout, awaited, take_in
 from avser.media import Frame
 from avser.testing.media import voice, write_video
 from avser.types import STEP_S
@@ -103,3 +105,24 @@ def test_decoding_waits_for_a_slow_detector() -> None:
         going.set()
         decoding.join(10)
         assert added == 30 and lookout.finish() == "done"
+
+
+def test_a_wait_ends_where_another_thread_took_the_interrupt() -> None:
+    answer: Future[str] = Future()
+
+    def interrupted() -> None:
+        time.sleep(0.2)
+        signal.pthread_kill(get_ident(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    late = Timer(20, answer.set_result, ["too late"])
+    late.start()
+    Thread(target=interrupted).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            awaited(answer)
+    finally:
+        late.cancel()
+        signal.signal(signal.SIGINT, before)
+    answer.set_result("there")
+    assert awaited(answer) == "there"
