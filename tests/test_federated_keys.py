@@ -141,6 +141,15 @@ def test_nodes_come_again_until_their_keys_are_known(opened: bool) -> None:
     assert taken == [*theirs, "/v1/control/register-node"]  # the server itself registers them
     assert (503 in answered) is not opened
 
+    def busy() -> None:
+        raise AvserError("Busy server.")
+
+    taken.clear()
+    asyncio.run(
+        closed_until(app, lambda: True, busy)({"type": "http", "path": joining}, None, send)
+    )  # type: ignore[arg-type]
+    assert not taken and answered[-2:] == [503, None]
+
 
 class Control:
     """Flower's register of nodes: a key that was taken away is never let in again."""

@@ -71,18 +71,21 @@ def closed_until(app: App, opened: Callable[[], bool], admit: Callable[[], None]
     """Refuse no node whose key is there: Flower's nodes end where they are refused.
 
     Until who may come is known, nodes are told to come again; after that, the keys are looked at
-    whenever a node asks to join.
+    whenever a node asks to join, which comes again where they can't be.
     """
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         public = scope["type"] == "http" and scope["path"].startswith(_PUBLIC)
-        if public and not opened():
+        ready = not public or opened()
+        if public and ready and scope["path"] == _JOIN:
+            try:
+                await asyncio.to_thread(admit)  # it asks this server, which must go on answering
+            except AvserError:
+                ready = False
+        if not ready:
             await send({"type": "http.response.start", "status": 503, "headers": []})
             await send({"type": "http.response.body", "body": b"not yet\n"})
             return
-        if public and scope["path"] == _JOIN:
-            with suppress(AvserError):  # its key is looked at again before long
-                await asyncio.to_thread(admit)  # it asks this server, which must go on answering
         await app(scope, receive, send)
 
     return guarded
