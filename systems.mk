@@ -100,7 +100,7 @@ deepemonet_augmented_scratch_%: MORE = --model.audio.init_args.pretrained=false 
   --trainer.max_epochs 200 --model.full_epochs 200 --model.decay_epochs 5
 # images of half the size, 64 x 64 and then 128 x 128, at a quarter of the cost
 HALF_SIZE = '--model.audio.init_args.size=[128, 128]' '--trainer.callbacks=[{class_path: \
-  avser.resizing.ProgressiveResizing, init_args: {sizes: [[64, 64]], shares: [0.7]}}]'
+  avser.training.resizing.ProgressiveResizing, init_args: {sizes: [[64, 64]], shares: [0.7]}}]'
 deepemonet_augmented_scratch_%: SHORTER = $(HALF_SIZE) --trainer.max_epochs 16
 deepemonet_augmented_scratch_speakers: SHORTER = $(HALF_SIZE) --trainer.max_epochs 16 \
   --fold 0

@@ -13,12 +13,12 @@ _HOMES = {
     "Clip": "avser.types",
     "Corpus": "avser.types",
     "Prediction": "avser.types",
-    "Predictor": "avser.predictor",
+    "Predictor": "avser.inference.predictor",
 }
 
 if TYPE_CHECKING:
     from avser.errors import AvserError
-    from avser.predictor import Predictor
+    from avser.inference.predictor import Predictor
     from avser.types import Clip, Corpus, Prediction
 
 

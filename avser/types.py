@@ -44,7 +44,7 @@ class Clip:
         speaker: who speaks, prefixed with the corpus (``ravdess/01``); "" where unknown.
         corpus: short name of the corpus.
         video: media file that holds the picture, or None.
-        features: where precomputed video features are (see `avser.features`), or None.
+        features: where precomputed video features are (see `avser.media.visual_features`), or None.
         start_s, end_s: the part of the file that is the clip; None is the file's own edge.
         part: the owner's own part (train, validation, test), or None.
         sex: "female", "male" or "".

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def machine() -> dict[str, Any]:
     """What the figures hold for."""
-    from avser.run_folder import commit_of
+    from avser.training.run_folder import commit_of
     from benchmarks.measure import ROOT
 
     model = platform.processor() or platform.machine()

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from avser import bundle
+from avser.bundle import serialization as bundle
 from avser.errors import BundleError
-from avser.predictor import Failure, Predictor
+from avser.inference.predictor import Failure, Predictor
 from benchmarks.material import slots, untrained, write_clips
 from benchmarks.measure import (
     ROOT,

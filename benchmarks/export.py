@@ -19,7 +19,7 @@ from benchmarks.measure import ROOT, Goal, Report, Row, child, in_turn, medians,
 from benchmarks.memory import status_mb
 
 if TYPE_CHECKING:
-    from avser.bundle import Bundle
+    from avser.bundle.serialization import Bundle
 
 FULL = {"seconds": 3.5, "repeats": 40, "rounds": 3, "layers": 12}
 QUICK = {"seconds": 1.0, "repeats": 2, "rounds": 1, "layers": 1}
@@ -41,14 +41,14 @@ NAMES = {
 def answering(kind: str, file: str, *, layers: int) -> Callable[[Any], object]:
     """Load a model; return what answers for samples ``[S]``."""
     if kind in ONNX:
-        from avser.runtime import OnnxClassifier
+        from avser.export.runtime import OnnxClassifier
 
         return OnnxClassifier(file)
     import torch
 
     torch.set_num_threads(1)
     if kind == "torch":
-        from avser import bundle
+        from avser.bundle import serialization as bundle
 
         branch = bundle.load(file).net.audio_branch()
 
@@ -87,7 +87,7 @@ def run(kind: str, file: str, *, seconds: float, repeats: int, layers: int) -> d
 
 def measure(*, seconds: float, repeats: int, rounds: int, layers: int) -> Report:
     """Export the default voice, and measure it and its alternatives in turn."""
-    from avser import bundle
+    from avser.bundle import serialization as bundle
     from avser.export.onnx_file import VoiceGraph
 
     loaded = bundle.load(bundle.DEFAULT_MODEL)
@@ -128,8 +128,8 @@ def two_channel() -> "Bundle":
     """The two-channel encoder with random weights, which cost what trained ones cost."""
     import yaml
 
-    from avser.blueprint import build_net
-    from avser.bundle import Bundle
+    from avser.bundle.serialization import Bundle
+    from avser.models.factory import build_net
 
     model = yaml.safe_load(TWO_CHANNEL.read_text(encoding="utf-8"))["model"]
     net = build_net({slot: model[slot] for slot in ("audio", "head")}, list("abcdefgh")).eval()

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from avser.encoders.base import AudioEncoder
-from avser.media import read_audio
+from avser.media.reader import read_audio
+from avser.models.encoders.base import AudioEncoder
 from avser.types import SAMPLE_RATE
 from benchmarks.material import untrained, write_clips
 from benchmarks.measure import Goal, Report, Row, in_turn, medians, threads

@@ -10,10 +10,10 @@ from typing import Any
 import av
 import numpy as np
 
-from avser import bundle
-from avser.blueprint import build_net
-from avser.encoders.faces import FaceEncoder
-from avser.predictor import Predictor
+from avser.bundle import serialization as bundle
+from avser.inference.predictor import Predictor
+from avser.models.encoders.faces import FaceEncoder
+from avser.models.factory import build_net
 from avser.testing.faces import Person, head, read_picture, scene
 from benchmarks.material import EMOTIONS, parameters, slots, take
 from benchmarks.measure import ROOT
@@ -83,7 +83,7 @@ def _images(size: tuple[int, int], fps: int) -> Iterator[av.VideoFrame]:
 
 def av_slots() -> dict[str, Any]:
     """Settings of a net for both: the voice's and the face's own, joined by cross-attention."""
-    joint = {"class_path": "avser.fusion.joint.JointCrossAttentionFusion"}
+    joint = {"class_path": "avser.models.fusion.joint.JointCrossAttentionFusion"}
     return {**slots("audio_crnn"), "video": slots("face_cnn")["video"], "fusion": joint}
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from avser.blueprint import build_net
-from avser.net import EmotionNet
+from avser.models.factory import build_net
+from avser.models.net import EmotionNet
 from avser.testing.media import voice, write_wav
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")

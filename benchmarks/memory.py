@@ -82,7 +82,7 @@ class Sampler(threading.Thread):
 
 def classify(path: Path, *, model: str = "audio_crnn") -> dict[str, float]:
     """Classify a file in this process; return memory in MB and seconds."""
-    from avser.predictor import Failure, Predictor
+    from avser.inference.predictor import Failure, Predictor
 
     baseline, before = resident_mb(), status_mb("VmHWM")
     from benchmarks.material import untrained
@@ -117,8 +117,8 @@ def at_once(path: Path, *, model: str = "audio_crnn") -> dict[str, float]:
     """Answer a whole file in one pass: the simple way, which grows with the file."""
     import torch
 
-    from avser.media import read_audio
-    from avser.predictor import audio_batch
+    from avser.inference.predictor import audio_batch
+    from avser.media.reader import read_audio
 
     baseline = resident_mb()
     from benchmarks.material import untrained

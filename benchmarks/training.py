@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from pytorch_lightning import Callback, Trainer
 from torch.utils.data import DataLoader
 
-from avser.allocator import keep_memory
-from avser.augment import Augment
-from avser.batch import ClipDataset, Item
-from avser.blueprint import build
+from avser.data.dataset import ClipDataset, Item
+from avser.data.splits.marked import Resubstitution
 from avser.datamodules.clips import ClipDataModule
-from avser.heads import Head
-from avser.media import read_audio
-from avser.protocols.other import Resubstitution
-from avser.task import EmotionTask
+from avser.media.reader import read_audio
+from avser.models.factory import build
+from avser.models.heads import Head
+from avser.training.allocator import keep_memory
+from avser.training.augment import Augment
+from avser.training.task import EmotionTask
 from avser.types import Clip, Corpus
 from benchmarks.material import EMOTIONS, parameters, settings, untrained, write_clips
 from benchmarks.measure import Goal, Report, Row, child

@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from avser.faces import FACES_PER_STEP
-from avser.media import probe, read_audio
-from avser.predictor import Predictor
+from avser.inference.predictor import Predictor
+from avser.media.faces import FACES_PER_STEP
+from avser.media.reader import probe, read_audio
 from avser.types import STEP_S
 from benchmarks.features import Vector, described
 from benchmarks.footage import av_predictor, write_film

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from pytorch_lightning import LightningDataModule
 
-from avser.batch import LengthSampler
+from avser.data.dataset import LengthSampler
+from avser.data.splits import Parts, Protocol
 from avser.emotions import Labels, ordered
 from avser.errors import ConfigError, CorpusError
-from avser.protocols import Parts, Protocol
 from avser.types import Clip, Corpus, ImageCorpus
 
 

@@ -7,14 +7,14 @@ from typing import Literal
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from avser.batch import ClipDataset, Item, collate
-from avser.cache import Prepared, prepare
-from avser.encoders.base import AudioEncoder
+from avser.data.audio_cache import Prepared, prepare
+from avser.data.dataset import ClipDataset, Item, collate
+from avser.data.face_cache import FaceRows, prepare_faces
+from avser.data.splits import Protocol, chunks, clip_name
 from avser.errors import ConfigError
-from avser.evaluation import ENROLLED, PAIRED
-from avser.face_cache import FaceRows, prepare_faces
-from avser.features import FeatureRows, read_features
-from avser.protocols import Protocol, chunks, clip_name
+from avser.evaluation.summary import ENROLLED, PAIRED
+from avser.media.visual_features import FeatureRows, read_features
+from avser.models.encoders.base import AudioEncoder
 from avser.types import STEP_SAMPLES, Clip, Corpus
 
 from .base import LabelledDataModule

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from avser.batch import audio_batch
-from avser.encoders.base import AudioEncoder
+from avser.data.dataset import audio_batch
+from avser.data.image_cache import PreparedImages, prepare_images
+from avser.data.splits import Protocol, clip_name
 from avser.errors import ConfigError
-from avser.image_store import PreparedImages, prepare_images
-from avser.protocols import Protocol, clip_name
+from avser.models.encoders.base import AudioEncoder
 from avser.types import Batch, Clip, ImageCorpus
 
 from .base import LabelledDataModule

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from avser.data.image_cache import PreparedImages, prepare_images
 from avser.emotions import Labels
 from avser.errors import ConfigError
-from avser.image_store import PreparedImages, prepare_images
 from avser.types import Clip, ImageCorpus
 
 

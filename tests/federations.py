@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import avser.federated  # noqa: F401 (it turns Flower's telemetry off before Flower is there)
+from avser.data.splits import SpeakerKFold
 from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.ravdess import Ravdess
-from avser.federated.client import ClientData, make_client_app
-from avser.federated.data import SimulatedClients
-from avser.federated.grid import InProcessGrid
+from avser.federated.client.app import ClientData, make_client_app
+from avser.federated.client.data import SimulatedClients
 from avser.federated.plan import Plan
-from avser.federated.server import Server
+from avser.federated.server.app import Server
 from avser.federated.session import Session
 from avser.federated.settings import FederatedSettings
-from avser.federated.simulate import Simulation
-from avser.protocols import SpeakerKFold
+from avser.federated.simulation.grid import InProcessGrid
+from avser.federated.simulation.run import Simulation
 from avser.testing.corpora import fake_ravdess
 from avser.testing.nets import tiny_spec
 

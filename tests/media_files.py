@@ -8,7 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from avser.media import Block
+from avser.media.reader import Block
 from avser.types import SAMPLE_RATE
 
 AAC_TAIL = 1_024  # an AAC stream is a whole number of such frames

@@ -9,15 +9,15 @@ import pytest
 import torch
 import yaml
 
-from avser import bundle
-from avser.baselines.head import BaselineHead
-from avser.batch import audio_batch
-from avser.blueprint import SLOTS, build_net
+from avser.bundle import serialization as bundle
 from avser.cli import main
+from avser.cli.config import is_of_images, locate, parse, parse_data
 from avser.cli.quiet import quiet
-from avser.cli.training import is_of_images, locate, parse, parse_data
+from avser.data.dataset import audio_batch
+from avser.data.splits import PARTS
 from avser.errors import ConfigError
-from avser.protocols import PARTS
+from avser.models.baselines.head import BaselineHead
+from avser.models.factory import SLOTS, build_net
 from avser.testing.corpora import FAKES
 from avser.testing.images import IMAGE_FAKES
 
@@ -212,7 +212,7 @@ def test_configs_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
-        ("--model.head=avser.heads.AttentivHead", "AttentiveHead"),
+        ("--model.head=avser.models.heads.AttentivHead", "AttentiveHead"),
         ("--model.audio=os.system", "AudioEncoder"),
         ("--model.lr=fast", "fast"),
         ("--model.learning_rate=1", "learning_rate"),

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avser import bundle
-from avser.media import probe, read_audio
-from avser.predictor import Predictor
+from avser.bundle import serialization as bundle
+from avser.inference.predictor import Predictor
+from avser.media.reader import probe, read_audio
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAMPLE = EXAMPLES / "sample.mp4"

@@ -142,7 +142,7 @@ def test_the_wheel_works_outside_of_the_clone(python: Path, tmp_path: Path) -> N
     code = (
         "import avser, avser.datamodules.corpora as c, avser.datamodules.clips as d\n"
         "from avser.datamodules.corpora.ravdess import Ravdess\n"
-        "from avser.cli.training import locate\n"
+        "from avser.cli.config import locate\n"
         "print(avser.__file__, c.__file__, d.__file__, locate('configs/data/ravdess.yaml'))\n"
         "assert c.find_corpus('ravdess') is Ravdess"
     )

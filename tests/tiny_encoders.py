@@ -2,22 +2,22 @@
 
 from collections.abc import Callable
 
-from avser.encoders.base import AudioEncoder
-from avser.encoders.conv1d import Conv1dEncoder
-from avser.encoders.crnn import CrnnEncoder
-from avser.encoders.dense import DenseEncoder
-from avser.encoders.lstm import LstmEncoder
-from avser.encoders.pooled import PooledEncoder
-from avser.encoders.ssl import SslEncoder
-from avser.encoders.step_cnn import StepCnnEncoder
-from avser.encoders.timm_audio import TimmAudioEncoder
-from avser.frontends.chunk_descriptors import ChunkDescriptors
-from avser.frontends.cleaned import Cleaned
-from avser.frontends.deltas import Deltas
-from avser.frontends.descriptors import LowLevelDescriptors
-from avser.frontends.logmel import LogMel
-from avser.frontends.mfcc import Mfcc
-from avser.frontends.two_channel import TwoChannelSpectrogram
+from avser.models.encoders.base import AudioEncoder
+from avser.models.encoders.conv1d import Conv1dEncoder
+from avser.models.encoders.crnn import CrnnEncoder
+from avser.models.encoders.dense import DenseEncoder
+from avser.models.encoders.lstm import LstmEncoder
+from avser.models.encoders.pooled import PooledEncoder
+from avser.models.encoders.ssl import SslEncoder
+from avser.models.encoders.step_cnn import StepCnnEncoder
+from avser.models.encoders.timm_audio import TimmAudioEncoder
+from avser.models.frontends.chunk_descriptors import ChunkDescriptors
+from avser.models.frontends.cleaned import Cleaned
+from avser.models.frontends.deltas import Deltas
+from avser.models.frontends.descriptors import LowLevelDescriptors
+from avser.models.frontends.logmel import LogMel
+from avser.models.frontends.mfcc import Mfcc
+from avser.models.frontends.two_channel import TwoChannelSpectrogram
 from avser.testing.nets import tiny_audio_encoder
 
 ENCODERS: dict[str, Callable[[], AudioEncoder]] = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avser.cli.training import Parser, is_of_images, parse_data
+from avser.cli.config import Parser, is_of_images, parse_data
 
 
 def run(words: Sequence[str]) -> int:
@@ -14,8 +14,8 @@ def run(words: Sequence[str]) -> int:
     own, rest = parser.split(words)
     from rich.console import Console
 
-    from avser.audit import audit
     from avser.cli.progress import decoding
+    from avser.data.audit import audit
 
     data = parse_data(rest)
     with decoding() as progress:
@@ -65,10 +65,10 @@ def _draw(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]:  # noqa
     """Class counts, durations, and one waveform with both spectrogram channels per class."""
     import torch
 
-    from avser.draw import class_counts_figure, durations_figure, save_png
-    from avser.draw_clip import waveform_figure
-    from avser.frontends.two_channel import TwoChannelSpectrogram
+    from avser.models.frontends.two_channel import TwoChannelSpectrogram
     from avser.types import SAMPLE_RATE, STEP_SAMPLES
+    from avser.visualization.clip_plots import waveform_figure
+    from avser.visualization.plots import class_counts_figure, durations_figure, save_png
 
     counts = {part: row["classes"] for part, row in found["parts"].items()}
     durations = {
@@ -103,8 +103,8 @@ def _draw_pictures(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]
     import cv2
     import numpy as np
 
-    from avser.draw import class_counts_figure, save_png
     from avser.files import atomic_write
+    from avser.visualization.plots import class_counts_figure, save_png
 
     paths = [folder / "classes.png"]
     counts = {part: row["classes"] for part, row in found["parts"].items()}

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from avser.cli.inputs import expand
 from avser.errors import ConfigError, unknown
-from avser.rows import write_csv
+from avser.inference.rows import write_csv
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from avser.faces import FaceDetector
-    from avser.predictor import Failure
+    from avser.inference.predictor import Failure
+    from avser.media.faces import FaceDetector
     from avser.types import Prediction
 
 _FORMATS = ("csv", "json", "vtt", "srt", "TextGrid")
@@ -105,8 +105,8 @@ def _results(
     from rich.console import Console
 
     from avser.cli.progress import watching
-    from avser.ensemble import Ensemble
-    from avser.predictor import Failure, Predictor
+    from avser.inference.ensemble import Ensemble
+    from avser.inference.predictor import Failure, Predictor
 
     detector = _detector(own)
     models = [
@@ -141,7 +141,7 @@ def _results(
 def _detector(own: argparse.Namespace) -> "FaceDetector | None":
     if own.detector is None:
         return None
-    from avser.faces import YuNetDetector
+    from avser.media.faces import YuNetDetector
 
     return YuNetDetector(Path(own.detector))
 
@@ -149,22 +149,22 @@ def _detector(own: argparse.Namespace) -> "FaceDetector | None":
 def _side_files(
     own: argparse.Namespace, path: str, answer: "Prediction", everything: list[str]
 ) -> None:
-    from avser.media import probe
+    from avser.media.reader import probe
 
     if own.timeline:
-        from avser.timeline import write_timeline
+        from avser.inference.timeline import write_timeline
 
         kind = own.timeline_format
         write_timeline(answer, _target(own.timeline, path, everything, suffix=kind), format=kind)
     if own.plot:
-        from avser.annotate import thumbnails
-        from avser.draw import save_png
-        from avser.draw_clip import timeline_figure
+        from avser.visualization.annotate import thumbnails
+        from avser.visualization.clip_plots import timeline_figure
+        from avser.visualization.plots import save_png
 
         target = _target(own.plot, path, everything, suffix="png")
         save_png(timeline_figure(answer, faces=thumbnails(answer, path)), target)
     if own.annotate and probe(path).has_video:
-        from avser.annotate import annotate
+        from avser.visualization.annotate import annotate
 
         annotate(answer, path, _target(own.annotate, path, everything, suffix="mp4"))
 
@@ -184,7 +184,7 @@ def _target(name: str, path: str, everything: list[str], *, suffix: str | None) 
 def _show(out: "Console", path: str, answer: "Prediction | Failure", *, several: bool) -> None:
     from rich.markup import escape
 
-    from avser.predictor import Failure
+    from avser.inference.predictor import Failure
 
     if isinstance(answer, Failure):
         return

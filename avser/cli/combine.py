@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from avser.errors import ConfigError
 
 if TYPE_CHECKING:
-    from avser.outcomes import Outcomes
+    from avser.evaluation.predictions import Outcomes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +60,11 @@ def run(words: Sequence[str]) -> int:
     own = parser().parse_args(words)
     from rich.console import Console
 
-    from avser.evaluation import SEEN_SPEAKERS as SEEN
-    from avser.evaluation import summarise
+    from avser.evaluation.predictions import Outcomes
+    from avser.evaluation.summary import SEEN_SPEAKERS as SEEN
+    from avser.evaluation.summary import summarise
+    from avser.evaluation.tables import print_table
     from avser.files import write_json
-    from avser.outcomes import Outcomes
-    from avser.tables import print_table
 
     members = [member for run in own.runs for member in members_of(run)]
     joined = Outcomes.mean([m.outcomes for m in members], rule=own.rule)
@@ -92,7 +92,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _notes(members: Sequence[Member]) -> list[str]:
-    from avser.metrics import uar
+    from avser.evaluation.metrics import uar
 
     told = []
     for member in members:
@@ -108,7 +108,7 @@ def members_of(text: str) -> list[Member]:
     Raises:
         ConfigError: nothing is finished there, or a fold of a seed is not.
     """
-    from avser.outcomes import Outcomes
+    from avser.evaluation.predictions import Outcomes
 
     folder, _, stream = text.partition(":")
     root = Path(folder)

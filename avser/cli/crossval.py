@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avser.cli.training import Parser, parse_data
+from avser.cli.config import Parser, parse_data
 from avser.errors import ConfigError
 
 
@@ -29,10 +29,10 @@ def run(words: Sequence[str]) -> int:
     own, rest = parser.split(words)
     from rich.console import Console
 
-    from avser import crossval
+    from avser.evaluation.report import write_report
+    from avser.evaluation.tables import print_table
     from avser.files import write_json
-    from avser.report import write_report
-    from avser.tables import print_table
+    from avser.training import crossval
 
     if own.folds is not None:
         rest += [f"--data.protocol.init_args.folds={own.folds}"]

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avser.cli.training import Parser, parse_data
+from avser.cli.config import Parser, parse_data
 from avser.errors import ConfigError, ProtocolError
 
 if TYPE_CHECKING:
-    from avser.bundle import Bundle
-    from avser.protocols import Parts
+    from avser.bundle.serialization import Bundle
+    from avser.data.splits import Parts
 
 
 def run(words: Sequence[str]) -> int:
@@ -38,13 +38,13 @@ def run(words: Sequence[str]) -> int:
         rest += _corpus_words(own.corpus, own.root)
     from rich.console import Console
 
-    from avser import bundle
-    from avser.answers import by_clip
-    from avser.evaluation import stream_figures
+    from avser.bundle import serialization as bundle
+    from avser.evaluation.predict import by_clip
+    from avser.evaluation.predictions import Outcomes
+    from avser.evaluation.report import write_report
+    from avser.evaluation.summary import stream_figures
+    from avser.evaluation.tables import print_table
     from avser.files import write_json
-    from avser.outcomes import Outcomes
-    from avser.report import write_report
-    from avser.tables import print_table
 
     models = [bundle.load(name) for name in own.model or [None]]
     extra = [w for m in models for w in (*_label_words(m, rest), *_video_words(m, rest))]
@@ -76,7 +76,7 @@ def _corpus_words(name: str, root: str | None) -> list[str]:
     found = import_module("avser.datamodules.corpora").find_corpus(name)
     words = [f"--data.corpus={found.__module__}.{found.__qualname__}"]
     words += [f"--data.corpus.init_args.root={root}"] if root else []
-    return [*words, "--data.protocol=avser.protocols.Resubstitution"]
+    return [*words, "--data.protocol=avser.data.splits.Resubstitution"]
 
 
 def _agreed(words: list[str]) -> list[str]:
@@ -93,8 +93,8 @@ def _agreed(words: list[str]) -> list[str]:
 
 def _video_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
     """Ask for the picture that the model's face half reads, unless the configuration says which."""
-    from avser.cli.training import is_of_images
-    from avser.encoders.features import FeatureVideoEncoder
+    from avser.cli.config import is_of_images
+    from avser.models.encoders.features import FeatureVideoEncoder
 
     video = loaded.net.video
     if video is None or is_of_images(words) or any(w.startswith("--data.video") for w in words):
@@ -112,7 +112,7 @@ def _label_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
 
 def _parts(own: Any, data: Any) -> tuple["Parts", str]:  # noqa: ANN401
     """The split whose test part is measured, and how to call that."""
-    from avser.protocols import Parts, find_speaker
+    from avser.data.splits import Parts, find_speaker
 
     everything = list(data.prepared.clips)
     whole = own.split == "all" or (own.split is None and own.corpus is not None)
@@ -132,8 +132,8 @@ def _parts(own: Any, data: Any) -> tuple["Parts", str]:  # noqa: ANN401
 
 def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[str]]:  # noqa: ANN401
     """Answer the clips whose class the model has; over the classes that both share."""
-    from avser.answers import answers, restrict
-    from avser.protocols import clip_name
+    from avser.data.splits import clip_name
+    from avser.evaluation.predict import answers, restrict
 
     known = [name for name in data.classes if name in loaded.net.emotions]
     if len(known) < 2:
@@ -173,7 +173,7 @@ def _summary(
     split_hash: str,
     notes: list[str],
 ) -> dict[str, Any]:
-    from avser.evaluation import summarise
+    from avser.evaluation.summary import summarise
 
     trained = [model.provenance for model in models]
     seeds = dict.fromkeys(p.seed for p in trained if p.seed is not None)

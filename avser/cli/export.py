@@ -7,10 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from avser.cli.training import Parser
+from avser.cli.config import Parser
 
 if TYPE_CHECKING:
-    from avser.bundle import Bundle
+    from avser.bundle.serialization import Bundle
     from avser.export.onnx_file import Difference, VoiceGraph
 
 _MOST_LOST = 0.01  # of UAR, by rounding
@@ -82,7 +82,7 @@ def run(words: Sequence[str]) -> int:
         command.error("--int8 is for ONNX files; leave it out here")
     if rest and not own.config:
         command.error(f"unknown words without -c DATA.yaml: {' '.join(rest)}")
-    from avser import bundle
+    from avser.bundle import serialization as bundle
     from avser.extras import require
 
     if own.out.suffix == ".pt2":
@@ -96,7 +96,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _space(own: argparse.Namespace) -> int:
-    from avser import bundle
+    from avser.bundle import serialization as bundle
     from avser.extras import require
     from avser.web.space import write_space
 
@@ -108,13 +108,13 @@ def _space(own: argparse.Namespace) -> int:
 
 
 def _web(own: argparse.Namespace) -> int:
-    from avser import bundle
+    from avser.bundle import serialization as bundle
     from avser.extras import require
 
     require("onnx", "onnx", "onnxscript", "onnxruntime")
     from avser.export.onnx_file import VoiceGraph
     from avser.export.page_folder import save_page
-    from avser.streaming import streams
+    from avser.inference.streaming import streams
 
     loaded = bundle.load(own.model)
     graph = VoiceGraph(loaded, streaming=streams(loaded.net.audio_branch()))
@@ -127,7 +127,7 @@ def _web(own: argparse.Namespace) -> int:
 def _onnx(loaded: "Bundle", own: argparse.Namespace, rest: list[str]) -> int:
     from avser.export.folder import save_folder
     from avser.export.onnx_file import VoiceGraph, summary
-    from avser.runtime import OnnxClassifier
+    from avser.export.runtime import OnnxClassifier
 
     graph = VoiceGraph(loaded, streaming=own.streaming)
     save = graph.save if own.out.suffix == ".onnx" else partial(save_folder, graph)
@@ -165,9 +165,9 @@ def _measured(
     loaded: "Bundle", graph: "VoiceGraph", path: Path, own: argparse.Namespace, rest: list[str]
 ) -> bool:
     """Print the UAR of the file on a validation part, and of the float file beside it."""
-    from avser.cli.training import parse_data
+    from avser.cli.config import parse_data
     from avser.errors import ProtocolError
-    from avser.evaluation import SEEN_SPEAKERS
+    from avser.evaluation.summary import SEEN_SPEAKERS
     from avser.export.measure import file_uar
 
     data = parse_data(rest)

@@ -22,10 +22,10 @@ def run(words: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from avser import bundle
-    from avser.draw import save_png
-    from avser.draw_filters import filters_figure
-    from avser.filters import first_filters, rankings
+    from avser.bundle import serialization as bundle
+    from avser.visualization.filter_plots import filters_figure
+    from avser.visualization.filters import first_filters, rankings
+    from avser.visualization.plots import save_png
 
     loaded = bundle.load(own.model)
     filters = first_filters(loaded.net, stream=own.stream)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from avser.cli.config import Parser, parse
 from avser.cli.quiet import quiet
-from avser.cli.training import Parser, parse
 
 
 def run(words: Sequence[str]) -> int:
@@ -47,11 +47,11 @@ def _train(
 ) -> None:
     from rich.console import Console
 
-    from avser import training
-    from avser.allocator import keep_memory
     from avser.cli.progress import decoding
+    from avser.evaluation.tables import print_table
     from avser.files import atomic_write
-    from avser.tables import print_table
+    from avser.training import fit as training
+    from avser.training.allocator import keep_memory
 
     keep_memory()
     resume = training.claim(folder, overwrite=overwrite)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from avser.errors import ConfigError
 
-# The suffixes that `avser.media` reads, repeated here so that help needs no decoder; a test
+# The suffixes that `avser.media.reader` reads, repeated here so that help needs no decoder; a test
 # compares the two.
 SUFFIXES = frozenset(
     ".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .aif .aiff .mp4 .m4v .mov .3gp .webm .mkv "

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from avser.listen import Heard, Sound
-    from avser.runtime import Stream
+    from avser.export.runtime import Stream
+    from avser.inference.live import Heard, Sound
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> int:
 
         require("mic", "sounddevice")  # before the model is loaded
     stream, told = _stream(own.model, window_steps=max(1, round(own.window / 0.512)))
-    from avser.listen import listen
+    from avser.inference.live import listen
 
     print(told, file=sys.stderr)
     try:
@@ -66,7 +66,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _source(own: argparse.Namespace) -> "Iterable[Sound]":
-    from avser import listen
+    from avser.inference import live as listen
 
     if own.source == "-":
         return listen.from_pcm(sys.stdin.buffer)
@@ -80,8 +80,8 @@ def _stream(model: str | None, *, window_steps: int) -> "tuple[Stream, str]":
     """Begin a stream; say with which model, and how much it hears."""
     if model is not None and Path(model).suffix == ".onnx":
         from avser.errors import BundleError
+        from avser.export.runtime import OnnxClassifier
         from avser.extras import require
-        from avser.runtime import OnnxClassifier
 
         require("onnx", "onnxruntime")
         try:
@@ -92,8 +92,8 @@ def _stream(model: str | None, *, window_steps: int) -> "tuple[Stream, str]":
         return stream, _told(Path(model).name, file.streaming, window_steps)
     import torch
 
-    from avser import bundle
-    from avser.streaming import stream_of, streams
+    from avser.bundle import serialization as bundle
+    from avser.inference.streaming import stream_of, streams
 
     torch.set_num_threads(1)  # a step is too little work to share
     # the most accurate voice, which hears a window: the released one that streams is far behind
@@ -110,7 +110,7 @@ def _told(name: str, streaming: bool, window_steps: int) -> str:
 
 
 def _show(heard: "Heard", *, as_json: bool) -> None:
-    from avser.listen import line
+    from avser.inference.live import line
 
     if as_json:
         print(json.dumps(heard.to_dict()), flush=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avser.listing import listed
+from avser.bundle.listing import listed
 
 
 def run(words: Sequence[str]) -> int:

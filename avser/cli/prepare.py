@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from avser.cli.training import Parser, is_of_images, parse_data
+from avser.cli.config import Parser, is_of_images, parse_data
 
 
 def run(words: Sequence[str]) -> int:
     """Decode what is not yet in the cache."""
     parser = Parser("prepare", "Decode a corpus into the cache. Settings may follow as --data.*")
     _, rest = parser.split(words)
-    from avser.cache import cache_folder
     from avser.cli.progress import decoding
+    from avser.data.audio_cache import cache_folder
 
     data = parse_data(rest)
     with decoding() as progress:

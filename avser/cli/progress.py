@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from avser.federated.simulate import Progress as FederatedProgress
+    from avser.federated.simulation.run import Progress as FederatedProgress
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def rounds(total: int, console: "Console") -> Iterator["FederatedProgress"]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from avser.federated.simulate import Progress as FederatedProgress
+    from avser.federated.simulation.run import Progress as FederatedProgress
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     with Progress(*columns, console=console, transient=True) as bar:

@@ -33,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--command", default="", help="that made the figures, for the card")
     parser.add_argument("--about", default="", help="what the card must say first, in sentences")
     own = parser.parse_args(list(words))
-    from avser import bundle
+    from avser.bundle import serialization as bundle
 
     loaded = bundle.load(own.model)
     figures = dict(loaded.config.get("figures") or {})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from avser.cli.training import Parser, locate, parse_data
+from avser.cli.config import Parser, locate, parse_data
 
 
 def run(words: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def run(words: Sequence[str]) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from avser import search
+    from avser.training import search
 
     console = Console()
     space = search.read_space(locate(own.space))

@@ -55,7 +55,7 @@ def _read(folder: Path) -> Mapping[str, Any]:
 
 def cells(summary: Mapping[str, Any]) -> list[str]:
     """A run's row; marks stand loud beside its protocol, other levels below its figures."""
-    from avser.tables import percent
+    from avser.evaluation.tables import percent
 
     cost = summary.get("cost", {})
     shortened = [n.split(": ")[1].removesuffix(" epochs") for n in summary["notes"] if _short(n)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from avser.frontends.base import PowerSpectrum, half_kernel
+from avser.models.frontends.base import PowerSpectrum, half_kernel
 
 _WORTH = 1024  # elements under which a constant is left alone
 
@@ -74,7 +74,7 @@ def _constant(value: NDArray[Any], name: str) -> Any:  # noqa: ANN401
 
 
 def _kernel(spectrum: PowerSpectrum, name: str, *, sines: bool) -> Iterator[Any]:
-    """Nodes that compute what `avser.frontends.base.half_kernel` says.
+    """Nodes that compute what `avser.models.frontends.base.half_kernel` says.
 
     Angles are taken modulo a turn as whole numbers, so that float32 keeps them exact.
     """

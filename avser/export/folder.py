@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from avser import runtime
 from avser.errors import ConfigError
+from avser.export import runtime
 from avser.export.onnx_file import VoiceGraph
 from avser.files import atomic_write
 

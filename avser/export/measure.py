@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avser.metrics import uar
-from avser.runtime import OnnxClassifier
+from avser.evaluation.metrics import uar
+from avser.export.runtime import OnnxClassifier
 from avser.types import Batch
 
 

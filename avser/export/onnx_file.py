@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from avser import __version__
-from avser.bundle import Bundle
+from avser.bundle.serialization import Bundle
 from avser.errors import ConfigError
 from avser.export.compact import compact
 from avser.export.graph import cut_into_steps, describe, name_axes, translate
@@ -27,7 +27,7 @@ from avser.export.program import (
 )
 from avser.extras import require
 from avser.files import atomic_write
-from avser.net import AudioBranch
+from avser.models.net import AudioBranch
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 #: Clips in a batch and their duration in seconds, at which a file is compared with PyTorch.
@@ -177,7 +177,7 @@ def differences(
         path: of the file.
         sizes: clips in a batch and their duration in seconds; None is `PARITY`.
     """
-    from avser.runtime import OnnxClassifier
+    from avser.export.runtime import OnnxClassifier
 
     classifier = OnnxClassifier(path)
     found = []
@@ -208,7 +208,7 @@ def stream_differences(
     branch: AudioBranch, path: str | Path, *, seconds: Sequence[float] = (0.3, 3.3, 20.0, 61.0)
 ) -> list[Difference]:
     """Compare a file for streams, step by step, with the network on whole clips."""
-    from avser.runtime import OnnxClassifier
+    from avser.export.runtime import OnnxClassifier
 
     classifier = OnnxClassifier(path)
     found = []

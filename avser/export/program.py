@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avser.encoders.recurrent import State
 from avser.errors import AvserError, ConfigError
 from avser.export.recurrence import exportable
-from avser.net import AudioBranch
+from avser.models.encoders.recurrent import State
+from avser.models.net import AudioBranch
 from avser.types import STEP_SAMPLES
 
 #: Inputs and outputs of a graph for whole clips, in order.

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from avser.bundle import Bundle
+from avser.bundle.serialization import Bundle
 from avser.export.onnx_file import metadata
 from avser.export.program import initial_values, one_step, whole_clips
 from avser.files import atomic_write

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from avser.encoders.crnn import ConvBlock
+from avser.models.encoders.crnn import ConvBlock
 
 Module = TypeVar("Module", bound=nn.Module)
 Value = Any  # a tensor of a graph that onnxscript builds

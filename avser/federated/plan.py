@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from avser.augment import Augment
-from avser.blueprint import SLOTS, build
 from avser.errors import BundleError, ConfigError
-from avser.image_augment import ImageAugment
-from avser.task import EmotionTask
+from avser.models.factory import SLOTS, build
+from avser.training.augment import Augment
+from avser.training.image_augment import ImageAugment
+from avser.training.task import EmotionTask
 
 _MODULES = {**SLOTS, "augment": Augment, "image_augment": ImageAugment}
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from avser.federated.plan import Plan
-from avser.federated.privacy import Accountant
+from avser.federated.privacy.accounting import Accountant
+from avser.federated.server.run_store import RunStore
 from avser.federated.settings import FederatedSettings
-from avser.federated.store import RunStore
 from avser.federated.weights import Arrays
-from avser.net import EmotionNet
+from avser.models.net import EmotionNet
 
 Measure = Callable[[Arrays], Mapping[str, Any]]
 
@@ -32,7 +32,7 @@ class Session:
         patience: rounds that may fail one after the other; None is any number, as where clients
             may yet come.
         secure: asks a round's clients for the mean of their updates alone; see
-            `avser.federated.secure`.
+            `avser.federated.privacy.secure_aggregation`.
     """
 
     settings: FederatedSettings

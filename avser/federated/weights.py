@@ -15,7 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from avser.errors import ConfigError
-from avser.net import EmotionNet
+from avser.models.net import EmotionNet
 from avser.types import Batch
 
 Arrays = dict[str, NDArray[np.float32]]

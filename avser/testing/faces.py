@@ -16,7 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from avser.decode import Frame
+from avser.media.decoders import Frame
 from avser.testing.media import Picture
 
 _HEAD = (0.30, 0.02, 0.72, 0.68)  # left, top, right, bottom of the head in examples/face.jpg
@@ -116,7 +116,7 @@ def _paste(picture: Picture, face: Picture, place: tuple[float, float]) -> None:
 def frames(
     people: Sequence[Person], *, times_s: Iterator[float], count: int, size: tuple[int, int]
 ) -> Iterator[Frame]:
-    """Sampled frames of a scene, as `avser.media` gives them, without a file."""
+    """Sampled frames of a scene, as `avser.media.reader` gives them, without a file."""
     for index in range(count):
         yield Frame(next(times_s), scene(people, index=index, size=size))
 

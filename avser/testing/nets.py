@@ -6,13 +6,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from avser import bundle
-from avser.encoders.base import VideoEncoder
-from avser.encoders.crnn import CrnnEncoder
-from avser.frontends.logmel import LogMel
-from avser.fusion.base import Fusion
-from avser.heads import AttentiveHead
-from avser.net import EmotionNet
+from avser.bundle import serialization as bundle
+from avser.models.encoders.base import VideoEncoder
+from avser.models.encoders.crnn import CrnnEncoder
+from avser.models.frontends.logmel import LogMel
+from avser.models.fusion.base import Fusion
+from avser.models.heads import AttentiveHead
+from avser.models.net import EmotionNet
 from avser.types import Batch
 
 
@@ -82,7 +82,7 @@ def tiny_net(
 def tiny_spec() -> dict[str, Any]:
     """Plain settings of the sound half of `tiny_net`: slots of a bundle, or of a configuration."""
     frontend = {
-        "class_path": "avser.frontends.logmel.LogMel",
+        "class_path": "avser.models.frontends.logmel.LogMel",
         "init_args": {"bins": 16, "window": 512, "hop": 512, "n_fft": 512},
     }
     settings = {
@@ -94,8 +94,8 @@ def tiny_spec() -> dict[str, Any]:
         "hidden": 8,
     }
     return {
-        "audio": {"class_path": "avser.encoders.crnn.CrnnEncoder", "init_args": settings},
-        "head": {"class_path": "avser.heads.AttentiveHead", "init_args": {"hidden": 8}},
+        "audio": {"class_path": "avser.models.encoders.crnn.CrnnEncoder", "init_args": settings},
+        "head": {"class_path": "avser.models.heads.AttentiveHead", "init_args": {"hidden": 8}},
     }
 
 

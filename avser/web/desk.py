@@ -9,7 +9,7 @@ from avser.web.jobs import Annotate, Answer, Classify, Model
 from avser.web.limits import TooLongError
 
 if TYPE_CHECKING:
-    from avser.predictor import Predictor
+    from avser.inference.predictor import Predictor
 
 
 def load(*, model: str | None = None, device: str = "cpu", threads: int = 1) -> Desk:
@@ -26,8 +26,8 @@ def load(*, model: str | None = None, device: str = "cpu", threads: int = 1) -> 
     import cv2
     import torch
 
-    from avser.bundle import DEFAULT_MODEL, default
-    from avser.predictor import Predictor
+    from avser.bundle.serialization import DEFAULT_MODEL, default
+    from avser.inference.predictor import Predictor
 
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
@@ -37,8 +37,8 @@ def load(*, model: str | None = None, device: str = "cpu", threads: int = 1) -> 
 
 
 def _model(name: str) -> Model:
-    from avser.bundle import find
-    from avser.listing import listed
+    from avser.bundle.listing import listed
+    from avser.bundle.serialization import find
 
     folder = find(name)
     row = listed(folder)
@@ -72,8 +72,8 @@ class Desk:
         return self._classify(job) if isinstance(job, Classify) else self._annotate(job)
 
     def _classify(self, job: Classify) -> Answer:
-        from avser.media import probe
-        from avser.predictor import Failure
+        from avser.inference.predictor import Failure
+        from avser.media.reader import probe
 
         def watch(_path: str, now_s: float, stated_s: float | None) -> None:
             if max(now_s, stated_s or 0.0) > job.longest_s:
@@ -90,15 +90,15 @@ class Desk:
             raise found.error
         if not job.plot:
             return Answer(prediction=found)
-        from avser.annotate import thumbnails
-        from avser.draw import to_png
-        from avser.draw_clip import timeline_figure
+        from avser.visualization.annotate import thumbnails
+        from avser.visualization.clip_plots import timeline_figure
+        from avser.visualization.plots import to_png
 
         figure = timeline_figure(found, faces=thumbnails(found, job.path))
         return Answer(prediction=found, plot=to_png(figure, dpi=110))
 
     def _annotate(self, job: Annotate) -> bytes:
-        from avser.annotate import annotate
+        from avser.visualization.annotate import annotate
 
         made = annotate(job.prediction, job.path, job.path.with_name("annotated.mp4"))
         return made.read_bytes()

@@ -17,7 +17,7 @@ class Classify:
 
     Attributes:
         path: of the file.
-        modality, faces: see `avser.predictor.Predictor.classify`.
+        modality, faces: see `avser.inference.predictor.Predictor.classify`.
         longest_s: a clip that lasts longer is refused, in seconds.
         plot: whether the timeline is drawn too.
     """
@@ -50,7 +50,7 @@ class Model:
     """A model that a worker has loaded.
 
     Attributes:
-        row: what ``GET /v1/models`` says of it; see `avser.listing`.
+        row: what ``GET /v1/models`` says of it; see `avser.bundle.listing`.
         card: its model card, Markdown.
         sees: whether it has a face half that looks at pictures.
     """

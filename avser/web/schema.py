@@ -1,6 +1,7 @@
 """Shapes of the interface's answers, for its OpenAPI document.
 
-They describe what `Prediction.to_dict` and `avser.listing.listed` give; a test holds them together.
+They describe what `Prediction.to_dict` and `avser.bundle.listing.listed` give; a test holds them
+together.
 """
 
 from typing import Any, Literal

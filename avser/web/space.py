@@ -8,7 +8,7 @@ from importlib.metadata import distribution, version
 from pathlib import Path
 
 import avser
-from avser.bundle import Bundle
+from avser.bundle.serialization import Bundle
 from avser.errors import ConfigError
 
 _APP = '''\

@@ -28,8 +28,9 @@ class Manifest(Corpus):
     Columns ``path,emotion,speaker`` must be there (the cells of the last two may be empty);
     ``start,end`` (seconds), ``part`` (train, validation, test), ``sex``, ``sentence``,
     ``video``, ``features`` and ``clip_id`` may be; any further column becomes an attribute.
-    Paths are relative to the CSV; ``features`` are as `avser.features` reads them. A clip of a
-    video file is its own video. Emotions may be spelt as in the alias table of `avser.emotions`.
+    Paths are relative to the CSV; ``features`` are as `avser.media.visual_features` reads them. A
+    clip of a video file is its own video. Emotions may be spelt as in the alias table of
+    `avser.emotions`.
 
     Args:
         root: the CSV, or a folder that holds ``manifest.csv``.

@@ -1,0 +1,1 @@
+"""Released models: reading, writing, listing, model cards."""

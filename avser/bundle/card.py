@@ -1,0 +1,99 @@
+"""The model card that every released model carries."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from avser.evaluation.summary import MEANINGS
+
+_LIMITS = """\
+## Not for
+
+Decisions about people. The output is an estimate of the emotion that a clip *expresses*, as actors
+and labellers understood it, not of anybody's state of mind. Inferring emotion in workplaces and
+education is regulated or banned in places (EU AI Act, Art. 5); medical, hiring, policing and
+surveillance uses are outside what was measured here.
+
+## Limits
+
+{what} The classes are those of the corpus: a clip that fits none of them still gets one.
+"""
+_OF_VOICES = """\
+Acted speech, few speakers, few sentences; one culture and accent of actors. Expect worse figures
+on spontaneous speech, other languages and accents, children, old people, noise, music and far
+microphones."""
+_OF_FACES = """\
+Faces in other light, turned away, masked, small, very young or very old are recognised worse, and
+who is in the training data, by skin and culture, is unknown or narrow."""
+
+
+def _percent(figure: object) -> str:
+    if not isinstance(figure, Mapping) or figure.get("value") is None:
+        return "not measured"
+    text = f"{figure['value']:.3f}"
+    if figure.get("low") is not None:
+        text += f" ({figure['low']:.3f} to {figure['high']:.3f})"
+    return text
+
+
+def _group_table(figures: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for sex, row in dict(figures.get("per_sex") or {}).items():
+        figure = row.get("uar") if isinstance(row, Mapping) else None
+        if isinstance(figure, Mapping) and figure.get("value") is not None:
+            rows.append(f"| {sex} | {figure['value']:.3f} | {row.get('n', '')} |")
+    return ["", "| speakers | UAR | clips |", "|---|---|---|", *rows] if rows else []
+
+
+def standard_card(config: Mapping[str, Any], provenance: object) -> str:
+    """Return the text of a card.
+
+    Args:
+        config: of the bundle: name, emotions, parameters, and ``figures`` as `summarise` gives
+            them, with a ``command`` and a ``source`` line where they come from a
+            cross-validation of the same recipe.
+        provenance: a `avser.bundle.serialization.Provenance`.
+    """
+    figures = config.get("figures") or {}
+    speakers = list(getattr(provenance, "speakers", ()))
+    lines = [
+        f"# {config['name']}",
+        "",
+        f"Estimates the expressed emotion of a person speaking: {', '.join(config['emotions'])}. "
+        f"{config['parameters']:,} parameters.",
+        *(["", str(figures["about"])] if figures.get("about") else []),
+        "",
+        "## Intended use",
+        "",
+        "Research, and labelling or searching one's own media, where a person checks what matters.",
+        "",
+        "## Data and licence",
+        "",
+        f"Trained on {', '.join(getattr(provenance, 'corpora', ())) or 'unstated data'} "
+        f"({len(speakers)} speakers, labels: {getattr(provenance, 'label_target', '')}). The "
+        f"weights carry their data's licence: {getattr(provenance, 'licence', '') or 'unstated'}. "
+        "Speakers are in `trained_on.yaml`, hashes of the recordings in `digests.txt`.",
+        "",
+        "## Figures",
+        "",
+    ]
+    if figures and "uar" in figures:  # what the card says first may stand there alone
+        lines += [
+            f"UAR {_percent(figures.get('uar'))}, accuracy {_percent(figures.get('accuracy'))}, "
+            f"macro-F1 {_percent(figures.get('macro_f1'))}; n = {figures.get('n')}, "
+            f"{figures.get('protocol')}, seeds {figures.get('seeds')}; intervals are 95 %, "
+            f"bootstrap by {figures.get('interval_unit')}.",
+        ]
+        for stream, alone in dict(figures.get("streams") or {}).items():
+            lines += [f"UAR of the {stream} alone {_percent(alone.get('uar'))}."]
+        lines += [f"{mark}: {MEANINGS.get(mark, '')}" for mark in figures.get("marks") or ()]
+        lines += [f"Note: {note}." for note in figures.get("notes") or ()]
+        if figures.get("source"):
+            lines += ["", str(figures["source"])]
+        if figures.get("command"):
+            lines += ["", "```", str(figures["command"]), "```"]
+        lines += _group_table(figures)
+    else:
+        lines += ["None: it was trained without a test part."]
+    heads = set(config.get("temperatures") or {})
+    what = [text for head, text in (("audio", _OF_VOICES), ("video", _OF_FACES)) if head in heads]
+    return "\n".join([*lines, "", _LIMITS.format(what="\n".join(what))])

@@ -1,0 +1,340 @@
+"""Released models: a folder of plain settings, hashed safetensors and a card.
+
+The only place that writes or reads a model. A bundle is data: nothing in it is executed, classes
+are taken from under ``avser.`` alone (or prefixes that the caller names) and must subclass the
+slot that they fill, and the weights' hash is verified before they are used.
+"""
+
+import hashlib
+import re
+import shutil
+import struct
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from avser.bundle.card import standard_card
+from avser.errors import BundleError, unknown
+from avser.models.baselines.base import Baseline
+from avser.models.factory import build_net
+from avser.models.net import EmotionNet
+from avser.types import SAMPLE_RATE, STEP_SAMPLES
+
+DEFAULT_MODEL = "audio_crnn.ravdess"  # of inputs without a picture
+DEFAULT_AV_MODEL = "av_jca.ravdess_fer2013"
+FORMAT = 1
+_WEIGHTS = re.compile(r"model-[0-9a-f]{8}\.safetensors")
+_MAX_CONFIG = 1 << 20
+_MAX_HEADER = 1 << 20  # our headers are some kilobytes
+_MAX_WEIGHTS = 4 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What a model was trained on.
+
+    Attributes:
+        corpora: names.
+        speakers: of the training and validation parts.
+        digests: hashes of those parts' decoded recordings.
+        label_target, licence, protocol, split_hash: of the data.
+        merge: classes that were merged into others, for instance ``{"calm": "neutral"}``.
+        seed, epochs: of the training; ``epochs`` counts those run, not the one chosen.
+        commit: of the code.
+    """
+
+    corpora: Sequence[str] = ()
+    speakers: Sequence[str] = ()
+    digests: Sequence[str] = ()
+    label_target: str = "acted"
+    licence: str = ""
+    protocol: str = ""
+    split_hash: str = ""
+    merge: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    epochs: int | None = None
+    commit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A loaded model."""
+
+    name: str
+    folder: Path
+    net: EmotionNet
+    config: Mapping[str, Any]
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def card(self) -> str:
+        """The model card's text; "" if it has none."""
+        path = self.folder / "README.md"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def save(
+    net: EmotionNet,
+    folder: str | Path,
+    *,
+    spec: Mapping[str, Any],
+    name: str,
+    provenance: Provenance,
+    figures: Mapping[str, Any] | None = None,
+    card: str | None = None,
+    half: bool = False,
+) -> Path:
+    """Write a bundle, all or nothing; an existing one is replaced.
+
+    Args:
+        net: the network.
+        folder: of the bundle.
+        spec: settings from which `build_net` makes the same network.
+        name: of the model, such as ``audio_crnn.ravdess``.
+        provenance: what it was trained on.
+        figures: what was measured, for the config and the card.
+        card: text of the card; None writes the standard one.
+        half: store the weights in float16, half the size; they are float32 again when loaded.
+
+    Raises:
+        BundleError: the folder holds something else.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "trained_on.yaml").is_file():
+        raise BundleError(f"Bad folder {folder}: it holds no bundle to replace; choose another.")
+    raw = _weights(net, half=half)
+    digest = hashlib.sha256(raw).hexdigest()
+    file = f"model-{digest[:8]}.safetensors"
+    config = {
+        "format": FORMAT,
+        "name": name,
+        "emotions": list(net.emotions),
+        "sample_rate": SAMPLE_RATE,
+        "step_samples": STEP_SAMPLES,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "net": {slot: _plain(value) for slot, value in spec.items() if value is not None},
+        "temperatures": {h: float(net.temperature(h)) for h in net.heads},
+        "weights": {"file": file, "sha256": digest, "stored": "float16" if half else "float32"},
+        "figures": _plain(figures or {}),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        (new / file).write_bytes(raw)
+        (new / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        _write_provenance(new, provenance)
+        (new / "README.md").write_text(card or standard_card(config, provenance))
+        new.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of a bundle's weights on disk."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _write_provenance(folder: Path, provenance: Provenance) -> None:
+    trained = {k: v for k, v in _plain(vars(provenance)).items() if k != "digests"}
+    (folder / "trained_on.yaml").write_text(yaml.safe_dump(trained, sort_keys=False))
+    # a line each: corpora of pictures have tens of thousands, which YAML reads in seconds
+    (folder / "digests.txt").write_text("".join(f"{d}\n" for d in provenance.digests))
+
+
+def _weights(net: EmotionNet, *, half: bool) -> bytes:
+    """Safetensors of a net's weights; temperatures stand in the config."""
+    state = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}
+    stored = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    if half:
+        stored = {k: v.half() if v.dtype == torch.float32 else v for k, v in stored.items()}
+        wide = [k for k, v in stored.items() if not bool(v.isfinite().all())]
+        if wide:
+            raise BundleError(f"Bad weights: {wide[0]} is beyond float16's 65,504; leave out half.")
+    return save_tensors(stored)
+
+
+#: What a bundle keeps of a summary: what its card shows.
+_FIGURES = (
+    "uar accuracy macro_f1 ece n classes recall per_sex marks protocol corpus label_target "
+    "split_hash seeds epochs interval_unit commit notes streams levels about source command"
+).split()
+
+
+def card_figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Keep of a summary what a card shows; nothing of None."""
+    return {key: summary[key] for key in _FIGURES if key in summary} if summary else {}
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401
+    """Plain YAML types: tuples to lists, mappings and sequences copied."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, str) or value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Sequence):
+        return [_plain(v) for v in value]
+    return str(value)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def released() -> dict[str, Path]:
+    """Names and folders of the models that are installed with avser."""
+    from importlib.resources import files
+
+    root = Path(str(files("avser.checkpoints")))
+    return {p.parent.name: p.parent for p in sorted(root.glob("*/config.yaml"))}
+
+
+def default() -> str:
+    """The model for inputs with a picture, or of the voice alone where that is not installed."""
+    return DEFAULT_AV_MODEL if DEFAULT_AV_MODEL in released() else DEFAULT_MODEL
+
+
+def find(model: str | Path | None = None) -> Path:
+    """Return the folder of a released model's name, or of a bundle or a run given by path.
+
+    Raises:
+        BundleError: there is none.
+    """
+    name = DEFAULT_MODEL if model is None else str(model)
+    for folder in (Path(name), Path(name) / "bundle"):
+        if (folder / "config.yaml").is_file() and (folder / "trained_on.yaml").is_file():
+            return folder
+    known = released()
+    if name not in known:
+        raise BundleError(unknown("model", name, known) + " A folder with a bundle is legal too.")
+    return known[name]
+
+
+def load(model: str | Path | None = None, *, allow: Sequence[str] = ()) -> Bundle:
+    """Load a bundle, verified, in evaluation mode on the CPU.
+
+    Args:
+        model: released name or folder; None is the default model.
+        allow: further import prefixes for its classes.
+
+    Raises:
+        BundleError: not found, damaged, or unsafe.
+    """
+    folder = find(model)
+    config = _read_yaml(folder / "config.yaml")
+    if config.get("format") != FORMAT:
+        raise BundleError(
+            f"Bad bundle {folder}: format {config.get('format')!r}, this avser reads {FORMAT}; "
+            "update avser or train again."
+        )
+    grid = (config.get("sample_rate"), config.get("step_samples"))
+    if grid != (SAMPLE_RATE, STEP_SAMPLES):
+        raise BundleError(
+            f"Bad bundle {folder}: rate and step {grid} are not avser's; train again."
+        )
+    emotions, spec = config.get("emotions"), config.get("net")
+    named = isinstance(emotions, list) and all(isinstance(e, str) for e in emotions)
+    if not isinstance(emotions, list) or not named or not isinstance(spec, Mapping):
+        raise BundleError(f"Bad bundle {folder}: its config lacks emotions or net; get it anew.")
+    net = build_net(spec, emotions, allow=allow)
+    _fill(net, folder, config)
+    trained = _read_yaml(folder / "trained_on.yaml")
+    known = {f: trained[f] for f in Provenance.__dataclass_fields__ if f in trained}
+    if (folder / "digests.txt").is_file():
+        known["digests"] = (folder / "digests.txt").read_text(encoding="ascii").split()
+    return Bundle(
+        name=str(config.get("name", folder.name)),
+        folder=folder,
+        net=net.eval(),
+        config=config,
+        provenance=Provenance(**known),
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without aliases, whose copies of copies could fill any memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias")
+        return super().compose_node(parent, index)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file() or path.stat().st_size > _MAX_CONFIG:
+        raise BundleError(f"Bad bundle file {path}: missing, or over 1 MiB; get it anew.")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BundleError(f"Bad bundle file {path}: it is not plain YAML; get it anew.") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"Bad bundle file {path}: expected settings by name; get it anew.")
+    return content
+
+
+def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    entry = config.get("weights")
+    name = entry.get("file") if isinstance(entry, Mapping) else None
+    if not isinstance(entry, Mapping) or not isinstance(name, str) or not _WEIGHTS.fullmatch(name):
+        raise BundleError(f"Bad weights name {name!r}: expected model-<8 hex>.safetensors.")
+    path = folder / name
+    if not path.is_file() or (path.is_symlink() and folder.resolve() not in path.resolve().parents):
+        raise BundleError(f"Bad bundle {folder}: {name} is missing; get it anew.")
+    if path.stat().st_size > _MAX_WEIGHTS:
+        raise BundleError(f"Bad weights {path}: over 4 GiB; this is no avser model.")
+    with path.open("rb") as file:
+        size = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))[0]
+    if size > _MAX_HEADER:
+        raise BundleError(f"Bad weights {path}: its header claims {size} bytes, 1 MiB is legal.")
+    raw = path.read_bytes()
+    digest = hashlib.sha256(raw).hexdigest()
+    if digest != entry.get("sha256") or digest[:8] != name[6:14]:
+        raise BundleError(f"Bad weights {path}: the hash does not match; get the bundle anew.")
+    try:
+        return load_tensors(raw)
+    except Exception as error:  # safetensors raises its own untyped error
+        raise BundleError(f"Bad weights {path}: {error}; get the bundle anew.") from error
+
+
+def _fill(net: EmotionNet, folder: Path, config: Mapping[str, Any]) -> None:
+    state = _read_weights(folder, config)
+    for path, module in net.named_modules():
+        if isinstance(module, Baseline):  # only its training data told some of its sizes
+            own = {k.removeprefix(f"{path}."): v for k, v in state.items()}
+            module.make_room({k: v for k, v in own.items() if "." not in k})
+    expected = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}
+    missing, extra = sorted(expected.keys() - state), sorted(state.keys() - expected)
+    if missing or extra:
+        raise BundleError(
+            f"Bad weights in {folder}: {len(missing)} keys missing {missing[:1]}, {len(extra)} too "
+            f"many {extra[:1]}; they belong to another model."
+        )
+    if config["weights"].get("stored") == "float16":
+        state = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
+    for key, tensor in state.items():
+        if not bool(tensor.isfinite().all()):
+            raise BundleError(f"Bad weights in {folder}: {key} is not finite; get it anew.")
+        if tensor.shape != expected[key].shape or tensor.dtype != expected[key].dtype:
+            raise BundleError(
+                f"Bad weights in {folder}: {key} is {tuple(tensor.shape)} {tensor.dtype}, expected "
+                f"{tuple(expected[key].shape)} {expected[key].dtype}; they belong to another model."
+            )
+    net.load_state_dict(state, strict=False)
+    temperatures = config.get("temperatures")
+    for head in net.heads:
+        value = temperatures.get(head) if isinstance(temperatures, Mapping) else None
+        if not isinstance(value, (int, float)) or not 0.01 <= value <= 100:
+            raise BundleError(f"Bad temperature {value!r} of {head}: legal is 0.01 to 100.")
+        net.temperature(head).fill_(value)

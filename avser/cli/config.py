@@ -1,0 +1,265 @@
+"""What the commands that read training configurations share: files, parser, errors."""
+
+import argparse
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.resources import files
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from avser.errors import AvserError, ConfigError, unknown
+
+
+def locate(name: str) -> str:
+    """Path of a configuration: as given, or ``configs/...`` as it is installed with avser.
+
+    Raises:
+        ConfigError: there is none; the sentence lists those of the same folder.
+    """
+    if Path(name).is_file():
+        return name
+    parts = Path(name).parts
+    root = Path(str(files("avser.configs")))
+    inside = root.joinpath(*(parts[1:] if parts[:1] == ("configs",) else parts))
+    if inside.is_file():
+        return str(inside)
+    known = sorted(f"configs/{p.relative_to(root).as_posix()}" for p in root.rglob("*.yaml"))
+    raise ConfigError(unknown("configuration", name, known))
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose flags stand beside those of the configuration.
+
+    Args:
+        command: name of the command.
+        about: one line.
+    """
+
+    def __init__(self, command: str, about: str) -> None:
+        super().__init__(prog=f"avser {command}", description=about, allow_abbrev=False)
+        self.add_argument(
+            "-c",
+            "--config",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="configuration; several compose, later ones win",
+        )
+        self.add_argument("--root", metavar="DIR", help="folder of the corpus")
+
+    def split(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Parse our own flags; return them and the words for the configuration's parser."""
+        own, rest = self.parse_known_args(list(words))
+        configs = [w for name in own.config for w in ("-c", locate(name))]
+        root = [f"--data.corpus.init_args.root={own.root}"] if own.root else []
+        return own, [*configs, *rest, *root]
+
+
+def cli_class(groups: Mapping[str, type] | None = None) -> Any:  # noqa: ANN401
+    """The LightningCLI that reads our configurations; imported late because it is slow.
+
+    Args:
+        groups: further groups of settings by name, of the class's constructor.
+    """
+    from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+
+    class ConfigurationCLI(LightningCLI):
+        """Links the classes of the data to the network."""
+
+        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            parser.link_arguments("data.classes", "model.emotions", apply_on="instantiate")
+            for name, kind in (groups or {}).items():
+                parser.add_class_arguments(kind, name)
+
+    return ConfigurationCLI
+
+
+def parse(
+    words: Sequence[str],
+    *,
+    trainer_defaults: dict[str, Any] | None = None,
+    groups: Mapping[str, type] | None = None,
+) -> Any:  # noqa: ANN401
+    """Read configurations and build trainer, task and data, as a LightningCLI holds them.
+
+    Args:
+        words: of the command line.
+        trainer_defaults: settings of the trainer.
+        groups: further groups of settings; see `cli_class`.
+
+    Raises:
+        ConfigError: a setting is unknown or of the wrong type; in one sentence.
+    """
+    from avser.training.task import EmotionTask
+
+    with _one_sentence():
+        return cli_class(groups)(
+            EmotionTask,
+            _data_class(words),
+            run=False,
+            args=list(words),
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults=trainer_defaults or {},
+            parser_kwargs={"prog": "avser fit"},
+        )
+
+
+def parse_data(words: Sequence[str]) -> Any:  # noqa: ANN401
+    """Read configurations and build the data alone; settings of model and trainer are passed over.
+
+    Raises:
+        ConfigError: see `parse`.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="avser", exit_on_error=True)
+    parser.add_argument("-c", "--config", action="config", help="configuration")
+    parser.add_class_arguments(_data_class(words), "data")
+    others = ("model", "trainer", "seed_everything", "federated")
+    for name in others:
+        parser.add_argument(f"--{name}", type=Any, default=None)
+    with _one_sentence():
+        settings = parser.parse_args(_of_data(words))
+        for name in others:
+            settings[name] = None  # else jsonargparse would build what is named there
+        return parser.instantiate(settings).data
+
+
+def _of_data(words: Sequence[str]) -> list[str]:
+    """Leave out ``--model.x V``, ``--trainer.x=V`` and the like."""
+    kept: list[str] = []
+    skipping = False
+    for word in words:
+        if word.startswith("--"):
+            skipping = word.startswith(("--model", "--trainer", "--seed_everything", "--federated"))
+        elif word == "-c":
+            skipping = False
+        if not skipping:
+            kept.append(word)
+    return kept
+
+
+def _data_class(words: Sequence[str]) -> Any:  # noqa: ANN401
+    """The data module of the corpus that the words name."""
+    if is_of_images(words):
+        return import_module("avser.datamodules.images").ImageDataModule
+    return import_module("avser.datamodules.clips").ClipDataModule
+
+
+def is_of_images(words: Sequence[str]) -> bool:
+    """Whether the words name a corpus of pictures."""
+    from avser.types import ImageCorpus
+
+    module, _, name = _corpus_path(words).rpartition(".")
+    try:
+        corpus = getattr(import_module(module), name) if module else None
+    except (ImportError, AttributeError):
+        corpus = None  # the configuration's own parser says what is wrong
+    return isinstance(corpus, type) and issubclass(corpus, ImageCorpus)
+
+
+def _corpus_path(words: Sequence[str]) -> str:
+    """Class path of the corpus, as the last of the words has it."""
+    import yaml
+
+    found = ""
+    for word, value in zip(words, [*words, ""][1:], strict=True):
+        if word in ("-c", "--config"):
+            try:
+                text = Path(value).read_text(encoding="utf-8")
+                corpus = yaml.safe_load(text)["data"]["corpus"]
+                found = corpus if isinstance(corpus, str) else corpus["class_path"]
+            except (OSError, yaml.YAMLError, KeyError, TypeError):
+                continue  # no data in it, or the configuration's own parser says what is wrong
+        elif word in ("--data.corpus", "--data.corpus.class_path"):
+            found = value
+        elif word.startswith(("--data.corpus=", "--data.corpus.class_path=")):
+            found = word.partition("=")[2]
+    return found
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn what jsonargparse prints or raises into one error of ours."""
+    printed = StringIO()
+    try:
+        with redirect_stderr(printed):
+            yield
+    except SystemExit as error:
+        if not error.code:  # --help, --print_config
+            raise
+        raise ConfigError(_sentence(printed.getvalue())) from error
+    except (ValueError, TypeError) as error:
+        raise (_own(error) or ConfigError(_sentence(str(error)))) from error
+    sys.stderr.write(printed.getvalue())
+
+
+def _own(error: BaseException | None) -> AvserError | None:
+    """Find the error of ours that another library wrapped into its own."""
+    while error is not None and not isinstance(error, AvserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _sentence(text: str) -> str:
+    """Condense what jsonargparse says to one sentence, with the class that was meant."""
+    message = text.partition("error:")[2] or text
+    keys = list(dict.fromkeys(re.findall(r'Parser key "([\w.]+)"', message)))
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    noise = ("Expected a <class 'NoneType'>", "Expected a path but", "Subtypes:", "Given value")
+    told = [x for x in lines if not x.startswith((*noise, "Errors:", "Does not validate"))]
+    if len(told) > 1:
+        told = [x for x in told if "Does not validate" not in x and not x.endswith(":")] or told
+    what = " ".join(told[0].split()) if told else "it does not parse"
+    what = re.sub(r'^Parser key "[\w.]+": *', "", what).rstrip(".")
+    place = f" at {'.'.join(keys)}" if keys else ""
+    slot = keys[-1].rpartition(".")[2] if keys else ""
+    named = re.findall(r"class_path '([\w.]+)'", message)  # the innermost comes last
+    wrong_class = any(word in what.lower() for word in ("no attribute", "import", "no module"))
+    hint = _candidates(slot, named[-1] if named else "") if wrong_class else "."
+    return f"Bad configuration{place}: {what[:400]}{hint}"
+
+
+#: Where the classes of a slot are, and what they subclass.
+_SLOTS = {
+    "audio": ("avser.models.encoders", "avser.models.encoders.base.AudioEncoder"),
+    "video": ("avser.models.encoders", "avser.models.encoders.base.VideoEncoder"),
+    "fusion": ("avser.models.fusion", "avser.models.fusion.base.Fusion"),
+    "head": ("avser.models.heads", "avser.models.heads.Head"),
+    "baseline": ("avser.models.baselines", "avser.models.baselines.base.Baseline"),
+    "frontend": ("avser.models.frontends", "avser.models.frontends.base.Frontend"),
+    "augment": ("avser.training.augment", "avser.training.augment.Augment"),
+    "protocol": ("avser.data.splits", "avser.data.splits.Protocol"),
+    "corpus": ("avser.datamodules.corpora", "avser.types.Corpus"),
+}
+
+
+def _candidates(slot: str, wrong: str) -> str:
+    """Say which classes fit a slot, and which was probably meant."""
+    if slot not in _SLOTS:
+        return "."
+    place, base_path = _SLOTS[slot]
+    package = import_module(place)
+    for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+        import_module(f"{place}.{module.name}")
+    module_name, _, name = base_path.rpartition(".")
+    known = sorted(_concrete(getattr(import_module(module_name), name)))
+    close = get_close_matches(wrong, known, n=1)
+    meant = f"; did you mean {close[0]}?" if close else "."
+    return f"; expected one of {', '.join(known)}{meant}" if known else "."
+
+
+def _concrete(base: Any) -> set[str]:  # noqa: ANN401 (mypy can't tell a class's subclasses)
+    found = {f"{base.__module__}.{base.__qualname__}"} if not inspect.isabstract(base) else set()
+    for child in base.__subclasses__():
+        if child.__module__.startswith("avser."):
+            found |= _concrete(child)
+    return found

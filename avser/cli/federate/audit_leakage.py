@@ -1,0 +1,34 @@
+"""``avser federate audit-leakage``: how much updates tell of their speakers."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    own = argparse.ArgumentParser(prog="avser federate audit-leakage", description=__doc__)
+    own.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="simulated with --keep-updates"
+    )
+    own.add_argument("--json", metavar="FILE", type=Path, help="write the rows there")
+    return own
+
+
+def run(words: Sequence[str]) -> int:
+    """Print a line for each run, and one with its noise where it is differentially private."""
+    own = parser().parse_args(words)
+    from avser.federated.privacy.leakage import CHANCE, audits
+    from avser.files import atomic_write
+
+    rows = []
+    for folder in own.runs:
+        for leak in audits(folder):
+            print(f"{folder}: {leak.told()}")
+            rows.append({"run": folder.name, "chance": CHANCE, **asdict(leak)})
+    if own.json:
+        with atomic_write(own.json) as file:
+            file.write(json.dumps(rows, indent=1) + "\n")
+    return 0

@@ -1,0 +1,50 @@
+"""``avser federate client``: train on this machine's clips for a federation."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from avser.errors import ConfigError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    own = argparse.ArgumentParser(prog="avser federate client", description=__doc__)
+    own.add_argument("--server", metavar="HOST:PORT", required=True)
+    own.add_argument("--data", metavar="FOLDER", type=Path, required=True, help="with manifest.csv")
+    own.add_argument("--ca", metavar="FILE", type=Path, help="the server's ca.pem")
+    own.add_argument("--key", metavar="FILE", type=Path, help="your private key, NAME.key")
+    own.add_argument("--name", help="for the server's records; that of the key by default")
+    own.add_argument("--insecure", action="store_true", help="without TLS and keys")
+    own.add_argument("--home", metavar="DIR", type=Path, help="for Flower's own files")
+    return own
+
+
+def run(words: Sequence[str]) -> int:
+    """Join until interrupted."""
+    own = parser().parse_args(words)
+    if own.insecure and (own.ca or own.key):
+        raise ConfigError("Bad pair --insecure and --ca or --key: give one or the other.")
+    if not own.insecure and not (own.ca and own.key):
+        raise ConfigError(
+            "Bad client: --ca and --key are missing; make a key with avser federate keys client "
+            "and take ca.pem from the coordinator, or say --insecure."
+        )
+    from platformdirs import user_data_path
+
+    from avser.federated.client.node import NodeSettings, run_node
+
+    name = own.name or (own.key.stem if own.key else own.data.resolve().name)
+    home = own.home or user_data_path("avser") / "federation" / name
+    print(f"Joining {own.server} as {name}, clips of {own.data}; Ctrl-C leaves.", flush=True)
+    run_node(
+        NodeSettings(
+            server=own.server,
+            data=own.data,
+            name=name,
+            ca=own.ca,
+            key=own.key,
+            folder=home,
+        )
+    )
+    return 0

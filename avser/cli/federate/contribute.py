@@ -1,0 +1,71 @@
+"""``avser federate contribute``: a page to record, check and contribute clips."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from avser.errors import ConfigError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    own = argparse.ArgumentParser(prog="avser federate contribute", description=__doc__)
+    own.add_argument("--server", metavar="URL", required=True, help="https://HOST:HTTP_PORT")
+    own.add_argument("--join", metavar="HOST:PORT", help="also run the node that trains on them")
+    own.add_argument("--ca", metavar="FILE", type=Path, help="the server's ca.pem")
+    own.add_argument("--key", metavar="FILE", type=Path, help="your private key, NAME.key")
+    own.add_argument("--token", help="if the server asks for one")
+    own.add_argument("--name", help="yours; that of the key by default")
+    own.add_argument("--folder", metavar="DIR", type=Path, help="where contributions are kept")
+    own.add_argument(
+        "--keep", choices=("features", "audio", "nothing"), default="features", help="of a clip"
+    )
+    own.add_argument("--port", type=int, default=7861, help="of the page")
+    own.add_argument("--insecure", action="store_true", help="join without TLS and keys")
+    return own
+
+
+def run(words: Sequence[str]) -> int:
+    """Serve the page until interrupted."""
+    own = parser().parse_args(words)
+    from avser.extras import require
+
+    require("web", "gradio")
+    if own.join and not own.insecure and not (own.ca and own.key):
+        raise ConfigError("Bad --join: --ca and --key are missing, or say --insecure.")
+    from platformdirs import user_data_path
+
+    name = own.name or (own.key.stem if own.key else "me")
+    folder = own.folder or user_data_path("avser") / "contributions" / name
+    scratch = Path(tempfile.mkdtemp(prefix="avser-contribute-"))
+    # read when Gradio is imported
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(scratch)}
+    from avser.federated.client.contribute_page import Desk, Newest, serve
+    from avser.federated.client.contributions import Contributions
+    from avser.federated.client.remote import Federation
+
+    federation = Federation(own.server, ca=own.ca, token=own.token)
+    newest = Newest(federation, scratch / "bundle")
+    desk = Desk(newest, Contributions(folder, keep=own.keep, name=name), scratch)
+    node = _join(own, folder, name)
+    try:
+        serve(desk, port=own.port, ready=lambda url: print(f"Page: {url}", flush=True))
+    finally:
+        if node is not None:
+            node.terminate()
+        federation.close()
+    return 0
+
+
+def _join(own: argparse.Namespace, folder: Path, name: str) -> "subprocess.Popen[bytes] | None":
+    """Start the node beside the page."""
+    if not own.join:
+        return None
+    words = [sys.executable, "-m", "avser", "federate", "client", "--server", own.join]
+    words += ["--data", str(folder), "--name", name]
+    words += ["--insecure"] if own.insecure else ["--ca", str(own.ca), "--key", str(own.key)]
+    return subprocess.Popen(words)

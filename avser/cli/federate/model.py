@@ -1,0 +1,33 @@
+"""``avser federate model``: fetch the newest model of a server."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which server."""
+    parser.add_argument("--server", metavar="URL", required=True, help="https://HOST:HTTP_PORT")
+    parser.add_argument("--ca", metavar="FILE", type=Path, help="the server's ca.pem")
+    parser.add_argument("--token", help="if the server asks for one")
+    parser.add_argument("--arm", default="A", help="A, or B where two models are compared")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    own = argparse.ArgumentParser(prog="avser federate model", description=__doc__)
+    add_server(own)
+    own.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the bundle")
+    return own
+
+
+def run(words: Sequence[str]) -> int:
+    """Fetch and verify it."""
+    own = parser().parse_args(words)
+    from avser.federated.client.remote import Federation
+
+    with Federation(own.server, ca=own.ca, token=own.token) as federation:
+        loaded = federation.model(own.out, arm=own.arm)
+    size = sum(p.numel() for p in loaded.net.parameters())
+    print(f"{loaded.name}: {size:,} parameters, {', '.join(loaded.net.emotions)}\nModel: {own.out}")
+    return 0

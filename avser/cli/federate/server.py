@@ -1,0 +1,207 @@
+"""``avser federate server``: coordinate a federation."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from avser.cli.config import Parser, locate, parse_data
+from avser.cli.quiet import quiet
+from avser.errors import AvserError, ConfigError
+
+_LOOK_S = 2.0
+
+
+def parser() -> Parser:
+    """The command's own flags."""
+    own = Parser(
+        "federate server",
+        "Coordinate a federation over Flower's SuperLink. Settings may follow as --data.*, "
+        "--model.*, --federated.*",
+    )
+    own.add_argument("--out", metavar="RUN", type=Path, help="run folder; goes on where it is")
+    own.add_argument("--host", default="127.0.0.1", help="to listen at; 0.0.0.0 is the network")
+    own.add_argument("--port", type=int, default=9092, help="for clients")
+    own.add_argument("--http-port", type=int, default=9093, help="for status and models")
+    own.add_argument("--keys", metavar="KEYS", type=Path, help="of avser federate keys server")
+    own.add_argument("--insecure", action="store_true", help="without TLS and node keys")
+    own.add_argument("--test", action="append", default=[], metavar="DATA", help="further corpora")
+    own.add_argument("--base", metavar="NAME|DIR", help="model to begin with")
+    own.add_argument("--arm-b", metavar="NAME|DIR", help="a second model to compare with")
+    own.add_argument("--rounds", metavar="R", type=int)
+    own.add_argument("--strategy", metavar="S")
+    own.add_argument("--token", help="bearer token of the HTTP interface")
+    own.add_argument("--until-done", action="store_true", help="end after the last round")
+    return own
+
+
+def run(words: Sequence[str]) -> int:
+    """Serve until interrupted."""
+    own_parser = parser()
+    own, rest = own_parser.split(_with_data(words))
+    if own.out is None:
+        own_parser.error("--out is missing; name the folder of the run, --out RUN/")
+    if bool(own.keys) == own.insecure:
+        raise ConfigError(
+            "Bad server: give --keys KEYS, made with avser federate keys server, or say --insecure."
+        )
+    for name in ("base", "rounds", "strategy"):
+        value = getattr(own, name)
+        rest += [f"--federated.{name}={value}"] if value is not None else []
+    with quiet():
+        return _serve(own, rest)
+
+
+def _with_data(words: Sequence[str]) -> list[str]:
+    """``--data FILE`` is ``-c FILE``, as long as it is no setting of the data."""
+    return ["-c" if word == "--data" else word for word in words]
+
+
+def _serve(own: Any, words: list[str]) -> int:  # noqa: ANN401
+    from avser.federated.server.link import Link
+
+    newest = _prepare(own, words)
+    link = Link(
+        own.out,
+        host=own.host,
+        port=own.port,
+        secrets=own.keys,
+        admitted=lambda name: print(f"admitted {name}", flush=True),
+    )
+    link.start()
+    said = "insecure, anybody may join" if own.insecure else "TLS and node keys"
+    print(f"Federation at {own.host}:{own.port} ({said})", flush=True)
+    link.admit()
+    link.ensure_run()
+    while not newest.look():
+        time.sleep(0.5)  # until the run has kept its start
+    stopped = threading.Event()
+    doors = _open_doors(own, newest)
+    try:
+        _watch(own, link, newest, stopped)
+    except KeyboardInterrupt:
+        print("avser federate server: leaving.", file=sys.stderr)
+    finally:
+        stopped.set()
+        doors()
+        link.stop()
+    return 0
+
+
+def _prepare(own: Any, words: list[str]) -> Any:  # noqa: ANN401
+    """Read the configuration, keep what the run's own process needs, and open its models."""
+    from avser.cli.federate.simulate import read
+    from avser.federated.client.learner import Learner
+    from avser.federated.deployment.apps import write_session
+    from avser.federated.server.releases import Newest
+    from avser.federated.server.run_store import Kept, RunStore
+    from avser.federated.simulation.run import needs_statistics, start_from_base
+    from avser.federated.weights import arrays_of, constants_of, has_batch_norm, names_of
+
+    data, plan, settings, text = read(words)
+    data.prepare_data()
+    learner = Learner(plan, seed=settings.seed)
+    before = None
+    if settings.base != "empty":
+        before = start_from_base(learner.net, settings.base)
+    elif needs_statistics(learner.net):
+        for encoder in (learner.net.audio, learner.net.video):
+            if encoder is not None and encoder.needs_statistics:
+                encoder.fit_statistics(data.loader([*data.parts.validation, *data.parts.train]))
+    if has_batch_norm(learner.net) and settings.batch_norm == "refuse":
+        raise ConfigError(
+            "Bad model for federated training: it has batch norm; take one with group norm, or "
+            "give --federated.batch_norm=local."
+        )
+    own.out.mkdir(parents=True, exist_ok=True)
+    _same(own.out / "config.yaml", text)
+    write_session(own.out, settings=settings, plan=plan, constants=constants_of(learner.net))
+    store = RunStore(own.out)
+    if store.latest() is None:
+        start = arrays_of(learner.net, names_of(learner.net, ("audio", "video", "fused")))
+        store.save(Kept(update=0, model=start, average=start, row={"seconds": 0.0}))
+    labels = f"--data.emotions={json.dumps(list(plan.emotions))}"
+    tests = {"test": data}
+    for name in own.test:
+        path = locate(name)
+        tests[Path(path).stem] = parse_data(["-c", path, labels])
+    extra = {"before": before} if before is not None else {}
+    return Newest(folder=own.out, tests=tests, arm=own.arm_b, **extra)
+
+
+def _same(path: Path, text: str) -> None:
+    from avser.files import atomic_write
+
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"Bad run folder {path.parent}: it holds a federation of another configuration; "
+            "choose another --out."
+        )
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def _open_doors(own: Any, newest: Any) -> Any:  # noqa: ANN401
+    """Serve the HTTP interface in a thread; return what closes it."""
+    import uvicorn
+
+    from avser.federated.deployment import keys
+    from avser.federated.server.api import create_doors, open_doors
+
+    service = open_doors(newest)
+    secrets = own.keys
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_doors(newest, service, token=own.token),
+            host=own.host,
+            port=own.http_port,
+            log_level="warning",
+            ssl_certfile=None if secrets is None else secrets / keys.CERTIFICATE,
+            ssl_keyfile=None if secrets is None else str(secrets / keys.KEY),
+        )
+    )
+    thread = threading.Thread(target=server.run, daemon=True, name="doors")
+    thread.start()
+    scheme = "http" if own.keys is None else "https"
+    print(f"Status and models at {scheme}://{own.host}:{own.http_port}", flush=True)
+
+    def close() -> None:
+        server.should_exit = True
+        thread.join(timeout=5)
+        service.close()
+
+    return close
+
+
+def _watch(own: Any, link: Any, newest: Any, stopped: threading.Event) -> None:  # noqa: ANN401
+    """Admit clients, keep the run going, and release and measure what it gives."""
+    told = 0
+    while not stopped.is_set():
+        done = (own.out / "DONE").exists()
+        try:
+            link.admit()
+            if newest.look():
+                row = newest.status()["measured"].get(str(newest.update), {})
+                figures = ", ".join(f"{k} UAR {100 * f['uar']:.1f} %" for k, f in row.items())
+                print(f"round {newest.update}: {figures or 'kept'}", flush=True)
+            if not done:
+                link.ensure_run()
+        except AvserError as error:
+            print(f"avser federate server: {error}", file=sys.stderr, flush=True)
+        told = _tell(newest, told)
+        if done and own.until_done:
+            return
+        stopped.wait(_LOOK_S)
+
+
+def _tell(newest: Any, told: int) -> int:  # noqa: ANN401
+    """Print what the ledger has that was not told yet."""
+    lines = list(newest.store.ledger())
+    for line in lines[told:]:
+        who, reason = line.get("client", line.get("node", "")), line.get("reason", "")
+        if line["what"] != "accepted":
+            print(f"{line['what']} {who} {reason}".rstrip(), flush=True)
+    return len(lines)

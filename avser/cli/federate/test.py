@@ -1,0 +1,59 @@
+"""``avser federate test``: measure the newest model of a server on a corpus.
+
+With ``-c DATA`` the model is fetched and measured here, and the corpus stays here; with ``--corpus
+NAME`` the server measures it on one of its own.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avser.cli.federate.model import add_server
+from avser.errors import ConfigError
+
+if TYPE_CHECKING:
+    from avser.federated.client.remote import Federation
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    own = argparse.ArgumentParser(
+        prog="avser federate test", description=__doc__, allow_abbrev=False
+    )
+    add_server(own)
+    own.add_argument("--corpus", metavar="NAME", help="one of the server's own; test is its first")
+    own.add_argument(
+        "-c", "--config", action="append", default=[], metavar="DATA", help="of this machine"
+    )
+    return own
+
+
+def run(words: Sequence[str]) -> int:
+    """Measure, there or here; further words are those of ``avser evaluate``."""
+    own, rest = parser().parse_known_args(list(words))
+    if bool(own.corpus) == bool(own.config):
+        raise ConfigError("Bad test: give either -c DATA (measured here) or --corpus NAME (there).")
+    from avser.federated.client.remote import Federation
+
+    with Federation(own.server, ca=own.ca, token=own.token) as federation:
+        return _there(own, federation) if own.corpus else _here(own, federation, rest)
+
+
+def _there(own: argparse.Namespace, federation: "Federation") -> int:
+    row = federation.test(own.corpus, arm=own.arm)
+    print(
+        f"{row['model']} on {row['corpus']}, {row['n']} clips: UAR {100 * row['uar']:.1f} %, "
+        f"accuracy {100 * row['accuracy']:.1f} %, macro-F1 {100 * row['macro_f1']:.1f} %"
+    )
+    return 0
+
+
+def _here(own: argparse.Namespace, federation: "Federation", rest: list[str]) -> int:
+    from avser.cli import evaluate
+
+    with tempfile.TemporaryDirectory(prefix="avser-model-") as folder:
+        federation.model(Path(folder) / "bundle", arm=own.arm)
+        configs = [w for name in own.config for w in ("-c", name)]
+        return evaluate.run([*configs, "--model", str(Path(folder) / "bundle"), *rest])

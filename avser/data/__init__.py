@@ -1,0 +1,1 @@
+"""Prepared clips as datasets and batches; caches; splits."""

@@ -1,0 +1,276 @@
+"""Prepared audio: decoded and resampled once, then read from a memory map.
+
+One folder (``AVSER_CACHE``, or the user's cache folder) holds an SQLite index and segments of
+int16 samples. A clip's key is made of its file's content, its part of the file and the settings,
+so that a corpus that is moved, selected from or mixed with another is never decoded again.
+Every process appends to a segment of its own and enters a clip in the index only when its samples
+are on disk: interrupted preparation resumes, concurrent ones do not disturb each other. Samples
+carry a checksum; a clip that fails it is decoded anew.
+"""
+
+import hashlib
+import os
+import sqlite3
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avser.errors import AvserError, CacheError
+from avser.media.reader import read_audio
+from avser.types import SAMPLE_RATE, Clip
+
+_SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 1"
+_PROBE = 64 * 1024  # bytes hashed at a file's start, middle and end
+
+_SCHEMA = """CREATE TABLE IF NOT EXISTS clips (
+    key TEXT PRIMARY KEY, segment TEXT NOT NULL, start INTEGER NOT NULL, count INTEGER NOT NULL,
+    checksum INTEGER NOT NULL, digest TEXT NOT NULL)"""
+
+
+def cache_folder() -> Path:
+    """The folder of prepared data: ``$AVSER_CACHE``, or avser's place in the user's cache."""
+    if "AVSER_CACHE" in os.environ:
+        return Path(os.environ["AVSER_CACHE"]).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("avser")
+
+
+def clip_key(clip: Clip) -> str:
+    """Key of a clip: size and sampled bytes of its file, its part of it, and the settings.
+
+    Raises:
+        CacheError: the file can't be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        size = clip.path.stat().st_size
+        with clip.path.open("rb") as file:
+            for place in sorted({0, max(0, size // 2 - _PROBE // 2), max(0, size - _PROBE)}):
+                file.seek(place)
+                digest.update(file.read(_PROBE))
+    except OSError as error:
+        raise CacheError(
+            f"Bad clip {clip.path}: it can't be read ({error.strerror}); check the corpus's root."
+        ) from error
+    digest.update(f"{size} {clip.start_s} {clip.end_s} {_SETTINGS}".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Row:
+    segment: str
+    start: int
+    count: int
+    checksum: int
+    digest: str
+
+
+class WaveStore(Sequence[NDArray[np.int16]]):
+    """Prepared clips in a fixed order; item i is ``[S] int16``, read from the memory map.
+
+    Attributes:
+        lengths: samples of each clip.
+        digests: hash of each clip's samples; equal for duplicate recordings.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[_Row]) -> None:
+        self._folder = folder
+        self._rows = list(rows)
+        self._maps: dict[str, NDArray[np.int16]] = {}
+        self.lengths = [row.count for row in rows]
+        self.digests = [row.digest for row in rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> NDArray[np.int16]:  # type: ignore[override]
+        row = self._rows[index]
+        if row.segment not in self._maps:
+            self._maps[row.segment] = np.memmap(self._folder / row.segment, np.int16, mode="r")
+        return self._maps[row.segment][row.start : row.start + row.count]
+
+    def __getstate__(self) -> dict[str, object]:
+        # a map must not travel to worker processes as a copy of its data
+        return {**self.__dict__, "_maps": {}}
+
+    def intact(self, index: int) -> bool:
+        """Whether the samples are there and match their checksum."""
+        row = self._rows[index]
+        try:
+            samples = self[index]
+        except (OSError, ValueError):
+            return False
+        return len(samples) == row.count and zlib.crc32(samples.tobytes()) == row.checksum
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Outcome of `prepare`: usable clips, their samples, and what failed with the reason."""
+
+    clips: list[Clip]
+    waves: WaveStore
+    failed: list[tuple[Clip, str]]
+
+
+def _open_index(folder: Path) -> sqlite3.Connection:
+    path = folder / "index.sqlite"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=60)
+        connection.execute(_SCHEMA)
+        (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if health != "ok":
+            connection.close()
+            raise sqlite3.DatabaseError(health)
+        return connection
+    except sqlite3.OperationalError as error:
+        raise _unwritable(folder, error) from error
+    except sqlite3.DatabaseError:
+        # a damaged index holds nothing that can't be made again; keep it aside for the curious
+        os.replace(path, folder / f"index.damaged-{uuid.uuid4().hex[:8]}")
+        return _open_index(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError | sqlite3.Error) -> CacheError:
+    why = error.strerror if isinstance(error, OSError) else error
+    return CacheError(
+        f"Bad cache {folder}: {why}; set AVSER_CACHE to a folder that can be written."
+    )
+
+
+def _keys(clips: Sequence[Clip]) -> tuple[list[str], dict[str, str]]:
+    """Keys of the clips; of those that can't be read a made-up one, with the reason."""
+    keys: list[str] = []
+    failed: dict[str, str] = {}
+    for index, clip in enumerate(clips):
+        try:
+            keys.append(clip_key(clip))
+        except CacheError as error:
+            keys.append(f"unreadable {index}")
+            failed[keys[-1]] = str(error)
+    return keys, failed
+
+
+def _rows(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, _Row]:
+    found: dict[str, _Row] = {}
+    wanted = list(dict.fromkeys(keys))
+    for i in range(0, len(wanted), 500):  # SQLite's limit on placeholders is 999 in old builds
+        part = wanted[i : i + 500]
+        marks = ",".join("?" * len(part))
+        query = (
+            f"SELECT key, segment, start, count, checksum, digest FROM clips WHERE key IN ({marks})"
+        )
+        for key, *values in connection.execute(query, part):
+            found[key] = _Row(*values)
+    return found
+
+
+def _decode(clip: Clip) -> NDArray[np.int16]:
+    samples = read_audio(clip.path, start_s=clip.start_s, end_s=clip.end_s)
+    if not len(samples):
+        raise CacheError(f"Bad clip {clip.path}: it has no sound; leave it out.")
+    scaled: NDArray[np.int16] = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    return scaled
+
+
+def _decoded(
+    clips: dict[str, Clip], workers: int
+) -> Iterator[tuple[str, NDArray[np.int16] | AvserError]]:
+    def work(key: str) -> tuple[str, NDArray[np.int16] | AvserError]:
+        try:
+            return key, _decode(clips[key])
+        except AvserError as error:
+            return key, error
+
+    keys = list(clips)
+    with ThreadPoolExecutor(workers) as pool:
+        for i in range(0, len(keys), 8 * workers):  # bounded: results do not pile up in memory
+            yield from pool.map(work, keys[i : i + 8 * workers])
+
+
+def prepare(
+    clips: Sequence[Clip],
+    *,
+    folder: Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Decode what is not yet prepared, and open all of it.
+
+    Args:
+        clips: rows of a corpus.
+        folder: of the cache; None is `cache_folder`.
+        workers: decoding threads; None is one a core.
+        progress: called as ``(done, total)`` over the clips that had to be decoded.
+
+    Raises:
+        CacheError: the cache can't be written, or no clip could be decoded.
+    """
+    folder = folder or cache_folder()
+    connection = _open_index(folder)
+    keys, failed = _keys(clips)
+    try:
+        rows = _rows(connection, keys)
+        _drop_damaged(connection, folder, rows)
+        todo = {k: c for k, c in zip(keys, clips, strict=True) if k not in rows and k not in failed}
+        if todo:
+            failed |= _append(connection, folder, todo, workers or os.cpu_count() or 1, progress)
+            rows = _rows(connection, keys)
+    except (OSError, sqlite3.Error) as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        connection.close()
+    usable = [(c, rows[k]) for k, c in zip(keys, clips, strict=True) if k in rows]
+    reasons = [(c, failed.get(k, "")) for k, c in zip(keys, clips, strict=True) if k not in rows]
+    if clips and not usable:
+        raise CacheError(
+            f"Bad corpus: none of its {len(clips)} clips could be decoded; the first says: "
+            f"{reasons[0][1]}"
+        )
+    return Prepared([c for c, _ in usable], WaveStore(folder, [r for _, r in usable]), reasons)
+
+
+def _drop_damaged(connection: sqlite3.Connection, folder: Path, rows: dict[str, _Row]) -> None:
+    store = WaveStore(folder, list(rows.values()))
+    bad = [key for i, key in enumerate(rows) if not store.intact(i)]
+    for key in bad:
+        del rows[key]
+    with connection:
+        connection.executemany("DELETE FROM clips WHERE key = ?", [(key,) for key in bad])
+
+
+def _append(
+    connection: sqlite3.Connection,
+    folder: Path,
+    todo: dict[str, Clip],
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, str]:
+    failed: dict[str, str] = {}
+    segment = f"{uuid.uuid4().hex}.i16"
+    start = 0
+    with (folder / segment).open("wb") as file:
+        for done, (key, result) in enumerate(_decoded(todo, workers), 1):
+            if isinstance(result, AvserError):
+                failed[key] = str(result)
+            else:
+                raw = result.tobytes()
+                file.write(raw)
+                file.flush()
+                digest = hashlib.blake2b(raw, digest_size=16).hexdigest()
+                row = (key, segment, start, len(result), zlib.crc32(raw), digest)
+                with connection:
+                    connection.execute("INSERT OR IGNORE INTO clips VALUES (?,?,?,?,?,?)", row)
+                start += len(result)
+            if progress is not None:
+                progress(done, len(todo))
+    return failed

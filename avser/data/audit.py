@@ -1,0 +1,50 @@
+"""What a split holds: parts, speakers, classes, duplicate recordings."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from avser.data.splits import Parts, clip_name
+from avser.emotions import Labels
+
+
+def duplicates(parts: Parts, digests: Mapping[str, str]) -> list[list[str]]:
+    """Groups of clips whose decoded samples are the same."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for _, clips in parts.items():
+        for clip in clips:
+            name = clip_name(clip)
+            if name in digests:
+                groups[digests[name]].add(name)
+    return sorted(sorted(names) for names in groups.values() if len(names) > 1)
+
+
+def audit(
+    parts: Parts, digests: Mapping[str, str], *, labels: Labels | None = None
+) -> dict[str, Any]:
+    """Describe a split.
+
+    Args:
+        parts: of a protocol.
+        digests: `clip_name` to hash of decoded samples.
+        labels: merge and selection of classes.
+
+    Returns:
+        ``{"split_hash", "notes", "parts": {part: {"clips", "speakers", "classes"}},
+        "duplicates": [[clip, clip], ...]}``.
+    """
+    labels = labels or Labels()
+    described = {
+        part: {
+            "clips": len(clips),
+            "speakers": sorted({c.speaker for c in clips}),
+            "classes": dict(sorted(Counter(str(labels(c.emotion)) for c in clips).items())),
+        }
+        for part, clips in parts.items()
+    }
+    return {
+        "split_hash": parts.hash,
+        "notes": list(parts.notes),
+        "parts": described,
+        "duplicates": duplicates(parts, digests),
+    }

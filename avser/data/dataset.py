@@ -1,0 +1,239 @@
+"""Datasets over prepared clips, and batches of them. Knows no Lightning."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset, Sampler
+
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch, Clip, steps_of
+
+Item = Mapping[str, object]
+
+
+def trim_silence(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> NDArray[np.int16]:
+    """Cut quiet edges; see `loud_span`."""
+    first, last = loud_span(samples, below_peak_db=below_peak_db)
+    return samples[first:last]
+
+
+def loud_span(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> tuple[int, int]:
+    """Where a clip begins and ends without its quiet edges, keeping 50 ms.
+
+    These are the frames that `avser.models.frontends.base.valid_frames` leaves valid: training cuts
+    what the network would mask, the same result for half the arithmetic.
+    """
+    hop = SAMPLE_RATE // 100
+    count = len(samples) // hop
+    if count < 2:
+        return 0, len(samples)
+    frames = samples[: count * hop].astype(np.float32).reshape(count, hop)
+    power = np.square(frames).mean(axis=1)
+    loud = np.flatnonzero(power > power.max() * 10 ** (-below_peak_db / 10))
+    if not len(loud):
+        return 0, len(samples)
+    margin = int(0.05 * SAMPLE_RATE)
+    first, last = int(loud[0]) * hop - margin, (int(loud[-1]) + 1) * hop + margin
+    return max(0, first), min(len(samples), last)
+
+
+class Pictures(Protocol):
+    """What a dataset is given of each clip's picture, on the step grid."""
+
+    def __getitem__(self, index: int, /) -> "Picture":
+        """The picture of a clip."""
+
+
+class Picture(Protocol):
+    """One clip's face crops, or precomputed vectors, on the step grid."""
+
+    @property
+    def timeless(self) -> bool:
+        """Whether the same vector stands for every step, so that sound may be cut anywhere."""
+
+    def cut(self, start: int, steps: int) -> Mapping[str, Tensor]:
+        """Entries of a batch for the steps from ``start``.
+
+        ``faces [T, N, C, H, W]`` with ``face_mask [T, N]``, or ``video_features [T, F]``.
+        """
+
+
+class ClipDataset(Dataset[Item]):
+    """Clips with their samples and class indices.
+
+    Args:
+        clips: rows.
+        waves: prepared samples, ``[S] int16`` each.
+        index: place of each clip in ``waves``.
+        spans: first and last sample of each clip in what is prepared, the first at a whole step;
+            None takes all.
+        labels: class index of each clip; -1 = unlabelled.
+        trim: cut quiet edges.
+        crop_s: take a random part of at most so many seconds; None takes all.
+        pictures: of each clip, by its place in ``waves``; None for sound alone. Clips whose picture
+            moves are cut at whole steps, so that sound and picture stay together.
+        references: of each speaker whose voice is enrolled, ``[2, C, M]``.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        *,
+        waves: Sequence[NDArray[np.int16]],
+        index: Sequence[int],
+        labels: Sequence[int],
+        spans: Sequence[tuple[int, int]] | None = None,
+        trim: bool = False,
+        crop_s: float | None = None,
+        pictures: Pictures | None = None,
+        references: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.clips = list(clips)
+        self.labels = list(labels)
+        self._waves = waves
+        self._index = list(index)
+        self._spans = spans
+        self._trim = trim
+        self._crop = None if crop_s is None else int(crop_s * SAMPLE_RATE)
+        self._pictures = pictures
+        # the same mapping, empty or not: it is filled after the loaders are made
+        self._references = {} if references is None else references
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Item:
+        place, clip = self._index[index], self.clips[index]
+        samples = self._waves[place]
+        begin = 0
+        if self._spans is not None:
+            begin, end = self._spans[index]
+            samples = samples[begin:end]
+        picture = self._pictures[place] if self._pictures is not None else None
+        first, last = self._span(samples)
+        if picture is not None and not picture.timeless:
+            first = first // STEP_SAMPLES * STEP_SAMPLES
+        samples = samples[first:last]
+        item: dict[str, object] = {
+            "samples": torch.from_numpy(samples.astype(np.float32) / 32768.0),
+            "label": self.labels[index],
+            "clip_id": f"{clip.corpus}/{clip.clip_id}",
+        }
+        if picture is not None:
+            item |= picture.cut((begin + first) // STEP_SAMPLES, max(1, steps_of(len(samples))))
+        if self._references:  # a speaker without one is NaN: the encoder falls back
+            unknown = torch.full_like(next(iter(self._references.values())), torch.nan)
+            item["voice_reference"] = self._references.get(clip.speaker, unknown)
+        return item
+
+    def _span(self, samples: NDArray[np.int16]) -> tuple[int, int]:
+        """First and last sample of the part to take."""
+        first, last = loud_span(samples) if self._trim else (0, len(samples))
+        if self._crop is not None and last - first > self._crop:
+            first += int(torch.randint(last - first - self._crop + 1, ()))
+            last = first + self._crop
+        return first, last
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Pad items to one batch; absent modalities are empty entries."""
+    waves = [s for s in (item["samples"] for item in items) if isinstance(s, Tensor)]
+    lengths = torch.tensor([len(w) for w in waves])
+    longest = max(1, int(lengths.max()))
+    waveform = torch.zeros(len(waves), longest)
+    for row, wave in zip(waveform, waves, strict=True):
+        row[: len(wave)] = wave
+    batch = audio_batch(
+        waveform,
+        lengths,
+        label=torch.tensor([int(str(item["label"])) for item in items]),
+        clip_id=[str(item["clip_id"]) for item in items],
+    )
+    for name, fill in (("video_features", torch.nan), ("faces", 0), ("face_mask", False)):
+        parts = [part for item in items if isinstance(part := item.get(name), Tensor)]
+        if parts:
+            # a clip whose picture is missing has an empty tensor of the others' shape
+            batch[name] = pad_sequence(parts, batch_first=True, padding_value=fill)  # type: ignore[literal-required]
+    references = [r for item in items if isinstance(r := item.get("voice_reference"), Tensor)]
+    if references:
+        batch["voice_reference"] = torch.stack(references)
+    return batch
+
+
+def audio_batch(
+    waveform: Tensor,
+    lengths: Tensor,
+    *,
+    label: Tensor | None = None,
+    clip_id: list[str] | None = None,
+) -> Batch:
+    """A batch of sound alone from ``waveform [B, S]`` and ``lengths [B]``."""
+    size, steps = len(waveform), max(1, steps_of(waveform.shape[1]))
+    return Batch(
+        waveform=waveform,
+        lengths=lengths,
+        faces=torch.zeros(size, steps, 0, 3, 0, 0, dtype=torch.uint8),
+        face_mask=torch.zeros(size, steps, 0, dtype=torch.bool),
+        video_features=torch.zeros(size, steps, 0),
+        voice_reference=torch.zeros(size, 2, 0, 0),
+        label=torch.full((size,), -1) if label is None else label,
+        clip_id=[""] * size if clip_id is None else clip_id,
+    )
+
+
+class LengthSampler(Sampler[list[int]]):
+    """Batches of clips of like length, so that little is computed on padding.
+
+    Clips are shuffled, cut into pools of several batches, and sorted by length inside each pool;
+    then the batches are shuffled. Every epoch differs, from one seed. Pools are small: length tells
+    speakers and emotions apart, and batches of one kind are a poor estimate for batch norm.
+
+    Args:
+        lengths: samples of each clip.
+        batch_size: clips a batch; the last incomplete batch is dropped.
+        seed: of the shuffles.
+        pool: batches that are sorted together.
+        rank, world: this process and their number; every process gets as many batches.
+        now: tells the epoch whose order is due, for a training that goes on; None counts by itself.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        pool: int = 2,
+        rank: int = 0,
+        world: int = 1,
+        now: Callable[[], int] | None = None,
+    ) -> None:
+        self._lengths = np.asarray(lengths)
+        self.batch_size = max(1, min(batch_size, len(lengths) // world))
+        self._seed = seed
+        self._pool = pool * self.batch_size
+        self._rank, self._world = rank, world
+        self._now = now
+        self.epoch = 0  # of the next order
+
+    def __len__(self) -> int:
+        return len(self._lengths) // (self.batch_size * self._world)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch = self.epoch if self._now is None else self._now()
+        self.epoch = epoch + 1
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(len(self._lengths))[: len(self) * self._world * self.batch_size]
+        batches: list[list[int]] = []
+        for start in range(0, len(order), self._pool):
+            pool = order[start : start + self._pool]
+            pool = pool[np.argsort(self._lengths[pool], kind="stable")]
+            batches += [
+                pool[i : i + self.batch_size].tolist() for i in range(0, len(pool), self.batch_size)
+            ]
+        mine = rng.permutation(len(batches))[self._rank :: self._world]
+        yield from (batches[i] for i in mine)

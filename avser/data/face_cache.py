@@ -1,0 +1,201 @@
+"""Prepared faces: found, followed and cut out once for each clip, then read from files.
+
+One file a clip in the cache folder, under a key made of the video's content, its part of it and
+the settings; written to a temporary name and renamed, so that interrupted preparation resumes and
+concurrent ones do not disturb each other. A damaged file is made anew.
+"""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avser.data.audio_cache import cache_folder, clip_key
+from avser.errors import AvserError, CacheError
+from avser.files import atomic_write
+from avser.media.clip import take_in
+from avser.media.faces import FACES_PER_STEP, FaceDetector
+from avser.types import Clip
+
+_LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class FaceRow:
+    """The main person's face in one clip.
+
+    Attributes:
+        path: of its prepared file; None where the clip has no picture.
+        size: side of the crops in pixels.
+        frames: most crops that are shown, drawn at random, the same each time; None shows all.
+        seed: of the draw.
+    """
+
+    path: Path | None
+    size: int
+    timeless: bool = False
+    frames: int | None = None
+    seed: int = 0
+
+    def cut(self, start: int, steps: int) -> dict[str, Tensor]:
+        """``faces [T, N, 3, H, W]`` and ``face_mask [T, N]`` of the steps from ``start``."""
+        faces = np.zeros((steps * FACES_PER_STEP, self.size, self.size, 3), np.uint8)
+        mask = np.zeros(steps * FACES_PER_STEP, bool)
+        if self.path is not None:
+            with np.load(self.path, allow_pickle=False) as file:
+                places = file["places"] - start * FACES_PER_STEP
+                if self.frames is not None:
+                    places = np.where(self._drawn(len(places)), places, -1)
+                inside = (places >= 0) & (places < len(mask))
+                if inside.any():
+                    faces[places[inside]] = file["crops"][inside]
+                    mask[places[inside]] = True
+        return self._entries(faces, mask, steps)
+
+    def _drawn(self, count: int) -> NDArray[np.bool_]:
+        """Which of so many crops are shown, drawn by the file's name and the seed."""
+        name = zlib.crc32(str(self.path and self.path.name).encode())
+        order = np.random.default_rng((self.seed, name)).permutation(count)
+        return order < (self.frames or 0)
+
+    def _entries(
+        self, faces: NDArray[np.uint8], mask: NDArray[np.bool_], steps: int
+    ) -> dict[str, Tensor]:
+        shape = (steps, FACES_PER_STEP)
+        crops = torch.from_numpy(faces).view(*shape, self.size, self.size, 3)
+        return {
+            "faces": crops.movedim(-1, 2).contiguous(),
+            "face_mask": torch.from_numpy(mask).view(shape),
+        }
+
+
+@dataclass(frozen=True)
+class FaceRows:
+    """Faces of a corpus's clips, in their order.
+
+    Attributes:
+        rows: one a clip.
+        reasons: what is to be told of a clip, by its place: no face, or why it failed.
+    """
+
+    rows: list[FaceRow]
+    reasons: dict[int, str]
+    timeless: bool = False
+
+    def __getitem__(self, index: int) -> FaceRow:
+        return self.rows[index]
+
+    def sampled(self, frames: int, *, seed: int) -> "FaceRows":
+        """The same with so many random crops of each clip, for every use the same ones."""
+        rows = [replace(row, frames=frames, seed=seed) for row in self.rows]
+        return replace(self, rows=rows)
+
+
+def prepare_faces(
+    clips: Sequence[Clip],
+    *,
+    detector: FaceDetector | None = None,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FaceRows:
+    """Find the faces of the clips that have a video, unless that was done before.
+
+    Args:
+        clips: rows of a corpus; those without a video get no face.
+        detector: of faces; None is MTCNN.
+        folder: of the cache; None is `cache_folder`.
+        progress: called as ``(done, total)`` over the clips whose faces had to be looked for.
+
+    Raises:
+        CacheError: the cache can't be written, or no clip has a face.
+    """
+    home = (folder or cache_folder()) / "faces"
+    paths: list[Path | None] = []
+    reasons: dict[int, str] = {}
+    for index, clip in enumerate(clips):
+        if clip.video is None:
+            paths.append(None)
+            continue
+        try:
+            paths.append(home / f"{_key(clip, detector)}.npz")
+        except CacheError as error:
+            paths.append(None)
+            reasons[index] = str(error)
+    todo = [i for i, path in enumerate(paths) if path is not None and not _intact(path)]
+    for done, index in enumerate(todo, 1):
+        path = paths[index]
+        try:
+            if path is not None:
+                _find(clips[index], path, detector)
+        except AvserError as error:
+            paths[index] = None
+            reasons[index] = str(error)
+        except OSError as error:
+            raise CacheError(
+                f"Bad cache {home}: {error.strerror or error}; set AVSER_CACHE to a folder that "
+                "can be written."
+            ) from error
+        if progress is not None:
+            progress(done, len(todo))
+    told = {i: _reason(path) for i, path in enumerate(paths) if path is not None}
+    reasons |= {i: text for i, text in told.items() if text}
+    size = next((_size(p) for p in paths if p is not None and _size(p)), 0)
+    if not size:
+        first = next(iter(reasons.values()), "no clip has a video")
+        raise CacheError(
+            f"Bad video: no face in any of {len(clips)} clips; the first says: {first}"
+        )
+    return FaceRows([FaceRow(path, size) for path in paths], reasons)
+
+
+def _key(clip: Clip, detector: FaceDetector | None) -> str:
+    """Key of the video's content, the clip's part of it, and the settings."""
+    whole = clip_key(replace(clip, path=clip.video or clip.path))
+    name = "mtcnn" if detector is None else type(detector).__name__
+    settings = f"{whole} {name} {FACES_PER_STEP} layout {_LAYOUT}"
+    return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
+
+
+def _find(clip: Clip, path: Path, detector: FaceDetector | None) -> None:
+    with take_in(
+        clip.video or clip.path,
+        detector=detector,
+        faces=True,
+        start_s=clip.start_s,
+        end_s=clip.end_s,
+    ) as found:
+        main = found.faces.main if found.faces is not None else None
+        reason = (
+            found.faces.reason if found.faces is not None else "the file has no picture"
+        ) or ""
+        crops: NDArray[np.uint8] = np.zeros((0, 0, 0, 3), np.uint8)
+        places: NDArray[np.int64] = np.zeros(0, np.int64)
+        if main is not None:
+            crops, places = np.asarray(main.crops[:]), np.asarray(main.places, np.int64)
+        with atomic_write(path, mode="wb") as file:
+            np.savez(file, crops=crops, places=places, reason=np.array(reason))
+
+
+def _intact(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _reason(path: Path) -> str:
+    with np.load(path, allow_pickle=False) as file:
+        return str(file["reason"])
+
+
+def _size(path: Path) -> int:
+    with np.load(path, allow_pickle=False) as file:
+        return int(file["crops"].shape[1])

@@ -1,0 +1,166 @@
+"""Prepared pictures: decoded, resized, and read from a memory map in whole batches.
+
+The cache folder holds, for each corpus and its settings, a file of uint8 pixels and a small table
+beside it, both under a key made of the pictures' content. The pixels take their name when they are
+all there, the table after them, so that an interrupted preparation leaves nothing that counts and
+concurrent ones write the same. Pixels carry a checksum: a file that fails it is made anew.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avser.data.audio_cache import cache_folder
+from avser.errors import CacheError
+from avser.files import atomic_write
+from avser.types import Clip, ImageCorpus
+
+_LAYOUT = 1
+_PROBE = 64 * 1024  # bytes hashed at a file's start, middle and end
+_BLOCK = 1 << 24  # bytes checked at a time
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """Outcome of `prepare_images`: usable clips, their pixels, and what failed with the reason.
+
+    Attributes:
+        clips: rows.
+        pixels: ``[n, C, H, W]`` uint8, a memory map in the order of ``clips``.
+        digests: hash of each picture's pixels; equal for copies of one picture.
+        failed: rows that could not be decoded.
+    """
+
+    clips: list[Clip]
+    pixels: NDArray[np.uint8]
+    digests: list[str]
+    failed: list[tuple[Clip, str]]
+
+
+def prepare_images(
+    corpus: ImageCorpus,
+    clips: Sequence[Clip],
+    *,
+    size: int,
+    colour: bool,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparedImages:
+    """Decode pictures, unless that was done before, and open them.
+
+    Args:
+        corpus: whose pictures they are.
+        clips: of the corpus.
+        size: side in pixels to which every picture is resized, whatever its shape.
+        colour: keep three channels; else one, grey.
+        folder: of the cache; None is `cache_folder`.
+        progress: called as ``(done, total)`` while decoding.
+
+    Raises:
+        CacheError: the cache can't be written, or no picture could be decoded.
+    """
+    shape = (3 if colour else 1, size, size)
+    path = (folder or cache_folder()) / "images" / f"{_key(clips, shape)}.u8"
+    try:
+        found = _opened(path, shape)
+        if found is None:
+            _write(path, corpus, clips, shape, progress)
+            found = _opened(path, shape)
+    except OSError as error:
+        raise CacheError(
+            f"Bad cache {path.parent}: {error.strerror or error}; set AVSER_CACHE to a folder that "
+            "can be written."
+        ) from error
+    if found is None:
+        raise CacheError(f"Bad cache file {path}: it changed while it was read; try again.")
+    pixels, failed = found
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in pixels]
+    kept = [c for i, c in enumerate(clips) if i not in failed]
+    return PreparedImages(kept, pixels, digests, [(clips[i], why) for i, why in failed.items()])
+
+
+def _key(clips: Sequence[Clip], shape: tuple[int, ...]) -> str:
+    """Key of the files' content (size and sampled bytes), the rows and the settings."""
+    digest = hashlib.blake2b(f"{shape} layout {_LAYOUT}".encode(), digest_size=16)
+    for path in dict.fromkeys(clip.path for clip in clips):
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                for place in sorted({0, max(0, size // 2 - _PROBE // 2), max(0, size - _PROBE)}):
+                    file.seek(place)
+                    digest.update(file.read(_PROBE))
+        except OSError:
+            size = -1  # told when it is decoded
+        digest.update(f"{size}\0".encode())
+    for clip in clips:
+        digest.update(f"{clip.clip_id}\0".encode())
+    return digest.hexdigest()
+
+
+def _opened(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
+    """Pixels and reasons of the rows left out, or None where they are missing or damaged."""
+    try:
+        table: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        count, checksum = int(table["count"]), int(table["crc32"])
+        failed = {int(i): str(why) for i, why in table["failed"]}
+        pixels = np.memmap(path, np.uint8, mode="r", shape=(count, *shape))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    flat = pixels.reshape(-1)
+    found = 0
+    for start in range(0, len(flat), _BLOCK):
+        found = zlib.crc32(flat[start : start + _BLOCK].tobytes(), found)
+    whole = path.stat().st_size == flat.size and found == checksum
+    return (pixels, failed) if whole else None
+
+
+def _write(
+    path: Path,
+    corpus: ImageCorpus,
+    clips: Sequence[Clip],
+    shape: tuple[int, ...],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    failed: list[tuple[int, str]] = []
+    checksum = 0
+    with atomic_write(path, mode="wb") as file:
+        for index, found in enumerate(corpus.pictures(clips)):
+            if isinstance(found, str):
+                failed.append((index, found))
+            else:
+                raw = _fitted(found, shape).tobytes()
+                checksum = zlib.crc32(raw, checksum)
+                file.write(raw)
+            if progress is not None and index % 100 == 99:
+                progress(index + 1, len(clips))
+        if len(failed) == len(clips):
+            raise CacheError(
+                f"Bad corpus {corpus.root}: none of its {len(clips)} pictures could be decoded; "
+                f"the first says: {failed[0][1] if failed else 'there is none'}."
+            )
+    with atomic_write(path.with_suffix(".json")) as file:
+        count = len(clips) - len(failed)
+        json.dump({"count": count, "crc32": checksum, "failed": failed}, file)
+
+
+def _fitted(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Bring ``[H, W]`` or ``[H, W, 3]`` to ``[C, size, size]``."""
+    import cv2
+
+    channels, size, _ = shape
+    if pixels.ndim == 3 and channels == 1:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+    if pixels.ndim == 2 and channels == 3:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
+    if pixels.shape[:2] != (size, size):
+        # areas average what is made smaller; what is made larger needs a smooth curve
+        method = cv2.INTER_AREA if min(pixels.shape[:2]) >= size else cv2.INTER_CUBIC
+        pixels = np.asarray(cv2.resize(pixels, (size, size), interpolation=method), np.uint8)
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, 2, 0))

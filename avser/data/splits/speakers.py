@@ -1,0 +1,198 @@
+"""Protocols whose figures hold on unseen speakers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from avser.data.splits.base import PARTS, Parts, Protocol, balanced, by_units, tied
+from avser.errors import ProtocolError, unknown
+from avser.types import Clip
+
+
+class SpeakerKFold(Protocol):
+    """Speakers dealt into folds of both sexes; validation speakers come from the next fold.
+
+    Args:
+        folds: how many.
+        fold: which one is the test part.
+        validation_speakers: speakers who choose the epoch, of both sexes where known.
+        seed: of the deal.
+        train_only: corpora of a mix whose speakers all train in every fold; the folds, and so
+            the figures, are of the other corpora alone.
+    """
+
+    name = "speaker_kfold"
+
+    def __init__(
+        self,
+        *,
+        folds: int = 5,
+        fold: int = 0,
+        validation_speakers: int = 2,
+        seed: int = 0,
+        train_only: list[str] | None = None,
+    ) -> None:
+        if folds < 2 or not 0 <= fold < folds:
+            raise ProtocolError(f"Bad fold {fold} of {folds}: legal is 0 to folds - 1, folds ≥ 2.")
+        self.folds, self.fold = folds, fold
+        self.validation_speakers, self.seed = validation_speakers, seed
+        self.train_only = tuple(train_only or ())
+
+    def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
+        """See `Protocol.fold_count`."""
+        return self.folds
+
+    def describe(self) -> str:
+        """See `Protocol.describe`."""
+        extra = f", {'+'.join(self.train_only)} in training alone" if self.train_only else ""
+        return f"{self.name}, {self.folds} folds{extra}"
+
+    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+        """See `Protocol.assign`."""
+        names = sorted({c.corpus for c in clips})
+        for name in self.train_only:
+            if name not in names:
+                raise ProtocolError(unknown("corpus", name, names))
+        extra = [c for c in clips if c.corpus in self.train_only]
+        clips = [c for c in clips if c.corpus not in self.train_only]
+        order = balanced(clips, units, self.seed)
+        if len(order) < self.folds:
+            raise ProtocolError(
+                f"Bad folds {self.folds}: there are {len(order)} speakers; ask for fewer folds."
+            )
+        # deal runs of equal length: each holds its share of both sexes
+        bounds = np.linspace(0, len(order), self.folds + 1).round().astype(int)
+        runs = [order[a:b] for a, b in pairwise(bounds)]
+        later = [u for k in range(1, self.folds) for u in runs[(self.fold + k) % self.folds]]
+        parts = by_units(
+            clips,
+            units,
+            test=set(runs[self.fold]),
+            candidates=later,
+            count=self.validation_speakers,
+        )
+        return replace(parts, train=parts.train + extra)
+
+
+class Loso(Protocol):
+    """Leave one speaker out.
+
+    Args:
+        fold: which speaker, in sorted order, is the test part, with those who share a recording.
+        validation_speakers: speakers who choose the epoch, if at least four are left to train.
+        seed: of the choice.
+    """
+
+    name = "loso"
+
+    def __init__(self, *, fold: int = 0, validation_speakers: int = 1, seed: int = 0) -> None:
+        self.fold, self.validation_speakers, self.seed = fold, validation_speakers, seed
+
+    def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
+        """See `Protocol.fold_count`."""
+        return len(set(tied(clips, digests or {}).values()))
+
+    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+        """See `Protocol.assign`."""
+        names = sorted(set(units.values()))
+        if not 0 <= self.fold < len(names):
+            raise ProtocolError(f"Bad fold {self.fold}: there are {len(names)} speakers, from 0.")
+        test = names[self.fold]
+        order = balanced(clips, units, self.seed)
+        return by_units(clips, units, test={test}, candidates=order, count=self.validation_speakers)
+
+
+class HeldOut(Protocol):
+    """Speakers named by hand.
+
+    Args:
+        test: speakers of the test part (``"21"`` or ``"ravdess/21"``); may be empty: no figure.
+        validation: speakers who choose the epoch; None takes two.
+        seed: of that choice.
+    """
+
+    name = "held_out"
+
+    def __init__(
+        self,
+        *,
+        test: list[str],
+        validation: list[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.test, self.validation, self.seed = test, validation, seed
+
+    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+        """See `Protocol.assign`."""
+        test = {units[find_speaker(name, units)] for name in self.test}
+        if self.validation is None:
+            order = balanced(clips, units, self.seed)
+            return by_units(clips, units, test=test, candidates=order, count=2)
+        chosen = {units[find_speaker(name, units)] for name in self.validation}
+        if test & chosen:
+            raise ProtocolError(
+                f"Bad speakers: {min(test & chosen)}, or one who shares a recording with it, is "
+                "named for test and for validation; name each once, tied speakers for one side."
+            )
+        side = {
+            s: "test" if u in test else "validation" if u in chosen else "train"
+            for s, u in units.items()
+        }
+        rows = {part: [c for c in clips if side[c.speaker] == part] for part in PARTS}
+        return Parts(rows["train"], rows["validation"], rows["test"])
+
+
+def find_speaker(name: str, speakers: Iterable[str]) -> str:
+    """Return the full speaker name for ``"21"`` or ``"ravdess/21"``.
+
+    Raises:
+        ProtocolError: there is none, or several corpora have one.
+    """
+    names = sorted(set(speakers))
+    found = [s for s in names if s == name or s.partition("/")[2] == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ProtocolError(f"Bad speaker {name!r}: say which of {', '.join(found)}.")
+    raise ProtocolError(unknown("speaker", name, names))
+
+
+class CrossCorpus(Protocol):
+    """Train on some corpora, test on others.
+
+    Args:
+        train: names of corpora.
+        test: names of corpora.
+        validation_speakers: training-corpus speakers who choose the epoch.
+        seed: of that choice.
+    """
+
+    name = "cross_corpus"
+
+    def __init__(
+        self,
+        *,
+        train: list[str],
+        test: list[str],
+        validation_speakers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        self.train, self.test = train, test
+        self.validation_speakers, self.seed = validation_speakers, seed
+
+    def describe(self) -> str:
+        """See `Protocol.describe`."""
+        return f"{self.name}, {'+'.join(self.train)} to {'+'.join(self.test)}"
+
+    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+        """See `Protocol.assign`."""
+        names = sorted({c.corpus for c in clips})
+        for name in (*self.train, *self.test):
+            if name not in names:
+                raise ProtocolError(unknown("corpus", name, names))
+        own = [c for c in clips if c.corpus in self.train]
+        order = balanced(own, units, self.seed)
+        parts = by_units(own, units, test=set(), candidates=order, count=self.validation_speakers)
+        return replace(parts, test=[c for c in clips if c.corpus in self.test])

@@ -1,0 +1,1 @@
+"""Metrics, predictions over a data set, summaries, tables and reports."""

@@ -1,0 +1,140 @@
+"""What a network answers on the clips of a loader, and the temperatures fitted to it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional as F
+
+from avser.data.splits import clip_name
+from avser.evaluation.predictions import Outcomes
+from avser.models.net import EmotionNet
+from avser.types import Batch, Clip
+
+
+@torch.inference_mode()
+def _logits(
+    net: EmotionNet, loader: Iterable[Batch]
+) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
+    logits: dict[str, list[Tensor]] = {head: [] for head in net.heads}
+    labels: dict[str, list[Tensor]] = {head: [] for head in net.heads}
+    for batch in loader:
+        for head, stream in net(batch).items():
+            logits[head].append(stream.logits[stream.present])
+            labels[head].append(batch["label"][stream.present])
+    return logits, labels
+
+
+def calibrate(net: EmotionNet, loader: Iterable[Batch]) -> None:
+    """Fit one temperature per head by negative log-likelihood (Guo et al., ICML 2017)."""
+    logits, labels = _logits(net, loader)
+    for head in net.heads:
+        if not sum(len(part) for part in logits[head]):
+            continue
+        x, y = torch.cat(logits[head]).double(), torch.cat(labels[head])
+
+        def loss(log_t: float, x: Tensor = x, y: Tensor = y) -> float:
+            return float(F.cross_entropy(x / float(np.exp(log_t)), y))
+
+        best = minimize_scalar(loss, bounds=(-2.3, 2.3), method="bounded")
+        net.temperature(head).fill_(float(np.exp(best.x)))
+
+
+@torch.inference_mode()
+def answers(
+    net: EmotionNet,
+    loader: Iterable[Batch],
+    clips: Sequence[Clip],
+    *,
+    seen: set[str],
+    classes: Sequence[str] | None = None,
+    stream: str | None = None,
+    unit: Literal["clip", "chunk"] = "clip",
+) -> Outcomes:
+    """Answer every clip of a loader, whole; clips without signal get the uniform distribution.
+
+    Args:
+        net: in evaluation mode.
+        loader: gives batches whose ``clip_id`` is `clip_name`.
+        clips: that it covers.
+        seen: speakers whom the model was trained on, and `clip_name` of recordings that it was.
+        classes: what the loader's labels count; None is the net's own classes.
+        stream: head that is to answer alone ("audio", "video"), as where the other stream is
+            missing; None is the one that the net chooses.
+        unit: "chunk" gives a row for each step of 0.512 s that says something, named
+            ``<clip>#<step>``, with the clip's label.
+    """
+    place = [net.emotions.index(n) if n in net.emotions else -1 for n in classes or net.emotions]
+    rows = {clip_name(c): c for c in clips}
+    names: list[str] = []
+    of: list[str] = []
+    labels: list[int] = []
+    probabilities: list[Tensor] = []
+    for batch in loader:
+        streams = net(batch)
+        answer = net.answer(streams if stream is None else {stream: streams[stream]})
+        truth = [place[label] for label in batch["label"].tolist()]
+        if unit == "chunk":
+            where = answer.mask.nonzero().tolist()
+            probabilities.append(answer.step_probabilities[answer.mask])
+            names += [f"{batch['clip_id'][b]}#{t}" for b, t in where]
+            of += [batch["clip_id"][b] for b, _ in where]
+            labels += [truth[b] for b, _ in where]
+            continue
+        silent = (answer.used < 0)[:, None]
+        probabilities.append(answer.probabilities + silent / len(net.emotions))
+        names += batch["clip_id"]
+        of += batch["clip_id"]
+        labels += truth
+    return Outcomes(
+        clip_ids=names,
+        speakers=[rows[n].speaker for n in of],
+        sexes=[rows[n].sex for n in of],
+        labels=np.array(labels, dtype=np.int64),
+        probabilities=torch.cat(probabilities).numpy(),
+        emotions=net.emotions,
+        seen=[rows[n].speaker in seen or n in seen for n in of],
+    )
+
+
+def by_clip(chunks: Outcomes) -> Outcomes:
+    """Join chunks named ``<clip>#<step>`` to clips: the mean of their probabilities."""
+    names = [name.rpartition("#")[0] for name in chunks.clip_ids]
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
+    clips = sorted(first)
+    place = {name: row for row, name in enumerate(clips)}
+    index = np.array([place[name] for name in names])
+    total = np.zeros((len(clips), len(chunks.emotions)))
+    np.add.at(total, index, chunks.probabilities)
+    rows = [first[name] for name in clips]
+    return Outcomes(
+        clip_ids=clips,
+        speakers=[chunks.speakers[i] for i in rows],
+        sexes=[chunks.sexes[i] for i in rows],
+        labels=chunks.labels[rows],
+        probabilities=total / np.bincount(index)[:, None],
+        emotions=chunks.emotions,
+        seen=[chunks.seen[i] for i in rows],
+    )
+
+
+def restrict(outcomes: Outcomes, classes: Sequence[str]) -> Outcomes:
+    """Keep some of the classes: probabilities are shared out among them anew.
+
+    Args:
+        outcomes: whose labels are all among ``classes``.
+        classes: to keep, in the order that they then have.
+    """
+    columns = [outcomes.emotions.index(name) for name in classes]
+    kept = outcomes.probabilities[:, columns] + 1e-9
+    labels = np.array([columns.index(label) for label in outcomes.labels], dtype=np.int64)
+    return replace(
+        outcomes,
+        labels=labels,
+        probabilities=kept / kept.sum(axis=1, keepdims=True),
+        emotions=tuple(classes),
+    )

@@ -1,0 +1,296 @@
+"""A run's report: one HTML page that holds all it shows, and ``results.json`` beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avser.evaluation import html as page
+from avser.evaluation import metrics
+from avser.evaluation.summary import MEANINGS, Outcomes
+from avser.evaluation.tables import facts, percent
+from avser.files import atomic_write
+from avser.visualization import plots as draw
+
+MISTAKES = 20  # rows: enough to listen to, few enough to read
+
+LIMITS = (
+    "Figures hold for this corpus, this split and these speakers. Acted emotion differs from felt "
+    "emotion, and voices and faces differ between cultures, ages and accents: measure again "
+    "before use elsewhere. An answer is an estimate of expressed emotion, not of a state of mind."
+)
+
+
+def write_report(
+    folder: str | Path,
+    summary: Mapping[str, Any],
+    *,
+    outcomes: Outcomes | Sequence[Outcomes],
+    history: Mapping[str, Sequence[float]] | None = None,
+    audit: Mapping[str, Any] | None = None,
+    config_text: str | None = None,
+    validation: Outcomes | None = None,
+) -> Path:
+    """Write ``report.html`` and ``results.json`` into a folder, each all or nothing.
+
+    Args:
+        folder: where to; it is made if need be.
+        summary: what `avser.evaluation.summary.summarise` returned.
+        outcomes: that were summarised; the surest mistakes are listed from the first.
+        history: training curves, as `avser.visualization.plots.curves_figure` takes them.
+        audit: of the split: ``{"split_hash", "notes", "parts": {part: {"clips", "speakers",
+            "classes"}}, "duplicates": [[clip, clip], ...]}``.
+        config_text: the run's configuration.
+        validation: what the chosen epoch answered on the validation part.
+
+    Returns:
+        The path of the page.
+    """
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    first = outcomes if isinstance(outcomes, Outcomes) else outcomes[0]
+    text = page_of(
+        summary,
+        outcomes=first,
+        history=history,
+        audit=audit,
+        config_text=config_text,
+        validation=validation,
+    )
+    with atomic_write(place / "results.json") as file:
+        file.write(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    with atomic_write(place / "report.html") as file:
+        file.write(text)
+    return place / "report.html"
+
+
+def page_of(
+    summary: Mapping[str, Any],
+    *,
+    outcomes: Outcomes,
+    history: Mapping[str, Sequence[float]] | None = None,
+    audit: Mapping[str, Any] | None = None,
+    config_text: str | None = None,
+    validation: Outcomes | None = None,
+) -> str:
+    """Return the page as text; it refers to nothing outside itself."""
+    title = f"{summary['model']} on {summary['corpus']}"
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="soft">{escape(summary["protocol"])}, split {escape(summary["split_hash"])}</p>',
+        _alarm(summary["marks"]),
+        _headline(summary),
+        _classes(summary),
+        _sexes(summary),
+        _speakers(summary),
+        _calibration(summary),
+        _training(history),
+        _validation(validation),
+        _split(audit),
+        _mistakes(outcomes),
+        page.section("Configuration", f"<pre>{escape(config_text)}</pre>") if config_text else "",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{page.CSS}</style>\n</head>\n<body>\n"
+        + "\n".join(part for part in body if part)
+        + "\n</body>\n</html>\n"
+    )
+
+
+# Sections
+
+
+def _alarm(marks: Sequence[str]) -> str:
+    if not marks:
+        return ""
+    lines = (f"{page.marks([mark])} {escape(MEANINGS.get(mark, ''))}" for mark in marks)
+    return f'<p class="alarm">{"<br>".join(lines)}</p>'
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+    cards = []
+    for name, key in (("UAR", "uar"), ("Accuracy", "accuracy"), ("Macro-F1", "macro_f1")):
+        figure = summary[key]
+        ends = (
+            f"95 %: {percent(figure['low'])} to {percent(figure['high'])}"
+            if figure["low"] is not None
+            else f"no interval: fewer than 2 {summary['interval_unit']}s"
+        )
+        cards.append(
+            f'<div class="card{" first" if key == "uar" else ""}">{name}'
+            f"<b>{percent(figure['value'])} %</b>"
+            f'<span class="soft">{ends}</span><br>{page.marks(summary["marks"])}</div>'
+        )
+    seeds = zip(summary["seeds"], summary["uar"]["per_seed"], strict=False)
+    rows = [[escape(name), escape(value)] for name, value in facts(summary).items()]
+    if len(summary["seeds"]) > 1:
+        each = ", ".join(f"{percent(value)} (seed {seed})" for seed, value in seeds)
+        rows.insert(0, ["UAR by seed, %", each])
+    notes = "".join(f"<li>{escape(note)}</li>" for note in summary["notes"])
+    return (
+        f'<div class="cards">{"".join(cards)}</div>'
+        + page.table([], rows)
+        + (f"<ul>{notes}</ul>" if notes else "")
+        + f'<p class="soft">UAR is the mean of the classes\' recalls. {LIMITS}</p>'
+    )
+
+
+def _classes(summary: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            escape(name),
+            page.number(summary["support"][name]),
+            percent(value),
+            page.bar(value),
+            *(percent(summary[what][name]) for what in ("precision", "f1") if what in summary),
+            page.marks(summary["marks"]),
+        ]
+        for name, value in summary["recall"].items()
+    ]
+    more = [title for title in ("Precision, %", "F1, %") if "precision" in summary]
+    drawn = draw.confusion_figure(summary["confusion"], summary["classes"])
+    pooled = ", summed over seeds" if len(summary["seeds"]) > 1 else ""
+    return page.section(
+        "Classes",
+        page.table(["Class", "Clips", "Recall, %", "", *more, "Marks"], rows)
+        + page.figure(drawn, f"Confusion matrix: clips{pooled}, and share of the true class."),
+    )
+
+
+def _validation(outcomes: Outcomes | None) -> str:
+    """The part on which the epoch and the temperature were chosen: its figures are too high."""
+    if outcomes is None or not len(outcomes):
+        return ""
+    classes = outcomes.emotions
+    counts = metrics.confusion_matrix(outcomes.labels, outcomes.predicted, len(classes))
+    rows = [
+        [escape(name), page.number(int(size)), percent(share), page.bar(share)]
+        for name, size, share in zip(
+            classes, counts.sum(1), _finite(metrics.recalls_of(counts)), strict=True
+        )
+    ]
+    uar, accuracy = float(metrics.uar_of(counts)), float(metrics.accuracy_of(counts))
+    words = (
+        f"<p>UAR {percent(uar)} %, accuracy {percent(accuracy)} % of {len(outcomes)} clips. The "
+        "epoch and the temperature were chosen on these clips, so that these are no results.</p>"
+    )
+    drawn = draw.confusion_figure(counts, classes)
+    text = "Confusion matrix of the validation part: clips, and share of the true class."
+    return page.section(
+        "Validation part",
+        words + page.table(["Class", "Clips", "Recall, %", ""], rows) + page.figure(drawn, text),
+    )
+
+
+def _finite(values: NDArray[np.floating]) -> list[float | None]:
+    return [float(v) if np.isfinite(v) else None for v in values]
+
+
+def _sexes(summary: Mapping[str, Any]) -> str:
+    if not summary["per_sex"]:
+        return ""
+    head = ["Sex", "Speakers", "Clips", "UAR, % [95 %]", *map(escape, summary["classes"]), "Marks"]
+    rows = [
+        [
+            escape(name),
+            page.number(row["speakers"]),
+            page.number(row["n"]),
+            percent(row["uar"]),
+            *(percent(value) for value in row["recall"].values()),
+            page.marks(row["marks"]),
+        ]
+        for name, row in summary["per_sex"].items()
+    ]
+    return page.section(
+        "By sex", page.table(head, rows, caption="UAR, and recall of each class in %.")
+    )
+
+
+def _speakers(summary: Mapping[str, Any]) -> str:
+    if not summary["per_speaker"]:
+        text = "<p>The speakers of these clips are unknown; the intervals are by clip.</p>"
+        return page.section("By speaker", text)
+    rows = [
+        [
+            escape(name),
+            page.number(row["n"]),
+            percent(row["uar"]),
+            page.bar(row["uar"]),
+            page.marks(row["marks"]),
+        ]
+        for name, row in sorted(summary["per_speaker"].items(), key=lambda item: -item[1]["uar"])
+    ]
+    return page.section("By speaker", page.table(["Speaker", "Clips", "UAR, %", "", "Marks"], rows))
+
+
+def _calibration(summary: Mapping[str, Any]) -> str:
+    drawn = draw.reliability_figure(summary["reliability"], ece=summary["ece"])
+    text = (
+        "Expected calibration error, over 15 bins of confidence: the mean distance between how "
+        "sure the model was and how often it was right."
+    )
+    words = f"<p>ECE <b>{percent(summary['ece'])} %</b> {page.marks(summary['marks'])}</p>"
+    return page.section("Calibration", words + page.figure(drawn, text))
+
+
+def _training(history: Mapping[str, Sequence[float]] | None) -> str:
+    if not history:
+        return ""
+    text = "By epoch, on the training and the validation part; the test part has none."
+    return page.section("Training", page.figure(draw.curves_figure(history), text))
+
+
+def _split(audit: Mapping[str, Any] | None) -> str:
+    if not audit:
+        return ""
+    parts: Mapping[str, Mapping[str, Any]] = audit["parts"]
+    counts = {name: dict(part.get("classes", {})) for name, part in parts.items()}
+    emotions = list(dict.fromkeys(emotion for row in counts.values() for emotion in row))
+    rows = []
+    for name, part in parts.items():
+        speakers = part["speakers"]
+        many = speakers if isinstance(speakers, int) else len(speakers)
+        by_class = [page.number(counts[name].get(emotion, 0)) for emotion in emotions]
+        rows.append([escape(name), page.number(many), page.number(part["clips"]), *by_class])
+    text = page.table(["Part", "Speakers", "Clips", *map(escape, emotions)], rows)
+    for name, part in parts.items():
+        if not isinstance(part["speakers"], int) and part["speakers"]:
+            names = ", ".join(speaker or "unknown" for speaker in part["speakers"])
+            text += f"<p><b>{escape(name)}:</b> {escape(names)}</p>"
+    duplicates = audit.get("duplicates", [])
+    items = "".join(f"<li>{escape(', '.join(map(str, group)))}</li>" for group in duplicates)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in audit.get("notes", []))
+    text += f"<p>Split hash: <code>{escape(str(audit.get('split_hash', '')))}</code></p>{notes}"
+    text += f"<p>Groups of duplicate recordings: {len(duplicates)}.</p>"
+    text += f"<ul>{items}</ul>" if items else ""
+    if emotions:
+        text += page.figure(draw.class_counts_figure(counts), "Clips of each class in each part.")
+    return page.section("Split", text)
+
+
+def _mistakes(outcomes: Outcomes) -> str:
+    guess, sure = outcomes.predicted, outcomes.probabilities.max(1)
+    wrong = np.flatnonzero(guess != outcomes.labels)
+    order = wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
+    if not order.size:
+        return ""
+    rows = [
+        [
+            escape(outcomes.clip_ids[i]),
+            escape(outcomes.emotions[outcomes.labels[i]]),
+            escape(outcomes.emotions[guess[i]]),
+            percent(float(sure[i])),
+        ]
+        for i in order.tolist()
+    ]
+    return page.section(
+        "Surest mistakes", page.table(["Clip", "Labelled", "Predicted", "Sure, %"], rows)
+    )

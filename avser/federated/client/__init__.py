@@ -1,0 +1,1 @@
+"""The federation client: local training, its data, contributions."""

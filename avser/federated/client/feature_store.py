@@ -1,0 +1,169 @@
+"""Clips that are kept as features alone: what the front end hears, without the sound.
+
+A contributor's folder then holds no recording. The network is trained on them from behind its front
+end. Log-mel features can be turned back into poor speech by those who try; MFCC much less.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+from torch import Tensor
+
+from avser.data.dataset import audio_batch
+from avser.errors import ConfigError
+from avser.federated.plan import Plan
+from avser.federated.simulation.partition import hold_back_rows
+from avser.files import atomic_write
+from avser.models.encoders.base import AudioEncoder
+from avser.models.net import EmotionNet
+from avser.types import STEP_SAMPLES, Batch
+
+FOLDER = "features"
+
+
+def front_digest(model: Mapping[str, Any]) -> str:
+    """Sixteen digits of the settings of what hears; features of another front end are of no use."""
+    audio = model.get("audio") or {}
+    settings = dict(audio.get("init_args") or {})
+    text = json.dumps([audio.get("class_path"), settings.get("frontend"), settings.get("trim_db")])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@torch.inference_mode()
+def keep_features(
+    net: EmotionNet, waveform: np.ndarray, folder: Path, *, emotion: str, front: str
+) -> Path:
+    """Keep one clip as features.
+
+    Args:
+        net: whose front end hears it.
+        waveform: ``[S]`` float32 at 16 kHz.
+        folder: of the contributor.
+        emotion: its label.
+        front: see `front_digest`.
+
+    Raises:
+        ConfigError: the net hears no sound.
+    """
+    if net.audio is None:
+        raise ConfigError("Bad model: it hears no sound; nothing can be kept as features.")
+    wave = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None]
+    raw, mask = net.audio.raw_features(wave, torch.tensor([wave.shape[1]]))
+    content = {"features": raw[0].numpy().astype(np.float16), "mask": mask[0].numpy()}
+    path = folder / FOLDER / f"{uuid.uuid4().hex}.safetensors"
+    with atomic_write(path, mode="wb") as file:
+        file.write(save_tensors(content, metadata={"emotion": emotion, "front": front}))
+    return path
+
+
+class KeptFeatures:
+    """A client whose clips are kept as features; see `avser.federated.client.app.ClientData`.
+
+    Args:
+        folder: of the contributor.
+        name: for the server's records.
+        plan: whose front end the features must be of.
+    """
+
+    streams: Sequence[str] = ("audio",)
+    attack = ""
+
+    def __init__(self, folder: Path, *, name: str, plan: Plan) -> None:
+        self.name, self._size = name, plan.batch_size
+        front = front_digest(plan.model)
+        rows = [r for p in sorted((folder / FOLDER).glob("*.safetensors")) if (r := _read(p))]
+        classes = {e: i for i, e in enumerate(plan.emotions)}
+        merge = dict(plan.merge)
+        usable = []
+        for features, mask, about in rows:
+            emotion = merge.get(about["emotion"], about["emotion"])
+            if about["front"] == front and emotion in classes:
+                usable.append((features, mask, classes[emotion]))
+        train, held = hold_back_rows([str(r[2]) for r in usable], share=plan.hold_back, seed=0)
+        self._train, self._held = [usable[i] for i in train], [usable[i] for i in held]
+        self.labels: Sequence[int] = [row[2] for row in self._train]
+
+    def batches(self, epoch: int, seed: int) -> Iterator[Batch]:
+        """Shuffled training batches of an epoch."""
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(len(self._train)).tolist()
+        for i in range(0, len(order), self._size):
+            yield _batch([self._train[j] for j in order[i : i + self._size]])
+
+    def held(self) -> Iterator[Batch]:
+        """Clips that are kept for measuring."""
+        for i in range(0, len(self._held), self._size):
+            yield _batch(self._held[i : i + self._size])
+
+
+class Together:
+    """A client's recordings and its kept features, as one client."""
+
+    def __init__(self, first: Any, second: Any) -> None:  # noqa: ANN401
+        self._parts = (first, second)
+        self.name, self.streams, self.attack = first.name, first.streams, first.attack
+        self.labels: Sequence[int] = [*first.labels, *second.labels]
+
+    def batches(self, epoch: int, seed: int) -> Iterator[Batch]:
+        """Training batches of both."""
+        for part in self._parts:
+            if part.labels:
+                yield from part.batches(epoch, seed)
+
+    def held(self) -> Iterator[Batch]:
+        """What both hold back."""
+        for part in self._parts:
+            yield from part.held()
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]] | None:
+    from safetensors import safe_open
+
+    try:
+        content = load_tensors(path.read_bytes())
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata()
+        return content["features"], content["mask"], {k: about[k] for k in ("emotion", "front")}
+    except Exception:  # a damaged file is one clip less
+        return None
+
+
+def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> Batch:
+    """Padded features in a batch whose sound says no more than how long it was."""
+    frames = max(r[0].shape[2] for r in rows)
+    shape = (len(rows), *rows[0][0].shape[:2], frames)
+    features, mask = torch.zeros(shape), torch.zeros(len(rows), frames, dtype=torch.bool)
+    for i, (values, valid, _) in enumerate(rows):
+        features[i, :, :, : values.shape[2]] = torch.from_numpy(values.astype(np.float32))
+        mask[i, : len(valid)] = torch.from_numpy(valid)
+    batch = audio_batch(
+        torch.full((len(rows), STEP_SAMPLES), 0.1),
+        torch.full((len(rows),), STEP_SAMPLES),
+        label=torch.tensor([r[2] for r in rows]),
+    )
+    batch["heard"] = (features, mask)  # type: ignore[typeddict-unknown-key]
+    return batch
+
+
+@contextmanager
+def hearing(net: EmotionNet, batch: Batch) -> Iterator[None]:
+    """Let a net's front end give a batch's kept features, if it has any."""
+    kept: tuple[Tensor, Tensor] | None = batch.get("heard")  # type: ignore[assignment]
+    audio = net.audio
+    if kept is None or not isinstance(audio, AudioEncoder):
+        yield
+        return
+    audio.raw_features = lambda waveform, lengths: kept  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del audio.raw_features

@@ -1,0 +1,1 @@
+"""Keys, Flower apps and processes of a deployed federation."""

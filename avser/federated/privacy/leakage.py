@@ -1,0 +1,188 @@
+"""What updates tell of those who sent them: an attacker who guesses a speaker's sex.
+
+The attacker has updates of other speakers whose sex is known, and sees all rounds. It is tested on
+pairs of a woman and a man whom it has not seen: none of their updates, of any round, is in its
+training. Leaving out a pair keeps the sexes balanced in training; of a single speaker left out the
+attacker could tell the sex by which one is missing.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avser.errors import ConfigError
+from avser.federated.server.run_store import RunStore
+from avser.federated.settings import FederatedSettings
+
+CHANCE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """How well the attacker does.
+
+    Attributes:
+        accuracy: share of the pairs in which the woman is told from the man; chance is one half.
+        low, high: 95 % interval by speaker.
+        by_update: the same for pairs of single updates.
+        speakers, updates: how many.
+        view: whose eyes the attacker has.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    by_update: float
+    speakers: int
+    updates: int
+    view: str
+
+    def told(self) -> str:
+        """One line."""
+        return (
+            f"sex from updates, pairs of unseen speakers: {100 * self.accuracy:.1f} % "
+            f"[{100 * self.low:.1f}, {100 * self.high:.1f}] (chance {100 * CHANCE:.0f} %), single "
+            f"updates {100 * self.by_update:.1f} %; {self.speakers} speakers, {self.updates} "
+            f"updates, {self.view}"
+        )
+
+
+def audits(folder: Path, *, seed: int = 0) -> list[Leak]:
+    """Audit a run through the server's eyes and, if it has differential privacy, with its noise.
+
+    The server adds the noise to the sum, so that it sees updates without: the second row is what
+    it would see had each client added the whole noise to its own update.
+
+    Raises:
+        ConfigError: see `audit_leakage`.
+    """
+    dp = _dp_of(folder)
+    if dp is None:
+        return [audit_leakage(folder, seed=seed)]
+    before = audit_leakage(folder, view="clipped, as the server sees them", seed=seed)
+    noise, clip = dp
+    view = f"with the run's noise ({noise:g} times the clip {clip:g}) on each"
+    return [before, audit_leakage(folder, noise=noise * clip, view=view, seed=seed)]
+
+
+def audit_leakage(
+    folder: Path, *, noise: float = 0.0, view: str = "as the server sees them", seed: int = 0
+) -> Leak:
+    """Train and test the attacker on a run that kept its updates.
+
+    Every update is compared with the mean of its round, scaled to norm 1, and judged by a linear
+    support vector machine; a speaker's updates are judged together by their mean.
+
+    Args:
+        folder: of the run.
+        noise: deviation of Gaussian noise that is added to every update first.
+        view: whose eyes these are, in words.
+        seed: of noise and interval.
+
+    Raises:
+        ConfigError: the run kept no updates, or its clients are not speakers of both sexes.
+    """
+    sexes = _sexes(folder)
+    rounds, speakers, rows = _updates(folder, sexes)
+    rng = np.random.default_rng(seed)
+    if noise:
+        rows = [r + rng.normal(scale=noise, size=r.shape).astype(np.float32) for r in rows]
+    names = np.array(speakers)
+    kernel = _kernel(rounds, rows)
+    women, men = ([p for p in sorted(set(speakers)) if sexes[p] == k] for k in ("female", "male"))
+    labels = np.isin(names, women)
+    told = np.array([[_told_apart(kernel, labels, names, w, m) for m in men] for w in women])
+    whole, single = told[..., 0], told[..., 1]
+    drawn = [
+        whole[np.ix_(rng.choice(len(women), len(women)), rng.choice(len(men), len(men)))].mean()
+        for _ in range(1000)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Leak(
+        accuracy=float(whole.mean()),
+        low=float(low),
+        high=float(high),
+        by_update=float(single.mean()),
+        speakers=len(women) + len(men),
+        updates=len(rows),
+        view=view,
+    )
+
+
+def _sexes(folder: Path) -> dict[str, str]:
+    try:
+        clients: Mapping[str, Any] = json.loads((folder / "clients.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Bad run folder {folder}: it is no simulation's.") from error
+    found = {n: c["sexes"][0] for n, c in clients.items() if len(c["sexes"]) == 1}
+    if set(found.values()) != {"female", "male"} or len(found) < 4:
+        raise ConfigError(
+            f"Bad run folder {folder}: its clients are no speakers of both sexes, 4 or more; "
+            "simulate with --clients speaker on a corpus that tells the sex."
+        )
+    return found
+
+
+def _updates(
+    folder: Path, sexes: Mapping[str, str]
+) -> tuple[list[int], list[str], list[NDArray[np.float32]]]:
+    rounds: list[int] = []
+    speakers: list[str] = []
+    rows: list[NDArray[np.float32]] = []
+    for number, client, arrays in RunStore(folder).updates():
+        name = client.split("@")[0]
+        if name in sexes:
+            rounds.append(number)
+            speakers.append(name)
+            rows.append(np.concatenate([arrays[n].ravel() for n in sorted(arrays)]))
+    if not rows:
+        raise ConfigError(
+            f"Bad run folder {folder}: it kept no updates; simulate with --keep-updates."
+        )
+    return rounds, speakers, rows
+
+
+def _kernel(rounds: list[int], rows: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Cosines ``[N, N]`` of updates after their round's mean is taken out."""
+    matrix = np.stack(rows)
+    for number in set(rounds):
+        mine = np.array(rounds) == number
+        matrix[mine] -= matrix[mine].mean(axis=0)
+    matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+    return np.asarray(matrix @ matrix.T, dtype=np.float64)
+
+
+def _told_apart(
+    kernel: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    names: NDArray[np.str_],
+    woman: str,
+    man: str,
+) -> tuple[float, float]:
+    """Whether an attacker who knows all others ranks her over him; and their single updates."""
+    from sklearn.svm import SVC
+
+    test = (names == woman) | (names == man)
+    attacker = SVC(kernel="precomputed", C=10.0, class_weight="balanced")
+    attacker.fit(kernel[np.ix_(~test, ~test)], labels[~test])
+    scores = attacker.decision_function(kernel[np.ix_(test, ~test)])
+    hers, his = (scores[names[test] == name] for name in (woman, man))
+    pairs = np.sign(hers[:, None] - his[None]) / 2 + 0.5
+    return float(hers.mean() > his.mean()), float(pairs.mean())
+
+
+def _dp_of(folder: Path) -> tuple[float, float] | None:
+    """Noise multiplier and clip of a run."""
+    import yaml
+
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return None
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    dp = (config.get("federated") or {}).get("dp", "")
+    return FederatedSettings(dp=dp).noise_and_clip

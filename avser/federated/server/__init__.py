@@ -1,0 +1,1 @@
+"""The federation server: rounds, aggregation, update checks, releases, HTTP API."""

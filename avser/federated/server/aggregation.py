@@ -1,0 +1,181 @@
+"""From a round's updates to the next global model, with Flower's strategies.
+
+Strategies are given what was learned instead of weights: averages, trimmed means and Krum's
+distances are the same shifted by the global model, and lose no digits to it.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, Metadata, MetricRecord, RecordDict
+from flwr.app.message import make_message
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedTrimmedAvg, Krum
+from flwr.supercore.differential_privacy import compute_stdv
+
+from avser.errors import ConfigError
+from avser.federated.server.guards import Update
+from avser.federated.settings import FederatedSettings
+from avser.federated.weights import Arrays
+
+_KEY = "num-examples"
+
+
+def mean_of(updates: Sequence[Update], settings: FederatedSettings) -> Arrays:
+    """Aggregate updates by the settings' strategy, branch by branch.
+
+    Parameters that only some clients sent, as those of pictures, are aggregated over these.
+    """
+    owners: dict[str, list[Update]] = defaultdict(list)
+    for update in updates:
+        for name in update.delta:
+            owners[name].append(update)
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, members in owners.items():
+        groups[tuple(u.offer.client for u in members)].append(name)
+    found: Arrays = {}
+    for clients, names in groups.items():
+        members = [u for u in updates if u.offer.client in set(clients)]
+        found |= _group(members, names, settings)
+    return found
+
+
+def _group(updates: Sequence[Update], names: list[str], settings: FederatedSettings) -> Arrays:
+    strategy = _strategy(settings, len(updates))
+    replies = [_reply(u, names) for u in updates]
+    arrays, _ = strategy.aggregate_train(1, replies)
+    if arrays is None:
+        raise ConfigError("Bad round: nothing was aggregated.")
+    return {n: np.asarray(a.numpy(), dtype=np.float32) for n, a in arrays.items()}
+
+
+def _strategy(settings: FederatedSettings, count: int) -> FedAvg:
+    settled: dict[str, Any] = {"fraction_evaluate": 1.0}
+    if settings.kind == "trimmed_mean":
+        return FedTrimmedAvg(beta=settings.trim, **settled)
+    if settings.kind == "krum":
+        if count < 2 * settings.malicious + 3:
+            raise ConfigError(
+                f"Bad malicious {settings.malicious}: Krum withstands that many among "
+                f"{2 * settings.malicious + 3} or more updates, there are {count}; ask more "
+                "clients, or lower federated.malicious."
+            )
+        return Krum(num_malicious_nodes=settings.malicious, **settled)
+    return FedAvg(**settled)
+
+
+def _reply(update: Update, names: Sequence[str]) -> Message:
+    """The update as a message, as strategies read them."""
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({n: Array(update.delta[n]) for n in names}),
+            "metrics": MetricRecord({_KEY: update.examples}),
+        }
+    )
+    return _message(content)
+
+
+def _message(content: RecordDict) -> Message:
+    """A reply that was never sent: strategies read its content alone."""
+    metadata = Metadata(
+        run_id=0,
+        message_id="",
+        src_node_id=0,
+        dst_node_id=0,
+        reply_to_message_id="",
+        group_id="",
+        created_at=0.0,
+        ttl=1.0,
+        message_type="train",
+    )
+    return make_message(metadata=metadata, content=content)
+
+
+def private_sum(
+    updates: Sequence[Update],
+    names: Arrays,
+    *,
+    noise: float,
+    clip: float,
+    expected: float,
+    rng: np.random.Generator | None = None,
+) -> Arrays:
+    """Mean of clipped updates with Gaussian noise, divided by the expected number of clients.
+
+    Each client counts the same and the divisor does not depend on who came, so that one client
+    changes the sum by at most ``clip``.
+    Source: McMahan et al., "Learning Differentially Private Recurrent Language Models", 2018.
+
+    Args:
+        updates: already clipped by their clients; clipped here again, so that nobody is trusted.
+        names: arrays of the shapes wanted; zero where nobody sent one.
+        noise: multiplier Z.
+        clip: norm C.
+        expected: clients that a round asks on average.
+        rng: of the noise; None takes the system's entropy.
+    """
+    total = {n: np.zeros_like(a) for n, a in names.items()}
+    for update in updates:
+        scale = min(1.0, clip / max(update.norm, 1e-12))
+        for n, a in update.delta.items():
+            total[n] += np.float32(scale / expected) * a
+    return noisy(total, noise=noise, clip=clip, expected=expected, rng=rng)
+
+
+def noisy(
+    total: Arrays,
+    *,
+    noise: float,
+    clip: float,
+    expected: float,
+    rng: np.random.Generator | None = None,
+) -> Arrays:
+    """Add Gaussian noise to a sum of clipped updates that was divided by ``expected``.
+
+    Args:
+        total: the sum.
+        noise: multiplier Z.
+        clip: norm C.
+        expected: what the sum was divided by.
+        rng: of the noise; None takes the system's entropy.
+    """
+    deviation = compute_stdv(noise, clip, 1) / expected
+    source = np.random.default_rng() if rng is None else rng
+    return {
+        n: np.asarray(a + source.normal(0, deviation, a.shape), dtype=np.float32)
+        for n, a in total.items()
+    }
+
+
+class AdamServer:
+    """FedAdam's moments between rounds (Reddi et al. 2021), by Flower's own class."""
+
+    def __init__(self, *, lr: float) -> None:
+        self._adam = FedAdam(eta=lr, tau=1e-3)
+
+    def step(self, mean: Arrays, update: int) -> Arrays:
+        """Turn the mean of what was learned into the step to take."""
+        self._adam.current_arrays = {n: np.zeros_like(a) for n, a in mean.items()}
+        content = RecordDict(
+            {
+                "arrays": ArrayRecord({n: Array(a) for n, a in mean.items()}),
+                "metrics": MetricRecord({_KEY: 1}),
+            }
+        )
+        arrays, _ = self._adam.aggregate_train(update, [_message(content)])
+        if arrays is None:
+            raise ConfigError("Bad round: FedAdam made no step.")
+        return {n: np.asarray(a.numpy(), dtype=np.float32) for n, a in arrays.items()}
+
+    def state(self) -> Arrays:
+        """Moments, to be kept."""
+        pairs = (("m", self._adam.m_t), ("v", self._adam.v_t))
+        return {f"{k}.{n}": np.asarray(a) for k, kept in pairs for n, a in (kept or {}).items()}
+
+    def load(self, state: Arrays) -> None:
+        """Put back what `state` gave."""
+        for key in ("m", "v"):
+            found = {n[2:]: a for n, a in state.items() if n.startswith(f"{key}.")}
+            if found:
+                setattr(self._adam, f"{key}_t", found)

@@ -1,0 +1,316 @@
+"""The server's side: rounds of asking, judging, aggregating and keeping, on Flower's grid.
+
+A client that drops, hangs or answers late never blocks a round: a round ends at its deadline, or
+soon after enough clients have answered, and is abandoned, with the model as it was, where too few
+have.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
+
+from avser.errors import ConfigError
+from avser.federated.client.app import to_record
+from avser.federated.server.aggregation import AdamServer, mean_of, private_sum
+from avser.federated.server.guards import Guards, Offer, RefusalError, Update
+from avser.federated.server.registry import POLL_S, Node, Roster
+from avser.federated.server.run_store import Kept
+from avser.federated.session import Session
+from avser.federated.weights import Arrays, arrays_of, names_of
+
+GRACE_S = 20.0  # least time that stragglers have after a quorum is there
+
+
+class Server:
+    """Runs a session on a grid.
+
+    Args:
+        session: what to train.
+        grid: to whom to talk.
+        context: of the run.
+    """
+
+    def __init__(self, session: Session, grid: Grid, context: Context) -> None:
+        self.session, self.grid, self.context = session, grid, context
+        s = session.settings
+        self.guards = Guards(limit=s.limit, most_examples=s.most_examples)
+        self.roster = Roster(session, grid)
+        self._failed = 0
+        self.adam = AdamServer(lr=s.server_lr) if s.kind == "fedadam" else None
+        kept = session.store.latest()
+        if kept is None:
+            names = names_of(session.net, ("audio", "video", "fused"))
+            start = arrays_of(session.net, names)
+            kept = Kept(update=0, model=start, average=start, row={"seconds": 0.0})
+            session.store.save(kept)
+        elif self.adam is not None:
+            self.adam.load(kept.memory)
+        self.kept = kept
+
+    def noise_rng(self, update: int) -> np.random.Generator | None:
+        """Source of a round's noise; None is the system's."""
+        return self.roster.rng("noise.", update) if self.session.reproducible else None
+
+    # -- messages ----------------------------------------------------------------------------
+
+    def offer(
+        self, node: Node, update: int, model: Arrays, *, turn: int = 0
+    ) -> tuple[Offer, Message]:
+        """An offer to train, and the message that makes it.
+
+        Args:
+            node: who is asked.
+            update: round, or version of the model.
+            model: the weights to begin with.
+            turn: tells offers of one client and version apart: their draws differ.
+        """
+        session, s = self.session, self.session.settings
+        base = {n: model[n] for n in names_of(session.net, node.branches)}
+        offer = Offer(
+            number=uuid.uuid4().hex,
+            node=node.node,
+            client=node.client,
+            update=update,
+            plan=session.plan.digest,
+            base=base,
+        )
+        config = ConfigRecord(self.request(update, offer.number, turn=turn))
+        if s.noise_and_clip is not None:
+            config[KEY_CLIPPING_NORM] = s.noise_and_clip[1]
+        content = RecordDict({"arrays": to_record(base), "config": config})
+        message = Message(content, node.node, "train", ttl=2 * s.deadline_s, group_id=str(update))
+        return offer, message
+
+    def request(self, update: int, number: str, *, turn: int = 0) -> dict[str, Any]:
+        """What every offer tells beside the weights."""
+        session, s = self.session, self.session.settings
+        return {
+            "plan": session.plan.to_json(),
+            "constants": session.constants,
+            "offer": number,
+            "round": update,
+            "seed": s.seed + 1_000_003 * turn,
+            "lr_scale": s.lr_scale(max(1, update)),
+        }
+
+    def replies(self, offers: Mapping[str, Offer], *, quorum: int) -> Iterator[Message]:
+        """Replies as they come, until all are there, or time is up."""
+        started = time.monotonic()
+        end = started + self.session.settings.deadline_s
+        still = set(offers)
+        came = 0
+        while still and time.monotonic() < end and not self.session.stopped():
+            found = list(self.grid.pull_messages(sorted(still)))
+            for reply in found:
+                still.discard(reply.metadata.reply_to_message_id)
+                came += not reply.has_error()
+                yield reply
+                if came == quorum:  # stragglers have as long again
+                    now = time.monotonic()
+                    end = min(end, now + max(GRACE_S, now - started))
+            if not found:
+                time.sleep(POLL_S)
+        for number in still:
+            late = offers[number]
+            self.session.store.note(
+                "late", client=late.client, round=late.update, reason="no reply in time"
+            )
+
+    def judge(self, reply: Message, offer: Offer | None) -> Update | None:
+        """A reply that passes alone, or None; the ledger tells why."""
+        store = self.session.store
+        try:
+            update = self.guards.check(reply, offer)
+        except RefusalError as error:
+            who = offer.client if offer else str(reply.metadata.src_node_id)
+            what = offer.update if offer else None
+            store.note("refused", client=who, round=what, reason=str(error))
+            return None
+        for text in update.notes:
+            store.note("capped", client=update.offer.client, round=update.offer.update, reason=text)
+        return update
+
+    def among(self, updates: Sequence[Update]) -> list[Update]:
+        """Those of a round's updates that are not far outside."""
+        taken, refused = self.guards.among(updates)
+        for update in updates:
+            reason = refused.get(update.offer.number)
+            if reason is not None:
+                self.session.store.note(
+                    "refused",
+                    client=update.offer.client,
+                    round=update.offer.update,
+                    reason=reason,
+                )
+        return sorted(taken, key=lambda u: u.offer.client)
+
+    # -- rounds ------------------------------------------------------------------------------
+
+    def run(self) -> Kept:
+        """Go on until all rounds are done; return the last."""
+        self.roster.wait()
+        while self.kept.update < self.session.settings.rounds and not self.session.stopped():
+            self.roster.refresh()
+            if not self.roster.nodes:
+                self.roster.wait()
+                continue
+            self.round(self.kept.update + 1)
+        return self.kept
+
+    def round(self, update: int) -> None:
+        """One round; the model is as it was where it fails."""
+        started = time.monotonic()
+        session = self.session
+        asked = self.roster.chosen(update)
+        made = [self.offer(node, update, self.kept.model) for node in asked]
+        down = sum(r.count_bytes() for _, m in made for r in m.content.values())
+        if session.secure is not None:
+            step, facts = session.secure(self, asked, update)
+        else:
+            step, facts = self._plain(made, update)
+        if step is None:
+            self.abandon(update, facts["reason"])
+            return
+        if self.adam is not None:
+            step = self.adam.step(step, update)
+        row = {**facts, "asked": len(asked), "bytes_down": facts.get("bytes_down", down)}
+        self.commit(update, step, row, seconds=time.monotonic() - started)
+
+    def abandon(self, update: int, reason: str) -> None:
+        """Note that a round came to nothing.
+
+        Raises:
+            ConfigError: too many did, one after the other.
+        """
+        self.session.store.note("abandoned", round=update, reason=reason)
+        self._failed += 1
+        patience = self.session.patience
+        if patience is not None and self._failed >= patience:
+            raise ConfigError(f"Bad federation: round {update} failed {patience} times: {reason}.")
+        time.sleep(POLL_S)
+
+    def _plain(
+        self, made: Sequence[tuple[Offer, Message]], update: int
+    ) -> tuple[Arrays | None, dict[str, Any]]:
+        """Ask, judge and aggregate, each update by itself."""
+        session, s = self.session, self.session.settings
+        ids = list(self.grid.push_messages([m for _, m in made])) if made else []
+        offers = {i: o for i, (o, _) in zip(ids, made, strict=True) if i}
+        quorum = max(1, int(np.ceil(s.quorum * len(made))))
+        passed: list[Update] = []
+        for reply in self.replies(offers, quorum=quorum):
+            found = self.judge(reply, offers.get(reply.metadata.reply_to_message_id))
+            if found is not None:
+                passed.append(found)
+        taken = self.among(passed)
+        for one in taken:
+            session.store.note(
+                "accepted",
+                client=one.offer.client,
+                round=update,
+                examples=one.examples,
+                norm=round(one.norm, 4),
+                bytes=one.size,
+            )
+            if s.keep_updates:
+                session.store.keep_update(update, one.offer.client, one.delta)
+        facts = {
+            "accepted": len(taken),
+            "loss": _mean([u.loss for u in taken]),
+            "bytes_up": sum(u.size for u in passed),
+            "norm": _mean([u.norm for u in taken]),
+        }
+        private = s.noise_and_clip
+        if private is not None:
+            step = private_sum(
+                taken,
+                self.kept.model,
+                noise=private[0],
+                clip=private[1],
+                expected=max(1.0, s.fraction * len(self.roster.nodes)),
+                rng=self.noise_rng(update),
+            )
+            return step, facts
+        if len(taken) < quorum:
+            reason = f"{len(taken)} of {len(made)} updates were accepted, {quorum} are needed"
+            return None, {"reason": reason}
+        try:
+            return mean_of(taken, s), facts
+        except ConfigError as error:
+            return None, {"reason": str(error)}
+
+    def commit(self, update: int, step: Arrays, row: Mapping[str, Any], *, seconds: float) -> None:
+        """Take a step, measure where it is due, and keep the round."""
+        session, s = self.session, self.session.settings
+        model = {n: a + step[n] if n in step else a for n, a in self.kept.model.items()}
+        if not all(np.isfinite(a).all() for a in model.values()):
+            self.abandon(update, "the sum is not finite")
+            return
+        decay = min(s.average, update / (update + 9)) if s.average else 0.0
+        average = {
+            n: np.asarray(decay * self.kept.average[n] + (1 - decay) * a, dtype=np.float32)
+            for n, a in model.items()
+        }
+        facts = {**row, "seconds": round(seconds, 3)}
+        if session.accountant is not None:
+            facts["epsilon"] = round(session.accountant.epsilon(update), 4)
+            facts["warning"] = session.accountant.warning(update)
+        due = s.evaluate_every and update % s.evaluate_every == 0
+        if session.measure is not None and due:
+            facts |= session.measure(average)
+        memory = self.adam.state() if self.adam is not None else {}
+        self.kept = Kept(update=update, model=model, average=average, memory=memory, row=facts)
+        session.store.save(self.kept)
+        self._failed = 0
+        session.finished({**facts, "update": update})
+
+    def evaluate(self, model: Arrays) -> dict[str, list[int]]:
+        """Confusion counts of a model on the clips that each client holds back."""
+        messages = []
+        for node in sorted(self.roster.nodes.values(), key=lambda n: n.client):
+            message = self.offer(node, self.kept.update, model)[1]
+            messages.append(Message(message.content, node.node, "evaluate"))
+        names = {n.node: n.client for n in self.roster.nodes.values()}
+        found: dict[str, list[int]] = {}
+        wait = self.session.settings.deadline_s
+        for reply in self.grid.send_and_receive(messages, timeout=wait):
+            if not reply.has_error():
+                counts = reply.content.metric_records["metrics"]["confusion"]
+                if isinstance(counts, list):
+                    found[names[reply.metadata.src_node_id]] = [int(c) for c in counts]
+        return found
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    known = [v for v in values if np.isfinite(v)]
+    return round(float(np.mean(known)), 5) if known else None
+
+
+def make_server_app(
+    make: Callable[[Context], Session], done: Callable[[Server], None]
+) -> ServerApp:
+    """Make Flower's ServerApp of a session.
+
+    Args:
+        make: the session, from the run's context.
+        done: called with the server when all rounds are done.
+    """
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        from avser.federated.server.buffered import BufferedServer
+
+        session = make(context)
+        kind = BufferedServer if session.settings.buffer is not None else Server
+        server = kind(session, grid, context)
+        server.run()
+        done(server)
+
+    return app

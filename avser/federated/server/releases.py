@@ -1,0 +1,205 @@
+"""The newest model of a run, released after each round and measured on the server's clips."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avser.bundle import serialization as bundle
+from avser.bundle.serialization import Provenance
+from avser.errors import BundleError, ConfigError, unknown
+from avser.evaluation.predict import answers
+from avser.federated.deployment.apps import read_session
+from avser.federated.server.run_store import RunStore
+from avser.federated.simulation.run import figures_of
+from avser.federated.weights import load_arrays, refresh_statistics
+from avser.files import atomic_write
+
+_MOST_BYTES = 1 << 30
+_NAMES = ("config.yaml", "trained_on.yaml", "digests.txt", "README.md")
+
+
+@dataclass(kw_only=True)
+class Newest:
+    """Releases and measures the models of a run folder.
+
+    Args:
+        folder: of the run.
+        tests: data modules by name, each with a test part.
+        before: what the base model was trained on.
+        arm: a second base model, for comparisons: a name, bundle or run folder; None is none.
+    """
+
+    folder: Path
+    tests: Mapping[str, Any]
+    before: Provenance = field(default_factory=Provenance)
+    arm: str | None = None
+
+    def __post_init__(self) -> None:
+        self.store = RunStore(self.folder)
+        self.settings, self.learner = read_session(self.folder)
+        self.update = -1
+        self._rows: dict[str, Any] = self._read()
+
+    # -- after each round --------------------------------------------------------------------
+
+    def look(self) -> bool:
+        """Release and measure the newest round, if it is a new one; return whether it was."""
+        kept = self.store.latest()
+        if kept is None or kept.update == self.update:
+            return False
+        net = self.learner.net
+        load_arrays(net, kept.average)
+        own = next(iter(self.tests.values()), None)
+        if own is not None and own.parts.validation:
+            refresh_statistics(net, own.loader(own.parts.validation))
+        net.eval()
+        bundle.save(
+            net,
+            self.folder / "bundle",
+            spec=self.learner.plan.spec,
+            name=f"{self.folder.name}-{kept.update}",
+            provenance=self._provenance(kept.update),
+        )
+        self.update = kept.update
+        every = max(1, self.settings.evaluate_every)
+        if self.tests and kept.update % every == 0 and str(kept.update) not in self._rows:
+            self._rows[str(kept.update)] = {n: self._figures(d) for n, d in self.tests.items()}
+            with atomic_write(self.folder / "measured.json") as file:
+                file.write(json.dumps(self._rows) + "\n")
+        return True
+
+    def _figures(self, data: Any) -> dict[str, float]:  # noqa: ANN401
+        test = data.parts.test
+        found = answers(self.learner.net, data.loader(test), test, seen=set(), classes=data.classes)
+        return figures_of(found)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            rows: dict[str, Any] = json.loads((self.folder / "measured.json").read_text("utf-8"))
+            return rows
+        except (OSError, ValueError):
+            return {}
+
+    def _provenance(self, update: int) -> Provenance:
+        """The server knows who contributed, by the names that clients gave, and no recording."""
+        names = {str(x["client"]) for x in self.store.ledger() if x["what"] == "accepted"}
+        return Provenance(
+            corpora=sorted({"federation", *self.before.corpora}),
+            speakers=sorted({f"federation/{n}" for n in names} | set(self.before.speakers)),
+            digests=self.before.digests,
+            label_target="as contributors labelled",
+            licence=self.before.licence or "as contributors say",
+            protocol=f"federated, {self.settings.strategy}",
+            merge=dict(self.learner.plan.merge),
+            epochs=update,
+        )
+
+    # -- what others ask ---------------------------------------------------------------------
+
+    def bundle_of(self, arm: str) -> Path:
+        """Folder of the newest model of an arm.
+
+        Raises:
+            ConfigError: there is no such arm.
+            BundleError: no round is done yet.
+        """
+        if arm not in ("A", "B"):
+            raise ConfigError(unknown("arm", arm, ("A", "B")))
+        if arm == "B":
+            if self.arm is None:
+                raise ConfigError("Bad arm B: this server compares no second model; take A.")
+            return bundle.find(self.arm)
+        if not (self.folder / "bundle" / "config.yaml").is_file():
+            raise BundleError("Bad moment: no model is there yet; try again in a minute.")
+        return self.folder / "bundle"
+
+    def test(self, name: str, arm: str) -> dict[str, Any]:
+        """Measure a model on one of the server's corpora.
+
+        Raises:
+            ConfigError: there is no such corpus or arm.
+        """
+        if name not in self.tests:
+            raise ConfigError(unknown("corpus", name, self.tests))
+        data, loaded = self.tests[name], bundle.load(self.bundle_of(arm))
+        test = data.parts.test
+        seen = set(loaded.provenance.speakers)
+        found = answers(loaded.net, data.loader(test), test, seen=seen, classes=data.classes)
+        about = {"corpus": name, "arm": arm, "model": loaded.name, "n": len(test)}
+        return {**about, **figures_of(found)}
+
+    def status(self) -> dict[str, Any]:
+        """Round, clients, figures over rounds and refusals."""
+        ledger = list(self.store.ledger())
+        there: dict[str, dict[str, Any]] = {}
+        for line in ledger:
+            name = str(line.get("client", ""))
+            if line["what"] == "joined":
+                there[name] = {"client": name, "accepted": 0, "refused": 0, "here": True}
+            elif name in there and line["what"] in ("accepted", "refused"):
+                there[name][line["what"]] += 1
+            elif name in there and line["what"] == "left":
+                there[name]["here"] = False
+        rows = self.store.rows()
+        problems = ("refused", "capped", "late", "abandoned")
+        return {
+            "round": self.update if self.update >= 0 else 0,
+            "rounds": self.settings.rounds,
+            "done": (self.folder / "DONE").exists(),
+            "strategy": self.settings.strategy,
+            "classes": list(self.learner.plan.emotions),
+            "clients": list(there.values()),
+            "contributions": sum(line["what"] == "accepted" for line in ledger),
+            "measured": self._rows,
+            "epsilon": rows[-1].get("epsilon") if rows else None,
+            "refusals": [line for line in ledger if line["what"] in problems][-50:],
+            "arms": ["A"] + (["B"] if self.arm is not None else []),
+        }
+
+
+# -- models that travel --------------------------------------------------------------------------
+
+
+def pack(folder: Path) -> bytes:
+    """A bundle as a zip file of its plain files."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and _is_part(path.name):
+                packed.write(path, path.name)
+    return out.getvalue()
+
+
+def unpack(content: bytes, folder: Path) -> bundle.Bundle:
+    """Write a packed bundle into a folder and load it, hash and all.
+
+    Raises:
+        BundleError: it is none, or the folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "trained_on.yaml").is_file():
+        raise BundleError(f"Bad folder {folder}: it holds no bundle to replace; choose another.")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            parts = packed.infolist()
+            size = sum(i.file_size for i in parts)
+            if size > _MOST_BYTES or not all(_is_part(i.filename) for i in parts):
+                raise BundleError("Bad model of the server: it holds other files than a bundle's.")
+            files = {i.filename: packed.read(i) for i in parts}
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise BundleError(f"Bad model of the server: {error}.") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("model-*.safetensors"):
+        old.unlink()
+    for name, data in files.items():
+        with atomic_write(folder / name, mode="wb") as file:
+            file.write(data)
+    return bundle.load(folder)
+
+
+def _is_part(name: str) -> bool:
+    weights = name.startswith("model-") and name.endswith(".safetensors")
+    return name in _NAMES or (weights and "/" not in name and "\\" not in name)

@@ -1,0 +1,1 @@
+"""Federated training simulated on one machine or a Ray cluster."""

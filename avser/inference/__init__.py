@@ -1,0 +1,1 @@
+"""Prediction on media files, samples and streams."""

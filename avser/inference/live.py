@@ -1,0 +1,169 @@
+"""Emotion while somebody speaks: sources of live sound, and an answer a step.
+
+Blocks of a source are short (32 ms) and carry the moment at which their last sample was there, so
+that the delay from the end of a step to its label is measured and not guessed.
+"""
+
+import queue
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avser.errors import MediaError, SignalError
+from avser.export.runtime import SAMPLE_RATE, Samples, Step, Stream
+from avser.extras import require
+
+BLOCK = 512  # samples; 32 ms
+_WAITING_S = 10  # of sound that may wait for an answer; more is dropped, so that memory is bounded
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Samples ``[n]`` of a source, and when the last of them was there (``time.monotonic``)."""
+
+    samples: Samples
+    at: float
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An answer, and how long after the end of its step it came."""
+
+    step: Step
+    latency_ms: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of one line."""
+        found = asdict(self.step)
+        found["start_s"], found["end_s"] = round(self.step.start_s, 3), round(self.step.end_s, 3)
+        return found | {"latency_ms": round(self.latency_ms, 1)}
+
+
+def listen(stream: Stream, source: Iterable[Sound]) -> Iterator[Heard]:
+    """Answer for each step of a source, as soon as it is complete."""
+    last = time.monotonic()
+    for sound in source:
+        last = sound.at
+        for step in stream.push(sound.samples):
+            yield Heard(step, 1000 * (time.monotonic() - sound.at))
+    for step in stream.finish():
+        yield Heard(step, 1000 * (time.monotonic() - last))
+
+
+# -- sources -------------------------------------------------------------------------------------
+
+
+def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[Sound]:
+    """Play a media file's sound: each block comes when its last sample would be heard.
+
+    Args:
+        path: of the file.
+        speed: 2 plays twice as fast; 0 does not wait at all.
+
+    Raises:
+        MediaError: the file can't be opened.
+        SignalError: it has no sound.
+    """
+    from avser.media.reader import open_media
+
+    with open_media(path) as reader:
+        if not reader.has_audio:
+            raise SignalError(f"Bad input {path}: it has no sound; give a file that has.")
+        begun, count = time.monotonic(), 0
+        for block in reader:
+            for start in range(0, len(block.samples), BLOCK):
+                piece = block.samples[start : start + BLOCK]
+                count += len(piece)
+                due = begun + count / SAMPLE_RATE / speed if speed else time.monotonic()
+                time.sleep(max(0.0, due - time.monotonic()))
+                yield Sound(piece, due)
+
+
+def from_pcm(file: IO[bytes]) -> Iterator[Sound]:
+    """Read raw samples of 16 bits (signed, little-endian, one channel, 16 kHz) as they come."""
+    rest = b""
+    read = getattr(file, "read1", file.read)  # what is there, without waiting for more
+    while chunk := read(2 * BLOCK):
+        rest += chunk
+        whole = len(rest) // 2 * 2
+        samples = np.frombuffer(rest[:whole], dtype="<i2").astype(np.float32) / np.float32(32768)
+        rest = rest[whole:]
+        yield Sound(samples, time.monotonic())
+
+
+def from_microphone(device: str | int | None = None) -> Iterator[Sound]:
+    """Record from a microphone until interrupted.
+
+    Args:
+        device: name, part of a name, or number; None is the system's default.
+
+    Raises:
+        ConfigError: the extra ``mic`` is not installed.
+        MediaError: there is no such microphone, or it can't record at 16 kHz.
+    """
+    require("mic", "sounddevice")
+    try:
+        import sounddevice
+    except OSError as error:  # the wheel is there, and PortAudio is not
+        raise MediaError(
+            "Bad microphone: the system's PortAudio library is missing; install it (Debian: "
+            "apt install libportaudio2)."
+        ) from error
+    waiting: queue.Queue[Sound] = queue.Queue(maxsize=_WAITING_S * SAMPLE_RATE // BLOCK)
+
+    def take(block: NDArray[np.float32], frames: int, clock: object, status: object) -> None:
+        try:
+            waiting.put_nowait(Sound(block[:, 0].copy(), time.monotonic()))
+        except queue.Full:
+            print("avser listen: too slow for this machine; sound is lost.", file=sys.stderr)
+
+    try:
+        with sounddevice.InputStream(
+            samplerate=SAMPLE_RATE,
+            channels=1,
+            dtype="float32",
+            blocksize=BLOCK,
+            device=device,
+            callback=take,
+        ):
+            while True:
+                yield waiting.get()
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise MediaError(
+            f"Bad microphone {device if device is not None else 'default'!r}: "
+            f"{str(error).splitlines()[0]}; python -m sounddevice lists what there is."
+        ) from error
+
+
+# -- what a person sees --------------------------------------------------------------------------
+
+_LEVELS = " ▁▂▃▄▅▆▇█"
+_FLOOR_DB = 60.0  # of the meter
+
+
+def line(heard: Heard, *, width: int = 140) -> str:
+    """One line: time, label, a bar for each emotion, level and latency."""
+    step = heard.step
+    parts = [f"{step.end_s:8.1f} s"]
+    if step.probabilities is None or step.label is None:
+        parts.append(f"{'(silence)' if step.silent else '(nothing yet)':<15}")
+    else:
+        label = f"({step.label})" if step.silent else step.label
+        parts.append(f"{label:<10} {step.probabilities[step.label]:4.0%}")
+        bars = (f"{name[:4]} {_eighths(p)}" for name, p in step.probabilities.items())
+        parts.append("  ".join(bars))
+    full = max(0.0, min(1.0, 1 + step.level_dbfs / _FLOOR_DB))
+    meter = "█" * round(10 * full)
+    parts.append(f"▕{meter:<10}▏{max(step.level_dbfs, -99):4.0f} dBFS")
+    parts.append(f"{heard.latency_ms:4.0f} ms")
+    return "  ".join(parts)[:width]
+
+
+def _eighths(share: float) -> str:
+    return _LEVELS[min(8, round(8 * share))]

@@ -1,0 +1,1 @@
+"""Media files: containers, decoding, one pass over a clip, faces, precomputed visual features."""

@@ -1,0 +1,333 @@
+"""One pass over a file: its sound, and the faces of the people in it, in bounded memory.
+
+A short clip's sound stays in memory; a long one's waits in a temporary file, as face crops do,
+because the main person is known only at the end of the file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import IO, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avser.errors import ConfigError, SignalError
+from avser.media.faces import (
+    DETECT_HEIGHT,
+    FaceCollector,
+    FaceDetector,
+    Faces,
+    FaceTrack,
+    sample_times,
+)
+from avser.media.reader import Frame, MediaReader, open_media, probe
+from avser.media.visual_features import Features
+from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, steps_of
+
+Samples = NDArray[np.float32]
+
+T = TypeVar("T")
+
+_IN_MEMORY = 120 * STEP_SAMPLES  # a minute
+_AHEAD = 8  # frames decoded that nobody has looked at yet
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A stretch of a clip, as an item of a batch.
+
+    ``samples [S]``, ``faces [T, N, 3, H, W]`` with ``face_mask [T, N]``, ``features [T, F]``.
+    """
+
+    samples: Samples
+    faces: Tensor | None = None
+    face_mask: Tensor | None = None
+    features: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        """T, at least 1."""
+        seen = max(len(x) for x in (self.face_mask, self.features, ()) if x is not None)
+        return max(1, seen, steps_of(len(self.samples)))
+
+
+def mono(samples: NDArray[np.floating], sample_rate: int | None) -> Samples:
+    """Turn samples ``[S]`` or ``[channels, S]`` of any rate into ``[S]`` float32 at 16 kHz.
+
+    Raises:
+        ConfigError: the rate is missing, or the samples are no finite floats in -1..1.
+    """
+    if sample_rate is None or sample_rate < 1:
+        raise ConfigError("Bad samples: their rate is not given; pass sample_rate in Hz.")
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ConfigError(
+            f"Bad samples of type {samples.dtype}: expected floats in -1..1; divide 16-bit "
+            "samples by 32768."
+        )
+    mono = np.asarray(samples, np.float32)
+    if mono.ndim == 2 and len(mono) > mono.shape[1]:
+        raise ConfigError(
+            f"Bad samples of shape {samples.shape}: expected [channels, S]; transpose them."
+        )
+    if mono.ndim == 2:
+        mono = mono.mean(axis=0)
+    if mono.ndim != 1 or not np.isfinite(mono).all():
+        raise ConfigError(
+            f"Bad samples of shape {samples.shape}: expected finite [S] or [channels, S]."
+        )
+    if sample_rate == SAMPLE_RATE or not len(mono):
+        return mono
+    from torchaudio.functional import resample
+
+    return np.asarray(resample(torch.from_numpy(mono), sample_rate, SAMPLE_RATE).numpy())
+
+
+class SoundStore:
+    """Samples that follow one another; beyond a minute they wait in a temporary file."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._parts: list[Samples] = []
+        self._file: IO[bytes] | None = None
+
+    def add(self, samples: Samples) -> None:
+        """Append ``[n]`` samples."""
+        self.count += len(samples)
+        if self._file is None and self.count > _IN_MEMORY:
+            self._file = tempfile.TemporaryFile(prefix="avser-sound-")
+            for part in self._parts:
+                self._file.write(part.tobytes())
+            self._parts = []
+        if self._file is None:
+            self._parts.append(samples)
+        else:
+            self._file.write(np.ascontiguousarray(samples, np.float32).tobytes())
+
+    def cut(self, start: int, count: int) -> Samples:
+        """Samples from ``start``, at most ``count``."""
+        if self._file is None:
+            whole = np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
+            return whole[start : start + count]
+        self._file.seek(4 * start)
+        return np.frombuffer(self._file.read(4 * count), np.float32).copy()  # writable
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class Intake:
+    """What one pass found; close it, or use it in ``with``.
+
+    Attributes:
+        duration_s: length in seconds.
+        has_audio, has_video: whether the file has such a stream.
+        faces: found faces, or None where none were looked for.
+        features: precomputed ones, or None; set by whoever has them.
+        warning: what is wrong inside the file, or None.
+    """
+
+    def __init__(self) -> None:
+        self.sound = SoundStore()
+        self.duration_s = 0.0
+        self.has_audio = self.has_video = False
+        self.faces: Faces | None = None
+        self.features: Features | None = None
+        self.warning: str | None = None
+        self._resources = ExitStack()
+        self._resources.callback(self.sound.close)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the longer stream, at least 1."""
+        looked = self.faces is not None or self.features is not None
+        seen = steps_of(round(self.duration_s * SAMPLE_RATE)) if looked else 0
+        return max(1, seen, steps_of(self.sound.count))
+
+    def cut(self, start: int, steps: int) -> Cut:
+        """The steps from ``start``, with the main person's face."""
+        samples = self.sound.cut(start * STEP_SAMPLES, steps * STEP_SAMPLES)
+        main = self.faces.main if self.faces is not None else None
+        if self.features is not None:
+            return Cut(samples, features=torch.from_numpy(self.features.on_grid(start, steps)))
+        return Cut(samples) if main is None else face_cut(main, start, steps, samples=samples)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove temporary files; calling it again does nothing."""
+        self._resources.close()
+
+
+def face_cut(track: FaceTrack, start: int, steps: int, *, samples: Samples | None = None) -> Cut:
+    """A person's face in the steps from ``start``, with sound or without."""
+    faces, mask = track.grid(start, steps)
+    nothing = np.zeros(0, np.float32)
+    return Cut(
+        nothing if samples is None else samples, torch.as_tensor(faces), torch.as_tensor(mask)
+    )
+
+
+class Lookout:
+    """Looks for faces in a thread of its own while the file is decoded on.
+
+    Args:
+        collector: to which frames go, in their order.
+    """
+
+    def __init__(self, collector: FaceCollector) -> None:
+        self._collector = collector
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="faces")
+        self._waiting: deque[Future[None]] = deque()
+
+    def add(self, frame: Frame) -> None:
+        """Have a frame looked at; wait where decoding is too far ahead, so memory is bounded.
+
+        Raises:
+            AvserError: looking at an earlier frame failed.
+        """
+        self._waiting.append(self._thread.submit(self._collector.add, frame))
+        if len(self._waiting) > _AHEAD:
+            self._waiting.popleft().result()
+
+    def finish(self) -> Faces:
+        """Wait for the last frame, and say who was seen; errors as of `add`."""
+        while self._waiting:
+            self._waiting.popleft().result()
+        return self._collector.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+
+def awaited(future: Future[T]) -> T:
+    """The result of a future, waited for in turns of half a second.
+
+    The system may hand Ctrl-C to any thread, and Python acts on it in the main one, which a wait
+    without end would not wake.
+    """
+    while not future.done():
+        wait([future], timeout=0.5)
+    return future.result()
+
+
+def requirement(path: str | Path, modality: str) -> Callable[[bool, bool], None]:
+    """What refuses a file that lacks a stream asked for by name; see `take_in`."""
+
+    def require(has_audio: bool, has_video: bool) -> None:
+        for stream, there in (("audio", has_audio), ("video", has_video)):
+            if modality in (stream, "both") and not there:
+                raise SignalError(
+                    f"Bad clip {path}: it has no {stream} stream; ask for modality auto."
+                )
+
+    return require
+
+
+def take_in(
+    path: str | Path,
+    *,
+    detector: FaceDetector | None = None,
+    faces: bool = False,
+    require: Callable[[bool, bool], None] | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    progress: Callable[[float, float | None], None] | None = None,
+    stopped: Event | None = None,
+) -> Intake:
+    """Read a file once.
+
+    Args:
+        path: media file.
+        detector: of faces; None is MTCNN.
+        faces: whether to look for faces.
+        require: called with (has_audio, has_video) before anything is decoded; may raise.
+        start_s: beginning of the part to read, in seconds; None is the file's own.
+        end_s: its end, in seconds; None is the file's own.
+        progress: called with seconds read and seconds in all (None where unknown).
+        stopped: set by another thread when nobody waits for the answer any more.
+
+    Raises:
+        MediaError: the file can't be read.
+        CancelledError: it was stopped; nothing is left behind.
+    """
+    found = Intake()
+    total = probe(path).duration_s if progress is not None else None
+
+    def after(read_s: float) -> None:
+        if stopped is not None and stopped.is_set():
+            raise CancelledError(f"{path} is not read on.")
+        if progress is not None:
+            progress(read_s, total)
+
+    try:
+        with open_media(
+            path,
+            frame_times=sample_times() if faces else None,
+            frame_height=DETECT_HEIGHT,
+            start_s=start_s,
+            end_s=end_s,
+            block_s=STEP_S,  # faces are looked for as soon as a step is decoded
+        ) as reader:
+            found.has_audio, found.has_video = reader.has_audio, reader.has_video
+            if require is not None:
+                require(reader.has_audio, reader.has_video)
+            if faces and reader.has_video:
+                _read_with_faces(reader, found, after, detector=detector)
+            else:
+                _read(reader, found, after, look=None)
+            found.warning = reader.warning
+            # of a file of which nothing was asked, only its header tells the length
+            length = reader.duration_s or probe(path).duration_s or 0.0
+            found.duration_s = max(length, found.sound.count / SAMPLE_RATE)
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+def _read(
+    reader: MediaReader,
+    found: Intake,
+    after: Callable[[float], None],
+    *,
+    look: Callable[[Frame], None] | None,
+) -> None:
+    """Take in all blocks; ``after`` each it is told how many seconds were read."""
+    for block in reader:
+        found.sound.add(block.samples)
+        if look is not None:
+            for frame in block.frames:
+                look(frame)
+        after(reader.duration_s)
+
+
+def _read_with_faces(
+    reader: MediaReader,
+    found: Intake,
+    after: Callable[[float], None],
+    *,
+    detector: FaceDetector | None,
+) -> None:
+    collector = found._resources.enter_context(FaceCollector(detector=detector))
+    with Lookout(collector) as lookout:
+        _read(reader, found, after, look=lookout.add)
+        found.faces = lookout.finish()

@@ -1,0 +1,175 @@
+"""From sampled frames to people: detect, follow, cut out, and choose at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from avser.errors import ConfigError
+from avser.media.faces.crop import SIZE, align
+from avser.media.faces.detect import FaceDetector, MtcnnDetector
+from avser.media.faces.tracker import Tracker, look_of
+from avser.media.faces.tracks import Crops, Faces, FaceTrack, Spool
+from avser.types import STEP_S
+
+if TYPE_CHECKING:
+    from avser.media.decoders import Frame
+
+FACES_PER_STEP = 2  # one every quarter of a second: expressions last half a second and more
+DETECT_HEIGHT = 360  # pixels; a third of the time of 720, and a talking head is large enough
+
+_EARLY_S = 0.0015  # a frame may be given 1 ms before the time that was asked for
+_LEAST_FRAMES = 3  # seen less often, a face must be a sure one
+_SURE = 0.95  # score of nearly all real faces, and of few patterns that look like one
+_SHORT = 4  # in so few frames nobody can be seen often
+
+
+def sample_times(per_step: int = FACES_PER_STEP) -> Iterator[float]:
+    """Times in seconds at which to look for faces, ascending, without end.
+
+    Slot n of step t is looked at in the middle of the n-th of ``per_step`` equal parts:
+    ``(t + (n + .5) / per_step) * STEP_S``.
+
+    Raises:
+        ConfigError: ``per_step`` is below 1.
+    """
+    _check_per_step(per_step)
+    return ((place + 0.5) / per_step * STEP_S for place in count())
+
+
+@dataclass
+class _Seen:
+    times_s: list[float] = field(default_factory=list)
+    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # of the crops in the spool
+
+    @property
+    def weight(self) -> float:
+        """How much of a main person somebody is: frames times the usual share of the picture."""
+        boxes = np.array(self.boxes)
+        return len(boxes) * float(np.median(boxes[:, 2] * boxes[:, 3]))
+
+
+class FaceCollector:
+    """Collects the faces of a video from its sampled frames, in flat memory.
+
+    Crops of everybody are kept in a temporary file, because the main person is known only at the
+    end. Close the collector, or use it in ``with``, after the crops are read.
+
+    Args:
+        detector: None is `MtcnnDetector`, loaded when the first picture is looked at.
+        per_step: N, slots per step; as given to `sample_times`.
+        size: side of the crops in pixels.
+        spool: folder of the temporary file; None is the system's.
+
+    Raises:
+        ConfigError: a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: FaceDetector | None = None,
+        per_step: int = FACES_PER_STEP,
+        size: int = SIZE,
+        spool: Path | None = None,
+    ) -> None:
+        _check_per_step(per_step)
+        if size < 1:
+            raise ConfigError(f"Bad size {size} of face crops: expected at least 1 pixel; try 112.")
+        if spool is not None and not spool.is_dir():
+            raise ConfigError(f"Bad spool '{spool}': expected a folder; make it first.")
+        self._detector, self._per_step, self._size = detector, per_step, size
+        self._spool = Spool(size=size, folder=spool)
+        self._tracker = Tracker()
+        self._people: dict[int, _Seen] = {}
+        self._sampled = 0
+
+    def add(self, frame: Frame) -> None:
+        """Look at one sampled frame; frames come in order of time.
+
+        Raises:
+            ConfigError: there is no room for the crops.
+        """
+        if self._detector is None:
+            self._detector = MtcnnDetector()
+        self._sampled += 1
+        detections = self._detector(frame.image)
+        crops = [align(frame.image, d.landmarks, d.box, size=self._size) for d in detections]
+        looks = [look_of(crop) for crop in crops]
+        people = self._tracker.update(frame.time_s, detections=detections, looks=looks)
+        height, width = frame.image.shape[:2]
+        place = self._place(frame.time_s)
+        for person, detection, crop in zip(people, detections, crops, strict=True):
+            seen = self._people.setdefault(person, _Seen())
+            seen.times_s.append(frame.time_s)
+            seen.boxes.append(_shares(detection.box, width, height))
+            seen.scores.append(detection.score)
+            seen.places.append(place)
+            seen.numbers.append(self._spool.append(crop))
+
+    def finish(self) -> Faces:
+        """Say who was seen in the frames so far; crops can be read until the collector closes."""
+        real = [seen for seen in self._people.values() if self._is_real(seen)]
+        real.sort(key=lambda seen: -seen.weight)  # stable: of equals, who came first
+        found = len(real[0].times_s) if real else 0
+        reason = None
+        if not self._sampled:
+            reason = "no frame could be sampled"
+        elif not found:
+            reason = f"no face found in {self._sampled} of {self._sampled} sampled frames"
+        elif found < self._sampled:
+            reason = f"face found in {found} of {self._sampled} sampled frames"
+        tracks = tuple(
+            FaceTrack(
+                face_id=index,
+                times_s=np.array(seen.times_s),
+                boxes=np.array(seen.boxes),
+                scores=np.array(seen.scores),
+                places=np.array(seen.places, np.int64),
+                crops=Crops(self._spool, numbers=np.array(seen.numbers, np.int64)),
+                per_step=self._per_step,
+            )
+            for index, seen in enumerate(real)
+        )
+        return Faces(sampled=self._sampled, found=found, tracks=tracks, reason=reason)
+
+    def _place(self, time_s: float) -> int:
+        """The last slot whose time the frame reaches; a slow video leaves slots empty."""
+        return max(0, int(np.floor((time_s + _EARLY_S) / STEP_S * self._per_step - 0.5)))
+
+    def _is_real(self, seen: _Seen) -> bool:
+        often = len(seen.scores) >= _LEAST_FRAMES or self._sampled <= _SHORT
+        return often or max(seen.scores) >= _SURE
+
+    def close(self) -> None:
+        """Remove the temporary file; calling it again does nothing."""
+        self._spool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _check_per_step(per_step: int) -> None:
+    if per_step < 1:
+        raise ConfigError(f"Bad per_step {per_step}: expected at least 1 face a step; try 2.")
+
+
+def _shares(
+    box: tuple[float, float, float, float], width: int, height: int
+) -> tuple[float, float, float, float]:
+    """A box in pixels as shares of the picture, cut at its edges."""
+    x, y, w, h = box
+    left, right = (min(max(v / width, 0.0), 1.0) for v in (x, x + w))
+    top, bottom = (min(max(v / height, 0.0), 1.0) for v in (y, y + h))
+    return left, top, right - left, bottom - top

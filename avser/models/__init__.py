@@ -1,0 +1,1 @@
+"""Networks: front ends, encoders, fusions, heads, classical baselines, and their factory."""

@@ -1,0 +1,273 @@
+"""What encoders of sound and of picture are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from avser.errors import ConfigError
+from avser.models.encoders.memory import FeatureMemory
+from avser.models.encoders.recurrent import State
+from avser.models.frontends.base import (
+    Frontend,
+    full_precision,
+    level_dbfs,
+    valid_frames,
+)
+from avser.models.frontends.normaliser import Normaliser, NormaliserMode
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch
+
+PRIOR_S = 0.5  # of average sound, with which a running norm begins
+
+
+class AudioEncoder(nn.Module, ABC):
+    """Turns samples into one vector a step; the front end is inside.
+
+    A subclass sets `dim` and `span` and writes `encode`. Statistics and recurrences respect
+    lengths: a clip alone gives what the same clip gives padded in a batch.
+
+    Args:
+        frontend: samples to features.
+        normalise: see `avser.models.frontends.normaliser.Normaliser`.
+        trim_db: leave out quiet edges this many dB under the clip's peak; None hears all of it,
+            as a causal encoder must.
+        gate_dbfs: leave out frames quieter than this, wherever they are; what a causal encoder
+            has for trimming. None hears silence as if it were speech.
+
+    Attributes:
+        dim: D, width of a step's vector.
+        span: "step" if a vector describes its step (perhaps with context), "clip" if one vector
+            describes the clip and is repeated.
+        causal: no step hears sound that comes after it.
+        hears_before: a step's features hear the sound before it, in a stream the step before.
+        spectrogram_augment: set by training; called as ``(features, frame_mask)`` in training
+            mode only, between normalisation and network.
+        fitted: buffers that `fit_statistics` sets, by name.
+        makes_image: the network sees one image of each clip.
+        image_augment: set by training where `makes_image`; see `VideoEncoder`.
+        memory: set by training, which meets the same clips again.
+    """
+
+    dim: int
+    makes_image: bool = False
+    span: Literal["step", "clip"] = "step"
+    causal: bool = False
+    fitted: tuple[str, ...] = ("normaliser.mean", "normaliser.deviation")
+    hears_before: bool = True
+
+    def __init__(
+        self,
+        *,
+        frontend: Frontend,
+        normalise: NormaliserMode = "clip",
+        trim_db: float | None = 35.0,
+        gate_dbfs: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.normaliser = Normaliser(
+            channels=frontend.channels,
+            bins=frontend.bins,
+            mode=normalise,
+            prior=round(PRIOR_S * SAMPLE_RATE / frontend.hop),
+        )
+        self.trim_db, self.gate_dbfs = trim_db, gate_dbfs
+        self.spectrogram_augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        self.image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.memory: FeatureMemory | None = None
+
+    def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return un-normalised features ``[B, C, M, F]`` and the frame mask ``[B, F]``.
+
+        The waveform is padded with zeros to a whole number of steps, at least one.
+        """
+        if self.memory is not None and self.memory.serves(self, waveform):
+            return self.memory.look_up(waveform, lengths, self._raw_features, self._frames_of)
+        return self._raw_features(waveform, lengths)
+
+    def _raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        waveform, mask = self.padded(waveform, lengths)
+        with full_precision(waveform):
+            return self.hear(waveform.float(), mask), mask
+
+    def _frames_of(self, samples: int) -> int:
+        """Number of frames of so many samples, padded to whole steps."""
+        padded = max(1, -(-samples // STEP_SAMPLES)) * STEP_SAMPLES
+        return -(-padded // self.frontend.hop)
+
+    def padded(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Pad ``[B, S]`` to whole steps, at least one; return it with the frame mask ``[B, F]``."""
+        spare = -waveform.shape[1] % STEP_SAMPLES if waveform.shape[1] else STEP_SAMPLES
+        waveform = F.pad(waveform, (0, spare))
+        hop = self.frontend.hop
+        mask = valid_frames(waveform, lengths, hop=hop, below_peak_db=self.trim_db)
+        if self.gate_dbfs is not None:
+            mask = mask & (level_dbfs(waveform, hop) > self.gate_dbfs)
+        return waveform, mask
+
+    def hear(self, waveform: Tensor, mask: Tensor) -> Tensor:
+        """Turn whole steps ``[B, S]`` with valid frames ``[B, F]`` into ``[B, C, M, F]``."""
+        return self.frontend.of_clips(waveform, mask)
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether trimming or normalisation takes in sound that comes later."""
+        whole = self.normaliser.mode in ("utterance", "clip", "speaker")
+        return whole or self.trim_db is not None
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether `fit_statistics` is to be called before training."""
+        return self.normaliser.mode in ("training", "running")
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Take statistics of the training part, where `needs_statistics`.
+
+        Args:
+            batches: can be gone through several times.
+        """
+        if self.needs_statistics:
+            pairs = ((b["waveform"], b["lengths"]) for b in batches)
+            self.normaliser.fit(*self.frame_sums(pairs))
+
+    @torch.no_grad()
+    def reference(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Mean and deviation ``[2, C, M]`` of the valid frames of one speaker's clips.
+
+        Args:
+            batches: ``waveform [B, S]`` and ``lengths [B]``; labels are not needed.
+        """
+        total, squares, count = self.frame_sums(batches)
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=1e-6).sqrt()
+        return torch.stack([mean, deviation])
+
+    @torch.no_grad()
+    def frame_sums(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, int]:
+        """Sum and sum of squares ``[C, M]`` of valid frames, and their number."""
+        home = self.normaliser.mean
+        total, squares = torch.zeros_like(home[..., 0]), torch.zeros_like(home[..., 0])
+        count = 0
+        for waveform, lengths in batches:
+            raw, mask = self.raw_features(waveform.to(home.device), lengths.to(home.device))
+            valid = mask[:, None, None, :]
+            total = total + (raw * valid).sum(dim=(0, 3))
+            squares = squares + (raw.square() * valid).sum(dim=(0, 3))
+            count += int(mask.sum())
+        return total, squares, max(count, 1)
+
+    def forward(
+        self, waveform: Tensor, lengths: Tensor, reference: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            waveform: ``[B, S]`` float32 at 16 kHz, zero after each clip's length.
+            lengths: ``[B]`` valid samples.
+            reference: of the speakers' frames, ``[B, 2, C, M]``, for the norm ``speaker``.
+
+        Returns:
+            ``x [B, T, D]`` and ``audio_mask [B, T]``; T = ceil(S / 8192), at least 1.
+        """
+        raw, mask = self.raw_features(waveform, lengths)
+        features = self.normaliser(raw, mask, reference)
+        if self.training and self.spectrogram_augment is not None:
+            features, mask = self.spectrogram_augment(features, mask)
+        return self.encode(features, mask)
+
+    # -- streams -------------------------------------------------------------------------------
+
+    @property
+    def not_streamable(self) -> str | None:
+        """Why no answer can be given while a clip goes on, in one sentence; None if it can."""
+        name = type(self).__name__
+        if self.span == "clip":
+            return f"{name} gives one vector for a whole clip, so that it has nothing to stream."
+        if not self.causal:
+            return (
+                f"this {name} hears sound that comes after a step; train a causal one, such as "
+                "configs/model/audio_stream.yaml."
+            )
+        return None
+
+    def initial_state(self, size: int) -> State:
+        """State of ``size`` clips of which nothing was heard, ``[B, ...]`` each.
+
+        Raises:
+            ConfigError: the encoder can't stream.
+        """
+        if self.not_streamable is not None:
+            raise ConfigError(f"Bad stream: {self.not_streamable}")
+        sound = self.normaliser.mean.new_zeros(size, STEP_SAMPLES)
+        norm, network = self.normaliser.initial_state(size), self.network_state(size)
+        return *((sound,) if self.hears_before else ()), *norm, *network
+
+    def advance(
+        self, waveform: Tensor, lengths: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Encode the next step of each clip: what `forward` gives for it, had all come at once.
+
+        Args:
+            waveform: ``[B, 8192]``, zero after each clip's length.
+            lengths: ``[B]`` valid samples of this step; only a clip's last step may have fewer.
+            state: of `initial_state`, or of the step before.
+
+        Returns:
+            ``x [B, 1, D]``, ``mask [B, 1]``, and the state for the next step.
+        """
+        sounds, norms = int(self.hears_before), len(self.normaliser.initial_state(1))
+        waveform, mask = self.padded(waveform.float(), lengths)
+        frames = mask.shape[1]
+        with full_precision(waveform):
+            if self.hears_before:
+                both = torch.cat([state[0], waveform], dim=1)
+                raw = self.hear(both, F.pad(mask, (frames, 0), value=True))[..., frames:]
+            else:
+                raw = self.hear(waveform, mask)
+        features, norm = self.normaliser.advance(raw, mask, state[sounds : sounds + norms])
+        x, step_mask, network = self.encode_next(features, mask, state[sounds + norms :])
+        return x, step_mask, (*((waveform,) if self.hears_before else ()), *norm, *network)
+
+    def network_state(self, size: int) -> State:
+        """State of the network alone; empty where a step's vector is of its own frames alone."""
+        return ()
+
+    def encode_next(
+        self, features: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Do as `encode` does, for one step that follows on a state of `network_state`."""
+        return *self.encode(features, mask), ()
+
+    @abstractmethod
+    def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn ``features [B, C, M, F]`` and ``mask [B, F]`` into ``[B, T, D]`` and ``[B, T]``."""
+
+
+class VideoEncoder(nn.Module, ABC):
+    """Turns face crops, or precomputed vectors, into one vector a step.
+
+    Attributes:
+        dim: D, width of a step's vector.
+        needs_statistics: whether `fit_statistics` is to be called before training.
+        image_augment: set by training; called in training mode only, before normalisation, as
+            ``(images [n, C, H, W] float32 from 0 to 1, clip [n] int64)``, where ``clip`` tells
+            which clip of the batch an image is of, in rising order.
+    """
+
+    dim: int
+    needs_statistics: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        # not on the class: torch keeps a module apart, and the class's None would hide it
+        self.image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def fit_statistics(self, batches: Iterable[Batch]) -> None:
+        """Take statistics of the training part, where `needs_statistics`."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return ``x [B, T, D]`` and ``video_mask [B, T]``; a step is valid if any face is."""

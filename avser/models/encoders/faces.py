@@ -1,0 +1,67 @@
+"""What encoders of face crops share: which crops are computed on, and how steps come of them."""
+
+from abc import abstractmethod
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from avser.models.encoders.base import VideoEncoder
+from avser.models.frontends.base import full_precision
+from avser.types import Batch
+
+#: Crops that are computed together outside of training: bounds memory whatever the clip's length.
+PIECE = 512
+
+
+class FaceEncoder(VideoEncoder):
+    """Embeds each valid face crop; a step's vector is the mean over its valid crops.
+
+    Invalid crops are not computed on at all, so neither what they hold nor how a clip is padded
+    matters. A subclass sets `dim` and writes `embed`.
+
+    Args:
+        mirror: outside of training, embed each crop and its mirror image and take the mean: twice
+            the arithmetic for about a point of accuracy.
+    """
+
+    def __init__(self, *, mirror: bool = False) -> None:
+        super().__init__()
+        self.mirror = mirror
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Turn ``images [n, C, H, W]`` float32 from 0 to 1 into vectors ``[n, D]``.
+
+        C is 1 (grey) or 3 (RGB).
+        """
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See `VideoEncoder.forward`."""
+        faces, valid = batch["faces"], batch["face_mask"]
+        size, steps, each = valid.shape
+        if not faces.shape[-2:].numel():  # crops without a pixel show nobody
+            valid = torch.zeros_like(valid)
+        flat = rearrange(faces, "b t n c h w -> (b t n) c h w")
+        index = rearrange(valid, "b t n -> (b t n)").nonzero().squeeze(1)
+        x = torch.zeros(size * steps, self.dim, device=faces.device)
+        if len(index):
+            vectors = self._vectors(flat[index], index // (steps * each))
+            with full_precision(x):
+                x = x.index_add(0, index // each, vectors.float())
+        count = valid.sum(dim=2)
+        mean = rearrange(x, "(b t) d -> b t d", b=size, t=steps) / count.clamp(min=1)[..., None]
+        return mean, count > 0
+
+    def _vectors(self, crops: Tensor, clip: Tensor) -> Tensor:
+        """Embed ``crops [n, C, H, W]`` uint8; ``clip [n]`` tells of which clip each is."""
+        if self.training:
+            images = crops.float() / 255
+            if self.image_augment is not None:
+                images = self.image_augment(images, clip)
+            return self.embed(images)
+        return torch.cat([self._seen(piece.float() / 255) for piece in torch.split(crops, PIECE)])
+
+    def _seen(self, images: Tensor) -> Tensor:
+        vectors = self.embed(images)
+        return (vectors + self.embed(images.flip(-1))) / 2 if self.mirror else vectors

@@ -1,0 +1,68 @@
+"""A front end's features, summed up in time: the vectors of classical models."""
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from avser.errors import ConfigError
+from avser.models.encoders.base import AudioEncoder
+from avser.models.encoders.steps import by_step, on_steps
+from avser.models.frontends.base import Frontend
+from avser.models.frontends.normaliser import NormaliserMode
+
+
+class PooledEncoder(AudioEncoder):
+    """The mean in time of any front end's features, and their deviation if wanted. No weights.
+
+    Args:
+        frontend, normalise, trim_db: see `AudioEncoder`; what norms take out a mean does not tell.
+        statistics: ``mean``, or ``mean`` and ``deviation``, over the valid frames.
+        span: "clip" sums up a clip's frames, "step" each step's.
+
+    Raises:
+        ConfigError: the statistics are empty or named twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        frontend: Frontend,
+        normalise: NormaliserMode = "none",
+        trim_db: float | None = 35.0,
+        statistics: tuple[Literal["mean", "deviation"], ...] = ("mean",),
+        span: Literal["step", "clip"] = "clip",
+    ) -> None:
+        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        if not statistics or len(set(statistics)) < len(statistics):
+            raise ConfigError(
+                f"Bad statistics {list(statistics)}: legal are mean, deviation, or both."
+            )
+        self.statistics = tuple(statistics)
+        self.span = span
+        self.causal = span == "step" and frontend.causal and not self.looks_ahead
+        self.dim = frontend.channels * frontend.bins * len(statistics)
+
+    def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AudioEncoder.encode`."""
+        hop = self.frontend.hop
+        x = rearrange(features, "b c m f -> b f (c m)")
+        if self.span == "clip":
+            return on_steps(self._pooled(x.unsqueeze(1), mask.unsqueeze(1))[:, 0], mask, hop=hop)
+        frames, valid = by_step(x, mask, hop=hop)
+        return self._pooled(frames, valid), valid.any(dim=2)
+
+    def _pooled(self, frames: Tensor, valid: Tensor) -> Tensor:
+        """Sum up ``[B, T, n, D]`` over n where ``valid [B, T, n]``; without any, 0."""
+        there = valid.unsqueeze(-1).to(frames.dtype)
+        share = there / there.sum(dim=2, keepdim=True).clamp(min=1.0)
+        mean = (frames * share).sum(dim=2)
+        parts = []
+        for name in self.statistics:
+            if name == "mean":
+                parts.append(mean)
+            else:
+                apart = (frames - mean.unsqueeze(2)).square()
+                parts.append((apart * share).sum(dim=2).sqrt())
+        return torch.cat(parts, dim=-1)

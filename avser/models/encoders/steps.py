@@ -1,0 +1,76 @@
+"""Between frames and steps of 0.512 s, whether or not the hop divides the step."""
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from avser.errors import ConfigError
+from avser.models.encoders.recurrent import span_of
+from avser.types import SAMPLE_RATE, STEP_SAMPLES
+
+
+def by_step(x: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
+    """Sort frames into the steps in which they begin.
+
+    Args:
+        x: ``[B, F, D]``, of a whole number of steps.
+        mask: ``[B, F]``, valid frames.
+        hop: samples between frames.
+
+    Returns:
+        ``[B, T, n, D]`` and ``[B, T, n]``, n the most frames that a step can have; where a step
+        has fewer, its last place is invalid.
+    """
+    each = -(-STEP_SAMPLES // hop)
+    if STEP_SAMPLES % hop == 0:
+        steps = rearrange(x, "b (t n) d -> b t n d", n=each)
+        return steps, rearrange(mask, "b (t n) -> b t n", n=each)
+    count = x.shape[1] * hop // STEP_SAMPLES
+    step = torch.arange(count, device=x.device)[:, None]
+    frame = (step * STEP_SAMPLES + hop - 1) // hop + torch.arange(each, device=x.device)
+    inside = frame * hop < (step + 1) * STEP_SAMPLES
+    frame = frame.clamp(max=x.shape[1] - 1)
+    return x[:, frame], mask[:, frame] & inside
+
+
+def on_steps(vector: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
+    """Repeat a clip's ``vector [B, D]`` over its valid steps: ``[B, T, D]`` and ``[B, T]``.
+
+    A step is valid if any of its frames is in ``mask [B, F]``.
+    """
+    _, valid = by_step(mask.unsqueeze(-1), mask, hop=hop)
+    steps = valid.any(dim=2)
+    return vector.unsqueeze(1) * steps.unsqueeze(-1).to(vector.dtype), steps
+
+
+def frames_of(clip_s: float, hop: int) -> int:
+    """Frames of a duration that an encoder hears of every clip.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    frames = round(clip_s * SAMPLE_RATE / hop)
+    if frames < 1:
+        raise ConfigError(f"Bad clip_s {clip_s:g}: legal is a duration of at least one frame.")
+    return frames
+
+
+def middle(features: Tensor, mask: Tensor, frames: int) -> Tensor:
+    """Cut or fill every clip to as many frames: of a longer one the middle, after a shorter zeros.
+
+    Args:
+        features: ``[B, C, M, F]``, of a normaliser, so that zero is the mean.
+        mask: ``[B, F]``, valid frames; others inside the clip become zero too.
+        frames: how many.
+
+    Returns:
+        ``[B, C, M, frames]``.
+    """
+    first, count = span_of(mask)
+    start = first + (count - frames).clamp(min=0) // 2
+    index = start + torch.arange(frames, device=mask.device)
+    inside = index < first + count
+    index = index.clamp(max=mask.shape[1] - 1)
+    heard = mask.gather(1, index) & inside
+    index = index[:, None, None].expand(-1, *features.shape[1:3], -1)
+    return features.gather(3, index) * heard[:, None, None].to(features.dtype)

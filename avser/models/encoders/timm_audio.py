@@ -1,0 +1,79 @@
+"""Image networks of timm over the spectrogram of a whole clip."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from avser.errors import ConfigError
+from avser.models.encoders.backbone import backbone_dim, check_resizable, create_backbone
+from avser.models.encoders.base import AudioEncoder
+from avser.models.encoders.steps import frames_of, middle, on_steps
+from avser.models.frontends.base import Frontend
+from avser.models.frontends.normaliser import NormaliserMode
+
+RANGE = 8.0  # deviations from the mean, four each way, that an image shows
+
+
+class TimmAudioEncoder(AudioEncoder):
+    """Any network of timm over the spectrogram, as an image with a channel for each plane.
+
+    Each clip is cut or filled to the same duration: of a longer one the middle is heard, after a
+    shorter one zeros stand, which after normalisation are the mean. The one vector is repeated
+    over the clip's valid steps.
+
+    Args:
+        frontend, normalise, trim_db: see `AudioEncoder`.
+        backbone: as timm names it, such as ``resnet18``.
+        pretrained: False; True for timm's weights from the hub; or the path of a local file of
+            weights. The first layer is adapted to the front end's channels.
+        clip_s: duration of the image, in seconds.
+        size: rows and columns to which it is resized (bilinear).
+
+    Raises:
+        ConfigError: there is no such backbone, its weights can't be had, or a size is not positive.
+    """
+
+    span: Literal["step", "clip"] = "clip"
+    makes_image = True
+
+    def __init__(
+        self,
+        *,
+        frontend: Frontend,
+        normalise: NormaliserMode = "clip",
+        trim_db: float | None = 35.0,
+        backbone: str = "resnet18",
+        pretrained: bool | str = False,
+        clip_s: float = 4.0,
+        size: tuple[int, int] = (128, 128),
+    ) -> None:
+        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        self.frames = frames_of(clip_s, frontend.hop)
+        if min(size) < 1:
+            raise ConfigError(f"Bad size {list(size)}: legal are sizes of at least 1.")
+        self.image_size = size
+        self.backbone = create_backbone(
+            backbone, channels=frontend.channels, size=size, pretrained=pretrained
+        )
+        self.dim = backbone_dim(self.backbone)
+
+    def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AudioEncoder.encode`."""
+        image = middle(features, mask, self.frames)
+        image = F.interpolate(image, self.image_size, mode="bilinear")
+        if self.training and self.image_augment is not None:
+            clip = torch.arange(len(image), device=image.device)
+            shown = (image / RANGE + 0.5).clamp(0, 1)  # as pictures are: from 0 to 1
+            image = (self.image_augment(shown, clip) - 0.5) * RANGE
+        return on_steps(self.backbone(image), mask, hop=self.frontend.hop)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Take images of another size from now on.
+
+        Raises:
+            ConfigError: the network is built for one size.
+        """
+        check_resizable(self.backbone)
+        self.image_size = (rows, columns)

@@ -1,0 +1,78 @@
+"""Image networks of timm for face crops."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from avser.errors import ConfigError
+from avser.models.encoders.backbone import (
+    backbone_colour,
+    backbone_dim,
+    check_resizable,
+    create_backbone,
+)
+from avser.models.encoders.faces import FaceEncoder
+from avser.models.frontends.base import full_precision
+
+
+class TimmFacesEncoder(FaceEncoder):
+    """Any network of timm on each face crop.
+
+    Crops are resized inside; grey ones are repeated to three channels. Colours are brought to the
+    mean and deviation that the network's weights were trained with.
+
+    Args:
+        backbone: as timm names it, such as ``mobilenetv3_small_100``.
+        pretrained: False; True for timm's weights from the hub; or the path of a local file of
+            weights.
+        size: side in pixels to which crops are resized.
+        mirror: see `FaceEncoder`.
+
+    Raises:
+        ConfigError: there is no such backbone, its weights can't be had, or the size is too small.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "mobilenetv3_small_100",
+        pretrained: bool | str = False,
+        size: int = 112,
+        mirror: bool = False,
+    ) -> None:
+        super().__init__(mirror=mirror)
+        if not 16 <= size <= 1024:
+            raise ConfigError(f"Bad size {size}: legal is 16 to 1024 pixels.")
+        self.image_size = (size, size)
+        self.backbone = create_backbone(
+            backbone, channels=3, size=(size, size), pretrained=pretrained
+        )
+        self.dim = backbone_dim(self.backbone)
+        mean, deviation = backbone_colour(self.backbone)
+        # kept with the weights: another release of timm may say something else of this backbone
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None])
+
+    def embed(self, images: Tensor) -> Tensor:
+        """See `FaceEncoder.embed`."""
+        with full_precision(images):
+            x = images.float().expand(-1, 3, -1, -1)
+            if x.shape[-2:] != self.image_size:
+                x = F.interpolate(
+                    x, self.image_size, mode="bilinear", antialias=True, align_corners=False
+                )
+            x = (x - self.mean) / self.deviation
+        vectors: Tensor = self.backbone(x)
+        return vectors
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Take images of another size from now on.
+
+        Raises:
+            ConfigError: the network is built for one size.
+        """
+        check_resizable(self.backbone)
+        self.image_size = (rows, columns)

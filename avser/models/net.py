@@ -1,0 +1,276 @@
+"""The network: encoders, fusion and heads, and which of them answers for a clip."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from avser.errors import ConfigError, unknown
+from avser.models.encoders.base import AudioEncoder, VideoEncoder
+from avser.models.encoders.recurrent import State
+from avser.models.frontends.base import full_precision, level_dbfs
+from avser.models.fusion.base import Fusion
+from avser.models.heads import Head
+from avser.types import SILENCE_DBFS, STEP_SAMPLES, Batch
+
+#: Heads in order of preference when several can answer.
+HEADS = ("fused", "audio", "video")
+STREAMS = ("audio", "video")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one head says: ``logits [B, K]``, ``step_logits [B, T, K]``, ``mask [B, T]``.
+
+    ``present [B]`` tells the clips for which the head's input is there at all.
+    """
+
+    logits: Tensor
+    step_logits: Tensor
+    mask: Tensor
+    present: Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Calibrated probabilities of the head that answers for each clip.
+
+    Attributes:
+        probabilities: ``[B, K]``; rows of clips without signal are 0.
+        step_probabilities: ``[B, T, K]``.
+        mask: ``[B, T]``, steps that say something.
+        used: ``[B]`` int64, index into `HEADS`, or -1 where there is no signal.
+    """
+
+    probabilities: Tensor
+    step_probabilities: Tensor
+    mask: Tensor
+    used: Tensor
+
+
+def has_sound(waveform: Tensor, lengths: Tensor) -> Tensor:
+    """Which clips have a step of at least -60 dBFS: ``[B]`` bool."""
+    spare = -waveform.shape[1] % STEP_SAMPLES if waveform.shape[1] else STEP_SAMPLES
+    level = level_dbfs(F.pad(waveform, (0, spare)), STEP_SAMPLES)
+    return (level > SILENCE_DBFS).any(dim=1) & (lengths > 0)
+
+
+class AudioBranch(nn.Module):
+    """The voice half of a net, from raw samples to calibrated probabilities.
+
+    It is the fallback of an audio-visual net, bit for bit, and what is exported.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, encoder: AudioEncoder, head: Head, temperature: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.register_buffer("temperature", temperature)
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn ``[B, S], [B]`` into ``[B, K]``, ``[B, T, K]`` probabilities and ``mask [B, T]``."""
+        x, mask = self.encoder(waveform, lengths)
+        mask = mask & has_sound(waveform, lengths).unsqueeze(1)
+        logits, steps = self.head(x, mask)
+        return (
+            (logits / self.temperature).softmax(dim=-1),
+            (steps / self.temperature).softmax(dim=-1),
+            mask,
+        )
+
+    def initial_state(self, size: int) -> State:
+        """State of ``size`` clips of which nothing was heard, ``[B, ...]`` each.
+
+        Raises:
+            ConfigError: the encoder hears what comes later.
+        """
+        return *self.encoder.initial_state(size), *self.head.initial_state(size)
+
+    def advance(
+        self, waveform: Tensor, lengths: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Hear the next step of each clip.
+
+        After the last, the clip's probabilities are those of `forward`, where it has sound at all:
+        whether a stream will stay silent can't be known, so that silence is left to the caller.
+
+        Args:
+            waveform: ``[B, 8192]``, zero after each clip's length.
+            lengths: ``[B]`` valid samples of this step; only a clip's last step may have fewer.
+            state: of `initial_state`, or of the step before.
+
+        Returns:
+            Probabilities ``[B, K]`` of all that was heard and of this step, ``mask [B]``, and the
+            state for the next step.
+        """
+        heard = len(self.encoder.initial_state(1))
+        x, mask, encoder = self.encoder.advance(waveform, lengths, state[:heard])
+        logits, steps, head = self.head.advance(x, mask, state[heard:])
+        return (
+            (logits / self.temperature).softmax(dim=-1),
+            (steps.squeeze(1) / self.temperature).softmax(dim=-1),
+            mask.squeeze(1),
+            (*encoder, *head),
+        )
+
+
+class EmotionNet(nn.Module):
+    """Audio, video or both, with one head for each and one for their fusion.
+
+    Args:
+        audio: encoder of sound, or None.
+        video: encoder of picture, or None.
+        fusion: settings of what joins them; needed exactly if both are there. The net has a copy,
+            sized for its encoders.
+        head: settings of a head; each stream gets its own copy.
+        emotions: K class names; the order of all outputs.
+    """
+
+    def __init__(
+        self,
+        *,
+        audio: AudioEncoder | None = None,
+        video: VideoEncoder | None = None,
+        fusion: Fusion | None = None,
+        head: Head,
+        emotions: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        if audio is None and video is None:
+            raise ConfigError("Bad net: it has no encoder; set audio, video, or both.")
+        if (fusion is None) == (audio is not None and video is not None):
+            raise ConfigError(
+                "Bad net: fusion goes with both encoders and only then; set or remove fusion."
+            )
+        if len(emotions) < 2:
+            raise ConfigError(f"Bad emotions {list(emotions)}: a classifier needs at least two.")
+        if fusion is not None and audio is not None and video is not None:
+            fusion = copy.deepcopy(fusion).build(audio.dim, video.dim)
+        self.audio, self.video, self.fusion = audio, video, fusion
+        self.emotions = tuple(emotions)
+        self.modality_dropout = 0.0  # set by training
+        widths = {"fused": fusion, "audio": audio, "video": video}
+        self.heads = nn.ModuleDict(
+            {n: copy.deepcopy(head).build(m.dim, len(emotions)) for n, m in widths.items() if m}
+        )
+        for name in self.heads:
+            self.register_buffer(f"temperature_{name}", torch.ones(()))
+
+    def temperature(self, name: str) -> Tensor:
+        """The temperature buffer of a head, fitted on validation."""
+        buffer = getattr(self, f"temperature_{name}")
+        if not isinstance(buffer, Tensor):
+            raise ConfigError(f"Bad head {name!r}: this net has {', '.join(self.heads)}.")
+        return buffer
+
+    def encode(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Run the encoders: stream ("audio", "video") to ``x [B, T, D], mask [B, T]``."""
+        encoded: dict[str, tuple[Tensor, Tensor]] = {}
+        if self.audio is not None:
+            x, mask = self.audio(batch["waveform"], batch["lengths"], batch["voice_reference"])
+            encoded["audio"] = x, mask & has_sound(batch["waveform"], batch["lengths"])[:, None]
+        if self.video is not None:
+            encoded["video"] = self.video(batch)
+        return encoded
+
+    def forward(self, batch: Batch) -> dict[str, Stream]:
+        """Run every head that the net has; keys are a subset of `HEADS`."""
+        streams: dict[str, Stream] = {}
+        encoded = self.encode(batch)
+        if self.fusion is not None:
+            (audio, audio_mask), (video, video_mask) = self._one_grid(encoded)
+            both = audio_mask.any(dim=1) & video_mask.any(dim=1)
+            if self.training and self.modality_dropout > 0:
+                audio_mask, video_mask = self._hide(audio_mask, video_mask)
+            x, mask = self.fusion(audio, audio_mask, video, video_mask)
+            streams["fused"] = self._stream("fused", x, mask, both)
+        for name, (x, mask) in encoded.items():
+            streams[name] = self._stream(name, x, mask, mask.any(dim=1))
+        return streams
+
+    def _stream(self, name: str, x: Tensor, mask: Tensor, present: Tensor) -> Stream:
+        with full_precision(x):
+            logits, steps = self.heads[name](x.float(), mask)
+        return Stream(logits=logits, step_logits=steps, mask=mask, present=present)
+
+    def _hide(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Hide a run of steps of one stream, or all of it, in some clips; both masks ``[B, T]``."""
+        size, steps = audio.shape
+        chosen = torch.rand(size, 1, device=audio.device) < self.modality_dropout
+        of_audio = torch.rand(size, 1, device=audio.device) < 0.5
+        width = 2 * steps * torch.rand(size, 1, device=audio.device)  # half of the runs are all
+        start = (steps - width).clamp(min=0) * torch.rand(size, 1, device=audio.device)
+        index = torch.arange(steps, device=audio.device)
+        hidden = (index >= start.floor()) & (index < start + width) & chosen
+        return audio & ~(hidden & of_audio), video & ~(hidden & ~of_audio)
+
+    @staticmethod
+    def _one_grid(
+        encoded: dict[str, tuple[Tensor, Tensor]],
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Pad the shorter stream with invalid steps: one may outlast the other in the file."""
+        steps = max(x.shape[1] for x, _ in encoded.values())
+        audio, video = (
+            (F.pad(x, (0, 0, 0, steps - x.shape[1])), F.pad(m, (0, steps - m.shape[1])))
+            for x, m in (encoded["audio"], encoded["video"])
+        )
+        return audio, video
+
+    def answer(self, streams: dict[str, Stream]) -> Answer:
+        """Choose per clip: fused where both streams are, else the one that is, else nothing."""
+        steps = max(s.mask.shape[1] for s in streams.values())
+        first = next(iter(streams.values()))
+        size, classes = first.logits.shape
+        probabilities = first.logits.new_zeros(size, classes)
+        step_probabilities = first.logits.new_zeros(size, steps, classes)
+        mask = first.mask.new_zeros(size, steps)
+        used = torch.full((size,), -1, device=first.logits.device)
+        for index, name in reversed(list(enumerate(HEADS))):
+            if name not in streams:
+                continue
+            stream, spare = streams[name], steps - streams[name].mask.shape[1]
+            here = stream.present
+            temperature = self.temperature(name)
+            clip = (stream.logits / temperature).softmax(dim=-1)
+            step = F.pad((stream.step_logits / temperature).softmax(dim=-1), (0, 0, 0, spare))
+            probabilities = torch.where(here[:, None], clip, probabilities)
+            step_probabilities = torch.where(here[:, None, None], step, step_probabilities)
+            mask = torch.where(here[:, None], F.pad(stream.mask, (0, spare)), mask)
+            used = torch.where(here, index, used)
+        return Answer(
+            probabilities=probabilities,
+            step_probabilities=step_probabilities,
+            mask=mask,
+            used=used,
+        )
+
+    def audio_branch(self) -> AudioBranch:
+        """The voice half, sharing weights with this net.
+
+        Raises:
+            ConfigError: the net has no audio encoder.
+        """
+        if self.audio is None:
+            raise ConfigError("Bad export: this net has no audio encoder; use one that has.")
+        head = self.heads["audio"]
+        if not isinstance(head, Head):
+            raise ConfigError("Bad net: its audio head is not a Head.")
+        return AudioBranch(self.audio, head, self.temperature("audio"))
+
+
+def encoder_of(net: EmotionNet, stream: str) -> nn.Module:
+    """The encoder of a stream.
+
+    Raises:
+        ConfigError: there is no such stream, or the net lacks it.
+    """
+    if stream not in STREAMS:
+        raise ConfigError(unknown("stream", stream, STREAMS))
+    encoder = net.audio if stream == "audio" else net.video
+    if encoder is None:
+        raise ConfigError(f"Bad stream {stream!r}: this net has no {stream} encoder; leave it out.")
+    return encoder

@@ -1,0 +1,1 @@
+"""Training: the LightningModule, one run, folds and seeds, augmentation, search."""

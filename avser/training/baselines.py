@@ -1,0 +1,50 @@
+"""Nets whose heads are baselines: fitted in one pass over the training clips. No Lightning."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from avser.errors import ConfigError
+from avser.models.baselines.head import BaselineHead
+from avser.models.net import EmotionNet
+from avser.types import Batch
+
+
+def has_baseline(net: EmotionNet) -> bool:
+    """Whether a net is fitted instead of trained."""
+    return any(isinstance(head, BaselineHead) for head in net.heads.values())
+
+
+@torch.no_grad()
+def fit_baselines(net: EmotionNet, loader: Iterable[Batch]) -> EmotionNet:
+    """Fit every stream's baseline to what its encoder makes of labelled clips.
+
+    Args:
+        net: with a `BaselineHead`; its encoders stay as they are.
+        loader: of the training clips.
+
+    Returns:
+        The net, in evaluation mode.
+
+    Raises:
+        ConfigError: the net has a fusion, which no baseline can train, or a class is missing.
+    """
+    if net.fusion is not None:
+        raise ConfigError(
+            "Bad net: a baseline trains no fusion; leave fusion out, or choose another head."
+        )
+    net.eval()
+    vectors: dict[str, list[Tensor]] = {name: [] for name in net.heads}
+    labels: dict[str, list[Tensor]] = {name: [] for name in net.heads}
+    for batch in loader:
+        for name, (x, mask) in net.encode(batch).items():
+            head = net.heads[name]
+            if isinstance(head, BaselineHead):
+                rows, clip = head.vectors(x.float(), mask)
+                vectors[name].append(rows)
+                labels[name].append(batch["label"][clip])
+    for name, head in net.heads.items():
+        if isinstance(head, BaselineHead):
+            head.baseline.fit(torch.cat(vectors[name]), torch.cat(labels[name]))
+    return net

@@ -1,0 +1,178 @@
+"""Training and testing over folds and seeds, resumable, on one machine or several.
+
+Every fold is an ``avser fit`` of its own process and folder, ``RUN/seed<S>/fold<K>``: a finished
+one is skipped, an unfinished one goes on. Folds that were run elsewhere are merged by running the
+command once more over the collected folders.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from avser.errors import AvserError, ConfigError
+from avser.evaluation.predictions import Outcomes
+from avser.evaluation.summary import SEEN_SPEAKERS, stream_figures, summarise
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training: its seed, its fold, and its run folder."""
+
+    seed: int
+    fold: int
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether its test outcomes are there."""
+        return (self.folder / "DONE").exists() and (self.folder / "outcomes/test.json").exists()
+
+
+def plan(out: Path, *, folds: int, seeds: Sequence[int], only: int | None = None) -> list[Fold]:
+    """List the trainings of a cross-validation.
+
+    Raises:
+        ConfigError: ``only`` is no fold.
+    """
+    if only is not None and not 0 <= only < folds:
+        raise ConfigError(f"Bad fold {only}: there are {folds}, from 0.")
+    chosen = range(folds) if only is None else [only]
+    return [Fold(s, k, out / f"seed{s}" / f"fold{k}") for s in seeds for k in chosen]
+
+
+def run(
+    folds: Sequence[Fold],
+    *,
+    words: Sequence[str],
+    has_folds: bool,
+    jobs: int,
+    finished: Callable[[Fold, Mapping[str, Any]], None],
+) -> None:
+    """Run what is not done, ``jobs`` at a time, each with its share of the cores.
+
+    Args:
+        folds: of `plan`.
+        words: command-line words of the configuration.
+        has_folds: whether the protocol takes a fold number.
+        jobs: processes at once.
+        finished: called after each fold, in order of finishing, with its summary; also for folds
+            that were done before.
+
+    Raises:
+        AvserError: a fold failed; the others are not lost.
+    """
+    todo = [f for f in folds if not f.done]
+    for fold in folds:
+        if fold.done:
+            finished(fold, _summary_of(fold))
+    threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
+
+    def one(fold: Fold) -> str | None:
+        # "{seed}" and "{fold}" in a word let a fold start from another run's model of that fold
+        own = [w.replace("{seed}", str(fold.seed)).replace("{fold}", str(fold.fold)) for w in words]
+        own += ["--seed_everything", str(fold.seed), f"--data.seed={fold.seed}"]
+        if has_folds:
+            own += [f"--data.protocol.init_args.fold={fold.fold}"]
+        problem = fit_apart(own, fold.folder, threads=threads)
+        if problem:
+            return problem
+        finished(fold, _summary_of(fold))
+        return None
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        problems = [(f, p) for f, p in zip(todo, pool.map(one, todo), strict=True) if p]
+    if problems:
+        fold, problem = problems[0]
+        raise AvserError(
+            f"Bad fold {fold.folder} ({len(problems)} of {len(todo)} failed): {problem}; mend it "
+            "and run the same command again."
+        )
+
+
+def fit_apart(words: Sequence[str], folder: Path, *, threads: int) -> str | None:
+    """Run ``avser fit`` in a process of its own; return why it failed, or None."""
+    command = [sys.executable, "-m", "avser", "fit", *words, "--out", str(folder)]
+    command += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return None
+
+
+def _summary_of(fold: Fold) -> Mapping[str, Any]:
+    content: Mapping[str, Any] = json.loads((fold.folder / "results.json").read_text())
+    return content
+
+
+def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict[str, Any]]:
+    """Join the finished folds of every seed.
+
+    Args:
+        folds: all trainings; those that are not done are left out, seed by seed.
+        expected: folds of a whole cross-validation.
+
+    Returns:
+        One `Outcomes` a seed, and the summary over seeds.
+
+    Raises:
+        ConfigError: no fold is finished.
+    """
+    seeds = sorted({f.seed for f in folds})
+    done = {s: [f for f in folds if f.seed == s and f.done] for s in seeds}
+    done = {s: rows for s, rows in done.items() if rows}
+    if not done:
+        raise ConfigError("Bad cross-validation: no fold is finished; run some first.")
+    runs = [
+        Outcomes.merge([Outcomes.load(f.folder / "outcomes/test.json") for f in rows])
+        for rows in done.values()
+    ]
+    all_rows = [f for rows in done.values() for f in rows]
+    summaries = [_summary_of(f) for f in all_rows]
+    first = summaries[0]
+    notes = {n for s in summaries for n in s["notes"]}
+    short = {len(rows) for rows in done.values() if len(rows) < expected}
+    if short:
+        notes.add(f"UNFINISHED: {len(all_rows)} of {expected * len(seeds)} folds")
+    hashes = sorted({s["split_hash"] for s in summaries})
+    summary = summarise(
+        runs,
+        protocol=first["protocol"],
+        corpus=first["corpus"],
+        label_target=first["label_target"],
+        split_hash=sha256("".join(hashes).encode()).hexdigest()[:8],
+        model=first["model"],
+        parameters=first["parameters"],
+        seeds=list(done),
+        epochs=sorted({e for s in summaries for e in s["epochs"]}),
+        commit=first["commit"],
+        notes=sorted(notes),
+        marks=[mark for mark in first["marks"] if mark != SEEN_SPEAKERS],
+    )
+    if all("cost" in s for s in summaries):
+        summary["cost"] = _cost([s["cost"] for s in summaries])
+    for kind in ("streams", "levels"):
+        found = {
+            name: [
+                Outcomes.merge([Outcomes.load(f.folder / f"outcomes/test.{name}.json") for f in r])
+                for r in done.values()
+            ]
+            for name in first.get(kind, {})
+        }
+        if found:
+            summary[kind] = stream_figures(found, seeds=list(done))
+    return runs, summary
+
+
+def _cost(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Minutes of all trainings, mean speed, and the rest as of the first."""
+    speed = sum(c["clips_per_second"] for c in each) / len(each)
+    minutes = sum(c["minutes"] for c in each)
+    return {**each[0], "minutes": round(minutes, 2), "clips_per_second": round(speed, 1)}

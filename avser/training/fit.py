@@ -1,0 +1,330 @@
+"""One training from start to released bundle; resumable at every point.
+
+A run folder holds ``config.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorBoard),
+``outcomes/<part>.json``, ``results.json``, ``report.html``, ``bundle/``, and at its end ``DONE``.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol, cast
+
+import torch
+from pytorch_lightning import Callback, LightningDataModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from avser.bundle import serialization as bundle
+from avser.data.splits import Parts, clip_name
+from avser.data.splits import Protocol as SplitProtocol
+from avser.emotions import Labels
+from avser.errors import ConfigError
+from avser.evaluation.predict import answers, by_clip, calibrate
+from avser.evaluation.summary import Outcomes, stream_figures, summarise
+from avser.files import atomic_write
+from avser.models.net import EmotionNet
+from avser.training.baselines import fit_baselines, has_baseline
+from avser.training.run_folder import commit_of, epoch_tables, history
+from avser.training.task import EmotionTask
+from avser.types import Clip, Corpus
+
+
+class ClipData(Protocol):
+    """What training needs of a data module."""
+
+    corpus: Corpus
+    protocol: SplitProtocol
+    labels: Labels
+
+    @property
+    def parts(self) -> Parts:
+        """The split."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What tables must say of the data beside the split."""
+
+    @property
+    def marks(self) -> list[str]:
+        """Loud marks of tables."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """`clip_name` to hash of the decoded samples."""
+
+    def loader(self, clips: Sequence[Clip]) -> Any:  # noqa: ANN401
+        """Batches of given clips, whole and unchanged."""
+
+
+def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
+    """Keep the best epoch by validation score and the last one; stop early where asked."""
+    place = folder / "checkpoints"
+    best = ModelCheckpoint(
+        dirpath=place,
+        filename="best",
+        monitor="validation/score",
+        mode="max",
+        enable_version_counter=False,
+    )
+    # every epoch, whatever its score: Lightning's own save_last waits for a better one
+    last = ModelCheckpoint(dirpath=place, filename="last", enable_version_counter=False)
+    chosen: list[Callback] = [best, last]
+    if patience is not None:
+        chosen.append(EarlyStopping("validation/score", mode="max", patience=patience))
+    return chosen
+
+
+def loggers(folder: Path) -> list[Logger]:
+    """CSV for the report and TensorBoard for watching.
+
+    A training that goes on gets a table of its own, ``logs/start<N>/metrics.csv``: Lightning would
+    begin an old one anew. `history` reads them all.
+    """
+    start = 1 + len(epoch_tables(folder))
+    return [
+        CSVLogger(folder, name=f"logs/start{start}", version=""),
+        TensorBoardLogger(folder, name="logs", version=""),
+    ]
+
+
+def claim(folder: Path, *, overwrite: bool) -> Path | None:
+    """Make a run folder ours; return the checkpoint to resume from, if it is unfinished.
+
+    Raises:
+        ConfigError: it is finished, or holds something else.
+    """
+    first = getattr(rank_zero_only, "rank", 0) == 0  # processes that it starts run the same command
+    traces = [(folder / name).exists() for name in ("DONE", "logs", "checkpoints")]
+    if overwrite and first and (folder / "config.yaml").exists() and any(traces):
+        shutil.rmtree(folder)
+    if (folder / "DONE").exists():
+        raise ConfigError(
+            f"Bad run folder {folder}: it is finished; choose another --out, or give --overwrite."
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").exists():
+        raise ConfigError(
+            f"Bad run folder {folder}: it is not a run and not empty; choose another."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    return last if last.exists() else None
+
+
+def fit(
+    trainer: Trainer,
+    task: EmotionTask,
+    data: LightningDataModule,
+    *,
+    folder: Path,
+    resume: Path | None,
+    spec: Mapping[str, Any],
+    name: str,
+    seed: int | None,
+    config_text: str,
+    measure: bool = True,
+) -> dict[str, Any] | None:
+    """Train, calibrate, release into ``folder/bundle``, and measure the test part.
+
+    A net whose heads are baselines is fitted in one pass, which counts as one epoch.
+
+    Args:
+        trainer: with `callbacks` and `loggers` of the folder.
+        task: to train.
+        data: a data module as `ClipData` says.
+        folder: of the run, claimed.
+        resume: checkpoint of an unfinished run, or None.
+        spec: settings of the net's slots, for the bundle.
+        name: of the model.
+        seed: of the training.
+        config_text: the resolved configuration, for the report.
+        measure: also the test part; without it, nothing of that part is looked at.
+
+    Returns:
+        The summary of the test part, or None where there is none.
+    """
+    clips = cast(ClipData, data)
+    trained = _train(trainer, task, clips, folder=folder, resume=resume)
+    if trained is None:  # the first process alone goes on
+        return None
+    net, epochs, seconds = trained
+    calibrate(net, clips.loader(clips.parts.validation))
+    validation = _validate(net, clips, folder)
+    provenance = _provenance(clips, seed=seed, epochs=epochs, before=task.started_from)
+    summary = None
+    if clips.parts.test and measure:
+        outcomes, summary = _measure(net, clips, provenance, folder=folder, name=name)
+    saved = bundle.save(
+        net,
+        folder / "bundle",
+        spec=spec,
+        name=name,
+        provenance=provenance,
+        figures=bundle.card_figures(summary),
+    )
+    if summary is not None:
+        if epochs < (task.full_epochs or 0):
+            summary["notes"].append(f"a shortened recipe: {epochs} of {task.full_epochs} epochs")
+        summary["cost"] |= {"minutes": round(seconds / 60, 2), "bytes": bundle.size_of(saved)}
+        _report(folder, summary, outcomes, clips, config_text, validation=validation)
+    with atomic_write(folder / "DONE") as file:
+        file.write(f"{epochs} epochs\n")
+    return summary
+
+
+def _train(
+    trainer: Trainer, task: EmotionTask, data: ClipData, *, folder: Path, resume: Path | None
+) -> tuple[EmotionNet, int, float] | None:
+    """Train or fit; return the net, epochs and seconds of all starts, on the first process."""
+    begin = perf_counter()
+    if has_baseline(task.net):
+        if not trainer.is_global_zero:
+            return None
+        task.prepare(data)
+        net = fit_baselines(task.net, data.loader(data.parts.train))
+        return net, 1, perf_counter() - begin
+    module = cast(LightningDataModule, data)
+    trainer.fit(task, module, ckpt_path=resume, weights_only=True if resume else None)
+    if not trainer.is_global_zero:
+        return None
+    seconds = sum(history(folder).get("train/seconds", []))
+    return best_net(task, folder), int(trainer.current_epoch), seconds
+
+
+def _validate(net: EmotionNet, data: ClipData, folder: Path) -> Outcomes:
+    """Keep what the chosen epoch answers on the validation part."""
+    chosen = data.parts.validation
+    found = answers(net, data.loader(chosen), chosen, seen=set())
+    found.save(folder / "outcomes" / "validation.json")
+    return found
+
+
+def _measure(
+    net: EmotionNet,
+    data: ClipData,
+    provenance: bundle.Provenance,
+    *,
+    folder: Path,
+    name: str,
+) -> tuple[Outcomes, dict[str, Any]]:
+    """Answer the test part, keep the outcomes, and sum them up."""
+    test, seen = data.parts.test, set(provenance.speakers)
+    begin = perf_counter()
+    outcomes = answers(net, data.loader(test), test, seen=seen)
+    rate = len(test) / (perf_counter() - begin)
+    outcomes.save(folder / "outcomes" / "test.json")
+    summary = _summary(outcomes, data, provenance, net, name)
+    summary["cost"] = {"clips_per_second": round(rate, 1), "threads": torch.get_num_threads()}
+    if net.fusion is not None:  # what each stream says where the other is missing
+        alone = {}
+        for stream in ("audio", "video"):
+            found = answers(net, data.loader(test), test, seen=seen, stream=stream)
+            found.save(folder / "outcomes" / f"test.{stream}.json")
+            alone[stream] = [found]
+        summary["streams"] = stream_figures(alone, seeds=summary["seeds"])
+    levels = _levels(net, data, outcomes, seen=seen)
+    for level, found in levels.items():
+        found.save(folder / "outcomes" / f"test.{level}.json")
+    if levels:
+        runs = {level: [found] for level, found in levels.items()}
+        summary["levels"] = stream_figures(runs, seeds=summary["seeds"])
+    return outcomes, summary
+
+
+def _levels(
+    net: EmotionNet, data: ClipData, outcomes: Outcomes, *, seen: set[str]
+) -> dict[str, Outcomes]:
+    """The other of two levels: clips where the rows are chunks, chunks where they are clips."""
+    if data.protocol.unit == "chunk":
+        return {"clip": by_clip(outcomes)}
+    if net.video is None and net.audio is not None and net.audio.span == "step":
+        test = data.parts.test
+        return {"chunk": answers(net, data.loader(test), test, seen=seen, unit="chunk")}
+    return {}
+
+
+def _provenance(
+    data: ClipData, *, seed: int | None, epochs: int, before: Sequence[bundle.Provenance]
+) -> bundle.Provenance:
+    """What was seen, by this training and by those whose weights it began with."""
+    known = [*data.parts.train, *data.parts.validation]
+    return bundle.Provenance(
+        corpora=sorted({c.corpus for c in known}.union(*(p.corpora for p in before))),
+        speakers=sorted(
+            {c.speaker for c in known if c.speaker}.union(*(p.speakers for p in before))
+        ),
+        digests=sorted(
+            {data.digests[clip_name(c)][:16] for c in known}.union(*(p.digests for p in before))
+        ),
+        label_target=data.corpus.label_target,
+        licence="; ".join(
+            dict.fromkeys(
+                part
+                for text in (data.corpus.licence, *(p.licence for p in before))
+                for part in text.split("; ")
+                if part
+            )
+        ),
+        protocol=data.protocol.describe(),
+        split_hash=data.parts.hash,
+        merge=dict(data.labels.merge),
+        seed=seed,
+        epochs=epochs,
+        commit=commit_of(Path(__file__).parent),
+    )
+
+
+def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
+    """The averaged weights of the epoch that validation chose, in evaluation mode."""
+    path = folder / "checkpoints" / "best.ckpt"
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    own = {k.removeprefix("averaged."): v for k, v in state.items() if k.startswith("averaged.")}
+    task.averaged.load_state_dict(own)
+    return task.averaged.to("cpu").eval()
+
+
+def _summary(
+    outcomes: Outcomes,
+    data: ClipData,
+    provenance: bundle.Provenance,
+    net: EmotionNet,
+    name: str,
+) -> dict[str, Any]:
+    return summarise(
+        outcomes,
+        protocol=data.protocol.describe(),
+        corpus=data.corpus.name,
+        label_target=data.corpus.label_target,
+        split_hash=data.parts.hash,
+        model=name,
+        parameters=sum(p.numel() for p in net.parameters()),
+        seeds=[provenance.seed if provenance.seed is not None else 0],
+        epochs=[provenance.epochs or 0],
+        commit=provenance.commit,
+        notes=[*data.parts.notes, *data.notes],
+        marks=data.marks,
+    )
+
+
+def _report(
+    folder: Path,
+    summary: dict[str, Any],
+    outcomes: Outcomes,
+    data: ClipData,
+    config_text: str,
+    *,
+    validation: Outcomes,
+) -> None:
+    from avser.data.audit import audit
+    from avser.evaluation.report import write_report
+
+    write_report(
+        folder,
+        summary,
+        outcomes=outcomes,
+        history=history(folder),
+        audit=audit(data.parts, data.digests),
+        config_text=config_text,
+        validation=validation,
+    )

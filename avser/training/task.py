@@ -1,0 +1,344 @@
+"""The LightningModule: losses, schedule, weight averaging, and what validation measures."""
+
+import copy
+from time import perf_counter
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from avser.errors import ConfigError
+from avser.models.baselines.head import BaselineHead
+from avser.models.encoders.base import AudioEncoder, VideoEncoder
+from avser.models.encoders.memory import FeatureMemory
+from avser.models.fusion.base import Fusion
+from avser.models.heads import Head
+from avser.models.net import EmotionNet, Stream, encoder_of
+from avser.training.augment import Augment
+from avser.training.image_augment import ImageAugment
+from avser.training.losses import recall_mean, soft_cross_entropy
+from avser.training.optimizers import (
+    OptimizerName,
+    ScheduleName,
+    make_optimizer,
+    parameter_groups,
+    scheduled,
+)
+from avser.training.transfer import hold, refuse_heard, refuse_seen, start_from
+from avser.types import Batch
+
+
+def _check_augment(
+    augment: Augment | None,
+    image_augment: ImageAugment | None,
+    *,
+    audio: AudioEncoder | None,
+    video: VideoEncoder | None,
+    head: Head,
+) -> None:
+    """Refuse augmentation of what it is not made for."""
+    if isinstance(head, BaselineHead):
+        raise ConfigError(
+            "Bad model.augment: a baseline is fitted on unchanged clips; set augment and "
+            "image_augment to null."
+        )
+    both = audio is not None and video is not None
+    if both and augment is not None and augment.mixup > 0:
+        raise ConfigError(
+            f"Bad augment.mixup {augment.mixup}: it mixes voices and labels but not faces; set "
+            "model.augment.init_args.mixup to 0 in a net of both."
+        )
+    if image_augment is not None and video is None and audio is not None:
+        if not audio.makes_image:
+            raise ConfigError(
+                f"Bad image_augment: {type(audio).__name__} makes no image of a clip; set it to "
+                "null, or use TimmAudioEncoder."
+            )
+        if image_augment.mixup > 0 or image_augment.flip > 0:
+            raise ConfigError(
+                "Bad image_augment of a spectrogram: mirrored it is no sound, and voices are mixed "
+                "by model.augment; set its flip and mixup to 0."
+            )
+
+
+class EmotionTask(LightningModule):
+    """Trains an `EmotionNet`.
+
+    Args:
+        audio: encoder of sound, or null.
+        video: encoder of picture, or null.
+        fusion: joins them, or null.
+        head: settings of the heads.
+        emotions: class names; the data module gives them.
+        augment: changes to the sound of training batches; null for none.
+        image_augment: changes to their faces, or to a voice's image; null for none.
+        optimizer: which.
+        lr: peak learning rate.
+        weight_decay: of AdamW and SGD; L2 for the others.
+        schedule: one cycle (20 % warm-up, cosine), cosine without warm-up, exponential, constant.
+        decay, decay_epochs: factor on the exponential schedule's rate, and epochs between two.
+        class_weights: weigh classes by inverse frequency in training (mean 1).
+        label_smoothing: share spread over all classes.
+        step_loss: weight of the loss on every step's own logits.
+        auxiliary_loss: weight of the audio and video heads' losses beside the fused one's.
+        ema: decay of the averaged weights that are validated and released; 0 turns it off.
+        modality_dropout: share of training clips in which a run of steps of one stream, or all of
+            it, is hidden from the fusion.
+        init: stream ("audio", "video") to the model whose weights it starts with.
+        freeze: stream to the number of first epochs in which it is held still; -1 is all.
+        lr_scale: stream to a factor on its encoder's learning rate, for fine-tuning.
+        full_epochs: of the whole recipe; tables tell where fewer were run.
+    """
+
+    class_weight: Tensor
+    updates: Tensor
+    score: Tensor
+
+    def __init__(
+        self,
+        *,
+        head: Head,
+        emotions: tuple[str, ...],
+        audio: AudioEncoder | None = None,
+        video: VideoEncoder | None = None,
+        fusion: Fusion | None = None,
+        augment: Augment | None = None,
+        image_augment: ImageAugment | None = None,
+        optimizer: OptimizerName = "adamw",
+        lr: float = 2e-3,
+        weight_decay: float = 0.05,
+        schedule: ScheduleName = "one_cycle",
+        decay: float = 0.9,
+        decay_epochs: int = 1,
+        class_weights: bool = True,
+        label_smoothing: float = 0.1,
+        step_loss: float = 0.3,
+        auxiliary_loss: float = 0.5,
+        ema: float = 0.995,
+        modality_dropout: float = 0.2,
+        init: dict[str, str] | None = None,
+        freeze: dict[str, int] | None = None,
+        lr_scale: dict[str, float] | None = None,
+        full_epochs: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= ema < 1:
+            raise ConfigError(f"Bad ema {ema}: legal is 0 (off) up to, not including, 1.")
+        if augment is not None or image_augment is not None:
+            _check_augment(augment, image_augment, audio=audio, video=video, head=head)
+        self.net = EmotionNet(
+            audio=audio, video=video, fusion=fusion, head=head, emotions=tuple(emotions)
+        )
+        self.net.modality_dropout = modality_dropout
+        self.started_from = start_from(self.net, init or {})
+        self.held, self.lr_scale = freeze or {}, lr_scale or {}
+        for stream in (*self.held, *self.lr_scale):
+            encoder_of(self.net, stream)  # a misspelt stream is told now
+        self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
+        self.augment, self.image_augment = augment, image_augment
+        self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
+        self.schedule, self.use_class_weights = schedule, class_weights
+        self.decay, self.decay_epochs = decay, decay_epochs
+        self.label_smoothing, self.step_loss = label_smoothing, step_loss
+        self.auxiliary_loss, self.ema, self.full_epochs = auxiliary_loss, ema, full_epochs
+        self._equip()
+        classes = len(emotions)
+        self.register_buffer("class_weight", torch.ones(classes))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.register_buffer("score", torch.zeros(()))
+        self.clock, self.provisional = 0.0, False  # the latter is set by `ProgressiveResizing`
+        self.train_confusion = MulticlassConfusionMatrix(classes)
+        self.validation_confusion = MulticlassConfusionMatrix(classes)
+
+    def _equip(self) -> None:
+        """Give encoders what they need in training alone."""
+        memory = FeatureMemory(training=self.augment is None)
+        for net in (self.net, self.averaged):
+            if net.audio is not None and not list(net.audio.frontend.parameters()):
+                net.audio.memory = memory  # a front end that learns gives new features
+        if self.net.audio is not None and self.augment is not None:
+            self.net.audio.spectrogram_augment = self.augment.spectrogram
+        seen = self.net.video or self.net.audio  # a voice's image is its spectrogram
+        if seen is not None and self.image_augment is not None:
+            seen.image_augment = self.image_augment
+
+    # -- before training -------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """See `prepare`."""
+        self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def prepare(self, data: Any) -> None:  # noqa: ANN401
+        """Take class weights and normalisation statistics from the training part alone.
+
+        Raises:
+            ConfigError: a class has no training clip, or a model that it starts from has seen
+                test speakers.
+        """
+        if self.use_class_weights:
+            counts = torch.tensor(data.class_counts(), dtype=torch.float32)
+            weight = counts.sum() / counts
+            self.class_weight.copy_(weight / weight.mean())
+        if data.protocol.mark:  # speakers are on both sides by choice, recordings must not be
+            if data.protocol.leakproof:
+                refuse_heard(self.started_from, data.parts.test, data.digests)
+        else:
+            refuse_seen(self.started_from, data.parts.test)
+        self._take_statistics(data)
+
+    def _take_statistics(self, data: Any) -> None:  # noqa: ANN401
+        """Give both nets what encoders need to know of the training part."""
+        audio, video, averaged = self.net.audio, self.net.video, self.averaged.audio
+        if audio is not None:
+            data.enrol_voices(audio)
+        if audio is not None and averaged is not None and audio.needs_statistics:
+            audio.fit_statistics(data.loader(data.parts.train))
+            for name in audio.fitted:
+                averaged.get_buffer(name).copy_(audio.get_buffer(name))
+        if video is not None and video.needs_statistics:
+            for net in (self.net, self.averaged):
+                if net.video is not None:
+                    net.video.fit_statistics(data.loader(data.parts.train))
+
+    def on_train_start(self) -> None:
+        """Refuse to go on with a schedule that was made for another number of epochs."""
+        schedule: Any = self.lr_schedulers()
+        made_for = getattr(schedule, "total_steps", getattr(schedule, "T_max", None))
+        total = self._updates()
+        if made_for not in (None, total):
+            raise ConfigError(
+                f"Bad max_epochs {self.trainer.max_epochs}: the schedule of this training was made "
+                f"for {made_for} updates, these would be {total}; keep trainer.max_epochs, or "
+                "train anew with --overwrite."
+            )
+
+    def _updates(self) -> int:
+        """Updates of the whole training."""
+        return max(2, int(self.trainer.estimated_stepping_batches))
+
+    def new_optimizer(self) -> Optimizer:
+        """A fresh optimizer of the net, at the peak of its schedule; needs no trainer."""
+        scaled = {s: (encoder_of(self.net, s), factor) for s, factor in self.lr_scale.items()}
+        rates = {"lr": self.lr, "weight_decay": self.weight_decay}
+        groups = parameter_groups(self.net, scaled, **rates)
+        return make_optimizer(self.optimizer, groups, **rates)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning takes six kinds)
+        """Optimizer and schedule; see `avser.training.optimizers`."""
+        return scheduled(
+            self.new_optimizer(),
+            self.schedule,
+            updates=1 if self.schedule in ("constant", "exponential") else self._updates(),
+            decay=self.decay,
+            decay_epochs=self.decay_epochs,
+        )
+
+    # -- training --------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Hold streams still that are not to learn yet."""
+        self.clock = perf_counter()
+        for stream, epochs in self.held.items():
+            hold(self.net, stream, epochs < 0 or self.current_epoch < epochs)
+
+    def _targets(self, label: Tensor) -> Tensor:
+        """Smoothed one-hot rows ``[B, K]``."""
+        classes = len(self.net.emotions)
+        hot = F.one_hot(label, classes).to(self.class_weight.dtype)
+        return hot * (1 - self.label_smoothing) + self.label_smoothing / classes
+
+    def _loss(self, stream: Stream, target: Tensor) -> Tensor:
+        """Clip loss plus weighted step loss, over the clips whose stream is there."""
+        here = stream.present.to(target.dtype)
+        clip = soft_cross_entropy(stream.logits, target, self.class_weight)
+        loss = (clip * here).sum() / here.sum().clamp(min=1)
+        if self.step_loss > 0:
+            mask = stream.mask.to(target.dtype)
+            steps = soft_cross_entropy(stream.step_logits, target[:, None], self.class_weight)
+            loss = loss + self.step_loss * (steps * mask).sum() / mask.sum().clamp(min=1)
+        return loss
+
+    def _total(self, streams: dict[str, Stream], target: Tensor) -> Tensor:
+        main = next(iter(streams))  # fused where there is one
+        losses = [
+            (1.0 if name == main else self.auxiliary_loss) * self._loss(stream, target)
+            for name, stream in streams.items()
+        ]
+        return torch.stack(losses).sum()
+
+    def training_loss(self, batch: Batch) -> tuple[Tensor, Stream]:
+        """Loss of an augmented batch, and the main head's stream; needs no trainer."""
+        target = self._targets(batch["label"])
+        if self.augment is not None:
+            self.augment.draw(len(target), batch["waveform"])
+            batch["waveform"], batch["lengths"] = self.augment.waveform(
+                batch["waveform"], batch["lengths"]
+            )
+            target = self.augment.labels(target)
+        if self.image_augment is not None and self.net.audio is None:  # no voice to mix alike
+            present = batch["face_mask"].flatten(1).any(dim=1)
+            self.image_augment.draw(len(target), target, present=present)
+            target = self.image_augment.labels(target)
+        streams = self.net(batch)
+        return self._total(streams, target), next(iter(streams.values()))
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One update on an augmented batch."""
+        loss, main = self.training_loss(batch)
+        self.train_confusion.update(main.logits, batch["label"])
+        size = len(batch["label"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        return loss
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Move the averaged weights towards the trained ones."""
+        self.updates += 1
+        count = int(self.updates)
+        decay = min(self.ema, (1 + count) / (10 + count))  # young averages forget fast
+        with torch.no_grad():
+            for mean, new in zip(
+                self.averaged.state_dict().values(), self.net.state_dict().values(), strict=True
+            ):
+                if mean.is_floating_point():
+                    mean.lerp_(new, 1 - decay)
+                else:
+                    mean.copy_(new)
+
+    def on_train_epoch_end(self) -> None:
+        """Log figures on the (augmented) training batches, and what the epoch took."""
+        self._log_uar("train", self.train_confusion)
+        self.log("train/seconds", perf_counter() - self.clock, sync_dist=True)
+
+    # -- validation ------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Measure the averaged weights on whole clips."""
+        streams = self.averaged(batch)
+        answer = self.averaged.answer(streams)
+        loss = self._total(streams, self._targets(batch["label"]))
+        self.validation_confusion.update(answer.probabilities, batch["label"])
+        self.log("validation/loss", loss, batch_size=len(batch["label"]), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log validation UAR, and its running mean, which chooses the epoch.
+
+        UAR on a hundred clips moves by several points from epoch to epoch; the best of many such
+        draws is luck, so the epoch is chosen by a mean over about five epochs.
+        """
+        uar = self._log_uar("validation", self.validation_confusion)
+        if not self.trainer.sanity_checking:
+            self.score.copy_(uar if self.current_epoch == 0 else 0.8 * self.score + 0.2 * uar)
+            self.log("validation/score", self.score - float(self.provisional), sync_dist=True)
+
+    def _log_uar(self, part: str, metric: MulticlassConfusionMatrix) -> Tensor:
+        confusion = metric.compute().float()
+        uar = recall_mean(confusion)
+        right = confusion.diagonal().sum() / confusion.sum().clamp(min=1)
+        self.log(f"{part}/accuracy", right, sync_dist=True)
+        self.log(f"{part}/uar", uar, prog_bar=True, sync_dist=True)
+        metric.reset()
+        return uar

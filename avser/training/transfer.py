@@ -1,0 +1,117 @@
+"""Streams that begin with a released model's weights, and streams that are held still.
+
+A stream is an encoder with its own head. Whoever starts from a model takes over what it was
+trained on: its speakers count as seen, and a test part that holds one of them is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from avser.bundle import serialization as bundle
+from avser.bundle.serialization import Provenance
+from avser.data.splits import clip_name
+from avser.errors import ConfigError
+from avser.models.baselines.head import BaselineHead
+from avser.models.net import EmotionNet, encoder_of
+from avser.types import Clip
+
+
+def start_from(net: EmotionNet, models: Mapping[str, str]) -> list[Provenance]:
+    """Copy a stream's weights from released models; heads too, where the classes are the same.
+
+    Args:
+        net: to fill.
+        models: stream to name or folder of a model.
+
+    Returns:
+        What those models were trained on.
+
+    Raises:
+        ConfigError: a stream is unknown, or the model's encoder is of another shape.
+        BundleError: a model is missing or damaged.
+    """
+    found: list[Provenance] = []
+    for stream, model in models.items():
+        target = encoder_of(net, stream)
+        loaded = bundle.load(model)
+        try:
+            target.load_state_dict(encoder_of(loaded.net, stream).state_dict())
+        except RuntimeError as error:
+            raise ConfigError(
+                f"Bad init.{stream} {model!r}: its encoder has other settings than model.{stream}; "
+                "copy them from its config.yaml."
+            ) from error
+        _start_head(net, stream, loaded.net, model)
+        found.append(loaded.provenance)
+    return found
+
+
+def _start_head(net: EmotionNet, stream: str, trained: EmotionNet, model: str) -> None:
+    head = net.heads[stream]
+    scores = head.scores if isinstance(head, BaselineHead) else None
+    same = trained.emotions == net.emotions
+    try:
+        if same or scores is not None:
+            (scores or head).load_state_dict(trained.heads[stream].state_dict())
+    except RuntimeError as error:
+        if scores is not None:  # a baseline on the scores of nothing
+            raise ConfigError(
+                f"Bad init.{stream} {model!r}: its head is not model.head.init_args.scores; give "
+                "that the class and the settings of the model's head, and the same classes."
+            ) from error
+        # another kind of head: it is trained anew
+
+
+def refuse_seen(models: Sequence[Provenance], test: Sequence[Clip]) -> None:
+    """Refuse a start from a model that has seen speakers who are tested.
+
+    Validation speakers are not looked at: a model of the same fold has chosen its epoch by them.
+
+    Args:
+        models: what the models were trained on.
+        test: clips of the test part.
+
+    Raises:
+        ConfigError: there is such a speaker.
+    """
+    known = {speaker for p in models for speaker in p.speakers}
+    seen = sorted({c.speaker for c in test} & known)
+    if seen:
+        raise ConfigError(
+            f"Bad init: its model was trained on {seen[0]}, who is in the test part ({len(seen)} "
+            "speakers in all); start from a model of the same fold, such as "
+            "RUN/seed{seed}/fold{fold}."
+        )
+
+
+def refuse_heard(
+    models: Sequence[Provenance], test: Sequence[Clip], digests: Mapping[str, str]
+) -> None:
+    """Refuse a start from a model that was trained on recordings that are tested.
+
+    For splits in which speakers are on both sides by choice.
+
+    Args:
+        models: what the models were trained on.
+        test: clips of the test part.
+        digests: `clip_name` to hash of the decoded samples.
+
+    Raises:
+        ConfigError: there is such a recording.
+    """
+    known = {digest for p in models for digest in p.digests}
+    heard = [clip_name(c) for c in test if digests[clip_name(c)][:16] in known]
+    if heard:
+        raise ConfigError(
+            f"Bad init: its model was trained on {heard[0]}, which is in the test part "
+            f"({len(heard)} in all); start from a model of the same split."
+        )
+
+
+def hold(net: EmotionNet, stream: str, still: bool) -> None:
+    """Hold a stream still, or let it learn.
+
+    A stream that is held still also keeps its batch-norm statistics and has no dropout.
+    """
+    for module in (encoder_of(net, stream), net.heads[stream]):
+        module.requires_grad_(not still)
+        module.train(not still)

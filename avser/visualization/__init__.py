@@ -1,0 +1,1 @@
+"""Figures of results and clips, and annotated video."""

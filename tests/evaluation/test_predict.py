@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avser.data.dataset import audio_batch
+from avser.evaluation.predict import answers, calibrate, restrict
+from avser.evaluation.predictions import Outcomes
+from avser.models.net import EmotionNet, Stream
+from avser.testing.nets import tiny_net
+from avser.types import Batch, Clip
+
+
+class Fixed(EmotionNet):
+    """A net whose audio logits are the labels', too sure by a factor."""
+
+    factor = 4.0
+
+    def forward(self, batch: Batch) -> dict[str, Stream]:
+        size = len(batch["label"])
+        torch.manual_seed(0)
+        clean = torch.randn(size, 3)
+        present = torch.ones(size, dtype=torch.bool)
+        mask = torch.ones(size, 1, dtype=torch.bool)
+        return {"audio": Stream(clean * self.factor, clean[:, None], mask, present)}
+
+
+def batch_for(labels: torch.Tensor) -> Batch:
+    size = len(labels)
+    names = [f"c/{i}" for i in range(size)]
+    return audio_batch(
+        torch.randn(size, 9000), torch.full((size,), 9000), label=labels, clip_id=names
+    )
+
+
+def test_temperature_undoes_overconfidence() -> None:
+    base = tiny_net()
+    net = Fixed(audio=base.audio, head=type(base.heads["audio"])(), emotions=base.emotions).eval()
+    torch.manual_seed(0)
+    truth = torch.randn(4000, 3).softmax(dim=-1).multinomial(1).squeeze(1)
+    calibrate(net, [batch_for(truth)])
+    assert float(net.temperature("audio")) == pytest.approx(Fixed.factor, rel=0.15)
+
+
+def test_answers_are_matched_by_clip_and_mapped_by_class() -> None:
+    net = tiny_net(("happy", "sad", "angry"))
+    batch = batch_for(torch.tensor([0, 1]))  # indices of the corpus's classes
+    clips = [
+        Clip(path=Path("x"), clip_id=str(i), emotion="sad", speaker=f"c/s{i}", corpus="c", sex=sex)
+        for i, sex in ((1, "female"), (0, "male"))
+    ]
+    found = answers(net, [batch], clips, seen={"c/s1"}, classes=("sad", "happy"))
+    assert found.clip_ids == ["c/0", "c/1"]
+    assert found.speakers == ["c/s0", "c/s1"] and found.seen == [False, True]
+    assert found.labels.tolist() == [1, 0]
+    expected = net.answer(net(batch)).probabilities.detach().numpy()
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-5)
+
+
+def test_silent_clips_count_as_uniform() -> None:
+    net = tiny_net()
+    batch = batch_for(torch.tensor([0]))
+    batch["waveform"] = torch.zeros_like(batch["waveform"])
+    clip = Clip(path=Path("x"), clip_id="0", emotion="happy", speaker="c/s", corpus="c")
+    assert answers(net, [batch], [clip], seen=set()).probabilities == pytest.approx(1 / 3)
+
+
+def test_restrict_shares_probabilities_out_anew() -> None:
+    whole = Outcomes(
+        clip_ids=["a"],
+        speakers=["s"],
+        sexes=[""],
+        labels=np.array([2]),
+        probabilities=np.array([[0.5, 0.3, 0.2]], dtype=np.float32),
+        emotions=("calm", "happy", "sad"),
+        seen=[False],
+    )
+    part = restrict(whole, ["sad", "happy"])
+    assert part.emotions == ("sad", "happy") and part.labels.tolist() == [0]
+    np.testing.assert_allclose(part.probabilities, [[0.4, 0.6]], rtol=1e-5)

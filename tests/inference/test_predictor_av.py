@@ -1,0 +1,184 @@
+"""Clips with a face, through a net of both streams."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avser.cli import main
+from avser.errors import ConfigError, SignalError
+from avser.inference.predictor import Failure, Predictor
+from avser.media.faces import MtcnnDetector
+from avser.media.reader import read_audio
+from avser.models.encoders.face_cnn import FaceCnnEncoder
+from avser.models.encoders.features import FeatureVideoEncoder
+from avser.models.fusion.concat import ConcatFusion
+from avser.models.heads import AttentiveHead
+from avser.models.net import EmotionNet
+from avser.testing.faces import Person, head, read_picture, scene
+from avser.testing.media import voice, write_video, write_wav
+from avser.testing.nets import tiny_audio_encoder, tiny_net
+
+FACE = Path(__file__).parents[2] / "examples" / "face.jpg"
+EMOTIONS = ("happy", "sad", "angry")
+SECONDS, FPS = 2.0, 8.0
+
+
+def av_net(video: torch.nn.Module | None = None) -> EmotionNet:
+    torch.manual_seed(0)
+    return EmotionNet(
+        audio=tiny_audio_encoder(),
+        video=video or FaceCnnEncoder(channels=(8, 8), blocks=(1, 1)),  # type: ignore[arg-type]
+        fusion=ConcatFusion(width=8),
+        head=AttentiveHead(hidden=8),
+        emotions=EMOTIONS,
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    sound = Predictor(tiny_net(EMOTIONS), name="voice", device="cpu")
+    return Predictor(av_net(), name="both", device="cpu", detector=MtcnnDetector(), voice=sound)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One person, two people, nobody; with a voice, with silence, without sound."""
+    folder = tmp_path_factory.mktemp("clips")
+    face = read_picture(FACE)
+    count = int(SECONDS * FPS)
+    one = Person(head(face, height=110), [(0.3, 0.5)] * count)
+    two = Person(head(face, height=80, mirrored=True, beard=True), [(0.75, 0.5)] * count)
+    scenes = {"one": [one], "two": [one, two], "none": []}
+    sound = voice("happy", seconds=SECONDS)
+    for name, people in scenes.items():
+        pictures = np.stack([scene(people, index=i) for i in range(count)])
+        write_video(folder / f"{name}.mp4", pictures, samples=sound, fps=FPS)
+        if name == "one":
+            write_video(folder / "silent.mp4", pictures, samples=0 * sound, fps=FPS)
+            write_video(folder / "mute.mp4", pictures, fps=FPS)
+    write_wav(folder / "voice.wav", sound)
+    return folder
+
+
+def test_voice_and_face_answer_together(predictor: Predictor, folder: Path) -> None:
+    answer = predictor(folder / "one.mp4")
+    assert answer.modalities == ("audio", "video") and answer.reason is None
+    assert answer.model == "both" and answer.faces is None
+    assert len(answer.boxes) == 7 and all(0 < b.x < 0.3 and b.score > 0.9 for b in answer.boxes)
+    assert "faces" not in answer.to_dict()
+    forced = Predictor(predictor.net, name="both")(folder / "one.mp4", modality="audio")
+    assert forced.modalities == ("audio",) and forced.reason is None
+    assert forced.probabilities != answer.probabilities
+    samples = torch.from_numpy(read_audio(folder / "one.mp4"))[None]
+    with torch.inference_mode():
+        shares = predictor.net.audio_branch()(samples, torch.tensor([samples.shape[1]]))[0][0]
+    assert list((forced.probabilities or {}).values()) == pytest.approx(shares.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "modalities", "reason"),
+    [
+        ("none.mp4", ("audio",), "no face found in 7 of 7 sampled frames"),
+        ("silent.mp4", ("video",), "the sound is silent"),
+        ("mute.mp4", ("video",), "the file has no sound"),
+    ],
+)
+def test_what_is_missing_is_said(
+    predictor: Predictor, folder: Path, name: str, modalities: tuple[str, ...], reason: str
+) -> None:
+    answer = predictor(folder / name)
+    assert answer.modalities == modalities and answer.reason == reason
+    assert answer.label in EMOTIONS and answer.timeline
+
+
+def test_a_face_alone_says_the_same_with_silence_and_without_sound(
+    predictor: Predictor, folder: Path
+) -> None:
+    silent, mute = predictor(folder / "silent.mp4"), predictor(folder / "mute.mp4")
+    assert silent.probabilities == pytest.approx(mute.probabilities, abs=1e-5)
+    by_face = predictor(folder / "one.mp4", modality="video")
+    assert by_face.modalities == ("video",)
+    assert by_face.probabilities == pytest.approx(mute.probabilities, abs=1e-3)
+
+
+def test_sound_files_go_to_the_voice_model(predictor: Predictor, folder: Path) -> None:
+    files = [folder / "voice.wav", folder / "one.mp4", folder / "voice.wav"]
+    answers = list(predictor.classify(files))
+    assert [a.model for a in answers if not isinstance(a, Failure)] == ["voice", "both", "voice"]
+    assert predictor(folder / "one.mp4", modality="audio").model == "voice"
+    alone = Predictor(predictor.net, name="both")(folder / "voice.wav")
+    assert alone.reason == "the file has no picture" and alone.modalities == ("audio",)
+    with pytest.raises(SignalError, match="no video stream"):
+        predictor(folder / "voice.wav", modality="both")
+
+
+def test_every_face_answers_alone_when_asked(predictor: Predictor, folder: Path) -> None:
+    (answer,) = predictor.classify([folder / "two.mp4"], faces="all")
+    assert not isinstance(answer, Failure) and answer.faces is not None
+    assert len(answer.faces) == 2
+    first, second = answer.to_dict()["faces"]
+    assert first["face_id"] != second["face_id"]
+    assert first["boxes"][0]["w"] > second["boxes"][0]["w"]  # the main person is the larger one
+    assert first["probabilities"] != second["probabilities"]
+    assert set(first["boxes"][0]) == {"time_s", "x", "y", "w", "h", "score"}
+    main_alone = predictor(folder / "one.mp4", modality="video")
+    assert first["probabilities"] == pytest.approx(main_alone.probabilities, abs=0.05)
+    (nobody,) = predictor.classify([folder / "none.mp4"], faces="all")
+    assert nobody.to_dict()["faces"] == []
+
+
+def test_a_long_clip_is_answered_in_windows(predictor: Predictor, tmp_path: Path) -> None:
+    face = head(read_picture(FACE), height=70)
+    still = scene([Person(face, [(0.5, 0.5)])], index=0, size=(90, 120))
+    pictures = np.repeat(still[None], 160, axis=0)
+    sound = np.tile(voice("sad", seconds=2.0), 40)
+    path = write_video(tmp_path / "long.mp4", pictures, samples=sound, fps=2.0)
+    answer = predictor(path)
+    assert answer.duration_s == pytest.approx(80, abs=1)
+    assert len(answer.timeline) == pytest.approx(157, abs=2)
+    assert answer.modalities == ("audio", "video")
+    assert sum(e.label is not None for e in answer.timeline) > 150
+
+
+def test_precomputed_features_stand_for_the_face(folder: Path, tmp_path: Path) -> None:
+    net = av_net(FeatureVideoEncoder(features=2, dim=4))
+    path = folder / "voice.wav"
+    without = Predictor(net, name="aus")(folder / "one.mp4")
+    assert without.modalities == ("audio",) and "give --features" in str(without.reason)
+    table = tmp_path / "aus.csv"
+    table.write_text("AU01_r,AU02_r,name\n0.5,2.0,voice\n")
+    by_row = Predictor(net, name="aus", features=table)
+    assert by_row(path).modalities == ("audio", "video")
+    assert by_row(folder / "one.mp4").modalities == ("audio",)  # no row
+    before = by_row(path).probabilities
+    by_row.enrol([path])
+    assert by_row(path).probabilities != before
+    with pytest.raises(ConfigError, match="does not normalise by speaker"):
+        Predictor(net, name="aus").enrol([path])
+
+
+def test_command_writes_the_annotated_clip_and_the_plot(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from avser.bundle import serialization as bundle
+
+    face = {"class_path": "avser.models.encoders.face_cnn.FaceCnnEncoder"}
+    face["init_args"] = {"channels": [8, 8], "blocks": [1, 1]}  # type: ignore[assignment]
+    spec = {"video": face, "head": {"class_path": "avser.models.heads.AttentiveHead"}}
+    torch.manual_seed(0)
+    net = EmotionNet(
+        video=FaceCnnEncoder(channels=(8, 8), blocks=(1, 1)),
+        head=AttentiveHead(),
+        emotions=EMOTIONS,
+    )
+    made = bundle.save(
+        net, tmp_path / "face", spec=spec, name="face", provenance=bundle.Provenance()
+    )
+    words = ["classify", str(folder / "one.mp4"), "--model", str(made)]
+    files = {name: tmp_path / name for name in ("out.mp4", "plot.png")}
+    words += ["--annotate", str(files["out.mp4"]), "--plot", str(files["plot.png"])]
+    assert main([*words, "--faces", "all"]) == 0
+    assert "(video, face)" in capsys.readouterr().out
+    assert all(path.stat().st_size > 2000 for path in files.values())

@@ -1,0 +1,128 @@
+"""Reading a file once: what the other tests of files and predictors leave open."""
+
+import signal
+import time
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from threading import Event, Thread, Timer, get_ident
+
+import numpy as np
+import pytest
+
+from avser.errors import ConfigError
+from avser.media.clip import Lookout, awaited, take_in
+from avser.media.faces import Detection
+from avser.media.reader import Frame
+from avser.testing.media import voice, write_video
+from avser.types import STEP_S
+
+
+class StopAtFirst:
+    """A detector that sees nobody, and presses Ctrl-C when it first looks."""
+
+    def __init__(self) -> None:
+        self.looks, self.stopped = 0, Event()
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:  # type: ignore[type-arg]
+        self.looks += 1
+        self.stopped.set()
+        return []
+
+
+def test_a_file_that_nobody_waits_for_is_not_read_on(tmp_path: Path) -> None:
+    seconds = 20.0
+    pictures = np.full((round(seconds * 5), 32, 32, 3), 96, np.uint8)
+    path = write_video(tmp_path / "a.mp4", pictures, samples=voice("sad", seconds=seconds), fps=5)
+    detector = StopAtFirst()
+    with pytest.raises(CancelledError):
+        take_in(path, detector=detector, faces=True, stopped=detector.stopped)
+    assert 1 <= detector.looks < seconds / STEP_S / 2  # two looks a step
+    with take_in(path, detector=detector, faces=True) as found:  # not without being asked
+        assert found.duration_s == pytest.approx(seconds, abs=0.1)
+
+
+def film(path: Path, *, seconds: float) -> Path:
+    """A film whose pictures grow brighter, without sound."""
+    levels = np.linspace(16, 235, round(seconds * 10)).astype(np.uint8)
+    pictures = np.broadcast_to(levels[:, None, None, None], (len(levels), 32, 32, 3))
+    return write_video(path, np.ascontiguousarray(pictures), fps=10)
+
+
+def test_pictures_are_looked_at_in_their_order_beside_the_decoding(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", seconds=8.0)
+    seen: list[float] = []
+    threads: set[int] = set()
+
+    def detector(image: np.ndarray) -> list[Detection]:  # type: ignore[type-arg]
+        seen.append(float(image.mean()))
+        threads.add(get_ident())
+        return []
+
+    with take_in(path, detector=detector, faces=True) as found:
+        assert found.faces is not None and found.faces.sampled == len(seen) > 25
+    assert seen == sorted(seen) and len(threads) == 1 and get_ident() not in threads
+
+
+def test_a_detector_that_fails_ends_the_reading_with_its_error(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", seconds=20.0)
+    looks = 0
+
+    def detector(image: np.ndarray) -> list[Detection]:  # type: ignore[type-arg]
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise ConfigError("Bad detector: it has had enough.")
+        return []
+
+    with pytest.raises(ConfigError, match="had enough"):
+        take_in(path, detector=detector, faces=True)
+    assert looks < 40  # of 78: what was decoded ahead, and no more
+
+
+def test_decoding_waits_for_a_slow_detector() -> None:
+    going, added = Event(), 0
+
+    class Slow:
+        def add(self, frame: Frame) -> None:
+            going.wait(10)
+
+        def finish(self) -> str:
+            return "done"
+
+    with Lookout(Slow()) as lookout:  # type: ignore[arg-type]
+        image = np.zeros((4, 4, 3), np.uint8)
+
+        def decode() -> None:
+            nonlocal added
+            for number in range(30):
+                lookout.add(Frame(number / 4, image))
+                added += 1
+
+        decoding = Thread(target=decode)
+        decoding.start()
+        decoding.join(0.3)
+        assert decoding.is_alive() and 4 <= added < 16
+        going.set()
+        decoding.join(10)
+        assert added == 30 and lookout.finish() == "done"
+
+
+def test_a_wait_ends_where_another_thread_took_the_interrupt() -> None:
+    answer: Future[str] = Future()
+
+    def interrupted() -> None:
+        time.sleep(0.2)
+        signal.pthread_kill(get_ident(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    late = Timer(20, answer.set_result, ["too late"])
+    late.start()
+    Thread(target=interrupted).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            awaited(answer)
+    finally:
+        late.cancel()
+        signal.signal(signal.SIGINT, before)
+    answer.set_result("there")
+    assert awaited(answer) == "there"

@@ -1,0 +1,295 @@
+from fractions import Fraction
+from itertools import count, pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media_files import AAC_TAIL, SAMPLE, joined, pitch, step_of, tone, write_clip, write_wav
+
+from avser.media import decoders as decode
+from avser.media.reader import MEDIA_SUFFIXES, open_media, probe, read_audio
+from avser.types import SAMPLE_RATE
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(
+        tmp_path_factory.mktemp("media") / "clip.mp4", options={"movflags": "faststart"}
+    )
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 96_000])
+def test_every_rate_becomes_16_khz_and_keeps_length_and_pitch(tmp_path: Path, rate: int) -> None:
+    samples = read_audio(write_wav(tmp_path / "a.wav", tone(1.5, rate), rate))
+    assert samples.dtype == np.float32
+    assert abs(len(samples) - 24_000) <= 2
+    assert pitch(samples) == pytest.approx(440, abs=1)
+    assert np.abs(samples[1_000:-1_000]).max() == pytest.approx(0.5, abs=0.01)
+
+
+def test_16_khz_mono_is_given_as_it_is(tmp_path: Path) -> None:
+    samples = tone(0.5, SAMPLE_RATE)
+    read = read_audio(write_wav(tmp_path / "a.wav", samples))
+    np.testing.assert_allclose(read, samples, atol=1e-4)
+
+
+def test_stereo_becomes_the_mean(tmp_path: Path) -> None:
+    left, right = tone(0.5, SAMPLE_RATE), tone(0.5, SAMPLE_RATE, hz=1_000)
+    read = read_audio(write_wav(tmp_path / "a.wav", np.stack([left, right], axis=1)))
+    np.testing.assert_allclose(read, (left + right) / 2, atol=1e-4)
+
+
+def test_five_point_one_keeps_the_centre_and_never_clips(tmp_path: Path) -> None:
+    full = np.ones((8_000, 6), np.float32) * tone(0.5, SAMPLE_RATE)[:, None] * 2
+    assert np.abs(read_audio(write_wav(tmp_path / "full.wav", full))).max() <= 1
+    centre = np.zeros_like(full)
+    centre[:, 2] = tone(0.5, SAMPLE_RATE)
+    left = np.roll(centre, -2, axis=1)
+    heard = [np.abs(read_audio(write_wav(tmp_path / "a.wav", x))).max() for x in (centre, left)]
+    assert heard[0] > 0.1
+    assert heard[0] > heard[1] > 0
+
+
+def test_silence_is_zeros(tmp_path: Path) -> None:
+    read = read_audio(write_wav(tmp_path / "a.wav", np.zeros(8_000, np.float32)))
+    assert len(read) == 8_000
+    assert not read.any()
+
+
+def test_a_cut_of_sound_is_the_same_as_slicing(tmp_path: Path) -> None:
+    ramp = np.linspace(-0.9, 0.9, 6 * SAMPLE_RATE, dtype=np.float32)
+    path = write_wav(tmp_path / "a.wav", ramp)
+    for start_s, end_s in ((0.5, 1.0), (3.0, 3.25), (5.5, 9.0), (0.0, 6.0)):
+        read = read_audio(path, start_s=start_s, end_s=end_s)
+        wanted = ramp[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
+        assert len(read) == len(wanted)
+        np.testing.assert_allclose(read, wanted, atol=1e-4)
+
+
+def test_a_cut_after_the_end_is_empty(clip: Path) -> None:
+    assert len(read_audio(clip, start_s=50)) == 0
+
+
+# picture
+
+
+def test_frames_are_the_first_at_or_after_each_time(clip: Path) -> None:
+    with open_media(clip, frame_times=[0.0, 0.03, 0.5, 0.5, 1.001, 99]) as reader:
+        frames = [frame for block in reader for frame in block.frames]
+    assert [frame.time_s for frame in frames] == pytest.approx([0.0, 0.04, 0.52, 1.0], abs=2e-3)
+    assert [step_of(frame.image) for frame in frames] == pytest.approx([0, 1, 13, 25], abs=1)
+
+
+def test_an_interval_is_a_grid_and_times_need_not_end(clip: Path) -> None:
+    grid = [f.time_s for block in open_media(clip, frame_times=0.512) for f in block.frames]
+    times = (0.512 * index for index in count())
+    drawn = [f.time_s for block in open_media(clip, frame_times=times) for f in block.frames]
+    assert grid == drawn
+    assert len(grid) == 8
+    assert all(0 <= got - 0.512 * index < 0.04 for index, got in enumerate(grid))
+
+
+def test_frames_lie_in_the_block_that_holds_their_time(clip: Path) -> None:
+    blocks = list(open_media(clip, frame_times=0.2, block_s=0.512))
+    assert len(blocks) == 8
+    for block in blocks:
+        start_s = block.start_sample / SAMPLE_RATE
+        assert all(start_s <= frame.time_s < start_s + 0.512 for frame in block.frames)
+    times = [frame.time_s for block in blocks for frame in block.frames]
+    assert times == sorted(set(times))
+
+
+def test_all_frames_are_given_up_to_the_last(clip: Path) -> None:
+    frames = [f for block in open_media(clip, frame_times=0.04) for f in block.frames]
+    assert len(frames) == 100
+    assert frames[-1].time_s == pytest.approx(3.96)
+
+
+def test_a_cut_counts_from_its_start(clip: Path) -> None:
+    with open_media(clip, frame_times=0.5, start_s=2.4, end_s=3.4) as reader:
+        blocks = list(reader)
+    frames = [frame for block in blocks for frame in block.frames]
+    assert [frame.time_s for frame in frames] == pytest.approx([0.0, 0.52], abs=2e-3)
+    assert [step_of(frame.image) for frame in frames] == pytest.approx([60, 73], abs=1)
+    assert len(joined(blocks)) == SAMPLE_RATE
+    assert pitch(joined(blocks)) == pytest.approx(440, abs=1)
+    assert reader.duration_s == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.skipif(
+    not hasattr(av.VideoStream, "set_display_rotation"), reason="this PyAV can't write rotation"
+)
+@pytest.mark.parametrize("rotation", [90, -90, 180])
+def test_a_phone_video_stands_upright(tmp_path: Path, rotation: int) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=0.2, sound=False, rotation=rotation)
+    frame = next(open_media(path, frame_times=[0.0])).frames[0]
+    sides = {90: (160, 120), -90: (160, 120), 180: (120, 160)}[rotation]
+    assert frame.image.shape == (*sides, 3)
+    info = probe(path)
+    assert (info.height, info.width) == sides
+    red = (frame.image[..., 0] > 128) & (frame.image[..., 1] < 128)
+    corner = {90: (-1, 0), -90: (0, -1), 180: (-1, -1)}[rotation]  # where the red one went
+    assert red[corner]
+    assert red.sum() == pytest.approx(60 * 80, rel=0.05)
+
+
+def write_uneven(path: Path, codec: str, gaps_ms: list[int], **options: str) -> Path:
+    """150 small moving pictures, with gaps between them that come again and again."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        time_ms = 0
+        for number in range(150):
+            image = np.full((48, 64, 3), number, np.uint8)
+            image[:, : number % 64] = 255 - number
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            time_ms += gaps_ms[number % len(gaps_ms)]
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("part", [{}, {"start_s": 2.3, "end_s": 4.0}])
+@pytest.mark.parametrize("gaps_ms", [[33], [17, 33, 120, 50, 33, 33, 250]])
+@pytest.mark.parametrize(
+    ("codec", "ending", "options"),
+    [
+        ("libx264", "mp4", {"bf": "3", "b_strategy": "0", "sc_threshold": "0"}),
+        ("libx264", "mkv", {"bf": "8", "b_strategy": "0", "sc_threshold": "0"}),
+        ("libx264", "mp4", {"tune": "zerolatency"}),
+        ("libvpx-vp9", "webm", {"deadline": "realtime"}),
+    ],
+)
+def test_leaving_pictures_out_leaves_the_frames_asked_for_as_they_are(
+    codec: str,
+    ending: str,
+    options: dict[str, str],
+    gaps_ms: list[int],
+    part: dict[str, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_uneven(tmp_path / f"a.{ending}", codec, gaps_ms, **options)
+    decoded = []
+    take = decode.Picture._take
+
+    def counted(self: decode.Picture, frame: av.VideoFrame) -> None:
+        decoded.append(frame.pts)
+        take(self, frame)
+
+    def read() -> tuple[list[float], list[bytes], float, int]:
+        decoded.clear()
+        with open_media(path, frame_times=0.512, **part) as reader:
+            frames = [frame for block in reader for frame in block.frames]
+        images = [frame.image.tobytes() for frame in frames]
+        return [f.time_s for f in frames], images, reader.duration_s, len(decoded)
+
+    monkeypatch.setattr(decode.Picture, "_take", counted)
+    *found, few = read()
+    monkeypatch.setattr(decode.Picture, "_spare", lambda self, packet: None)
+    *whole, every = read()
+    assert found == whole
+    assert found[0]
+    assert few < 0.8 * every if ending == "mp4" and "bf" in options else few == every
+
+
+def test_frames_shrink_to_a_height_and_never_grow(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=0.2, sound=False)
+    shapes = [
+        next(open_media(path, frame_times=[0.0], frame_height=height)).frames[0].image.shape
+        for height in (80, 500)
+    ]
+    assert shapes == [(80, 107, 3), (120, 160, 3)]
+
+
+# both
+
+
+def test_sound_that_begins_later_is_preceded_by_silence(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", seconds=1.5, delay_s=0.5)
+    samples = joined(list(open_media(path, frame_times=0.5)))
+    assert len(samples) == pytest.approx(2 * SAMPLE_RATE, abs=AAC_TAIL)
+    assert np.abs(samples[:7_600]).max() < 1e-3
+    assert pitch(samples[8_400:24_000]) == pytest.approx(440, abs=2)
+    np.testing.assert_array_equal(read_audio(path), samples)
+
+
+def test_sound_only(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.m4a", picture=False)
+    with open_media(path, frame_times=0.5) as reader:
+        blocks = list(reader)
+        assert (reader.has_audio, reader.has_video) == (True, False)
+        assert reader.warning is None
+    assert not any(block.frames for block in blocks)
+    assert len(joined(blocks)) == pytest.approx(4 * SAMPLE_RATE, abs=AAC_TAIL)
+
+
+def test_picture_only_has_empty_sound(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", sound=False)
+    assert read_audio(path).shape == (0,)
+    with open_media(path, frame_times=0.5) as reader:
+        frames = [frame for block in reader for frame in block.frames]
+    assert len(frames) == 8
+    assert reader.duration_s == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi", ".ts"])
+def test_containers(tmp_path: Path, suffix: str) -> None:
+    path = write_clip(tmp_path / f"a{suffix}", seconds=1.0)
+    with open_media(path, frame_times=0.25) as reader:
+        blocks = list(reader)
+    assert reader.warning is None
+    assert len(joined(blocks)) == pytest.approx(SAMPLE_RATE, abs=2 * AAC_TAIL)
+    assert sum(len(block.frames) for block in blocks) in (4, 5)  # avi delays by a frame
+    assert suffix in MEDIA_SUFFIXES
+
+
+def test_probe(clip: Path) -> None:
+    info = probe(clip)
+    assert info.duration_s == pytest.approx(4.0, abs=0.05)
+    assert (info.has_audio, info.sample_rate, info.channels) == (True, 48_000, 2)
+    assert (info.has_video, info.width, info.height, info.fps) == (True, 160, 120, 25)
+    assert info.rotation == 0
+
+
+def test_the_sample_has_a_voice_and_pictures() -> None:
+    with open_media(SAMPLE, frame_times=0.512) as reader:
+        blocks = list(reader)
+    assert reader.warning is None
+    assert np.sqrt((joined(blocks) ** 2).mean()) > 0.05
+    assert len([frame for block in blocks for frame in block.frames]) == 9
+
+
+# memory
+
+
+def test_a_long_file_comes_in_bounded_blocks(tmp_path: Path) -> None:
+    minute = tone(60, 8_000)
+    path = write_wav(tmp_path / "a.wav", np.tile(minute, 6), 8_000)
+    end = 0
+    for block in open_media(path):
+        assert block.start_sample == end
+        assert len(block.samples) <= 32_768
+        assert block.samples.base is None  # does not keep a larger array alive
+        end += len(block.samples)
+    assert end == 360 * SAMPLE_RATE
+
+
+def test_frames_of_a_long_video_do_not_gather(tmp_path: Path) -> None:
+    # the picture is written first, so that the file holds it up to 10 s before the sound
+    path = write_clip(tmp_path / "a.mkv", seconds=40)
+    with open_media(path, frame_times=0.2) as reader:
+        blocks = list(reader)
+    times = [frame.time_s for block in blocks for frame in block.frames]
+    assert len(times) == 200
+    assert times == sorted(times)
+    assert max(len(block.frames) for block in blocks) <= (2.048 + 2.0) / 0.2 + 1
+    assert max(len(block.samples) for block in blocks) <= 32_768
+    heard = [block for block in blocks if len(block.samples)]
+    assert all(a.start_sample + len(a.samples) == b.start_sample for a, b in pairwise(heard))
+
+
+# odd files

@@ -1,0 +1,105 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media_files import joined, pitch, tone, write_clip, write_wav
+
+from avser.errors import ConfigError, MediaError
+from avser.media.reader import open_media, probe, read_audio
+from avser.types import SAMPLE_RATE
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(
+        tmp_path_factory.mktemp("media") / "clip.mp4", options={"movflags": "faststart"}
+    )
+
+
+def test_zero_samples_are_no_error(tmp_path: Path) -> None:
+    assert read_audio(write_wav(tmp_path / "a.wav", np.zeros(0, np.float32))).shape == (0,)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".wav"])
+def test_a_truncated_file_gives_its_good_part(
+    tmp_path: Path, clip: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = {
+        ".mp4": lambda: clip,
+        ".mkv": lambda: write_clip(tmp_path / "whole.mkv"),
+        ".wav": lambda: write_wav(tmp_path / "whole.wav", tone(4, SAMPLE_RATE)),
+    }[suffix]().read_bytes()
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    with open_media(path, frame_times=0.5) as reader:
+        samples = joined(list(reader))
+    assert reader.truncated
+    assert "ends before its stated end" in str(reader.warning)
+    assert SAMPLE_RATE < len(samples) < 3 * SAMPLE_RATE
+    assert pitch(samples) == pytest.approx(440, abs=1)
+    with caplog.at_level(logging.WARNING):
+        assert len(read_audio(path)) == len(samples)
+    if suffix != ".mkv":  # it states one length for both, and the sound may be the shorter
+        assert str(path) in caplog.text
+
+
+def test_damage_inside_leaves_the_rest(tmp_path: Path, clip: Path) -> None:
+    damaged = bytearray(clip.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 4_000] = bytes(4_000)
+    path = tmp_path / "a.mp4"
+    path.write_bytes(damaged)
+    with open_media(path, frame_times=0.04) as reader:
+        blocks = list(reader)
+    assert reader.bad_packets > 0
+    assert "can't be decoded" in str(reader.warning)
+    assert len(joined(blocks)) == pytest.approx(4 * SAMPLE_RATE, abs=SAMPLE_RATE // 4)
+    assert sum(len(block.frames) for block in blocks) > 80
+
+
+def test_what_is_no_media_is_refused_in_one_sentence(tmp_path: Path, clip: Path) -> None:
+    garbage = np.random.default_rng(0).bytes(50_000)
+    files = {
+        "empty.wav": b"",
+        "text.mp4": b"hello " * 500,
+        "notes.txt": b"hello " * 500,
+        "random.mp4": garbage,
+        "random.wav": garbage,
+        "random.aac": garbage,
+        "list.m3u8": f"#EXTM3U\n#EXTINF:4,\n{clip}\n#EXT-X-ENDLIST\n".encode(),
+        "list.mp4": f"ffconcat version 1.0\nfile '{clip}'\n".encode(),
+        "headonly.mp4": clip.read_bytes()[:600],
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    for path in [*(tmp_path / name for name in files), tmp_path / "none.wav", tmp_path]:
+        with pytest.raises(MediaError) as caught:
+            read_audio(path)
+        message = str(caught.value)
+        assert message.startswith(f"Can't read {path}: ")
+        assert message.endswith(".")
+        assert "\n" not in message
+        with pytest.raises(MediaError):
+            probe(path)
+
+
+def test_settings_out_of_range_are_refused(clip: Path) -> None:
+    for start_s, end_s in ((-1.0, None), (1.0, 1.0), (2.0, 1.0)):
+        with pytest.raises(ConfigError, match="0 <= start < end"):
+            open_media(clip, start_s=start_s, end_s=end_s)
+    with pytest.raises(ConfigError, match="frame_height"):
+        open_media(clip, frame_height=0)
+    with pytest.raises(ConfigError, match="block_s"):
+        open_media(clip, block_s=0)
+    with pytest.raises(ConfigError, match="interval"):
+        open_media(clip, frame_times=0)
+    with pytest.raises(ConfigError, match="ascending"):
+        list(open_media(clip, frame_times=[1.0, 0.5]))
+
+
+def test_a_reader_may_be_left_early_and_closed_twice(clip: Path) -> None:
+    with open_media(clip, block_s=0.1) as reader:
+        next(reader)
+    reader.close()
+    assert list(reader) == []

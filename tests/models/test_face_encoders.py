@@ -1,0 +1,244 @@
+"""Encoders of face crops: the contract of all, and what each is."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import avser.models.encoders
+from avser.data.dataset import audio_batch
+from avser.errors import ConfigError
+from avser.models.encoders import faces as faces_module
+from avser.models.encoders.backbone import create_backbone
+from avser.models.encoders.face_cnn import FaceCnnEncoder
+from avser.models.encoders.faces import FaceEncoder
+from avser.models.encoders.pixels import PixelEncoder
+from avser.models.encoders.timm_faces import TimmFacesEncoder
+from avser.types import Batch
+
+
+def tiny_timm(*, pretrained: bool | str = False) -> TimmFacesEncoder:
+    return TimmFacesEncoder(backbone="test_efficientnet", pretrained=pretrained, size=32)
+
+
+ENCODERS: dict[str, Callable[[], FaceEncoder]] = {
+    "cnn": lambda: FaceCnnEncoder(channels=(16, 32), blocks=(1, 1)),
+    "cnn mirrored": lambda: FaceCnnEncoder(channels=(32,), blocks=(1,), mirror=True),
+    "timm": tiny_timm,
+    "pixels": lambda: PixelEncoder(size=8),
+    "pixels in colour": lambda: PixelEncoder(size=8, colour=True),
+}
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> FaceEncoder:
+    torch.manual_seed(0)
+    return ENCODERS[request.param]().eval()
+
+
+def faces_batch(faces: Tensor, mask: Tensor) -> Batch:
+    """A batch of ``faces [B, T, N, C, H, W]`` without sound."""
+    batch = audio_batch(torch.zeros(len(faces), 0), torch.zeros(len(faces), dtype=torch.long))
+    batch["faces"], batch["face_mask"] = faces, mask
+    return batch
+
+
+def crops(*shape: int, channels: int = 3, side: int = 40) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(
+        0, 256, (*shape, channels, side, side), dtype=torch.uint8, generator=generator
+    )
+
+
+def test_every_encoder_of_faces_keeps_the_contract() -> None:
+    for module in pkgutil.walk_packages(avser.models.encoders.__path__, "avser.models.encoders."):
+        for found in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(found) and issubclass(found, FaceEncoder):
+                there = inspect.isabstract(found) or any(
+                    type(e()) is found for e in ENCODERS.values()
+                )
+                assert there, f"{found.__name__} is not tested: give ENCODERS tiny settings of it."
+
+
+# -- the contract --------------------------------------------------------------------------------
+
+
+def test_a_step_is_valid_if_any_of_its_faces_is(encoder: FaceEncoder) -> None:
+    mask = torch.tensor([[[True, False], [False, False], [True, True]]])
+    x, valid = encoder(faces_batch(crops(1, 3, 2), mask))
+    assert x.shape == (1, 3, encoder.dim) and x.dtype == torch.float32
+    assert valid.tolist() == [[True, False, True]]
+    assert not x[0, 1].any()
+
+
+def test_a_step_is_the_mean_of_its_valid_faces(encoder: FaceEncoder) -> None:
+    faces, every = crops(1, 1, 3), torch.ones(1, 1, 3, dtype=torch.bool)
+    mask = torch.tensor([[[True, False, True]]])
+    alone = [encoder(faces_batch(faces[:, :, [i]], every[..., :1]))[0] for i in (0, 2)]
+    both, _ = encoder(faces_batch(faces, mask))
+    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2, atol=1e-5, rtol=1e-4)
+
+
+def test_padding_never_leaks(encoder: FaceEncoder) -> None:
+    short, long = crops(1, 2, 2), crops(1, 4, 3)
+    alone, _ = encoder(faces_batch(short, torch.ones(1, 2, 2, dtype=torch.bool)))
+    padded = torch.full((2, 4, 3, 3, 40, 40), 255, dtype=torch.uint8)  # bright, not black
+    padded[0, :2, :2], padded[1] = short[0], long[0]
+    mask = torch.zeros(2, 4, 3, dtype=torch.bool)
+    mask[0, :2, :2], mask[1] = True, True
+    x, valid = encoder(faces_batch(padded, mask))
+    torch.testing.assert_close(x[:1, :2], alone, atol=1e-5, rtol=1e-4)
+    assert valid[0].tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batches_without_a_face_are_answered(encoder: FaceEncoder, training: bool) -> None:
+    encoder.train(training)
+    sound = audio_batch(torch.zeros(2, 20_000), torch.tensor([20_000, 0]))
+    hidden = faces_batch(crops(2, 3, 1), torch.zeros(2, 3, 1, dtype=torch.bool))
+    for batch in (sound, hidden):
+        x, valid = encoder(batch)
+        assert x.shape == (2, 3, encoder.dim)
+        assert not valid.any() and not x.any()
+
+
+def test_long_clips_are_embedded_piece_by_piece(
+    encoder: FaceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = faces_batch(crops(2, 3, 1), torch.ones(2, 3, 1, dtype=torch.bool))
+    whole, _ = encoder(batch)
+    monkeypatch.setattr(faces_module, "PIECE", 4)
+    pieces, _ = encoder(batch)
+    torch.testing.assert_close(whole, pieces, atol=1e-5, rtol=1e-4)
+
+
+def test_every_weight_learns(encoder: FaceEncoder) -> None:
+    torch.manual_seed(0)
+    x, _ = encoder.train()(faces_batch(crops(4, 2, 1), torch.ones(4, 2, 1, dtype=torch.bool)))
+    if not list(encoder.parameters()):
+        return  # of an encoder without weights a baseline learns
+    (x * torch.randn_like(x)).sum().backward()
+    for name, weight in encoder.named_parameters():
+        assert weight.grad is not None and weight.grad.isfinite().all(), name
+        assert weight.grad.any(), name
+
+
+def test_augmentation_sees_valid_faces_of_training_alone(encoder: FaceEncoder) -> None:
+    class Seeing(nn.Module):  # as ImageAugment is; a plain function would do too
+        def forward(self, images: Tensor, clip: Tensor) -> Tensor:
+            seen.append((images, clip))
+            return images
+
+    seen: list[tuple[Tensor, Tensor]] = []
+    encoder.image_augment = Seeing()
+    mask = torch.tensor([[[True], [False]], [[True], [True]]])
+    batch = faces_batch(crops(2, 2, 1), mask)
+    encoder(batch)
+    assert not seen
+    encoder.train()(batch)
+    ((images, clip),) = seen
+    assert clip.tolist() == [0, 1, 1]
+    assert images.shape == (3, 3, 40, 40) and 0 <= images.min() and 0.9 < images.max() <= 1
+
+
+# -- FaceCnnEncoder ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def embedded(encoder: FaceEncoder, faces: Tensor) -> Tensor:
+    mask = torch.ones(*faces.shape[:3], dtype=torch.bool)
+    x: Tensor = encoder.eval()(faces_batch(faces, mask))[0]
+    return x
+
+
+def test_the_shipped_size_stays_under_five_megabytes() -> None:
+    net = FaceCnnEncoder()
+    assert 4 * sum(p.numel() for p in net.parameters()) < 5_000_000
+    assert net.dim == 160
+
+
+def test_light_and_size_and_colour_do_not_matter() -> None:
+    torch.manual_seed(0)
+    net = FaceCnnEncoder(channels=(16, 32), blocks=(1, 1))
+    smooth = torch.nn.functional.interpolate(torch.rand(2, 1, 5, 5), (48, 48), mode="bicubic")
+    grey, other = (40 + 120 * smooth.clamp(0, 1)).to(torch.uint8)[:, None, None, None]
+    first = embedded(net, grey)
+    apart = float((embedded(net, other) - first).norm())
+    same = {
+        "brighter": (grey.float() * 1.4 + 10).to(torch.uint8),
+        "in colour": grey.expand(-1, -1, -1, 3, -1, -1),
+        "larger": grey.repeat_interleave(3, dim=-1).repeat_interleave(3, dim=-2),
+    }
+    far = {name: float((embedded(net, x) - first).norm()) / apart for name, x in same.items()}
+    assert max(far.values()) < 0.1, far
+
+
+def test_a_flat_face_is_finite() -> None:
+    flat = torch.full((1, 1, 1, 1, 48, 48), 128, dtype=torch.uint8)
+    assert embedded(FaceCnnEncoder(channels=(8,), blocks=(1,)), flat).isfinite().all()
+
+
+def test_mirrored_faces_are_alike_where_asked() -> None:
+    torch.manual_seed(0)
+    faces = crops(1, 1, 1, channels=1, side=48)
+    both = FaceCnnEncoder(channels=(8,), blocks=(1,), mirror=True)
+    torch.testing.assert_close(embedded(both, faces), embedded(both, faces.flip(-1)))
+    both.mirror = False
+    assert not torch.allclose(embedded(both, faces), embedded(both, faces.flip(-1)), atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "blocks"), [((8, 16), (1,)), ((), ()), ((8,) * 5, (1,) * 5)])
+def test_stages_that_do_not_fit_are_refused(
+    channels: tuple[int, ...], blocks: tuple[int, ...]
+) -> None:
+    with pytest.raises(ConfigError, match="give as many blocks as channels"):
+        FaceCnnEncoder(channels=channels, blocks=blocks)
+
+
+# -- TimmFacesEncoder ----------------------------------------------------------------------------
+
+
+def test_colours_are_those_of_the_backbones_training() -> None:
+    net = tiny_timm()
+    seen: list[Tensor] = []
+    net.backbone.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    grey = torch.full((1, 1, 1, 1, 48, 48), 51, dtype=torch.uint8)
+    embedded(net, grey)
+    assert seen[0].shape == (1, 3, 32, 32)
+    expected = (0.2 - net.mean) / net.deviation
+    torch.testing.assert_close(seen[0][0, :, 5, 5], expected.flatten())
+
+
+def test_a_backbone_starts_from_a_local_file(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    weights = create_backbone("test_efficientnet", channels=3, size=(32, 32)).state_dict()
+    save_file(weights, tmp_path / "own.safetensors")
+    net = tiny_timm(pretrained=str(tmp_path / "own.safetensors"))
+    assert torch.equal(net.backbone.state_dict()["conv_stem.weight"], weights["conv_stem.weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"size": 8}, "Bad size 8"), ({"backbone": "resnet-18"}, "Bad backbone 'resnet-18'")],
+)
+def test_what_can_not_be_built_is_one_sentence(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        TimmFacesEncoder(**settings)  # type: ignore[arg-type]
+
+
+def test_pixels_are_those_of_the_crop() -> None:
+    faces, mask = crops(1, 1, 1, side=8), torch.ones(1, 1, 1, dtype=torch.bool)
+    x, _ = PixelEncoder(size=8, colour=True)(faces_batch(faces, mask))
+    torch.testing.assert_close(x[0, 0], faces.flatten() / 255)
+    grey, _ = PixelEncoder(size=8)(faces_batch(faces, mask))
+    torch.testing.assert_close(grey[0, 0], faces[0, 0, 0].float().mean(dim=0).flatten() / 255)
+    half, _ = PixelEncoder(size=4)(faces_batch(faces, mask))
+    assert half.shape == (1, 1, 16) and not list(PixelEncoder().parameters())
+    with pytest.raises(ConfigError, match="Bad size 2"):
+        PixelEncoder(size=2)

@@ -1,0 +1,198 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from avser.errors import ConfigError
+from avser.models.frontends.base import (
+    RUN_FRAMES,
+    PowerSpectrum,
+    level_dbfs,
+    pad_windows,
+    valid_frames,
+)
+from avser.models.frontends.logmel import LogMel
+from avser.models.frontends.normaliser import Normaliser
+from avser.models.frontends.two_channel import TwoChannelSpectrogram
+from avser.testing.nets import tiny_audio_encoder
+
+
+def tone(hz: float, samples: int = 16384, amplitude: float = 0.5) -> torch.Tensor:
+    return amplitude * torch.sin(2 * math.pi * hz * torch.arange(samples) / 16000)[None]
+
+
+@pytest.mark.parametrize("window", [400, 401])
+@pytest.mark.parametrize("fft_pays", [False, True])
+def test_power_spectrum_is_the_windowed_fft(fft_pays: bool, window: int) -> None:
+    wave = torch.randn(2, 8192)
+    spectrum = PowerSpectrum(
+        window=window, hop=128, n_fft=512, first_bin=3, bin_count=20, align="start"
+    )
+    spectrum.fft_pays = fft_pays
+    frame = 7
+    piece = wave[:, frame * 128 : frame * 128 + window] * torch.hann_window(window)
+    expected = torch.fft.rfft(piece, n=512).abs().square()[:, 3:23]
+    torch.testing.assert_close(spectrum(wave)[:, frame], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("hz", "bins"), [(440.0, 64), (2000.0, 40)])
+def test_logmel_peaks_at_the_tone(hz: float, bins: int) -> None:
+    features = LogMel(bins=bins)(tone(hz))
+    assert features.shape == (1, 1, bins, 64)
+    mel = lambda f: 2595 * math.log10(1 + f / 700)  # noqa: E731
+    low, high = mel(50), mel(8000)
+    expected = (mel(hz) - low) / (high - low) * (bins + 1) - 1
+    assert abs(int(features[0, 0].mean(dim=-1).argmax()) - expected) <= 1
+
+
+def test_two_channels_resolve_pitch_and_time() -> None:
+    # a pulse train of 100 Hz: the long window shows harmonics, the short one shows pulses
+    wave = torch.zeros(1, 16384)
+    wave[0, ::160] = 1.0
+    pitch, formant = TwoChannelSpectrogram()(wave)[0]
+    inside = slice(8, 100)
+    assert pitch[:, inside].std(dim=0).mean() > 2 * pitch[:, inside].std(dim=1).mean()
+    assert formant[:, inside].std(dim=1).mean() > 2 * formant[:, inside].std(dim=0).mean()
+
+
+def test_two_channel_matches_the_papers_numbers() -> None:
+    front = TwoChannelSpectrogram()
+    assert front(torch.zeros(1, 8192)).shape == (1, 2, 64, 64)
+    assert [s.window for s in front.spectra] == [640, 80]
+    assert front.spectra[0].kernel.shape == (2, 640 // 2, 256)
+
+
+@pytest.mark.parametrize("front", [LogMel(causal=True), TwoChannelSpectrogram(causal=True)])
+def test_causal_front_ends_do_not_hear_the_future(front: torch.nn.Module) -> None:
+    wave = torch.randn(1, 16384)
+    changed = wave.clone()
+    changed[:, 8192:] = torch.randn(1, 8192)
+    a, b = front(wave), front(changed)
+    half = a.shape[-1] // 2
+    assert torch.equal(a[..., :half], b[..., :half])
+    assert not torch.equal(a[..., half:], b[..., half:])
+
+
+def test_valid_frames_are_those_of_the_voice() -> None:
+    wave = torch.zeros(1, 32768)
+    wave[:, 8192:16384] = tone(300, 8192)
+    wave += 1e-5 * torch.randn_like(wave)
+    mask = valid_frames(wave, torch.tensor([32768]), hop=256, below_peak_db=35.0)
+    frames = np.flatnonzero(mask[0].numpy())
+    assert frames[0] == 32 - 3 and frames[-1] == 63 + 3  # 50 ms = 3 hops kept on each side
+    everything = valid_frames(wave, torch.tensor([20000]), hop=256, below_peak_db=None)
+    assert int(everything.sum()) == math.ceil(20000 / 256)
+
+
+def test_level_of_full_scale_sine_is_minus_3_dbfs() -> None:
+    assert level_dbfs(tone(1000, amplitude=1.0), 8192).mean().item() == pytest.approx(
+        -3.01, abs=0.01
+    )
+
+
+def test_utterance_norm_ignores_invalid_frames_and_gain() -> None:
+    norm = Normaliser(channels=1, bins=4, mode="utterance")
+    x = torch.randn(1, 1, 4, 20)
+    mask = torch.arange(20)[None] < 12
+    spoiled = x.clone()
+    spoiled[..., 12:] = 1e3
+    torch.testing.assert_close(norm(x, mask), norm(spoiled, mask))
+    torch.testing.assert_close(norm(x, mask), norm(x + 5.0, mask), atol=1e-4, rtol=1e-4)
+
+
+def test_training_norm_uses_fitted_statistics() -> None:
+    norm = Normaliser(channels=1, bins=2, mode="training")
+    x = torch.randn(1, 1, 2, 5000) * 3 + 7
+    norm.fit(x.sum(dim=(0, 3)), x.square().sum(dim=(0, 3)), 5000)
+    y = norm(x, torch.ones(1, 5000, dtype=torch.bool))
+    assert abs(float(y.mean())) < 1e-3 and abs(float(y.std()) - 1) < 1e-2
+
+
+def test_running_norm_is_that_of_the_valid_frames_so_far() -> None:
+    running = Normaliser(channels=2, bins=5, mode="running")
+    x = 4 * torch.randn(2, 2, 5, 40) - 60
+    mask = torch.ones(2, 40, dtype=torch.bool)
+    mask[1, :6] = mask[1, 11:13] = mask[1, 30:] = False  # begins late, pauses, is padded
+    spoiled = torch.where(mask[:, None, None], x, 1e4)
+    found = running(spoiled, mask)
+    for clip in range(2):
+        for frame in range(40):
+            heard = x[clip, :, :, : frame + 1][..., mask[clip, : frame + 1]].flatten(1)
+            if not mask[clip, frame]:
+                assert not found[clip, ..., frame].any()
+                continue
+            deviation, mean = torch.std_mean(heard, dim=1, correction=0, keepdim=True)
+            expected = (x[clip, :, :, frame] - mean) / deviation
+            torch.testing.assert_close(found[clip, ..., frame], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_running_norm_ends_where_the_norm_of_the_clip_is() -> None:
+    x, mask = torch.randn(1, 1, 8, 50) * 3 - 9, torch.ones(1, 50, dtype=torch.bool)
+    running, whole = (Normaliser(channels=1, bins=8, mode=m) for m in ("running", "clip"))  # type: ignore[arg-type]
+    torch.testing.assert_close(running(x, mask)[..., -1], whole(x, mask)[..., -1])
+
+
+def test_a_prior_is_so_many_frames_of_the_training() -> None:
+    """As if they had been heard before the clip; pieces of a stream give the same."""
+    torch.manual_seed(0)
+    past, x = torch.randn(1, 2, 4, 30) * 3 - 40, torch.randn(1, 2, 4, 25) * 5 - 30
+    with_prior = Normaliser(channels=2, bins=4, mode="running", prior=30)
+    with_prior.fit(past.sum(dim=(0, 3)), past.square().sum(dim=(0, 3)), 30)
+    heard = Normaliser(channels=2, bins=4, mode="running")
+    mask = torch.ones(1, 55, dtype=torch.bool)
+    expected = heard(torch.cat([past, x], dim=-1), mask)[..., 30:]
+    torch.testing.assert_close(with_prior(x, mask[:, :25]), expected, atol=1e-4, rtol=1e-4)
+    state, pieces = with_prior.initial_state(1), []
+    for piece in x.split(10, dim=-1):
+        y, state = with_prior.advance(piece, mask[:, : piece.shape[-1]], state)
+        pieces.append(y)
+    torch.testing.assert_close(torch.cat(pieces, dim=-1), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_running_norm_does_not_hear_the_future() -> None:
+    norm = Normaliser(channels=1, bins=8, mode="running")
+    mask = torch.ones(1, 50, dtype=torch.bool)
+    x = torch.randn(1, 1, 8, 50)
+    changed = torch.cat([x[..., :20], 1e3 * torch.randn(1, 1, 8, 30)], dim=-1)
+    assert torch.equal(norm(x, mask)[..., :20], norm(changed, mask)[..., :20])
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: LogMel(hop=160), lambda: TwoChannelSpectrogram(fmax_hz=2100)]
+)
+def test_sizes_off_the_grid_are_refused(make: object) -> None:
+    with pytest.raises(ConfigError, match="use"):
+        make()  # type: ignore[operator]
+
+
+def test_encoders_hear_in_full_precision_under_autocast() -> None:
+    encoder = tiny_audio_encoder().eval()
+    wave = tone(300) + 1e-4 * tone(6000)
+    length = torch.tensor([wave.shape[1]])
+    expected, _ = encoder.raw_features(wave, length)
+    with torch.autocast("cpu", torch.bfloat16):
+        heard, _ = encoder.raw_features(wave, length)
+    assert heard.dtype == torch.float32
+    torch.testing.assert_close(heard, expected)
+
+
+@pytest.mark.parametrize("bins", [20, 512])  # as a product, and as an FFT
+def test_power_in_runs_of_frames_is_that_of_all_at_once(bins: int) -> None:
+    spectrum = PowerSpectrum(
+        window=256, hop=32, n_fft=1024, first_bin=1, bin_count=bins, align="centre"
+    )
+    wave = torch.randn(3, 32 * (2 * RUN_FRAMES + 40)).clamp(-1, 1)
+    sizes: list[int] = []
+
+    def pairs(power: torch.Tensor) -> torch.Tensor:
+        sizes.append(power.shape[1])
+        return (power + 1e-10).log().unflatten(1, (-1, 2)).mean(dim=2)
+
+    found = spectrum.reduced(wave, pairs)
+    assert sizes == [RUN_FRAMES, RUN_FRAMES, 40] * 3
+    frames = pad_windows(wave, window=256, hop=32, align="centre").unfold(-1, 256, 32)
+    taper = torch.hann_window(256, dtype=torch.float64)
+    whole = torch.fft.rfft(frames.double() * taper, n=1024).abs().square()[..., 1 : bins + 1]
+    torch.testing.assert_close(found, pairs(whole).float(), rtol=1e-3, atol=1e-3)
+    assert spectrum(wave).shape == (3, 2 * RUN_FRAMES + 40, bins)
