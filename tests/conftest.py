@@ -7,6 +7,12 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start
+# A cache of compiled functions for each worker: two that fill one cache at once can damage it.
+os.environ["NUMBA_CACHE_DIR"] = str(
+    Path(__file__).parents[1]
+    / ".pytest_cache"
+    / f"numba-{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+)
 
 
 @pytest.fixture(autouse=True)
