@@ -76,7 +76,7 @@ deepemonet_%_speakers: CONFIGS = -c $(DEEPEMONET)/speakers.yaml -c $(DEEPEMONET)
 
 deepemonet_svm_%: MODEL = svm
 # one random split of 78 clips tells little: five of them
-deepemonet_svm_random: MORE = --seeds 0,1,2,3,4 '--data.protocol.init_args.seed={seed}'
+deepemonet_svm_random: MORE = --seeds 0,1,2,3,4 '--data.split.init_args.seed={seed}'
 
 deepemonet_bilstm_%: MODEL = bilstm
 deepemonet_bilstm_random: SHORTER = --trainer.max_epochs 40

@@ -20,7 +20,7 @@ class CorpusError(AvserError):
     """A corpus is not where it was looked for, or its files are not as its layout says."""
 
 
-class ProtocolError(AvserError):
+class SplitError(AvserError):
     """A split is impossible, leaks a speaker, or asks for a part that does not exist."""
 
 

@@ -125,7 +125,7 @@ class Batch(TypedDict):
     faces: Tensor  # [B, T, N, C, H, W] uint8
     face_mask: Tensor  # [B, T, N] bool
     video_features: Tensor  # [B, T, F] float32; NaN in steps without a face; F = 0 where unused
-    voice_reference: Tensor  # [B, 2, C, M] mean and deviation of the speaker's frames; C = 0: none
+    speaker_statistics: Tensor  # [B, 2, C, M] mean, deviation of the speaker's frames; C = 0: none
     label: Tensor  # [B] int64; -1 = unlabelled
     clip_id: list[str]
 

@@ -88,16 +88,16 @@ def run(kind: str, file: str, *, seconds: float, repeats: int, layers: int) -> d
 def measure(*, seconds: float, repeats: int, rounds: int, layers: int) -> Report:
     """Export the default voice, and measure it and its alternatives in turn."""
     from avser.bundle import serialization as bundle
-    from avser.export.onnx_file import VoiceGraph
+    from avser.export.onnx_file import AudioGraph
 
     loaded = bundle.load(bundle.DEFAULT_MODEL)
     with TemporaryDirectory() as temporary:
-        graph = VoiceGraph(loaded)
+        graph = AudioGraph(loaded)
         files = {
             "float": str(graph.save(Path(temporary) / "float.onnx")),
             "int8": str(graph.save(Path(temporary) / "int8.onnx", int8=True)),
             "two_channel": str(
-                VoiceGraph(two_channel()).save(Path(temporary) / "two.onnx", int8=True)
+                AudioGraph(two_channel()).save(Path(temporary) / "two.onnx", int8=True)
             ),
             "torch": bundle.DEFAULT_MODEL,
             "wav2vec2": "none",

@@ -8,18 +8,18 @@ from typing import ClassVar
 from pytorch_lightning import LightningDataModule
 
 from avser.data.dataset import LengthSampler
-from avser.data.splits import Parts, Protocol
+from avser.data.splits import Parts, Split
 from avser.emotions import Labels, ordered
 from avser.errors import ConfigError, CorpusError
 from avser.types import Clip, Corpus, ImageCorpus
 
 
 class LabelledDataModule(LightningDataModule):
-    """Rows of a corpus that have a class, split by a protocol and prepared once.
+    """Rows of a corpus that have a class, parted by a split and prepared once.
 
     Args:
         corpus: where the rows are and what they are labelled.
-        protocol: who trains, validates and tests.
+        split: who trains, validates and tests.
         emotions: classes to keep, after merging; None keeps all that the corpus has.
         merge: emotion to emotion, applied first, for instance ``{calm: neutral}``.
         batch_size: rows of a training batch.
@@ -32,7 +32,7 @@ class LabelledDataModule(LightningDataModule):
     def __init__(
         self,
         corpus: Corpus | ImageCorpus,
-        protocol: Protocol,
+        split: Split,
         *,
         emotions: list[str] | None,
         merge: dict[str, str] | None,
@@ -41,7 +41,7 @@ class LabelledDataModule(LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        self.corpus, self.protocol = corpus, protocol
+        self.corpus, self.split = corpus, split
         self.labels = Labels(tuple(emotions) if emotions is not None else None, merge or {})
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.progress: Callable[[int, int], None] | None = None
@@ -79,13 +79,13 @@ class LabelledDataModule(LightningDataModule):
     @property
     @abstractmethod
     def dealt(self) -> Sequence[Clip]:
-        """What the protocol deals, prepared."""
+        """Clips of all parts, prepared."""
 
     @property
     def parts(self) -> Parts:
         """The split; copies of one recording are told apart by what was decoded."""
         if self._parts is None:
-            self._parts = self.protocol.split(self.dealt, self.digests)
+            self._parts = self.split.split(self.dealt, self.digests)
         return self._parts
 
     def prepare_data(self) -> None:

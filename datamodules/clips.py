@@ -1,4 +1,4 @@
-"""One Lightning data module for every corpus and every protocol."""
+"""One Lightning data module for every corpus and every split."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from avser.data.audio_cache import Prepared, prepare
 from avser.data.dataset import ClipDataset, Item, collate
 from avser.data.face_cache import FaceRows, prepare_faces
-from avser.data.splits import Protocol, chunks, clip_name
+from avser.data.splits import Split, chunks, clip_name
 from avser.errors import ConfigError
 from avser.evaluation.summary import ENROLLED, PAIRED
 from avser.media.visual_features import FeatureRows, read_features
@@ -23,11 +23,11 @@ from .pairing import PairedRows, pair
 
 
 class ClipDataModule(LabelledDataModule):
-    """Clips of a corpus, split by a protocol, prepared once and served in batches.
+    """Clips of a corpus, split by a split, prepared once and served in batches.
 
     Args:
         corpus: where the clips are and what they are labelled.
-        protocol: who trains, validates and tests.
+        split: who trains, validates and tests.
         emotions: classes to keep, after merging; None keeps all that the corpus has.
         merge: emotion to emotion, applied first, for instance ``{calm: neutral}``.
         batch_size: clips a training batch.
@@ -48,7 +48,7 @@ class ClipDataModule(LabelledDataModule):
     def __init__(
         self,
         corpus: Corpus,
-        protocol: Protocol,
+        split: Split,
         *,
         emotions: list[str] | None = None,
         merge: dict[str, str] | None = None,
@@ -63,7 +63,7 @@ class ClipDataModule(LabelledDataModule):
     ) -> None:
         super().__init__(
             corpus,
-            protocol,
+            split,
             emotions=emotions,
             merge=merge,
             batch_size=batch_size,
@@ -107,7 +107,7 @@ class ClipDataModule(LabelledDataModule):
         for place, (clip, samples, digest) in enumerate(rows):
             self._index[clip_name(clip)] = place, 0, samples
             self._digests[clip_name(clip)] = digest
-            if self.protocol.unit == "clip":
+            if self.split.unit == "clip":
                 self._units.append(clip)
                 continue
             for number, chunk in enumerate(chunks(clip, samples)):
@@ -174,7 +174,7 @@ class ClipDataModule(LabelledDataModule):
         """A dataset of some of the corpus's clips; cut and cropped only for training."""
         classes = {name: i for i, name in enumerate(self.classes)}
         index = [self._index[clip_name(c)] for c in clips] if self.prepared else []
-        whole = self.protocol.unit == "clip"  # chunks are as they are
+        whole = self.split.unit == "clip"  # chunks are as they are
         pictures = self._pictures
         if training and isinstance(pictures, PairedRows):
             pictures = pictures.for_training()

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from avser.data.dataset import audio_batch
 from avser.data.image_cache import PreparedImages, prepare_images
-from avser.data.splits import Protocol, clip_name
+from avser.data.splits import Split, clip_name
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
 from avser.types import Batch, Clip, ImageCorpus
@@ -65,13 +65,13 @@ def _as_it_is(batch: Batch) -> Batch:
 
 
 class ImageDataModule(LabelledDataModule):
-    """Pictures of a corpus, split by a protocol, decoded once and served in batches.
+    """Pictures of a corpus, split by a split, decoded once and served in batches.
 
     A picture is a clip of one step with one face and no sound.
 
     Args:
         corpus: where the pictures are and what they are labelled.
-        protocol: who trains, validates and tests.
+        split: who trains, validates and tests.
         emotions: classes to keep, after merging; None keeps all that the corpus has.
         merge: emotion to emotion, applied first, for instance ``{calm: neutral}``.
         batch_size: pictures a training batch.
@@ -87,7 +87,7 @@ class ImageDataModule(LabelledDataModule):
     def __init__(
         self,
         corpus: ImageCorpus,
-        protocol: Protocol,
+        split: Split,
         *,
         emotions: list[str] | None = None,
         merge: dict[str, str] | None = None,
@@ -99,7 +99,7 @@ class ImageDataModule(LabelledDataModule):
     ) -> None:
         super().__init__(
             corpus,
-            protocol,
+            split,
             emotions=emotions,
             merge=merge,
             batch_size=batch_size,

@@ -143,7 +143,7 @@ def test_functions_are_short() -> None:
         "import avser.cli.export as c; c.parser().format_help()",
         "import avser.inference.live, avser.cli.listen as c; c.parser().format_help()",
         "import avser.cli.serve as c; c.parser().format_help()",
-        "import avser.web.workers, avser.web.desk, avser.web.service",
+        "import avser.web.workers, avser.web.job_handler, avser.web.service",
         "import avser.datamodules.corpora.ravdess",
         "import avser.data.splits",
     ],

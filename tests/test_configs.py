@@ -127,9 +127,9 @@ def test_data_config_goes_with_a_model(path: Path) -> None:
     data = cli.datamodule
     assert cli.model.net.emotions == tuple(data.classes)
     assert len(data.classes) >= 2 and data.rows
-    parts = data.protocol.split(data.rows)
+    parts = data.split.split(data.rows)
     assert all(getattr(parts, part) for part in PARTS)
-    assert not data.protocol.mark  # no configuration is speaker-dependent unasked
+    assert not data.split.mark  # no configuration is speaker-dependent unasked
 
 
 def is_of_data(path: Path) -> bool:
@@ -143,10 +143,10 @@ def named(path: Path) -> str:
 @pytest.mark.parametrize("path", [p for p in SYSTEMS if is_of_data(p)], ids=named)
 def test_system_data_is_marked_where_speakers_are_on_both_sides(path: Path) -> None:
     data = parse_data(["-c", str(path)])
-    parts = data.protocol.split(data.rows)
+    parts = data.split.split(data.rows)
     assert all(getattr(parts, part) for part in PARTS) and len(data.classes) >= 5
     own = path.stem.startswith(("random", "resubstitution"))
-    assert bool(data.protocol.mark) == own, "speaker-dependent splits are named so"
+    assert bool(data.split.mark) == own, "speaker-dependent splits are named so"
 
 
 @pytest.mark.parametrize("path", [p for p in SYSTEMS if not is_of_data(p)], ids=named)
@@ -216,7 +216,7 @@ def test_configs_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Mon
         ("--model.audio=os.system", "AudioEncoder"),
         ("--model.lr=fast", "fast"),
         ("--model.learning_rate=1", "learning_rate"),
-        ("--data.protocol.init_args.fold=7", "fold 7 of 5"),
+        ("--data.split.init_args.fold=7", "fold 7 of 5"),
         ("--model.audio.init_args.hidden=none", "hidden"),
     ],
 )

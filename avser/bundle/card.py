@@ -80,7 +80,7 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
         lines += [
             f"UAR {_percent(figures.get('uar'))}, accuracy {_percent(figures.get('accuracy'))}, "
             f"macro-F1 {_percent(figures.get('macro_f1'))}; n = {figures.get('n')}, "
-            f"{figures.get('protocol')}, seeds {figures.get('seeds')}; intervals are 95 %, "
+            f"{figures.get('split')}, seeds {figures.get('seeds')}; intervals are 95 %, "
             f"bootstrap by {figures.get('interval_unit')}.",
         ]
         for stream, alone in dict(figures.get("streams") or {}).items():

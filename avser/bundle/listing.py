@@ -21,6 +21,6 @@ def listed(folder: Path) -> dict[str, Any]:
         "modalities": [stream for stream in ("audio", "video") if config["net"].get(stream)],
         "parameters": config["parameters"],
         "uar": figures.get("uar"),
-        "protocol": figures.get("protocol"),
+        "split": figures.get("split"),
         "licence": trained["licence"],
     }

@@ -44,7 +44,7 @@ class Provenance:
         corpora: names.
         speakers: of the training and validation parts.
         digests: hashes of those parts' decoded recordings.
-        label_target, licence, protocol, split_hash: of the data.
+        label_target, licence, split, split_hash: of the data.
         merge: classes that were merged into others, for instance ``{"calm": "neutral"}``.
         seed, epochs: of the training; ``epochs`` counts those run, not the one chosen.
         commit: of the code.
@@ -55,7 +55,7 @@ class Provenance:
     digests: Sequence[str] = ()
     label_target: str = "acted"
     licence: str = ""
-    protocol: str = ""
+    split: str = ""
     split_hash: str = ""
     merge: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
@@ -169,7 +169,7 @@ def _weights(net: EmotionNet, *, half: bool) -> bytes:
 
 #: What a bundle keeps of a summary: what its card shows.
 _FIGURES = (
-    "uar accuracy macro_f1 ece n classes recall per_sex marks protocol corpus label_target "
+    "uar accuracy macro_f1 ece n classes recall per_sex marks split corpus label_target "
     "split_hash seeds epochs interval_unit commit notes streams levels about source command"
 ).split()
 

@@ -33,11 +33,11 @@ def run(words: Sequence[str]) -> int:
 def _show(console: Any, data: Any, found: dict[str, Any]) -> None:  # noqa: ANN401
     from rich.table import Table
 
-    corpus, protocol = data.corpus, data.protocol
+    corpus, split = data.corpus, data.split
     console.print(f"[bold]{corpus.title}[/bold] ({corpus.name}), labels: {corpus.label_target}")
     console.print(f"licence: {corpus.licence}", highlight=False)
-    mark = f"  [bold red]{protocol.mark}[/]" if protocol.mark else ""
-    console.print(f"protocol: {protocol.describe()}, split {found['split_hash']}{mark}")
+    mark = f"  [bold red]{split.mark}[/]" if split.mark else ""
+    console.print(f"split: {split.describe()}, split {found['split_hash']}{mark}")
     table = Table("class", *found["parts"])
     for name in data.classes:
         counts = [str(part["classes"].get(name, 0)) for part in found["parts"].values()]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from avser.errors import ConfigError
 
 if TYPE_CHECKING:
-    from avser.evaluation.predictions import Outcomes
+    from avser.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,13 @@ class Member:
     Attributes:
         name: of the run, and of the stream.
         folders: of its trainings.
-        outcomes: of the test clips.
+        predictions: of the test clips.
         summaries: content of each ``results.json``.
     """
 
     name: str
     folders: Sequence[Path]
-    outcomes: "Outcomes"
+    predictions: "Predictions"
     summaries: Sequence[Mapping[str, Any]]
 
 
@@ -60,20 +60,20 @@ def run(words: Sequence[str]) -> int:
     own = parser().parse_args(words)
     from rich.console import Console
 
-    from avser.evaluation.predictions import Outcomes
+    from avser.evaluation.predictions import Predictions
     from avser.evaluation.summary import SEEN_SPEAKERS as SEEN
     from avser.evaluation.summary import summarise
     from avser.evaluation.tables import print_table
     from avser.files import write_json
 
     members = [member for run in own.runs for member in members_of(run)]
-    joined = Outcomes.mean([m.outcomes for m in members], rule=own.rule)
+    joined = Predictions.mean([m.predictions for m in members], rule=own.rule)
     first = members[0].summaries[0]
     sizes = {m.folders: int(m.summaries[0]["parameters"]) for m in members}
     hashes = sorted({s["split_hash"] for m in members for s in m.summaries})
     summary = summarise(
         joined,
-        protocol=first["protocol"],
+        split=first["split"],
         corpus=first["corpus"],
         label_target=first["label_target"],
         split_hash=sha256("".join(hashes).encode()).hexdigest()[:8],
@@ -96,7 +96,7 @@ def _notes(members: Sequence[Member]) -> list[str]:
 
     told = []
     for member in members:
-        of = member.outcomes
+        of = member.predictions
         alone = uar(of.labels, of.predicted, len(of.emotions))
         told.append(f"{member.name} alone: UAR {alone:.3f}")
     return told
@@ -108,7 +108,7 @@ def members_of(text: str) -> list[Member]:
     Raises:
         ConfigError: nothing is finished there, or a fold of a seed is not.
     """
-    from avser.evaluation.predictions import Outcomes
+    from avser.evaluation.predictions import Predictions
 
     folder, _, stream = text.partition(":")
     root = Path(folder)
@@ -120,7 +120,7 @@ def members_of(text: str) -> list[Member]:
         if missing:
             raise ConfigError(f"Bad run {missing[0]}: it is not finished; run it to its end.")
         name = f"test.{stream}.json" if stream else "test.json"
-        kept = [f / "outcomes" / name for f in folders]
+        kept = [f / "predictions" / name for f in folders]
         if not kept[0].is_file():
             raise ConfigError(f"Bad run {text}: it kept no {name}; leave the stream out.")
         called = _called(seed)
@@ -128,7 +128,7 @@ def members_of(text: str) -> list[Member]:
             Member(
                 name=f"{called}, {stream}" if stream else called,
                 folders=folders,
-                outcomes=Outcomes.merge([Outcomes.load(path) for path in kept]),
+                predictions=Predictions.merge([Predictions.load(path) for path in kept]),
                 summaries=[json.loads((f / "results.json").read_text("utf-8")) for f in folders],
             )
         )

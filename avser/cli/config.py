@@ -237,7 +237,7 @@ _SLOTS = {
     "baseline": ("avser.models.baselines", "avser.models.baselines.base.Baseline"),
     "frontend": ("avser.models.frontends", "avser.models.frontends.base.Frontend"),
     "augment": ("avser.training.augment", "avser.training.augment.Augment"),
-    "protocol": ("avser.data.splits", "avser.data.splits.Protocol"),
+    "split": ("avser.data.splits", "avser.data.splits.Split"),
     "corpus": ("avser.datamodules.corpora", "avser.types.Corpus"),
 }
 

@@ -35,7 +35,7 @@ def run(words: Sequence[str]) -> int:
     from avser.training import crossval
 
     if own.folds is not None:
-        rest += [f"--data.protocol.init_args.folds={own.folds}"]
+        rest += [f"--data.split.init_args.folds={own.folds}"]
     count, has_folds = _folds(rest)
     folds = crossval.plan(own.out, folds=count, seeds=own.seeds, only=own.fold)
     console = Console(stderr=own.json == "-")
@@ -59,7 +59,7 @@ def run(words: Sequence[str]) -> int:
     write_report(
         own.out,
         summary,
-        outcomes=runs,
+        predictions=runs,
         config_text=(first.folder / "config.yaml").read_text(encoding="utf-8"),
     )
     write_json(own.json, summary)
@@ -68,15 +68,14 @@ def run(words: Sequence[str]) -> int:
 
 
 def _folds(words: Sequence[str]) -> tuple[int, bool]:
-    """How many folds the protocol has, and whether it takes a fold number."""
+    """Number of folds of the split, and whether it takes a fold number."""
     data = parse_data([w.replace("{seed}", "0").replace("{fold}", "0") for w in words])
-    has_folds = hasattr(data.protocol, "fold")
+    has_folds = hasattr(data.split, "fold")
     if not has_folds and any("folds=" in w for w in words):
         raise ConfigError(
-            f"Bad --folds: protocol {data.protocol.name} has none; leave it out, or use "
-            "SpeakerKFold."
+            f"Bad --folds: {data.split.name} has none; leave it out, or use SpeakerKFold."
         )
-    return data.protocol.fold_count(data.rows, data.digests), has_folds
+    return data.split.fold_count(data.rows, data.digests), has_folds
 
 
 def _append(path: Path, fold: Any, summary: Mapping[str, Any]) -> None:  # noqa: ANN401

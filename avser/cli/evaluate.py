@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avser.cli.config import Parser, parse_data
-from avser.errors import ConfigError, ProtocolError
+from avser.errors import ConfigError, SplitError
 
 if TYPE_CHECKING:
     from avser.bundle.serialization import Bundle
@@ -40,7 +40,7 @@ def run(words: Sequence[str]) -> int:
 
     from avser.bundle import serialization as bundle
     from avser.evaluation.predict import by_clip
-    from avser.evaluation.predictions import Outcomes
+    from avser.evaluation.predictions import Predictions
     from avser.evaluation.report import write_report
     from avser.evaluation.summary import stream_figures
     from avser.evaluation.tables import print_table
@@ -49,22 +49,20 @@ def run(words: Sequence[str]) -> int:
     models = [bundle.load(name) for name in own.model or [None]]
     extra = [w for m in models for w in (*_label_words(m, rest), *_video_words(m, rest))]
     data = parse_data([*rest, *_agreed(extra)])
-    parts, protocol = _parts(own, data)
+    parts, split = _parts(own, data)
     clips = parts.test
     found = [_outcomes(model, data, clips) for model in models]
-    outcomes = Outcomes.mean([each for each, _ in found])
+    predictions = Predictions.mean([each for each, _ in found])
     notes = list(dict.fromkeys(note for _, told in found for note in told))
     if own.unseen_only:
-        outcomes = outcomes.unseen()
-    summary = _summary(
-        models, data, outcomes, protocol=protocol, split_hash=parts.hash, notes=notes
-    )
-    if data.protocol.unit == "chunk" and outcomes.clip_ids and protocol.endswith("test part"):
-        summary["levels"] = stream_figures({"clip": [by_clip(outcomes)]}, seeds=[])
+        predictions = predictions.unseen()
+    summary = _summary(models, data, predictions, split=split, split_hash=parts.hash, notes=notes)
+    if data.split.unit == "chunk" and predictions.clip_ids and split.endswith("test part"):
+        summary["levels"] = stream_figures({"clip": [by_clip(predictions)]}, seeds=[])
     console = Console(stderr=own.json == "-")
     print_table(summary, console)
     if own.report is not None:
-        page = write_report(own.report, summary, outcomes=outcomes)
+        page = write_report(own.report, summary, predictions=predictions)
         console.print(f"Report: {page}")
     write_json(own.json, summary)
     return 0
@@ -76,7 +74,7 @@ def _corpus_words(name: str, root: str | None) -> list[str]:
     found = import_module("avser.datamodules.corpora").find_corpus(name)
     words = [f"--data.corpus={found.__module__}.{found.__qualname__}"]
     words += [f"--data.corpus.init_args.root={root}"] if root else []
-    return [*words, "--data.protocol=avser.data.splits.Resubstitution"]
+    return [*words, "--data.split=avser.data.splits.Resubstitution"]
 
 
 def _agreed(words: list[str]) -> list[str]:
@@ -124,16 +122,14 @@ def _parts(own: Any, data: Any) -> tuple["Parts", str]:  # noqa: ANN401
     if whole:
         return Parts([], [], everything), "all clips"
     if not data.parts.test:
-        raise ProtocolError(
-            f"Bad split: protocol {data.protocol.name} has no test part; use --split all."
-        )
-    return data.parts, f"{data.protocol.describe()}, test part"
+        raise SplitError(f"Bad split: {data.split.name} has no test part; use --split all.")
+    return data.parts, f"{data.split.describe()}, test part"
 
 
 def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[str]]:  # noqa: ANN401
     """Answer the clips whose class the model has; over the classes that both share."""
     from avser.data.splits import clip_name
-    from avser.evaluation.predict import answers, restrict
+    from avser.evaluation.predict import predict, restrict
 
     known = [name for name in data.classes if name in loaded.net.emotions]
     if len(known) < 2:
@@ -160,16 +156,16 @@ def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[
             all_seen.add(clip.speaker or name)
     if loaded.net.audio is not None:
         data.enrol_voices(loaded.net.audio)
-    found = answers(loaded.net, data.loader(rows), rows, seen=all_seen, classes=data.classes)
+    found = predict(loaded.net, data.loader(rows), rows, seen=all_seen, classes=data.classes)
     return restrict(found, known), notes
 
 
 def _summary(
     models: "Sequence[Bundle]",
     data: Any,  # noqa: ANN401
-    outcomes: Any,  # noqa: ANN401
+    predictions: Any,  # noqa: ANN401
     *,
-    protocol: str,
+    split: str,
     split_hash: str,
     notes: list[str],
 ) -> dict[str, Any]:
@@ -179,8 +175,8 @@ def _summary(
     seeds = dict.fromkeys(p.seed for p in trained if p.seed is not None)
     epochs = dict.fromkeys(p.epochs for p in trained if p.epochs is not None)
     return summarise(
-        outcomes,
-        protocol=protocol,
+        predictions,
+        split=split,
         corpus=data.corpus.name,
         label_target=data.corpus.label_target,
         split_hash=split_hash,

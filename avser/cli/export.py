@@ -11,7 +11,7 @@ from avser.cli.config import Parser
 
 if TYPE_CHECKING:
     from avser.bundle.serialization import Bundle
-    from avser.export.onnx_file import Difference, VoiceGraph
+    from avser.export.onnx_file import AudioGraph, Difference
 
 _MOST_LOST = 0.01  # of UAR, by rounding
 
@@ -20,7 +20,7 @@ def parser() -> Parser:
     """Return the command's parser."""
     p = Parser(
         "export",
-        "Write the voice half of a model for other runtimes, from raw 16 kHz samples to "
+        "Write the audio branch of a model for other runtimes, from raw 16 kHz samples to "
         "calibrated probabilities. With -c DATA.yaml (settings may follow as --data.*), measure "
         "the file too.",
     )
@@ -112,12 +112,12 @@ def _web(own: argparse.Namespace) -> int:
     from avser.extras import require
 
     require("onnx", "onnx", "onnxscript", "onnxruntime")
-    from avser.export.onnx_file import VoiceGraph
+    from avser.export.onnx_file import AudioGraph
     from avser.export.page_folder import save_page
     from avser.inference.streaming import streams
 
     loaded = bundle.load(own.model)
-    graph = VoiceGraph(loaded, streaming=streams(loaded.net.audio_branch()))
+    graph = AudioGraph(loaded, streaming=streams(loaded.net.audio_branch()))
     page = save_page(graph, own.web, ort=own.ort)
     size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
     print(f"{page}: {size / 1e6:.1f} MB in all; here: python -m http.server -d {page.parent}")
@@ -126,10 +126,10 @@ def _web(own: argparse.Namespace) -> int:
 
 def _onnx(loaded: "Bundle", own: argparse.Namespace, rest: list[str]) -> int:
     from avser.export.folder import save_folder
-    from avser.export.onnx_file import VoiceGraph, summary
+    from avser.export.onnx_file import AudioGraph, summary
     from avser.export.runtime import OnnxClassifier
 
-    graph = VoiceGraph(loaded, streaming=own.streaming)
+    graph = AudioGraph(loaded, streaming=own.streaming)
     save = graph.save if own.out.suffix == ".onnx" else partial(save_folder, graph)
     path = save(own.out, int8=own.int8)
     print(f"{path}: {path.stat().st_size:,} bytes")
@@ -162,21 +162,21 @@ def _print(found: "Sequence[Difference]") -> None:
 
 
 def _measured(
-    loaded: "Bundle", graph: "VoiceGraph", path: Path, own: argparse.Namespace, rest: list[str]
+    loaded: "Bundle", graph: "AudioGraph", path: Path, own: argparse.Namespace, rest: list[str]
 ) -> bool:
     """Print the UAR of the file on a validation part, and of the float file beside it."""
     from avser.cli.config import parse_data
-    from avser.errors import ProtocolError
+    from avser.errors import SplitError
     from avser.evaluation.summary import SEEN_SPEAKERS
     from avser.export.measure import file_uar
 
     data = parse_data(rest)
     clips = data.parts.validation
     if not clips:
-        raise ProtocolError(f"Bad split: protocol {data.protocol.name} has no validation part.")
+        raise SplitError(f"Bad split: {data.split.name} has no validation part.")
     seen = {c.speaker for c in clips} & set(loaded.provenance.speakers)
     mark = f"  {SEEN_SPEAKERS}" if seen else ""
-    print(f"UAR on {len(clips)} clips, {data.protocol.describe()}, validation part{mark}:")
+    print(f"UAR on {len(clips)} clips, {data.split.describe()}, validation part{mark}:")
     figures = {"int8" if own.int8 else "float": file_uar(path, data.loader(clips), data.classes)}
     if own.int8:
         with TemporaryDirectory() as folder:

@@ -54,7 +54,7 @@ def _train(
     from avser.training.allocator import keep_memory
 
     keep_memory()
-    resume = training.claim(folder, overwrite=overwrite)
+    resume = training.claim_run_folder(folder, overwrite=overwrite)
     defaults = {
         "callbacks": training.callbacks(folder, patience=patience),
         "default_root_dir": str(folder),

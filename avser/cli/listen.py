@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from avser.export.runtime import Stream
-    from avser.inference.live import Heard, Sound
+    from avser.export.runtime import OnnxStream
+    from avser.inference.live import AudioSource, LivePrediction
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +65,7 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _source(own: argparse.Namespace) -> "Iterable[Sound]":
+def _source(own: argparse.Namespace) -> "Iterable[AudioSource]":
     from avser.inference import live as listen
 
     if own.source == "-":
@@ -76,7 +76,7 @@ def _source(own: argparse.Namespace) -> "Iterable[Sound]":
     return listen.from_microphone(int(device) if device and device.isdigit() else device)
 
 
-def _stream(model: str | None, *, window_steps: int) -> "tuple[Stream, str]":
+def _stream(model: str | None, *, window_steps: int) -> "tuple[OnnxStream, str]":
     """Begin a stream; say with which model, and how much it hears."""
     if model is not None and Path(model).suffix == ".onnx":
         from avser.errors import BundleError
@@ -109,7 +109,7 @@ def _told(name: str, streaming: bool, window_steps: int) -> str:
     return f"{name} can't stream: it hears the last {window_steps * 0.512:.1f} s at every step."
 
 
-def _show(heard: "Heard", *, as_json: bool) -> None:
+def _show(heard: "LivePrediction", *, as_json: bool) -> None:
     from avser.inference.live import line
 
     if as_json:
@@ -123,7 +123,7 @@ def _show(heard: "Heard", *, as_json: bool) -> None:
         print(line(heard), flush=True)
 
 
-def _sum_up(stream: "Stream") -> None:
+def _sum_up(stream: "OnnxStream") -> None:
     shares = stream.probabilities
     if shares is None:
         print("Nothing was heard.")

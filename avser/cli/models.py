@@ -23,7 +23,7 @@ def run(words: Sequence[str]) -> int:
         print(json.dumps(found, indent=1))
         return 0
     for row in found:
-        figure = f"UAR {row['uar']['value']:.3f} ({row['protocol']})" if row["uar"] else "no figure"
+        figure = f"UAR {row['uar']['value']:.3f} ({row['split']})" if row["uar"] else "no figure"
         print(f"{row['name']}  {row['parameters']:,} parameters, {figure}")
         print(f"  {', '.join(row['emotions'])}")
         print(f"  licence of the weights: {row['licence']}")

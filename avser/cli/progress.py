@@ -33,7 +33,7 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
             bar.stop()
 
 
-class Watch:
+class TrainingProgress:
     """Tells how far the classifying of files is; made by `watching`."""
 
     def __init__(self, bar: "Progress | None", total: int) -> None:
@@ -57,17 +57,17 @@ class Watch:
 
 
 @contextmanager
-def watching(console: "Console", total: int, *, quiet: bool) -> Iterator[Watch]:
+def watching(console: "Console", total: int, *, quiet: bool) -> Iterator[TrainingProgress]:
     """Show a bar over the files, and one for each long file, with the time left."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     if quiet:
-        yield Watch(None, total)
+        yield TrainingProgress(None, total)
         return
     name, share = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %")
     bar = Progress(name, BarColumn(), share, TimeRemainingColumn(), console=console, transient=True)
     with bar:
-        yield Watch(bar, total)
+        yield TrainingProgress(bar, total)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from avser.errors import ConfigError
 
 WIDTH = 180
 COLUMNS = (
-    *("run", "protocol", "clips", "epochs", "UAR, %", "accuracy, %", "F1, %"),
+    *("run", "split", "clips", "epochs", "UAR, %", "accuracy, %", "F1, %"),
     *("parameters", "MB", "minutes", "clips/s"),
 )
 
@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
     if own.json:
         from avser.files import atomic_write
 
-        keep = ("model", "protocol", "marks", "n", "epochs", "uar", "accuracy", "macro_f1")
+        keep = ("model", "split", "marks", "n", "epochs", "uar", "accuracy", "macro_f1")
         more = ("levels", "parameters", "cost", "notes", "seeds", "split_hash", "commit")
         told = [{k: s[k] for k in (*keep, *more) if k in s} for s in summaries]
         with atomic_write(own.json) as file:
@@ -54,7 +54,7 @@ def _read(folder: Path) -> Mapping[str, Any]:
 
 
 def cells(summary: Mapping[str, Any]) -> list[str]:
-    """A run's row; marks stand loud beside its protocol, other levels below its figures."""
+    """A run's row; marks stand loud beside its split, other levels below its figures."""
     from avser.evaluation.tables import percent
 
     cost = summary.get("cost", {})
@@ -68,7 +68,7 @@ def cells(summary: Mapping[str, Any]) -> list[str]:
     ]
     return [
         str(summary["model"]),
-        ": ".join(filter(None, [", ".join(summary["marks"]), summary["protocol"]])),
+        ": ".join(filter(None, [", ".join(summary["marks"]), summary["split"]])),
         f"{summary['n']:,}",
         shortened[0] if shortened else longest,
         *figures,
@@ -89,7 +89,7 @@ def _print(rows: Sequence[Sequence[str]]) -> None:
 
     table = Table()
     for name in COLUMNS:
-        table.add_column(name, justify="left" if name in ("run", "protocol") else "right")
+        table.add_column(name, justify="left" if name in ("run", "split") else "right")
     for row in rows:
         table.add_row(*row)
     console = Console()

@@ -72,7 +72,7 @@ class _Row:
     digest: str
 
 
-class WaveStore(Sequence[NDArray[np.int16]]):
+class AudioCache(Sequence[NDArray[np.int16]]):
     """Prepared clips in a fixed order; item i is ``[S] int16``, read from the memory map.
 
     Attributes:
@@ -115,7 +115,7 @@ class Prepared:
     """Outcome of `prepare`: usable clips, their samples, and what failed with the reason."""
 
     clips: list[Clip]
-    waves: WaveStore
+    waves: AudioCache
     failed: list[tuple[Clip, str]]
 
 
@@ -236,11 +236,11 @@ def prepare(
             f"Bad corpus: none of its {len(clips)} clips could be decoded; the first says: "
             f"{reasons[0][1]}"
         )
-    return Prepared([c for c, _ in usable], WaveStore(folder, [r for _, r in usable]), reasons)
+    return Prepared([c for c, _ in usable], AudioCache(folder, [r for _, r in usable]), reasons)
 
 
 def _drop_damaged(connection: sqlite3.Connection, folder: Path, rows: dict[str, _Row]) -> None:
-    store = WaveStore(folder, list(rows.values()))
+    store = AudioCache(folder, list(rows.values()))
     bad = [key for i, key in enumerate(rows) if not store.intact(i)]
     for key in bad:
         del rows[key]

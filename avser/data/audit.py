@@ -25,7 +25,7 @@ def audit(
     """Describe a split.
 
     Args:
-        parts: of a protocol.
+        parts: of a split.
         digests: `clip_name` to hash of decoded samples.
         labels: merge and selection of classes.
 

@@ -41,14 +41,14 @@ def loud_span(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> tup
     return max(0, first), min(len(samples), last)
 
 
-class Pictures(Protocol):
+class VisualItems(Protocol):
     """What a dataset is given of each clip's picture, on the step grid."""
 
-    def __getitem__(self, index: int, /) -> "Picture":
+    def __getitem__(self, index: int, /) -> "VisualItem":
         """The picture of a clip."""
 
 
-class Picture(Protocol):
+class VisualItem(Protocol):
     """One clip's face crops, or precomputed vectors, on the step grid."""
 
     @property
@@ -89,7 +89,7 @@ class ClipDataset(Dataset[Item]):
         spans: Sequence[tuple[int, int]] | None = None,
         trim: bool = False,
         crop_s: float | None = None,
-        pictures: Pictures | None = None,
+        pictures: VisualItems | None = None,
         references: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.clips = list(clips)
@@ -127,7 +127,7 @@ class ClipDataset(Dataset[Item]):
             item |= picture.cut((begin + first) // STEP_SAMPLES, max(1, steps_of(len(samples))))
         if self._references:  # a speaker without one is NaN: the encoder falls back
             unknown = torch.full_like(next(iter(self._references.values())), torch.nan)
-            item["voice_reference"] = self._references.get(clip.speaker, unknown)
+            item["speaker_statistics"] = self._references.get(clip.speaker, unknown)
         return item
 
     def _span(self, samples: NDArray[np.int16]) -> tuple[int, int]:
@@ -158,9 +158,9 @@ def collate(items: Sequence[Item]) -> Batch:
         if parts:
             # a clip whose picture is missing has an empty tensor of the others' shape
             batch[name] = pad_sequence(parts, batch_first=True, padding_value=fill)  # type: ignore[literal-required]
-    references = [r for item in items if isinstance(r := item.get("voice_reference"), Tensor)]
+    references = [r for item in items if isinstance(r := item.get("speaker_statistics"), Tensor)]
     if references:
-        batch["voice_reference"] = torch.stack(references)
+        batch["speaker_statistics"] = torch.stack(references)
     return batch
 
 
@@ -179,7 +179,7 @@ def audio_batch(
         faces=torch.zeros(size, steps, 0, 3, 0, 0, dtype=torch.uint8),
         face_mask=torch.zeros(size, steps, 0, dtype=torch.bool),
         video_features=torch.zeros(size, steps, 0),
-        voice_reference=torch.zeros(size, 2, 0, 0),
+        speaker_statistics=torch.zeros(size, 2, 0, 0),
         label=torch.full((size,), -1) if label is None else label,
         clip_id=[""] * size if clip_id is None else clip_id,
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 from avser.data.audio_cache import cache_folder, clip_key
 from avser.errors import AvserError, CacheError
 from avser.files import atomic_write
-from avser.media.clip import take_in
+from avser.media.clip import load_clip
 from avser.media.faces import FACES_PER_STEP, FaceDetector
 from avser.types import Clip
 
@@ -164,7 +164,7 @@ def _key(clip: Clip, detector: FaceDetector | None) -> str:
 
 
 def _find(clip: Clip, path: Path, detector: FaceDetector | None) -> None:
-    with take_in(
+    with load_clip(
         clip.video or clip.path,
         detector=detector,
         faces=True,

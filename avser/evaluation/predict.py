@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avser.data.splits import clip_name
-from avser.evaluation.predictions import Outcomes
+from avser.evaluation.predictions import Predictions
 from avser.models.net import EmotionNet
 from avser.types import Batch, Clip
 
@@ -45,7 +45,7 @@ def calibrate(net: EmotionNet, loader: Iterable[Batch]) -> None:
 
 
 @torch.inference_mode()
-def answers(
+def predict(
     net: EmotionNet,
     loader: Iterable[Batch],
     clips: Sequence[Clip],
@@ -54,7 +54,7 @@ def answers(
     classes: Sequence[str] | None = None,
     stream: str | None = None,
     unit: Literal["clip", "chunk"] = "clip",
-) -> Outcomes:
+) -> Predictions:
     """Answer every clip of a loader, whole; clips without signal get the uniform distribution.
 
     Args:
@@ -90,7 +90,7 @@ def answers(
         names += batch["clip_id"]
         of += batch["clip_id"]
         labels += truth
-    return Outcomes(
+    return Predictions(
         clip_ids=names,
         speakers=[rows[n].speaker for n in of],
         sexes=[rows[n].sex for n in of],
@@ -101,7 +101,7 @@ def answers(
     )
 
 
-def by_clip(chunks: Outcomes) -> Outcomes:
+def by_clip(chunks: Predictions) -> Predictions:
     """Join chunks named ``<clip>#<step>`` to clips: the mean of their probabilities."""
     names = [name.rpartition("#")[0] for name in chunks.clip_ids]
     first = {name: row for row, name in reversed(list(enumerate(names)))}
@@ -111,7 +111,7 @@ def by_clip(chunks: Outcomes) -> Outcomes:
     total = np.zeros((len(clips), len(chunks.emotions)))
     np.add.at(total, index, chunks.probabilities)
     rows = [first[name] for name in clips]
-    return Outcomes(
+    return Predictions(
         clip_ids=clips,
         speakers=[chunks.speakers[i] for i in rows],
         sexes=[chunks.sexes[i] for i in rows],
@@ -122,18 +122,18 @@ def by_clip(chunks: Outcomes) -> Outcomes:
     )
 
 
-def restrict(outcomes: Outcomes, classes: Sequence[str]) -> Outcomes:
+def restrict(predictions: Predictions, classes: Sequence[str]) -> Predictions:
     """Keep some of the classes: probabilities are shared out among them anew.
 
     Args:
-        outcomes: whose labels are all among ``classes``.
+        predictions: whose labels are all among ``classes``.
         classes: to keep, in the order that they then have.
     """
-    columns = [outcomes.emotions.index(name) for name in classes]
-    kept = outcomes.probabilities[:, columns] + 1e-9
-    labels = np.array([columns.index(label) for label in outcomes.labels], dtype=np.int64)
+    columns = [predictions.emotions.index(name) for name in classes]
+    kept = predictions.probabilities[:, columns] + 1e-9
+    labels = np.array([columns.index(label) for label in predictions.labels], dtype=np.int64)
     return replace(
-        outcomes,
+        predictions,
         labels=labels,
         probabilities=kept / kept.sum(axis=1, keepdims=True),
         emotions=tuple(classes),

@@ -16,7 +16,7 @@ from avser.files import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Outcomes:
+class Predictions:
     """What a model answered for a set of clips, and what was right.
 
     Attributes:
@@ -49,12 +49,14 @@ class Outcomes:
         columns = (self.speakers, self.sexes, labels, rows, self.seen)
         if any(len(column) != size for column in columns):
             raise ConfigError(
-                f"Bad outcomes of {size} clips: speakers, sexes, labels, probabilities and seen "
+                f"Bad predictions of {size} clips: speakers, sexes, labels, probabilities and seen "
                 f"have {', '.join(str(len(c)) for c in columns)} rows; give one row a clip."
             )
         if len(set(self.clip_ids)) != size:
             twice = next(c for i, c in enumerate(self.clip_ids) if c in self.clip_ids[:i])
-            raise ConfigError(f"Bad outcomes: clip {twice!r} is there twice; test each clip once.")
+            raise ConfigError(
+                f"Bad predictions: clip {twice!r} is there twice; test each clip once."
+            )
         if size and not 0 <= labels.min() <= labels.max() < classes:
             raise ConfigError(
                 f"Bad labels {labels.min()} to {labels.max()}: expected 0 to {classes - 1}; drop "
@@ -82,10 +84,10 @@ class Outcomes:
         """What an interval draws as one: the speaker, or the clip where that is unknown."""
         return [s or f"clip {c}" for s, c in zip(self.speakers, self.clip_ids, strict=True)]
 
-    def where(self, keep: ArrayLike) -> Outcomes:
+    def where(self, keep: ArrayLike) -> Predictions:
         """Return the clips for which ``keep [N]`` is true."""
         rows = np.flatnonzero(np.asarray(keep, dtype=bool)).tolist()
-        return Outcomes(
+        return Predictions(
             clip_ids=[self.clip_ids[i] for i in rows],
             speakers=[self.speakers[i] for i in rows],
             sexes=[self.sexes[i] for i in rows],
@@ -95,13 +97,13 @@ class Outcomes:
             seen=[self.seen[i] for i in rows],
         )
 
-    def unseen(self) -> Outcomes:
+    def unseen(self) -> Predictions:
         """Return the clips whose speakers were not in the model's training."""
         return self.where(~np.asarray(self.seen, dtype=bool))
 
     @staticmethod
-    def merge(parts: Sequence[Outcomes]) -> Outcomes:
-        """Join the outcomes of folds into those of the corpus.
+    def merge(parts: Sequence[Predictions]) -> Predictions:
+        """Join the predictions of folds into those of the corpus.
 
         Raises:
             ConfigError: there are none, their classes differ, or a clip is in two of them.
@@ -109,10 +111,10 @@ class Outcomes:
         kinds = {part.emotions for part in parts}
         if len(kinds) != 1:
             raise ConfigError(
-                f"Bad outcomes to merge with {len(kinds)} different sets of classes: expected one "
+                f"Bad predictions to merge: {len(kinds)} different sets of classes; expected one "
                 "set; give folds of one task."
             )
-        return Outcomes(
+        return Predictions(
             clip_ids=[c for part in parts for c in part.clip_ids],
             speakers=[s for part in parts for s in part.speakers],
             sexes=[s for part in parts for s in part.sexes],
@@ -123,7 +125,9 @@ class Outcomes:
         )
 
     @staticmethod
-    def mean(runs: Sequence[Outcomes], *, rule: Literal["mean", "product"] = "mean") -> Outcomes:
+    def mean(
+        runs: Sequence[Predictions], *, rule: Literal["mean", "product"] = "mean"
+    ) -> Predictions:
         """Join what several models answered for the same clips.
 
         A clip is seen if any of the models has seen its speaker.
@@ -176,7 +180,7 @@ class Outcomes:
             file.write(text)
 
     @staticmethod
-    def load(path: str | Path) -> Outcomes:
+    def load(path: str | Path) -> Predictions:
         """Read what `save` wrote.
 
         Raises:
@@ -185,7 +189,7 @@ class Outcomes:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             emotions, clips = tuple(content["emotions"]), content["clips"]
-            return Outcomes(
+            return Predictions(
                 clip_ids=[c["clip_id"] for c in clips],
                 speakers=[c["speaker"] for c in clips],
                 sexes=[c["sex"] for c in clips],
@@ -196,7 +200,7 @@ class Outcomes:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"Bad outcomes file {str(path)!r}: {error}; expected the JSON that avser writes."
+                f"Bad predictions file {str(path)!r}: {error}; expected the JSON that avser writes."
             ) from error
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from avser.evaluation import html as page
 from avser.evaluation import metrics
-from avser.evaluation.summary import MEANINGS, Outcomes
+from avser.evaluation.summary import MEANINGS, Predictions
 from avser.evaluation.tables import facts, percent
 from avser.files import atomic_write
 from avser.visualization import plots as draw
@@ -31,18 +31,18 @@ def write_report(
     folder: str | Path,
     summary: Mapping[str, Any],
     *,
-    outcomes: Outcomes | Sequence[Outcomes],
+    predictions: Predictions | Sequence[Predictions],
     history: Mapping[str, Sequence[float]] | None = None,
     audit: Mapping[str, Any] | None = None,
     config_text: str | None = None,
-    validation: Outcomes | None = None,
+    validation: Predictions | None = None,
 ) -> Path:
     """Write ``report.html`` and ``results.json`` into a folder, each all or nothing.
 
     Args:
         folder: where to; it is made if need be.
         summary: what `avser.evaluation.summary.summarise` returned.
-        outcomes: that were summarised; the surest mistakes are listed from the first.
+        predictions: that were summarised; the surest mistakes are listed from the first.
         history: training curves, as `avser.visualization.plots.curves_figure` takes them.
         audit: of the split: ``{"split_hash", "notes", "parts": {part: {"clips", "speakers",
             "classes"}}, "duplicates": [[clip, clip], ...]}``.
@@ -54,10 +54,10 @@ def write_report(
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    first = outcomes if isinstance(outcomes, Outcomes) else outcomes[0]
+    first = predictions if isinstance(predictions, Predictions) else predictions[0]
     text = page_of(
         summary,
-        outcomes=first,
+        predictions=first,
         history=history,
         audit=audit,
         config_text=config_text,
@@ -73,17 +73,17 @@ def write_report(
 def page_of(
     summary: Mapping[str, Any],
     *,
-    outcomes: Outcomes,
+    predictions: Predictions,
     history: Mapping[str, Sequence[float]] | None = None,
     audit: Mapping[str, Any] | None = None,
     config_text: str | None = None,
-    validation: Outcomes | None = None,
+    validation: Predictions | None = None,
 ) -> str:
     """Return the page as text; it refers to nothing outside itself."""
     title = f"{summary['model']} on {summary['corpus']}"
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">{escape(summary["protocol"])}, split {escape(summary["split_hash"])}</p>',
+        f'<p class="soft">{escape(summary["split"])}, split {escape(summary["split_hash"])}</p>',
         _alarm(summary["marks"]),
         _headline(summary),
         _classes(summary),
@@ -93,7 +93,7 @@ def page_of(
         _training(history),
         _validation(validation),
         _split(audit),
-        _mistakes(outcomes),
+        _mistakes(predictions),
         page.section("Configuration", f"<pre>{escape(config_text)}</pre>") if config_text else "",
     ]
     return (
@@ -165,12 +165,12 @@ def _classes(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _validation(outcomes: Outcomes | None) -> str:
+def _validation(predictions: Predictions | None) -> str:
     """The part on which the epoch and the temperature were chosen: its figures are too high."""
-    if outcomes is None or not len(outcomes):
+    if predictions is None or not len(predictions):
         return ""
-    classes = outcomes.emotions
-    counts = metrics.confusion_matrix(outcomes.labels, outcomes.predicted, len(classes))
+    classes = predictions.emotions
+    counts = metrics.confusion_matrix(predictions.labels, predictions.predicted, len(classes))
     rows = [
         [escape(name), page.number(int(size)), percent(share), page.bar(share)]
         for name, size, share in zip(
@@ -179,7 +179,7 @@ def _validation(outcomes: Outcomes | None) -> str:
     ]
     uar, accuracy = float(metrics.uar_of(counts)), float(metrics.accuracy_of(counts))
     words = (
-        f"<p>UAR {percent(uar)} %, accuracy {percent(accuracy)} % of {len(outcomes)} clips. The "
+        f"<p>UAR {percent(uar)} %, accuracy {percent(accuracy)} % of {len(predictions)} clips. The "
         "epoch and the temperature were chosen on these clips, so that these are no results.</p>"
     )
     drawn = draw.confusion_figure(counts, classes)
@@ -276,17 +276,17 @@ def _split(audit: Mapping[str, Any] | None) -> str:
     return page.section("Split", text)
 
 
-def _mistakes(outcomes: Outcomes) -> str:
-    guess, sure = outcomes.predicted, outcomes.probabilities.max(1)
-    wrong = np.flatnonzero(guess != outcomes.labels)
+def _mistakes(predictions: Predictions) -> str:
+    guess, sure = predictions.predicted, predictions.probabilities.max(1)
+    wrong = np.flatnonzero(guess != predictions.labels)
     order = wrong[np.argsort(-sure[wrong], kind="stable")][:MISTAKES]
     if not order.size:
         return ""
     rows = [
         [
-            escape(outcomes.clip_ids[i]),
-            escape(outcomes.emotions[outcomes.labels[i]]),
-            escape(outcomes.emotions[guess[i]]),
+            escape(predictions.clip_ids[i]),
+            escape(predictions.emotions[predictions.labels[i]]),
+            escape(predictions.emotions[guess[i]]),
             percent(float(sure[i])),
         ]
         for i in order.tolist()

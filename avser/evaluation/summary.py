@@ -1,4 +1,4 @@
-"""From outcomes to the content of the honest table.
+"""From predictions to the content of the honest table.
 
 A summary is the plain content of ``results.json``: figures as shares of 1, UAR first, everything
 that a reader needs to judge them, and the marks of what they do not show. Knows no Lightning.
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avser.errors import ConfigError, ProtocolError
+from avser.errors import ConfigError, SplitError
 from avser.evaluation import metrics
-from avser.evaluation.predictions import Outcomes as Outcomes
+from avser.evaluation.predictions import Predictions as Predictions
 
 RANDOM_SPLIT = "RANDOM SPLIT"
 ON_TRAINING_DATA = "ON TRAINING DATA"
@@ -44,9 +44,9 @@ STATISTICS: Mapping[str, metrics.Statistic] = {
 
 
 def summarise(
-    outcomes: Outcomes | Sequence[Outcomes],
+    predictions: Predictions | Sequence[Predictions],
     *,
-    protocol: str,
+    split: str,
     corpus: str,
     label_target: str,
     split_hash: str,
@@ -61,9 +61,9 @@ def summarise(
     """Return the content of ``results.json``.
 
     Args:
-        outcomes: of the test part; one `Outcomes` a seed where there are several. The three
+        predictions: of the test part; one `Predictions` a seed where there are several. The three
             figures and ECE are then means over seeds, the tables and curves pool them.
-        protocol: description of the split; "random" and "resubstitution" are marked.
+        split: description of the split; "random" and "resubstitution" are marked.
         corpus: name of the corpus that was tested on.
         label_target: acted, voice, face or both.
         split_hash: of the parts.
@@ -76,11 +76,11 @@ def summarise(
         marks: further marks (`ENROLLED`, `PAIRED`).
 
     Raises:
-        ProtocolError: there are no clips: no test part, no test figure.
-        ConfigError: seeds and outcomes differ in number, or runs have different classes.
+        SplitError: there are no clips: no test part, no test figure.
+        ConfigError: seeds and predictions differ in number, or runs have different classes.
     """
-    pool = _Pool.of(_runs(outcomes, seeds))
-    loud = list(dict.fromkeys([*_protocol_marks(protocol), *marks]))
+    pool = _Pool.of(_runs(predictions, seeds))
+    loud = list(dict.fromkeys([*_protocol_marks(split), *marks]))
     return {
         **pool.figures(),
         "marks": [*loud, *([SEEN_SPEAKERS] if pool.seen.any() else [])],
@@ -89,7 +89,7 @@ def summarise(
         "per_speaker": pool.per_speaker(loud),
         "per_sex": pool.per_sex(loud),
         **pool.calibration(),
-        "protocol": protocol,
+        "split": split,
         **pool.speaker_facts(),
         "corpus": corpus,
         "label_target": label_target,
@@ -104,30 +104,32 @@ def summarise(
 
 
 def stream_figures(
-    streams: Mapping[str, Sequence[Outcomes]], *, seeds: Sequence[int]
+    streams: Mapping[str, Sequence[Predictions]], *, seeds: Sequence[int]
 ) -> dict[str, Any]:
     """Return the three figures of each stream of a net of several, answering alone.
 
     Args:
-        streams: stream to its outcomes, one a seed.
+        streams: stream to its predictions, one a seed.
         seeds: of the trainings.
     """
     return {name: _Pool.of(_runs(runs, seeds)).figures() for name, runs in streams.items()}
 
 
-def _runs(outcomes: Outcomes | Sequence[Outcomes], seeds: Sequence[int]) -> list[Outcomes]:
-    runs = [outcomes] if isinstance(outcomes, Outcomes) else list(outcomes)
+def _runs(
+    predictions: Predictions | Sequence[Predictions], seeds: Sequence[int]
+) -> list[Predictions]:
+    runs = [predictions] if isinstance(predictions, Predictions) else list(predictions)
     if not runs or not all(len(run) for run in runs):
-        raise ProtocolError(
-            "Bad test part of 0 clips: there is no figure without a test part; choose a protocol "
+        raise SplitError(
+            "Bad test part of 0 clips: there is no figure without a test part; choose a split "
             "that has one."
         )
     if len(runs) != len(seeds) and not (len(runs) == 1 and not seeds):
         raise ConfigError(
-            f"Bad seeds {list(seeds)} for {len(runs)} outcomes: give one outcomes a seed."
+            f"Bad seeds {list(seeds)} for {len(runs)} predictions: give one predictions a seed."
         )
     if len({run.emotions for run in runs}) != 1:
-        raise ConfigError("Bad outcomes: the seeds have different classes; give one task.")
+        raise ConfigError("Bad predictions: the seeds have different classes; give one task.")
     return runs
 
 
@@ -147,7 +149,7 @@ class _Pool:
     emotions: tuple[str, ...]
 
     @staticmethod
-    def of(runs: Sequence[Outcomes]) -> _Pool:
+    def of(runs: Sequence[Predictions]) -> _Pool:
         return _Pool(
             run=np.repeat(np.arange(len(runs)), [len(run) for run in runs]),
             clips=np.concatenate([run.clip_ids for run in runs]),
@@ -260,8 +262,8 @@ class _Pool:
         return rows
 
 
-def _protocol_marks(protocol: str) -> list[str]:
-    words = protocol.replace(",", " ").replace("(", " ").split()
+def _protocol_marks(split: str) -> list[str]:
+    words = split.replace(",", " ").replace("(", " ").split()
     return [PROTOCOL_MARKS[word] for word in words[:1] if word in PROTOCOL_MARKS]
 
 

@@ -28,7 +28,7 @@ def percent(figure: Mapping[str, Any] | float | None) -> str:
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return what a table must state of where its figures are from, in words."""
     speakers, unit = len(summary["per_speaker"]), summary["interval_unit"]
-    row = "Chunks" if "by chunk" in summary["protocol"] else "Clips"
+    row = "Chunks" if "by chunk" in summary["split"] else "Clips"
     about = {
         "Corpus": summary["corpus"],
         row: f"{summary['n']:,} of {speakers or 'unknown'} speakers",
@@ -38,7 +38,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
             for level, f in summary.get("levels", {}).items()
         },
         "Label target": summary["label_target"],
-        "Protocol": summary["protocol"],
+        "Protocol": summary["split"],
         "Split hash": summary["split_hash"],
         "Model": f"{summary['model']}, {summary['parameters']:,} parameters",
         "Seeds": ", ".join(map(str, summary["seeds"])) or "unknown",
@@ -73,7 +73,7 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         console: of rich, where to print.
     """
     marks = summary["marks"]
-    title = f"{summary['model']} on {summary['corpus']}, {summary['protocol']}"
+    title = f"{summary['model']} on {summary['corpus']}, {summary['split']}"
     main = _table(title, "Figure", "% [95 % interval]")
     figures = {"UAR": "uar", "Accuracy": "accuracy", "Macro-F1": "macro_f1"}
     if "macro_precision" in summary:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from avser.errors import ConfigError
 from avser.export import runtime
-from avser.export.onnx_file import VoiceGraph
+from avser.export.onnx_file import AudioGraph
 from avser.files import atomic_write
 
 _EXAMPLE = '''\
@@ -22,7 +22,7 @@ for step in answer.timeline:
 '''
 
 
-def save_folder(graph: VoiceGraph, folder: str | Path, *, int8: bool = False) -> Path:
+def save_folder(graph: AudioGraph, folder: str | Path, *, int8: bool = False) -> Path:
     """Write ``model.onnx``, ``runtime.py``, ``example.py`` and the model's card.
 
     Args:

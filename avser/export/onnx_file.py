@@ -35,8 +35,8 @@ PARITY = (*((size, s) for s in (0.3, 3.3, 20.0, 61.0) for size in (1, 2)), (1, 6
 MOST_APART = 1e-4
 
 
-class VoiceGraph:
-    """The voice half of a model, traced once, to be written as ONNX files.
+class AudioGraph:
+    """The audio branch of a model, traced once, to be written as ONNX files.
 
     For whole clips inputs are ``waveform [B, S]`` float32 at 16 kHz in -1..1 and ``lengths [B]``
     int64, valid samples; outputs are ``probabilities [B, K]``, ``step_probabilities [B, T, K]`` and
@@ -48,11 +48,11 @@ class VoiceGraph:
     What the labels are, and the rest that a reader must know, is in the metadata too.
 
     Args:
-        bundle: a loaded model; of one with a face half, the voice half is taken.
+        bundle: a loaded model; of one with a face half, the audio branch is taken.
         streaming: make a graph for the next step of each clip.
 
     Raises:
-        ConfigError: the model has no voice half, can't stream though it is to, or the extra
+        ConfigError: the model has no audio branch, can't stream though it is to, or the extra
             ``onnx`` is not installed.
     """
 
@@ -173,7 +173,7 @@ def differences(
     """Compare a file for whole clips with the network that it was made of, on noise bursts.
 
     Args:
-        branch: the voice half, in evaluation mode.
+        branch: the audio branch, in evaluation mode.
         path: of the file.
         sizes: clips in a batch and their duration in seconds; None is `PARITY`.
     """

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from avser.errors import ConfigError
 from avser.export.folder import claim_folder
-from avser.export.onnx_file import VoiceGraph
+from avser.export.onnx_file import AudioGraph
 from avser.files import atomic_write
 
 ORT_WEB = "1.30.0"
@@ -46,7 +46,7 @@ SOFTWARE.
 
 
 def save_page(
-    graph: VoiceGraph, folder: str | Path, *, int8: bool = True, ort: str | Path | None = None
+    graph: AudioGraph, folder: str | Path, *, int8: bool = True, ort: str | Path | None = None
 ) -> Path:
     """Write a static page with the model and the runtime that it needs.
 

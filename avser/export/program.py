@@ -1,4 +1,4 @@
-"""What is exported: the voice half of a net, on whole clips or step by step."""
+"""What is exported: the audio branch of a net, on whole clips or step by step."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ _CLIPS = 5
 
 
 class WholeClips(nn.Module):
-    """The voice half on clips that are cut into steps.
+    """The audio branch on clips that are cut into steps.
 
     Sound arrives as ``[B, T, 8192]``: were it ``[B, S]``, every length inside the graph would be a
     remainder of S, which torch.export can't reason about.
@@ -46,7 +46,7 @@ class WholeClips(nn.Module):
 
 
 def whole_clips(branch: AudioBranch) -> torch.export.ExportedProgram:
-    """Trace the voice half for any number of clips and steps."""
+    """Trace the audio branch for any number of clips and steps."""
     dynamic = torch.export.Dim.DYNAMIC
     example = torch.zeros(_CLIPS, 7, STEP_SAMPLES), torch.full((_CLIPS,), 50_000)
     return _traced(WholeClips(branch), example, ({0: dynamic, 1: dynamic}, {0: dynamic}))
@@ -70,7 +70,7 @@ def _traced(
 
 
 class OneStep(nn.Module):
-    """The voice half on the next step of each clip."""
+    """The audio branch on the next step of each clip."""
 
     def __init__(self, branch: AudioBranch) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class OneStep(nn.Module):
 
 
 def one_step(branch: AudioBranch) -> torch.export.ExportedProgram:
-    """Trace one step of the voice half for any number of clips.
+    """Trace one step of the audio branch for any number of clips.
 
     Raises:
         ConfigError: it hears what comes later.

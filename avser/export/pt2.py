@@ -1,4 +1,4 @@
-"""The voice half as a ``.pt2`` of torch.export."""
+"""The audio branch as a ``.pt2`` of torch.export."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from avser.files import atomic_write
 
 
 def save_pt2(bundle: Bundle, path: str | Path, *, streaming: bool = False) -> Path:
-    """Write the voice half for ``torch.export.load``, which needs torch and nothing of avser.
+    """Write the audio branch for ``torch.export.load``, which needs torch and nothing of avser.
 
     For whole clips it takes ``waveform [B, T, 8192]`` float32 and ``lengths [B]`` int64 and gives
     what `avser.export.onnx_file.VoiceGraph` says; for streams ``samples [B, 8192]``,
@@ -21,7 +21,7 @@ def save_pt2(bundle: Bundle, path: str | Path, *, streaming: bool = False) -> Pa
     the extra file ``avser.json``.
 
     Raises:
-        ConfigError: the model has no voice half, or can't stream though it is to.
+        ConfigError: the model has no audio branch, or can't stream though it is to.
     """
     branch = bundle.net.audio_branch()
     program = one_step(branch) if streaming else whole_clips(branch)

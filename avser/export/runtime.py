@@ -37,7 +37,7 @@ LISTEN_STEPS = 8  # steps that a stream hears at once where the model has no sta
 
 
 @dataclass(frozen=True)
-class Step:
+class OnnxStep:
     """What was heard in one step of 0.512 s.
 
     Attributes:
@@ -58,17 +58,17 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Answer:
+class OnnxPrediction:
     """What was heard in a clip; label and probabilities are None where it is silent."""
 
     label: str | None
     probabilities: Mapping[str, float] | None
-    timeline: tuple[Step, ...]
+    timeline: tuple[OnnxStep, ...]
     duration_s: float
 
 
 @dataclass(frozen=True)
-class Piece:
+class OnnxSegment:
     """What a graph says of a clip: ``clip [K]``, ``steps [T, K]``, ``valid [T]``."""
 
     clip: Samples
@@ -112,7 +112,7 @@ class OnnxClassifier:
         self.labels: tuple[str, ...] = tuple(json.loads(self.metadata["emotions"]))
         self.streaming = self.metadata["kind"] == "stream"
 
-    def __call__(self, samples: NDArray[np.floating[Any]]) -> Answer:
+    def __call__(self, samples: NDArray[np.floating[Any]]) -> OnnxPrediction:
         """Classify one clip.
 
         Args:
@@ -128,7 +128,7 @@ class OnnxClassifier:
             timeline = [*stream.push(wave), *stream.finish()]
             return self._answer(wave, stream.probabilities, timeline)
 
-        def run(start: int, count: int) -> Piece:
+        def run(start: int, count: int) -> OnnxSegment:
             return self.whole(wave[start * STEP_SAMPLES : (start + count) * STEP_SAMPLES])
 
         pieces = list(_windows(run, steps))
@@ -144,7 +144,7 @@ class OnnxClassifier:
         ]
         return self._answer(wave, named(self.labels, clip), timeline)
 
-    def stream(self, *, window_steps: int = LISTEN_STEPS) -> "Stream":
+    def stream(self, *, window_steps: int = LISTEN_STEPS) -> "OnnxStream":
         """Begin a stream: sound goes in as it comes, an answer comes out after each step.
 
         A file with state (``avser export --streaming``) has heard all that came; any other hears a
@@ -154,7 +154,7 @@ class OnnxClassifier:
             window_steps: of a file without state.
         """
         hear = _States(self._session) if self.streaming else Window(self.whole, steps=window_steps)
-        return Stream(self.labels, hear)
+        return OnnxStream(self.labels, hear)
 
     def batch(
         self, waveform: Samples, lengths: NDArray[np.int64]
@@ -165,21 +165,21 @@ class OnnxClassifier:
         found = self._session.run(None, {"waveform": waveform, "lengths": lengths})
         return found[0], found[1], found[2]
 
-    def whole(self, wave: Samples) -> "Piece":
+    def whole(self, wave: Samples) -> "OnnxSegment":
         """Run the graph for whole clips on one clip ``[S]``."""
         if not len(wave):
             wave = np.zeros(1, dtype=np.float32)
         clip, steps, valid = self.batch(wave[None], np.array([len(wave)], dtype=np.int64))
-        return Piece(clip[0], steps[0], valid[0])
+        return OnnxSegment(clip[0], steps[0], valid[0])
 
     def _answer(
-        self, wave: Samples, clip: Mapping[str, float] | None, timeline: Sequence[Step]
-    ) -> Answer:
+        self, wave: Samples, clip: Mapping[str, float] | None, timeline: Sequence[OnnxStep]
+    ) -> OnnxPrediction:
         duration_s = len(wave) / SAMPLE_RATE
         if clip is None:
-            return Answer(None, None, (), duration_s)
+            return OnnxPrediction(None, None, (), duration_s)
         label = max(clip, key=lambda name: clip[name])
-        return Answer(label, clip, tuple(timeline), duration_s)
+        return OnnxPrediction(label, clip, tuple(timeline), duration_s)
 
 
 # -- streams -------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class OnnxClassifier:
 Hear = Callable[[Samples], tuple[Samples | None, Samples, bool]]
 
 
-class Stream:
+class OnnxStream:
     """Sound in pieces of any size, an answer for each step of 0.512 s.
 
     Memory is the same after a day.
@@ -210,7 +210,7 @@ class Stream:
         self._heard = False
         self.probabilities: dict[str, float] | None = None
 
-    def push(self, samples: NDArray[np.floating[Any]]) -> list[Step]:
+    def push(self, samples: NDArray[np.floating[Any]]) -> list[OnnxStep]:
         """Take samples ``[n]`` at 16 kHz; return the steps that they completed.
 
         Raises:
@@ -227,13 +227,13 @@ class Stream:
         self._waiting, self._count = [cuts[-1].copy()], len(cuts[-1])
         return [self._answer(cut) for cut in cuts[:-1]]
 
-    def finish(self) -> list[Step]:
+    def finish(self) -> list[OnnxStep]:
         """Answer for the partial step that is left, if any."""
         rest = np.concatenate(self._waiting) if self._waiting else np.zeros(0, dtype=np.float32)
         self._waiting, self._count = [], 0
         return [self._answer(rest)] if len(rest) else []
 
-    def _answer(self, piece: Samples) -> Step:
+    def _answer(self, piece: Samples) -> OnnxStep:
         index = self._steps
         self._steps += 1
         clip, step, valid = self._hear(piece)
@@ -252,7 +252,9 @@ class Window:
         steps: that are kept.
     """
 
-    def __init__(self, whole: Callable[[Samples], Piece], *, steps: int = LISTEN_STEPS) -> None:
+    def __init__(
+        self, whole: Callable[[Samples], OnnxSegment], *, steps: int = LISTEN_STEPS
+    ) -> None:
         if steps < 1:
             raise ValueError(f"Bad window of {steps} steps: legal is 1 or more.")
         self._whole, self._steps = whole, steps
@@ -302,10 +304,10 @@ def step_of(
     index: int,
     shares: Samples | None,
     so_far: Samples | None,
-) -> Step:
+) -> OnnxStep:
     """Describe a step by its samples and probabilities ``[K]``."""
     level, start = level_dbfs(piece), index * STEP_SAMPLES
-    return Step(
+    return OnnxStep(
         start_s=start / SAMPLE_RATE,
         end_s=(start + len(piece)) / SAMPLE_RATE,
         label=None if shares is None else labels[int(shares.argmax())],
@@ -334,7 +336,7 @@ def _mono(samples: NDArray[np.floating[Any]]) -> Samples:
     return wave
 
 
-def _windows(run: Callable[[int, int], Piece], steps: int) -> Iterator[Piece]:
+def _windows(run: Callable[[int, int], OnnxSegment], steps: int) -> Iterator[OnnxSegment]:
     """Answer a clip of so many steps in windows whose outer steps are dropped."""
     start = 0
     while steps - start > WINDOW_STEPS:
@@ -345,5 +347,5 @@ def _windows(run: Callable[[int, int], Piece], steps: int) -> Iterator[Piece]:
     yield _cut(piece, MARGIN_STEPS, steps - start) if start else piece
 
 
-def _cut(piece: Piece, a: int, b: int) -> Piece:
-    return Piece(piece.clip, piece.steps[a:b], piece.valid[a:b])
+def _cut(piece: OnnxSegment, a: int, b: int) -> OnnxSegment:
+    return OnnxSegment(piece.clip, piece.steps[a:b], piece.valid[a:b])

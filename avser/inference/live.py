@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avser.errors import MediaError, SignalError
-from avser.export.runtime import SAMPLE_RATE, Samples, Step, Stream
+from avser.export.runtime import SAMPLE_RATE, OnnxStep, OnnxStream, Samples
 from avser.extras import require
 
 BLOCK = 512  # samples; 32 ms
@@ -24,7 +24,7 @@ _WAITING_S = 10  # of sound that may wait for an answer; more is dropped, so tha
 
 
 @dataclass(frozen=True)
-class Sound:
+class AudioSource:
     """Samples ``[n]`` of a source, and when the last of them was there (``time.monotonic``)."""
 
     samples: Samples
@@ -32,10 +32,10 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Heard:
+class LivePrediction:
     """An answer, and how long after the end of its step it came."""
 
-    step: Step
+    step: OnnxStep
     latency_ms: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,21 +45,21 @@ class Heard:
         return found | {"latency_ms": round(self.latency_ms, 1)}
 
 
-def listen(stream: Stream, source: Iterable[Sound]) -> Iterator[Heard]:
+def listen(stream: OnnxStream, source: Iterable[AudioSource]) -> Iterator[LivePrediction]:
     """Answer for each step of a source, as soon as it is complete."""
     last = time.monotonic()
     for sound in source:
         last = sound.at
         for step in stream.push(sound.samples):
-            yield Heard(step, 1000 * (time.monotonic() - sound.at))
+            yield LivePrediction(step, 1000 * (time.monotonic() - sound.at))
     for step in stream.finish():
-        yield Heard(step, 1000 * (time.monotonic() - last))
+        yield LivePrediction(step, 1000 * (time.monotonic() - last))
 
 
 # -- sources -------------------------------------------------------------------------------------
 
 
-def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[Sound]:
+def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[AudioSource]:
     """Play a media file's sound: each block comes when its last sample would be heard.
 
     Args:
@@ -82,10 +82,10 @@ def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[Sound]:
                 count += len(piece)
                 due = begun + count / SAMPLE_RATE / speed if speed else time.monotonic()
                 time.sleep(max(0.0, due - time.monotonic()))
-                yield Sound(piece, due)
+                yield AudioSource(piece, due)
 
 
-def from_pcm(file: IO[bytes]) -> Iterator[Sound]:
+def from_pcm(file: IO[bytes]) -> Iterator[AudioSource]:
     """Read raw samples of 16 bits (signed, little-endian, one channel, 16 kHz) as they come."""
     rest = b""
     read = getattr(file, "read1", file.read)  # what is there, without waiting for more
@@ -94,10 +94,10 @@ def from_pcm(file: IO[bytes]) -> Iterator[Sound]:
         whole = len(rest) // 2 * 2
         samples = np.frombuffer(rest[:whole], dtype="<i2").astype(np.float32) / np.float32(32768)
         rest = rest[whole:]
-        yield Sound(samples, time.monotonic())
+        yield AudioSource(samples, time.monotonic())
 
 
-def from_microphone(device: str | int | None = None) -> Iterator[Sound]:
+def from_microphone(device: str | int | None = None) -> Iterator[AudioSource]:
     """Record from a microphone until interrupted.
 
     Args:
@@ -115,11 +115,11 @@ def from_microphone(device: str | int | None = None) -> Iterator[Sound]:
             "Bad microphone: the system's PortAudio library is missing; install it (Debian: "
             "apt install libportaudio2)."
         ) from error
-    waiting: queue.Queue[Sound] = queue.Queue(maxsize=_WAITING_S * SAMPLE_RATE // BLOCK)
+    waiting: queue.Queue[AudioSource] = queue.Queue(maxsize=_WAITING_S * SAMPLE_RATE // BLOCK)
 
     def take(block: NDArray[np.float32], frames: int, clock: object, status: object) -> None:
         try:
-            waiting.put_nowait(Sound(block[:, 0].copy(), time.monotonic()))
+            waiting.put_nowait(AudioSource(block[:, 0].copy(), time.monotonic()))
         except queue.Full:
             print("avser listen: too slow for this machine; sound is lost.", file=sys.stderr)
 
@@ -147,7 +147,7 @@ _LEVELS = " ▁▂▃▄▅▆▇█"
 _FLOOR_DB = 60.0  # of the meter
 
 
-def line(heard: Heard, *, width: int = 140) -> str:
+def line(heard: LivePrediction, *, width: int = 140) -> str:
     """One line: time, label, a bar for each emotion, level and latency."""
     step = heard.step
     parts = [f"{step.end_s:8.1f} s"]

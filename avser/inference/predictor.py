@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from avser.bundle import serialization as bundle
 from avser.errors import AvserError, ConfigError, MediaError, unknown
 from avser.inference.runner import BATCH_CLIPS, Runner, of_samples, prediction
-from avser.inference.windows import WINDOW_STEPS, Piece
-from avser.media.clip import Intake, awaited, mono, requirement, take_in
+from avser.inference.windows import WINDOW_STEPS, WindowSpan
+from avser.media.clip import LoadedClip, load_clip, mono, requirement, wait_for
 from avser.media.faces import FaceDetector, MtcnnDetector
 from avser.media.reader import probe
 from avser.media.visual_features import Features, read_features, scale_of
@@ -194,7 +194,7 @@ class Predictor:
         self._check(modality)
         work = _Work(modality=modality, faces=faces, progress=progress)
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            ahead: list[tuple[str, Future[Intake | Failure]]] = []
+            ahead: list[tuple[str, Future[LoadedClip | Failure]]] = []
             try:
                 for path in paths:
                     ahead.append((str(path), pool.submit(self._read, str(path), work)))
@@ -238,20 +238,20 @@ class Predictor:
                 f"Bad modality {modality!r}: model {self.name} has no face half; use auto or audio."
             )
 
-    def _chosen(self, clip: str | Intake, modality: Modality) -> Predictor:
+    def _chosen(self, clip: str | LoadedClip, modality: Modality) -> Predictor:
         """The voice model where there is one and no picture is to be judged."""
         if self.voice is None or modality != "auto":
             return (self.voice or self) if modality == "audio" else self
         return self if (probe(clip) if isinstance(clip, str) else clip).has_video else self.voice
 
-    def _read(self, path: str, work: _Work) -> Intake | Failure:
+    def _read(self, path: str, work: _Work) -> LoadedClip | Failure:
         modality = work.modality
         try:
             net = self._chosen(path, modality).net
             by_table = isinstance(net.video, FeatureVideoEncoder)
             looks = net.video is not None and not by_table and modality != "audio"
             told = work.progress
-            found = take_in(
+            found = load_clip(
                 path,
                 detector=self._finder() if looks else None,
                 faces=looks,
@@ -284,10 +284,12 @@ class Predictor:
     # -- answering -------------------------------------------------------------------------
 
     def _answer(
-        self, ahead: Sequence[tuple[str, Future[Intake | Failure]]], work: _Work
+        self, ahead: Sequence[tuple[str, Future[LoadedClip | Failure]]], work: _Work
     ) -> Iterator[Prediction | Failure]:
-        read = [(path, awaited(future)) for path, future in ahead]
-        short = {path: r for path, r in read if isinstance(r, Intake) and r.steps <= WINDOW_STEPS}
+        read = [(path, wait_for(future)) for path, future in ahead]
+        short = {
+            path: r for path, r in read if isinstance(r, LoadedClip) and r.steps <= WINDOW_STEPS
+        }
         answered = self._together(short, work.modality)
         for path, result in read:
             if isinstance(result, Failure):
@@ -298,9 +300,11 @@ class Predictor:
                 pieces = answered.get(path) or chosen._pieces(result, work.modality)
                 yield chosen._prediction(result, pieces, path=path, work=work)
 
-    def _together(self, short: Mapping[str, Intake], modality: Modality) -> dict[str, list[Piece]]:
+    def _together(
+        self, short: Mapping[str, LoadedClip], modality: Modality
+    ) -> dict[str, list[WindowSpan]]:
         """Answer short clips in batches, each with the model that it needs."""
-        done: dict[str, list[Piece]] = {}
+        done: dict[str, list[WindowSpan]] = {}
         for model in [self] if self.voice is None else [self, self.voice]:
             mine = [path for path in short if self._chosen(short[path], modality) is model]
             cuts = [short[path].cut(0, short[path].steps) for path in mine]
@@ -313,7 +317,7 @@ class Predictor:
         several = self.net.fusion is not None
         return modality if several and modality in ("audio", "video") else None
 
-    def _pieces(self, intake: Intake, modality: Modality) -> list[Piece]:
+    def _pieces(self, intake: LoadedClip, modality: Modality) -> list[WindowSpan]:
         return self._runner.whole(intake, head=self._head(modality))
 
     def _of_array(self, wave: Samples) -> Prediction:
@@ -323,7 +327,7 @@ class Predictor:
             return chosen._prediction(intake, pieces, path=None, work=_Work(modality="audio"))
 
     def _prediction(
-        self, intake: Intake, pieces: Sequence[Piece], *, path: str | None, work: _Work
+        self, intake: LoadedClip, pieces: Sequence[WindowSpan], *, path: str | None, work: _Work
     ) -> Prediction:
         faces = None
         if work.faces == "all":

@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from avser.data.dataset import audio_batch
 from avser.errors import SignalError
-from avser.inference.windows import WINDOW_STEPS, Piece, named, timeline, windows
-from avser.media.clip import Cut, Intake, face_cut, take_in
+from avser.inference.windows import WINDOW_STEPS, WindowSpan, named, timeline, windows
+from avser.media.clip import ClipCut, LoadedClip, face_cut, load_clip
 from avser.media.faces import FaceTrack
 from avser.models.net import HEADS, EmotionNet
 from avser.types import (
@@ -33,7 +33,7 @@ _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClipResult:
     """What a clip's pieces say together; without signal only ``heads`` is there, and empty."""
 
     label: str | None = None
@@ -42,14 +42,16 @@ class Verdict:
     heads: frozenset[str] = field(default_factory=frozenset)
 
 
-def verdict(names: Sequence[str], pieces: Sequence[Piece], duration_s: float) -> Verdict:
+def combine_windows(
+    names: Sequence[str], pieces: Sequence[WindowSpan], duration_s: float
+) -> ClipResult:
     """Join the pieces of a clip: one piece's own answer, or the mean of the steps of several."""
     heads = frozenset(HEADS[p.used] for p in pieces if p.used >= 0)
     if not heads:
-        return Verdict()
+        return ClipResult()
     steps, mask = torch.cat([p.steps for p in pieces]), torch.cat([p.mask for p in pieces])
     clip = pieces[0].probabilities if len(pieces) == 1 else steps[mask].mean(dim=0)
-    return Verdict(
+    return ClipResult(
         names[int(clip.argmax())],
         named(names, clip),
         tuple(timeline(names, steps, mask, duration_s)),
@@ -80,7 +82,7 @@ class Runner:
         audio = self.net.audio
         waves = []
         for path in files:
-            with take_in(path) as found:
+            with load_clip(path) as found:
                 waves.append(found.sound.cut(0, WINDOW_STEPS * STEP_SAMPLES).copy())
         heard = [torch.from_numpy(wave)[None].to(self.device) for wave in waves if len(wave)]
         if audio is None or not heard:
@@ -88,7 +90,7 @@ class Runner:
         self.reference = audio.reference((w, torch.tensor([w.shape[1]])) for w in heard)
 
     @torch.inference_mode()
-    def run(self, cuts: Sequence[Cut], *, head: str | None = None) -> list[Piece]:
+    def run(self, cuts: Sequence[ClipCut], *, head: str | None = None) -> list[WindowSpan]:
         """Answer cuts of at most a window each, in batches of like length.
 
         Args:
@@ -96,7 +98,7 @@ class Runner:
             head: that is to answer alone, or None for the one that the net chooses.
         """
         order = sorted(range(len(cuts)), key=lambda i: cuts[i].steps)
-        pieces: dict[int, Piece] = {}
+        pieces: dict[int, WindowSpan] = {}
         while order:
             longest = cuts[order[-1]].steps
             size = min(BATCH_CLIPS, max(1, _BATCH_STEPS // longest))
@@ -107,7 +109,7 @@ class Runner:
             answer = self.net.answer(streams)
             for row, i in enumerate(part):
                 steps = cuts[i].steps
-                pieces[i] = Piece(
+                pieces[i] = WindowSpan(
                     answer.probabilities[row].cpu(),
                     answer.step_probabilities[row, :steps].cpu(),
                     answer.mask[row, :steps].cpu(),
@@ -115,7 +117,7 @@ class Runner:
                 )
         return [pieces[i] for i in range(len(cuts))]
 
-    def _batch(self, cuts: Sequence[Cut]) -> Batch:
+    def _batch(self, cuts: Sequence[ClipCut]) -> Batch:
         lengths = torch.tensor([len(c.samples) for c in cuts])
         # as long as the longest stream: every row of an answer has the same steps
         waveform = torch.zeros(len(cuts), max(c.steps for c in cuts) * STEP_SAMPLES)
@@ -127,10 +129,12 @@ class Runner:
         if any(c.features is not None for c in cuts):
             batch["video_features"] = self._features(cuts)
         if self.reference is not None:
-            batch["voice_reference"] = self.reference.expand(len(cuts), -1, -1, -1).to(self.device)
+            batch["speaker_statistics"] = self.reference.expand(len(cuts), -1, -1, -1).to(
+                self.device
+            )
         return batch
 
-    def _faces(self, cuts: Sequence[Cut]) -> tuple[Tensor, Tensor]:
+    def _faces(self, cuts: Sequence[ClipCut]) -> tuple[Tensor, Tensor]:
         like = next(c.faces for c in cuts if c.faces is not None)
         none = like.new_zeros(0, *like.shape[1:])
         faces = pad_sequence([none if c.faces is None else c.faces for c in cuts], True)
@@ -138,22 +142,22 @@ class Runner:
         masks = pad_sequence([lost if c.face_mask is None else c.face_mask for c in cuts], True)
         return faces.to(self.device), masks.to(self.device)
 
-    def _features(self, cuts: Sequence[Cut]) -> Tensor:
+    def _features(self, cuts: Sequence[ClipCut]) -> Tensor:
         like = next(c.features for c in cuts if c.features is not None)
         none = like.new_zeros(0, like.shape[1])
         rows = [none if c.features is None else c.features for c in cuts]
         return pad_sequence(rows, True, torch.nan).to(self.device)
 
-    def whole(self, intake: Intake, *, head: str | None = None) -> list[Piece]:
+    def whole(self, intake: LoadedClip, *, head: str | None = None) -> list[WindowSpan]:
         """Answer a clip of any length; see `run`."""
         return list(windows(lambda a, n: self.run([intake.cut(a, n)], head=head)[0], intake.steps))
 
-    def face(self, track: FaceTrack, intake: Intake) -> FaceResult:
+    def face(self, track: FaceTrack, intake: LoadedClip) -> FaceResult:
         """Answer by one person's face alone."""
         pieces = windows(
             lambda a, n: self.run([face_cut(track, a, n)], head="video")[0], intake.steps
         )
-        said = verdict(self.net.emotions, list(pieces), intake.duration_s)
+        said = combine_windows(self.net.emotions, list(pieces), intake.duration_s)
         return FaceResult(
             face_id=track.face_id,
             label=said.label,
@@ -179,7 +183,7 @@ def boxes(track: FaceTrack) -> tuple[FaceBox, ...]:
     )
 
 
-def reason(net: EmotionNet, intake: Intake, said: Verdict, *, modality: str) -> str | None:
+def reason(net: EmotionNet, intake: LoadedClip, said: ClipResult, *, modality: str) -> str | None:
     """Say in words why a stream of the net was not used, or not throughout."""
     told = []
     used = {"audio", "video"} if "fused" in said.heads else set(said.heads)
@@ -199,8 +203,8 @@ def reason(net: EmotionNet, intake: Intake, said: Verdict, *, modality: str) -> 
 
 def prediction(
     net: EmotionNet,
-    intake: Intake,
-    pieces: Sequence[Piece],
+    intake: LoadedClip,
+    pieces: Sequence[WindowSpan],
     *,
     model: str,
     path: str | None,
@@ -208,7 +212,7 @@ def prediction(
     faces: tuple[FaceResult, ...] | None = None,
 ) -> Prediction:
     """Put together what is said of a clip."""
-    said = verdict(net.emotions, pieces, intake.duration_s)
+    said = combine_windows(net.emotions, pieces, intake.duration_s)
     main = intake.faces.main if intake.faces is not None else None
     streams = {s for h in said.heads for s in (("audio", "video") if h == "fused" else (h,))}
     return Prediction(
@@ -225,9 +229,9 @@ def prediction(
     )
 
 
-def of_samples(samples: NDArray[np.float32]) -> Intake:
+def of_samples(samples: NDArray[np.float32]) -> LoadedClip:
     """An intake of sound that is in memory, ``[S]`` float32 at 16 kHz."""
-    found = Intake()
+    found = LoadedClip()
     found.sound.add(samples)
     found.has_audio, found.duration_s = True, len(samples) / SAMPLE_RATE
     return found

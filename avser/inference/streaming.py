@@ -4,15 +4,15 @@ import numpy as np
 import torch
 
 from avser.errors import ConfigError
-from avser.export.runtime import LISTEN_STEPS, Piece, Samples, Stream, Window
+from avser.export.runtime import LISTEN_STEPS, OnnxSegment, OnnxStream, Samples, Window
 from avser.models.net import AudioBranch
 from avser.types import STEP_SAMPLES
 
 
 def stream_of(
     branch: AudioBranch, emotions: tuple[str, ...], *, window_steps: int = LISTEN_STEPS
-) -> Stream:
-    """Begin a stream of the voice half of a net.
+) -> OnnxStream:
+    """Begin a stream of the audio branch of a net.
 
     A causal one carries its state and has heard all that came; any other hears a window of the
     last steps, whole, for each answer. It is run once before, since the first run is slow.
@@ -25,10 +25,10 @@ def stream_of(
     silence = np.zeros(STEP_SAMPLES, dtype=np.float32)
     if streams(branch):
         _States(branch)(silence)
-        return Stream(emotions, _States(branch))
+        return OnnxStream(emotions, _States(branch))
     whole = _Whole(branch)
     whole(np.tile(silence, window_steps))
-    return Stream(emotions, Window(whole, steps=window_steps))
+    return OnnxStream(emotions, Window(whole, steps=window_steps))
 
 
 def streams(branch: AudioBranch) -> bool:
@@ -63,8 +63,8 @@ class _Whole:
         self._branch = branch
 
     @torch.inference_mode()
-    def __call__(self, wave: Samples) -> Piece:
+    def __call__(self, wave: Samples) -> OnnxSegment:
         sound = torch.from_numpy(np.ascontiguousarray(wave))[None]
         found = self._branch(sound, torch.tensor([len(wave)]))
         clip, steps, valid = (x[0].numpy() for x in found)
-        return Piece(clip, steps, valid)
+        return OnnxSegment(clip, steps, valid)

@@ -17,7 +17,7 @@ MARGIN_STEPS = WINDOW_STEPS // 4
 
 
 @dataclass(frozen=True)
-class Piece:
+class WindowSpan:
     """Steps of a clip: ``probabilities [K]``, ``steps [T, K]``, ``mask [T]``, head index."""
 
     probabilities: Tensor
@@ -26,7 +26,7 @@ class Piece:
     used: int
 
 
-def windows(run: Callable[[int, int], Piece], steps: int) -> Iterator[Piece]:
+def windows(run: Callable[[int, int], WindowSpan], steps: int) -> Iterator[WindowSpan]:
     """Answer a clip window by window.
 
     Args:
@@ -42,8 +42,10 @@ def windows(run: Callable[[int, int], Piece], steps: int) -> Iterator[Piece]:
     yield _cut(piece, MARGIN_STEPS, steps - start) if start else piece
 
 
-def _cut(piece: Piece, start: int, stop: int) -> Piece:
-    return Piece(piece.probabilities, piece.steps[start:stop], piece.mask[start:stop], piece.used)
+def _cut(piece: WindowSpan, start: int, stop: int) -> WindowSpan:
+    return WindowSpan(
+        piece.probabilities, piece.steps[start:stop], piece.mask[start:stop], piece.used
+    )
 
 
 def named(names: Sequence[str], probabilities: Tensor) -> dict[str, float]:

@@ -43,7 +43,7 @@ _AHEAD = 8  # frames decoded that nobody has looked at yet
 
 
 @dataclass(frozen=True)
-class Cut:
+class ClipCut:
     """A stretch of a clip, as an item of a batch.
 
     ``samples [S]``, ``faces [T, N, 3, H, W]`` with ``face_mask [T, N]``, ``features [T, F]``.
@@ -92,7 +92,7 @@ def mono(samples: NDArray[np.floating], sample_rate: int | None) -> Samples:
     return np.asarray(resample(torch.from_numpy(mono), sample_rate, SAMPLE_RATE).numpy())
 
 
-class SoundStore:
+class AudioSpool:
     """Samples that follow one another; beyond a minute they wait in a temporary file."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class SoundStore:
             self._file.close()
 
 
-class Intake:
+class LoadedClip:
     """What one pass found; close it, or use it in ``with``.
 
     Attributes:
@@ -139,7 +139,7 @@ class Intake:
     """
 
     def __init__(self) -> None:
-        self.sound = SoundStore()
+        self.sound = AudioSpool()
         self.duration_s = 0.0
         self.has_audio = self.has_video = False
         self.faces: Faces | None = None
@@ -155,13 +155,13 @@ class Intake:
         seen = steps_of(round(self.duration_s * SAMPLE_RATE)) if looked else 0
         return max(1, seen, steps_of(self.sound.count))
 
-    def cut(self, start: int, steps: int) -> Cut:
+    def cut(self, start: int, steps: int) -> ClipCut:
         """The steps from ``start``, with the main person's face."""
         samples = self.sound.cut(start * STEP_SAMPLES, steps * STEP_SAMPLES)
         main = self.faces.main if self.faces is not None else None
         if self.features is not None:
-            return Cut(samples, features=torch.from_numpy(self.features.on_grid(start, steps)))
-        return Cut(samples) if main is None else face_cut(main, start, steps, samples=samples)
+            return ClipCut(samples, features=torch.from_numpy(self.features.on_grid(start, steps)))
+        return ClipCut(samples) if main is None else face_cut(main, start, steps, samples=samples)
 
     def __enter__(self) -> Self:
         return self
@@ -174,16 +174,18 @@ class Intake:
         self._resources.close()
 
 
-def face_cut(track: FaceTrack, start: int, steps: int, *, samples: Samples | None = None) -> Cut:
+def face_cut(
+    track: FaceTrack, start: int, steps: int, *, samples: Samples | None = None
+) -> ClipCut:
     """A person's face in the steps from ``start``, with sound or without."""
     faces, mask = track.grid(start, steps)
     nothing = np.zeros(0, np.float32)
-    return Cut(
+    return ClipCut(
         nothing if samples is None else samples, torch.as_tensor(faces), torch.as_tensor(mask)
     )
 
 
-class Lookout:
+class FaceDetectionWorker:
     """Looks for faces in a thread of its own while the file is decoded on.
 
     Args:
@@ -218,7 +220,7 @@ class Lookout:
         self._thread.shutdown(cancel_futures=True)
 
 
-def awaited(future: Future[T]) -> T:
+def wait_for(future: Future[T]) -> T:
     """The result of a future, waited for in turns of half a second.
 
     The system may hand Ctrl-C to any thread, and Python acts on it in the main one, which a wait
@@ -230,7 +232,7 @@ def awaited(future: Future[T]) -> T:
 
 
 def requirement(path: str | Path, modality: str) -> Callable[[bool, bool], None]:
-    """What refuses a file that lacks a stream asked for by name; see `take_in`."""
+    """What refuses a file that lacks a stream asked for by name; see `load_clip`."""
 
     def require(has_audio: bool, has_video: bool) -> None:
         for stream, there in (("audio", has_audio), ("video", has_video)):
@@ -242,7 +244,7 @@ def requirement(path: str | Path, modality: str) -> Callable[[bool, bool], None]
     return require
 
 
-def take_in(
+def load_clip(
     path: str | Path,
     *,
     detector: FaceDetector | None = None,
@@ -252,7 +254,7 @@ def take_in(
     end_s: float | None = None,
     progress: Callable[[float, float | None], None] | None = None,
     stopped: Event | None = None,
-) -> Intake:
+) -> LoadedClip:
     """Read a file once.
 
     Args:
@@ -269,7 +271,7 @@ def take_in(
         MediaError: the file can't be read.
         CancelledError: it was stopped; nothing is left behind.
     """
-    found = Intake()
+    found = LoadedClip()
     total = probe(path).duration_s if progress is not None else None
 
     def after(read_s: float) -> None:
@@ -306,7 +308,7 @@ def take_in(
 
 def _read(
     reader: MediaReader,
-    found: Intake,
+    found: LoadedClip,
     after: Callable[[float], None],
     *,
     look: Callable[[Frame], None] | None,
@@ -322,12 +324,12 @@ def _read(
 
 def _read_with_faces(
     reader: MediaReader,
-    found: Intake,
+    found: LoadedClip,
     after: Callable[[float], None],
     *,
     detector: FaceDetector | None,
 ) -> None:
     collector = found._resources.enter_context(FaceCollector(detector=detector))
-    with Lookout(collector) as lookout:
+    with FaceDetectionWorker(collector) as lookout:
         _read(reader, found, after, look=lookout.add)
         found.faces = lookout.finish()

@@ -47,7 +47,7 @@ class Frame:
     image: Image
 
 
-class Sound:
+class AudioDecoder:
     """Decodes, mixes and resamples one stream, and knows where in time each sample lies.
 
     Args:
@@ -156,7 +156,7 @@ class Sound:
             self._held.append(kept)
 
 
-class Picture:
+class VideoDecoder:
     """Decodes one stream in order and converts the frames that were asked for.
 
     Args:
@@ -303,7 +303,7 @@ def seek_before(container: InputContainer, time_s: float) -> bool:
 
 
 def is_short(
-    container: InputContainer, parts: Sequence[Sound | Picture], *, everything: bool
+    container: InputContainer, parts: Sequence[AudioDecoder | VideoDecoder], *, everything: bool
 ) -> bool:
     """Tell whether a file, read to its end, ended before its header says.
 

@@ -50,9 +50,9 @@ from avser.errors import ConfigError
 from avser.media.container import main_streams, open_container, unreadable
 from avser.media.decoders import (
     NO_SAMPLES,
-    Picture,
+    AudioDecoder,
     Samples,
-    Sound,
+    VideoDecoder,
     first_time_s,
     is_short,
     seek_before,
@@ -238,17 +238,19 @@ class MediaReader(Iterator[Block]):
         self.has_audio, self.has_video = sound is not None, picture is not None
         origin_s = start_s + first_time_s(sound, picture)
         seeked = start_s > 0 and seek_before(self._container, origin_s)
-        self._sound: Sound | None = None
-        self._picture: Picture | None = None
+        self._sound: AudioDecoder | None = None
+        self._picture: VideoDecoder | None = None
         if audio and sound:
             # without a picture, the first sound decoded tells the origin better than the header
             late = origin_s if picture or seeked else None
-            self._sound = Sound(sound, origin_s=late, start_s=start_s, length_s=length_s)
+            self._sound = AudioDecoder(sound, origin_s=late, start_s=start_s, length_s=length_s)
         if times is not None and picture:
-            self._picture = Picture(
+            self._picture = VideoDecoder(
                 picture, origin_s=origin_s, length_s=length_s, times=times, height=frame_height
             )
-        self._parts: list[Sound | Picture] = [p for p in (self._sound, self._picture) if p]
+        self._parts: list[AudioDecoder | VideoDecoder] = [
+            p for p in (self._sound, self._picture) if p
+        ]
         self._generator = self._blocks()
 
     @property
@@ -308,7 +310,7 @@ class MediaReader(Iterator[Block]):
         except FFmpegError:
             self.truncated = True
 
-    def _feed(self, part: Sound | Picture, packet: Packet[Stream] | None) -> None:
+    def _feed(self, part: AudioDecoder | VideoDecoder, packet: Packet[Stream] | None) -> None:
         try:
             if not part.done:
                 part.feed(packet)

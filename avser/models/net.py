@@ -21,7 +21,7 @@ STREAMS = ("audio", "video")
 
 
 @dataclass(frozen=True)
-class Stream:
+class HeadOutput:
     """What one head says: ``logits [B, K]``, ``step_logits [B, T, K]``, ``mask [B, T]``.
 
     ``present [B]`` tells the clips for which the head's input is there at all.
@@ -34,7 +34,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NetPrediction:
     """Calibrated probabilities of the head that answers for each clip.
 
     Attributes:
@@ -58,7 +58,7 @@ def has_sound(waveform: Tensor, lengths: Tensor) -> Tensor:
 
 
 class AudioBranch(nn.Module):
-    """The voice half of a net, from raw samples to calibrated probabilities.
+    """The audio branch of a net, from raw samples to calibrated probabilities.
 
     It is the fallback of an audio-visual net, bit for bit, and what is exported.
     """
@@ -171,15 +171,15 @@ class EmotionNet(nn.Module):
         """Run the encoders: stream ("audio", "video") to ``x [B, T, D], mask [B, T]``."""
         encoded: dict[str, tuple[Tensor, Tensor]] = {}
         if self.audio is not None:
-            x, mask = self.audio(batch["waveform"], batch["lengths"], batch["voice_reference"])
+            x, mask = self.audio(batch["waveform"], batch["lengths"], batch["speaker_statistics"])
             encoded["audio"] = x, mask & has_sound(batch["waveform"], batch["lengths"])[:, None]
         if self.video is not None:
             encoded["video"] = self.video(batch)
         return encoded
 
-    def forward(self, batch: Batch) -> dict[str, Stream]:
+    def forward(self, batch: Batch) -> dict[str, HeadOutput]:
         """Run every head that the net has; keys are a subset of `HEADS`."""
-        streams: dict[str, Stream] = {}
+        streams: dict[str, HeadOutput] = {}
         encoded = self.encode(batch)
         if self.fusion is not None:
             (audio, audio_mask), (video, video_mask) = self._one_grid(encoded)
@@ -192,10 +192,10 @@ class EmotionNet(nn.Module):
             streams[name] = self._stream(name, x, mask, mask.any(dim=1))
         return streams
 
-    def _stream(self, name: str, x: Tensor, mask: Tensor, present: Tensor) -> Stream:
+    def _stream(self, name: str, x: Tensor, mask: Tensor, present: Tensor) -> HeadOutput:
         with full_precision(x):
             logits, steps = self.heads[name](x.float(), mask)
-        return Stream(logits=logits, step_logits=steps, mask=mask, present=present)
+        return HeadOutput(logits=logits, step_logits=steps, mask=mask, present=present)
 
     def _hide(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
         """Hide a run of steps of one stream, or all of it, in some clips; both masks ``[B, T]``."""
@@ -220,7 +220,7 @@ class EmotionNet(nn.Module):
         )
         return audio, video
 
-    def answer(self, streams: dict[str, Stream]) -> Answer:
+    def answer(self, streams: dict[str, HeadOutput]) -> NetPrediction:
         """Choose per clip: fused where both streams are, else the one that is, else nothing."""
         steps = max(s.mask.shape[1] for s in streams.values())
         first = next(iter(streams.values()))
@@ -241,7 +241,7 @@ class EmotionNet(nn.Module):
             step_probabilities = torch.where(here[:, None, None], step, step_probabilities)
             mask = torch.where(here[:, None], F.pad(stream.mask, (0, spare)), mask)
             used = torch.where(here, index, used)
-        return Answer(
+        return NetPrediction(
             probabilities=probabilities,
             step_probabilities=step_probabilities,
             mask=mask,
@@ -249,7 +249,7 @@ class EmotionNet(nn.Module):
         )
 
     def audio_branch(self) -> AudioBranch:
-        """The voice half, sharing weights with this net.
+        """The audio branch, sharing weights with this net.
 
         Raises:
             ConfigError: the net has no audio encoder.

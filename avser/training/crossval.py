@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from avser.errors import AvserError, ConfigError
-from avser.evaluation.predictions import Outcomes
+from avser.evaluation.predictions import Predictions
 from avser.evaluation.summary import SEEN_SPEAKERS, stream_figures, summarise
 
 
@@ -31,8 +31,8 @@ class Fold:
 
     @property
     def done(self) -> bool:
-        """Whether its test outcomes are there."""
-        return (self.folder / "DONE").exists() and (self.folder / "outcomes/test.json").exists()
+        """Whether its test predictions are there."""
+        return (self.folder / "DONE").exists() and (self.folder / "predictions/test.json").exists()
 
 
 def plan(out: Path, *, folds: int, seeds: Sequence[int], only: int | None = None) -> list[Fold]:
@@ -60,7 +60,7 @@ def run(
     Args:
         folds: of `plan`.
         words: command-line words of the configuration.
-        has_folds: whether the protocol takes a fold number.
+        has_folds: whether the split takes a fold number.
         jobs: processes at once.
         finished: called after each fold, in order of finishing, with its summary; also for folds
             that were done before.
@@ -79,7 +79,7 @@ def run(
         own = [w.replace("{seed}", str(fold.seed)).replace("{fold}", str(fold.fold)) for w in words]
         own += ["--seed_everything", str(fold.seed), f"--data.seed={fold.seed}"]
         if has_folds:
-            own += [f"--data.protocol.init_args.fold={fold.fold}"]
+            own += [f"--data.split.init_args.fold={fold.fold}"]
         problem = fit_apart(own, fold.folder, threads=threads)
         if problem:
             return problem
@@ -112,7 +112,7 @@ def _summary_of(fold: Fold) -> Mapping[str, Any]:
     return content
 
 
-def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict[str, Any]]:
+def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Predictions], dict[str, Any]]:
     """Join the finished folds of every seed.
 
     Args:
@@ -120,7 +120,7 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict
         expected: folds of a whole cross-validation.
 
     Returns:
-        One `Outcomes` a seed, and the summary over seeds.
+        One `Predictions` a seed, and the summary over seeds.
 
     Raises:
         ConfigError: no fold is finished.
@@ -131,7 +131,7 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict
     if not done:
         raise ConfigError("Bad cross-validation: no fold is finished; run some first.")
     runs = [
-        Outcomes.merge([Outcomes.load(f.folder / "outcomes/test.json") for f in rows])
+        Predictions.merge([Predictions.load(f.folder / "predictions/test.json") for f in rows])
         for rows in done.values()
     ]
     all_rows = [f for rows in done.values() for f in rows]
@@ -144,7 +144,7 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict
     hashes = sorted({s["split_hash"] for s in summaries})
     summary = summarise(
         runs,
-        protocol=first["protocol"],
+        split=first["split"],
         corpus=first["corpus"],
         label_target=first["label_target"],
         split_hash=sha256("".join(hashes).encode()).hexdigest()[:8],
@@ -161,7 +161,9 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Outcomes], dict
     for kind in ("streams", "levels"):
         found = {
             name: [
-                Outcomes.merge([Outcomes.load(f.folder / f"outcomes/test.{name}.json") for f in r])
+                Predictions.merge(
+                    [Predictions.load(f.folder / f"predictions/test.{name}.json") for f in r]
+                )
                 for r in done.values()
             ]
             for name in first.get(kind, {})

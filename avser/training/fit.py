@@ -1,7 +1,8 @@
 """One training from start to released bundle; resumable at every point.
 
 A run folder holds ``config.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorBoard),
-``outcomes/<part>.json``, ``results.json``, ``report.html``, ``bundle/``, and at its end ``DONE``.
+``predictions/<part>.json``, ``results.json``, ``report.html``, ``bundle/``, and at its end
+``DONE``.
 """
 
 import shutil
@@ -17,12 +18,11 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from avser.bundle import serialization as bundle
-from avser.data.splits import Parts, clip_name
-from avser.data.splits import Protocol as SplitProtocol
+from avser.data.splits import Parts, Split, clip_name
 from avser.emotions import Labels
 from avser.errors import ConfigError
-from avser.evaluation.predict import answers, by_clip, calibrate
-from avser.evaluation.summary import Outcomes, stream_figures, summarise
+from avser.evaluation.predict import by_clip, calibrate, predict
+from avser.evaluation.summary import Predictions, stream_figures, summarise
 from avser.files import atomic_write
 from avser.models.net import EmotionNet
 from avser.training.baselines import fit_baselines, has_baseline
@@ -35,7 +35,7 @@ class ClipData(Protocol):
     """What training needs of a data module."""
 
     corpus: Corpus
-    protocol: SplitProtocol
+    split: Split
     labels: Labels
 
     @property
@@ -89,7 +89,7 @@ def loggers(folder: Path) -> list[Logger]:
     ]
 
 
-def claim(folder: Path, *, overwrite: bool) -> Path | None:
+def claim_run_folder(folder: Path, *, overwrite: bool) -> Path | None:
     """Make a run folder ours; return the checkpoint to resume from, if it is unfinished.
 
     Raises:
@@ -154,7 +154,7 @@ def fit(
     provenance = _provenance(clips, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
     if clips.parts.test and measure:
-        outcomes, summary = _measure(net, clips, provenance, folder=folder, name=name)
+        predictions, summary = _measure(net, clips, provenance, folder=folder, name=name)
     saved = bundle.save(
         net,
         folder / "bundle",
@@ -167,7 +167,7 @@ def fit(
         if epochs < (task.full_epochs or 0):
             summary["notes"].append(f"a shortened recipe: {epochs} of {task.full_epochs} epochs")
         summary["cost"] |= {"minutes": round(seconds / 60, 2), "bytes": bundle.size_of(saved)}
-        _report(folder, summary, outcomes, clips, config_text, validation=validation)
+        _report(folder, summary, predictions, clips, config_text, validation=validation)
     with atomic_write(folder / "DONE") as file:
         file.write(f"{epochs} epochs\n")
     return summary
@@ -192,11 +192,11 @@ def _train(
     return best_net(task, folder), int(trainer.current_epoch), seconds
 
 
-def _validate(net: EmotionNet, data: ClipData, folder: Path) -> Outcomes:
+def _validate(net: EmotionNet, data: ClipData, folder: Path) -> Predictions:
     """Keep what the chosen epoch answers on the validation part."""
     chosen = data.parts.validation
-    found = answers(net, data.loader(chosen), chosen, seen=set())
-    found.save(folder / "outcomes" / "validation.json")
+    found = predict(net, data.loader(chosen), chosen, seen=set())
+    found.save(folder / "predictions" / "validation.json")
     return found
 
 
@@ -207,40 +207,40 @@ def _measure(
     *,
     folder: Path,
     name: str,
-) -> tuple[Outcomes, dict[str, Any]]:
-    """Answer the test part, keep the outcomes, and sum them up."""
+) -> tuple[Predictions, dict[str, Any]]:
+    """Answer the test part, keep the predictions, and sum them up."""
     test, seen = data.parts.test, set(provenance.speakers)
     begin = perf_counter()
-    outcomes = answers(net, data.loader(test), test, seen=seen)
+    predictions = predict(net, data.loader(test), test, seen=seen)
     rate = len(test) / (perf_counter() - begin)
-    outcomes.save(folder / "outcomes" / "test.json")
-    summary = _summary(outcomes, data, provenance, net, name)
+    predictions.save(folder / "predictions" / "test.json")
+    summary = _summary(predictions, data, provenance, net, name)
     summary["cost"] = {"clips_per_second": round(rate, 1), "threads": torch.get_num_threads()}
     if net.fusion is not None:  # what each stream says where the other is missing
         alone = {}
         for stream in ("audio", "video"):
-            found = answers(net, data.loader(test), test, seen=seen, stream=stream)
-            found.save(folder / "outcomes" / f"test.{stream}.json")
+            found = predict(net, data.loader(test), test, seen=seen, stream=stream)
+            found.save(folder / "predictions" / f"test.{stream}.json")
             alone[stream] = [found]
         summary["streams"] = stream_figures(alone, seeds=summary["seeds"])
-    levels = _levels(net, data, outcomes, seen=seen)
+    levels = _levels(net, data, predictions, seen=seen)
     for level, found in levels.items():
-        found.save(folder / "outcomes" / f"test.{level}.json")
+        found.save(folder / "predictions" / f"test.{level}.json")
     if levels:
         runs = {level: [found] for level, found in levels.items()}
         summary["levels"] = stream_figures(runs, seeds=summary["seeds"])
-    return outcomes, summary
+    return predictions, summary
 
 
 def _levels(
-    net: EmotionNet, data: ClipData, outcomes: Outcomes, *, seen: set[str]
-) -> dict[str, Outcomes]:
+    net: EmotionNet, data: ClipData, predictions: Predictions, *, seen: set[str]
+) -> dict[str, Predictions]:
     """The other of two levels: clips where the rows are chunks, chunks where they are clips."""
-    if data.protocol.unit == "chunk":
-        return {"clip": by_clip(outcomes)}
+    if data.split.unit == "chunk":
+        return {"clip": by_clip(predictions)}
     if net.video is None and net.audio is not None and net.audio.span == "step":
         test = data.parts.test
-        return {"chunk": answers(net, data.loader(test), test, seen=seen, unit="chunk")}
+        return {"chunk": predict(net, data.loader(test), test, seen=seen, unit="chunk")}
     return {}
 
 
@@ -266,7 +266,7 @@ def _provenance(
                 if part
             )
         ),
-        protocol=data.protocol.describe(),
+        split=data.split.describe(),
         split_hash=data.parts.hash,
         merge=dict(data.labels.merge),
         seed=seed,
@@ -285,15 +285,15 @@ def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
 
 
 def _summary(
-    outcomes: Outcomes,
+    predictions: Predictions,
     data: ClipData,
     provenance: bundle.Provenance,
     net: EmotionNet,
     name: str,
 ) -> dict[str, Any]:
     return summarise(
-        outcomes,
-        protocol=data.protocol.describe(),
+        predictions,
+        split=data.split.describe(),
         corpus=data.corpus.name,
         label_target=data.corpus.label_target,
         split_hash=data.parts.hash,
@@ -310,11 +310,11 @@ def _summary(
 def _report(
     folder: Path,
     summary: dict[str, Any],
-    outcomes: Outcomes,
+    predictions: Predictions,
     data: ClipData,
     config_text: str,
     *,
-    validation: Outcomes,
+    validation: Predictions,
 ) -> None:
     from avser.data.audit import audit
     from avser.evaluation.report import write_report
@@ -322,7 +322,7 @@ def _report(
     write_report(
         folder,
         summary,
-        outcomes=outcomes,
+        predictions=predictions,
         history=history(folder),
         audit=audit(data.parts, data.digests),
         config_text=config_text,

@@ -20,7 +20,7 @@ import yaml
 
 from avser.errors import AvserError, ConfigError
 from avser.evaluation.metrics import uar
-from avser.evaluation.predictions import Outcomes
+from avser.evaluation.predictions import Predictions
 from avser.files import atomic_write
 from avser.training.crossval import fit_apart
 
@@ -186,7 +186,7 @@ def _train(trial: Trial, folder: Path, words: Sequence[str], threads: int) -> Tr
         problem = fit_apart([*words, *own, "--no-test"], folder, threads=threads)
         if problem:
             return Trial(trial.number, trial.settings, problem=problem)
-    kept = Outcomes.load(folder / "outcomes" / "validation.json")
+    kept = Predictions.load(folder / "predictions" / "validation.json")
     score = uar(kept.labels, kept.predicted, len(kept.emotions))
     return Trial(trial.number, trial.settings, uar=round(float(score), 6))
 

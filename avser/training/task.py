@@ -14,10 +14,10 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from avser.errors import ConfigError
 from avser.models.baselines.head import BaselineHead
 from avser.models.encoders.base import AudioEncoder, VideoEncoder
-from avser.models.encoders.memory import FeatureMemory
+from avser.models.encoders.feature_cache import FeatureCache
 from avser.models.fusion.base import Fusion
 from avser.models.heads import Head
-from avser.models.net import EmotionNet, Stream, encoder_of
+from avser.models.net import EmotionNet, HeadOutput, encoder_of
 from avser.training.augment import Augment
 from avser.training.image_augment import ImageAugment
 from avser.training.losses import recall_mean, soft_cross_entropy
@@ -156,7 +156,7 @@ class EmotionTask(LightningModule):
 
     def _equip(self) -> None:
         """Give encoders what they need in training alone."""
-        memory = FeatureMemory(training=self.augment is None)
+        memory = FeatureCache(training=self.augment is None)
         for net in (self.net, self.averaged):
             if net.audio is not None and not list(net.audio.frontend.parameters()):
                 net.audio.memory = memory  # a front end that learns gives new features
@@ -183,8 +183,8 @@ class EmotionTask(LightningModule):
             counts = torch.tensor(data.class_counts(), dtype=torch.float32)
             weight = counts.sum() / counts
             self.class_weight.copy_(weight / weight.mean())
-        if data.protocol.mark:  # speakers are on both sides by choice, recordings must not be
-            if data.protocol.leakproof:
+        if data.split.mark:  # speakers are on both sides by choice, recordings must not be
+            if data.split.leakproof:
                 refuse_heard(self.started_from, data.parts.test, data.digests)
         else:
             refuse_seen(self.started_from, data.parts.test)
@@ -251,7 +251,7 @@ class EmotionTask(LightningModule):
         hot = F.one_hot(label, classes).to(self.class_weight.dtype)
         return hot * (1 - self.label_smoothing) + self.label_smoothing / classes
 
-    def _loss(self, stream: Stream, target: Tensor) -> Tensor:
+    def _loss(self, stream: HeadOutput, target: Tensor) -> Tensor:
         """Clip loss plus weighted step loss, over the clips whose stream is there."""
         here = stream.present.to(target.dtype)
         clip = soft_cross_entropy(stream.logits, target, self.class_weight)
@@ -262,7 +262,7 @@ class EmotionTask(LightningModule):
             loss = loss + self.step_loss * (steps * mask).sum() / mask.sum().clamp(min=1)
         return loss
 
-    def _total(self, streams: dict[str, Stream], target: Tensor) -> Tensor:
+    def _total(self, streams: dict[str, HeadOutput], target: Tensor) -> Tensor:
         main = next(iter(streams))  # fused where there is one
         losses = [
             (1.0 if name == main else self.auxiliary_loss) * self._loss(stream, target)
@@ -270,7 +270,7 @@ class EmotionTask(LightningModule):
         ]
         return torch.stack(losses).sum()
 
-    def training_loss(self, batch: Batch) -> tuple[Tensor, Stream]:
+    def training_loss(self, batch: Batch) -> tuple[Tensor, HeadOutput]:
         """Loss of an augmented batch, and the main head's stream; needs no trainer."""
         target = self._targets(batch["label"])
         if self.augment is not None:

@@ -17,7 +17,7 @@ from avser import __version__
 from avser.errors import AvserError
 from avser.web.gate import Gate, refusal
 from avser.web.jobs import FaceChoice, Modality
-from avser.web.schema import Clip, Health, Models, Refusal
+from avser.web.schema import ClipSchema, Health, Models, Refusal
 from avser.web.service import Service, plain_name
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -60,7 +60,7 @@ def create_api(service: Service, *, token: str | None = None) -> FastAPI:
 
 
 def _add_classify(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/classify", responses={200: {"model": Clip}, **_REFUSALS})
+    @app.post("/v1/classify", responses={200: {"model": ClipSchema}, **_REFUSALS})
     async def classify(
         request: Request,
         file: Annotated[UploadFile, File(description="the clip, any usual sound or video")],

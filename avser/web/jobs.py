@@ -38,7 +38,7 @@ class Annotate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class JobResult:
     """Answer to `Classify`; ``plot`` is a PNG, or empty."""
 
     prediction: Prediction

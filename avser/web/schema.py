@@ -13,7 +13,7 @@ class _Exact(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Step(_Exact):
+class StepSchema(_Exact):
     """What was heard or seen in one step of 0.512 s; null where there was nothing to judge."""
 
     start_s: float
@@ -22,7 +22,7 @@ class Step(_Exact):
     probabilities: dict[str, float] | None
 
 
-class Box(_Exact):
+class BoxSchema(_Exact):
     """Where a face was in one sampled frame: shares of the picture's width and height."""
 
     time_s: float
@@ -33,17 +33,17 @@ class Box(_Exact):
     score: float
 
 
-class Face(_Exact):
+class FaceSchema(_Exact):
     """What one person's face says, without the sound."""
 
     face_id: int
     label: str | None
     probabilities: dict[str, float] | None
-    timeline: list[Step]
-    boxes: list[Box]
+    timeline: list[StepSchema]
+    boxes: list[BoxSchema]
 
 
-class Clip(_Exact):
+class ClipSchema(_Exact):
     """The answer for one clip: what ``avser classify --json`` gives for it."""
 
     path: str | None = Field(description="name of the file")
@@ -52,9 +52,9 @@ class Clip(_Exact):
     modalities: list[Literal["audio", "video"]] = Field(description="streams that were used")
     reason: str | None = Field(description="why a stream was not used, or no_signal")
     duration_s: float
-    timeline: list[Step]
+    timeline: list[StepSchema]
     model: str
-    faces: list[Face] = Field(default=[], description="only with faces=all")
+    faces: list[FaceSchema] = Field(default=[], description="only with faces=all")
 
 
 class Error(_Exact):
@@ -79,7 +79,7 @@ class ModelRow(_Exact):
     modalities: list[Literal["audio", "video"]]
     parameters: int
     uar: dict[str, Any] | None = Field(description="unweighted average recall, 95 % interval")
-    protocol: str | None
+    split: str | None
     licence: str
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avser.errors import ConfigError
-from avser.web.desk import load
+from avser.web.job_handler import load
 from avser.web.limits import Limits
 from avser.web.service import Service
 

@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 
 from avser.errors import AvserError
 from avser.types import Prediction
-from avser.web.jobs import Annotate, Answer, Classify, FaceChoice, Modality
+from avser.web.jobs import Annotate, Classify, FaceChoice, JobResult, Modality
 from avser.web.limits import Limits
 from avser.web.workers import Make, Workers
 
@@ -55,7 +55,7 @@ class Service:
         modality: Modality = "auto",
         faces: FaceChoice = "main",
         plot: bool = False,
-    ) -> Answer:
+    ) -> JobResult:
         """Classify a file.
 
         Args:

@@ -21,7 +21,7 @@ from threading import Lock
 from typing import Any, NoReturn, Protocol, overload
 
 from avser.errors import AvserError
-from avser.web.jobs import Annotate, Answer, Classify, Model
+from avser.web.jobs import Annotate, Classify, JobResult, Model
 from avser.web.limits import BrokenError, LateError, Limits
 
 _START_S = 300.0  # for a worker to load its model on a busy machine
@@ -31,18 +31,18 @@ _PROCESSES = multiprocessing.get_context("spawn")  # no fork: torch and FFmpeg h
 _log = logging.getLogger(__name__)
 
 
-class AnyDesk(Protocol):
-    """What answers jobs in a worker; see `avser.web.desk.Desk`."""
+class AnyJobHandler(Protocol):
+    """What answers jobs in a worker; see `avser.web.job_handler.Desk`."""
 
     @property
     def models(self) -> tuple[Model, ...]:
         """Models that are loaded."""
 
-    def __call__(self, job: Classify | Annotate) -> Answer | bytes:
+    def __call__(self, job: Classify | Annotate) -> JobResult | bytes:
         """Do a job."""
 
 
-Make = Callable[[], AnyDesk]  # pickled: a function of a module, or a partial of one
+Make = Callable[[], AnyJobHandler]  # pickled: a function of a module, or a partial of one
 
 
 def _attend(link: Connection, make: Make, threads: int) -> None:
@@ -119,7 +119,7 @@ class Worker:
         self._ready = True
         return tuple(found)
 
-    def ask(self, job: Classify | Annotate, *, deadline: float) -> Answer | bytes:
+    def ask(self, job: Classify | Annotate, *, deadline: float) -> JobResult | bytes:
         """Do a job.
 
         Args:
@@ -142,7 +142,7 @@ class Worker:
         reply = self._receive(deadline)
         if isinstance(reply, AvserError):
             raise reply
-        if not isinstance(reply, Answer | bytes):
+        if not isinstance(reply, JobResult | bytes):
             raise BrokenError("Bad answer of a worker; try again.")
         return reply
 
@@ -236,10 +236,10 @@ class Workers:
                 self.taken -= 1
 
     @overload
-    async def ask(self, job: Classify, *, deadline: float) -> Answer: ...
+    async def ask(self, job: Classify, *, deadline: float) -> JobResult: ...
     @overload
     async def ask(self, job: Annotate, *, deadline: float) -> bytes: ...
-    async def ask(self, job: Classify | Annotate, *, deadline: float) -> Answer | bytes:
+    async def ask(self, job: Classify | Annotate, *, deadline: float) -> JobResult | bytes:
         """Do a job with the next free worker, off the event loop; see `Worker.ask`."""
         future = self._threads.submit(self._ask, job, deadline)
         try:
@@ -248,7 +248,7 @@ class Workers:
         except TimeoutError:
             raise self.limits.too_late() from None
 
-    def _ask(self, job: Classify | Annotate, deadline: float) -> Answer | bytes:
+    def _ask(self, job: Classify | Annotate, deadline: float) -> JobResult | bytes:
         if time.monotonic() >= deadline:
             raise self.limits.too_late()
         worker = self._idle.get()

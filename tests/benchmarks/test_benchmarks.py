@@ -225,13 +225,13 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_film_is_as_asked_for_and_shows_one_face_that_moves(film: Path) -> None:
-    from avser.media.clip import take_in
+    from avser.media.clip import load_clip
     from avser.media.reader import probe
 
     info = probe(film)
     assert (info.width, info.height, info.fps) == (320, 180, 5.0)
     assert info.has_audio and info.duration_s == pytest.approx(2.0, abs=0.1)
-    with take_in(film, faces=True) as found:
+    with load_clip(film, faces=True) as found:
         assert found.faces is not None and len(found.faces.tracks) == 1
         assert found.faces.found == found.faces.sampled >= 7
         assert found.faces.tracks[0].boxes[:, 0].std() > 0.01

@@ -7,7 +7,7 @@ def test_card_tells_data_licence_figures_and_limits() -> None:
     figures = {
         "uar": {"value": 0.61, "low": 0.58, "high": 0.64},
         "n": 1200,
-        "protocol": "speaker_kfold, 5 folds",
+        "split": "speaker_kfold, 5 folds",
         "per_sex": {"female": {"uar": {"value": 0.7}, "n": 600}},
         "command": "avser crossval -c a -c b",
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avser.cli import main
-from avser.evaluation.predictions import Outcomes
+from avser.evaluation.predictions import Predictions
 from avser.evaluation.summary import summarise
 
 SHARES = {  # of "happy", for two happy clips and two sad ones
@@ -19,7 +19,7 @@ SHARES = {  # of "happy", for two happy clips and two sad ones
 def trained(folder: Path, *, clips: slice, stem: str = "test", shares: str = "sure") -> None:
     """A finished training that was tested on some of four clips."""
     happy = np.array(SHARES[shares])[clips]
-    found = Outcomes(
+    found = Predictions(
         clip_ids=["a", "b", "c", "d"][clips],
         speakers=["s1", "s1", "s2", "s2"][clips],
         sexes=["female"] * 2,
@@ -28,9 +28,9 @@ def trained(folder: Path, *, clips: slice, stem: str = "test", shares: str = "su
         emotions=("happy", "sad"),
         seen=[False] * 2,
     )
-    (folder / "outcomes").mkdir(parents=True, exist_ok=True)
-    found.save(folder / "outcomes" / f"{stem}.json")
-    told = {"protocol": "leave one out", "corpus": "tiny", "label_target": "acted", "model": "m"}
+    (folder / "predictions").mkdir(parents=True, exist_ok=True)
+    found.save(folder / "predictions" / f"{stem}.json")
+    told = {"split": "leave one out", "corpus": "tiny", "label_target": "acted", "model": "m"}
     more = {"split_hash": str(clips.start), "parameters": 10, "seeds": [0], "epochs": [3]}
     summary = summarise(found, **told, **more, commit=None)  # type: ignore[arg-type]
     (folder / "results.json").write_text(json.dumps(summary))
@@ -77,8 +77,8 @@ def test_streams_of_one_model_are_fused_late(
 
 
 def test_the_product_is_that_of_each_clips_shares() -> None:
-    def answers(happy: float) -> Outcomes:
-        return Outcomes(
+    def answers(happy: float) -> Predictions:
+        return Predictions(
             clip_ids=["a"],
             speakers=["s"],
             sexes=[""],
@@ -88,9 +88,9 @@ def test_the_product_is_that_of_each_clips_shares() -> None:
             seen=[False],
         )
 
-    joined = Outcomes.mean([answers(0.9), answers(0.3)], rule="product")
+    joined = Predictions.mean([answers(0.9), answers(0.3)], rule="product")
     np.testing.assert_allclose(joined.probabilities[0, 0], 0.27 / (0.27 + 0.07), rtol=1e-5)
-    never = Outcomes.mean([answers(1.0), answers(0.0)], rule="product")
+    never = Predictions.mean([answers(1.0), answers(0.0)], rule="product")
     np.testing.assert_allclose(never.probabilities[0], [0.5, 0.5], rtol=1e-5)
 
 

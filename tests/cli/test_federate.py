@@ -26,9 +26,9 @@ def words(tmp_path: Path) -> list[str]:
         "class_path": "avser.datamodules.corpora.ravdess.Ravdess",
         "init_args": {"root": str(tmp_path / "ravdess")},
     }
-    protocol = {"class_path": "avser.data.splits.SpeakerKFold", "init_args": {"folds": 5}}
+    split = {"class_path": "avser.data.splits.SpeakerKFold", "init_args": {"folds": 5}}
     fake_ravdess(tmp_path / "ravdess", speakers=5, per_emotion=2)
-    data: dict[str, Any] = {"corpus": corpus, "protocol": protocol, "batch_size": 8}
+    data: dict[str, Any] = {"corpus": corpus, "split": split, "batch_size": 8}
     (tmp_path / "all.yaml").write_text(
         yaml.safe_dump({"data": data | {"emotions": ["sad", "angry"]}, "model": tiny_model()})
     )

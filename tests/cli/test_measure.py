@@ -53,7 +53,7 @@ def test_audit_tells_what_a_split_holds(
     ravdess: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-c", "configs/data/ravdess.yaml", "--root", ravdess]
-    folds = ["--data.protocol.init_args.folds=2", "--model.lr", "1", "--trainer.max_epochs=3"]
+    folds = ["--data.split.init_args.folds=2", "--model.lr", "1", "--trainer.max_epochs=3"]
     assert main(["audit", *words, *folds, "--plot", str(tmp_path / "plots")]) == 0
     said = capsys.readouterr().out
     rows = {line.split()[1]: line for line in said.splitlines() if line.startswith("│")}
@@ -157,7 +157,7 @@ def test_evaluate_gives_figures_and_marks_seen_speakers(
         assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
     assert found["n"] == 128 and found["classes"] == list(RAVDESS)
     assert sorted(found["recall"]) == sorted(RAVDESS)
-    assert found["protocol"] == "all clips" and found["interval_unit"] == "speaker"
+    assert found["split"] == "all clips" and found["interval_unit"] == "speaker"
     assert found["seen_speakers"] == ["ravdess/01"] and found["marks"] == ["SEEN SPEAKERS"]
     marked = {name: row["marks"] for name, row in found["per_speaker"].items()}
     assert marked == {
@@ -181,7 +181,7 @@ def test_evaluate_on_unseen_or_on_chosen_speakers(evaluate: Evaluate, ravdess: s
     assert unseen["n"] == 96 and unseen["marks"] == [] and unseen["seen_speakers"] == []
     two = evaluate(*words, "--speakers", "02,ravdess/03")
     assert sorted(two["per_speaker"]) == ["ravdess/02", "ravdess/03"]
-    assert two["protocol"] == "speakers 02,ravdess/03"
+    assert two["split"] == "speakers 02,ravdess/03"
     assert "did you mean" in evaluate.sentence(*words, "--speakers", "ravdess/9")
     assert "0 clips" in evaluate.sentence(*words, "--speakers", "01", "--unseen-only")
 
@@ -202,10 +202,10 @@ def test_evaluate_on_a_copy_of_a_known_recording_marks_its_speaker(
 
 def test_evaluate_takes_the_test_part_of_a_configuration(evaluate: Evaluate, ravdess: str) -> None:
     words = ("-c", "configs/data/ravdess.yaml", "--root", ravdess)
-    words += ("--data.protocol.init_args.folds=2",)
+    words += ("--data.split.init_args.folds=2",)
     found = evaluate(*words)
     assert found["n"] == 64 and len(found["per_speaker"]) == 2
-    assert found["protocol"] == "speaker_kfold, 2 folds, test part"
+    assert found["split"] == "speaker_kfold, 2 folds, test part"
     assert evaluate(*words, "--split", "all")["n"] == 128
     for wrong in ([*words, "--corpus", "ravdess"], []):
         with pytest.raises(SystemExit) as end:
@@ -251,7 +251,7 @@ def test_crossval_trains_merges_and_skips_what_is_done(
 ) -> None:
     out, rows = tmp_path / "cv", tmp_path / "rows.json"
     words = ["crossval", "-c", "configs/data/ravdess.yaml", "-c", config, "--root", ravdess]
-    words += ["--folds", "2", "--data.protocol.init_args.validation_speakers=1"]
+    words += ["--folds", "2", "--data.split.init_args.validation_speakers=1"]
     words += ["--out", str(out), "--name", "tiny", "--row", str(rows), "--json", "-"]
 
     assert main([*words, "--fold", "0"]) == 0  # on one machine
@@ -292,6 +292,6 @@ def test_folds_of_a_protocol_without_them(
     ravdess: str, config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-c", "configs/data/ravdess.yaml", "-c", config, "--root", ravdess, "--folds", "2"]
-    words += ["--data.protocol=avser.data.splits.RandomSplit", "--out", str(tmp_path / "cv")]
+    words += ["--data.split=avser.data.splits.RandomSplit", "--out", str(tmp_path / "cv")]
     assert main(["crossval", *words]) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -18,7 +18,7 @@ def finished(folder: Path, **other: Any) -> Path:
     names = ("uar", "accuracy", "macro_f1")
     summary = {
         "model": folder.name,
-        "protocol": "speaker_kfold, 5 folds",
+        "split": "speaker_kfold, 5 folds",
         "marks": [],
         "notes": ["picture features are clip-mean"],
         "n": 1200,
@@ -44,7 +44,7 @@ def test_a_row_tells_figures_and_costs(tmp_path: Path, capsys: pytest.CaptureFix
     found = dict(zip(head, row, strict=True))
     assert found == {
         "run": "voice",
-        "protocol": "speaker_kfold, 5 folds",
+        "split": "speaker_kfold, 5 folds",
         "clips": "1,200",
         "epochs": "60",
         "UAR, %": "58.3 [53.3, 63.3]",
@@ -64,7 +64,7 @@ def test_marks_shortened_recipes_and_other_levels_are_told(
     run = finished(
         tmp_path / "r1",
         marks=["RANDOM SPLIT", "SEEN SPEAKERS"],
-        protocol="random, by chunk",
+        split="random, by chunk",
         notes=["a shortened recipe: 30 of 400 epochs"],
         levels={"clip": level},
     )

@@ -12,14 +12,14 @@ from avser.data.splits import (
     HeldOut,
     Loso,
     Parts,
-    Protocol,
     RandomSplit,
     Resubstitution,
     SpeakerKFold,
+    Split,
     clip_name,
     find_speaker,
 )
-from avser.errors import ProtocolError
+from avser.errors import SplitError
 from avser.types import Clip
 
 EMOTIONS = ("happy", "sad", "angry")
@@ -123,7 +123,7 @@ def test_corpora_that_only_train_are_in_no_fold_and_leave_the_folds_as_they_were
         assert names(parts.validation) == names(alone.validation)
         assert names(parts.train) == names(alone.train) | names(extra)
     assert "savee in training alone" in SpeakerKFold(train_only=["savee"]).describe()
-    with pytest.raises(ProtocolError, match="Bad corpus 'tess'"):
+    with pytest.raises(SplitError, match="Bad corpus 'tess'"):
         SpeakerKFold(train_only=["tess"]).split(own)
 
 
@@ -133,7 +133,7 @@ def test_leave_one_out_tests_every_speaker_alone() -> None:
     tested = [speakers(Loso(fold=k).split(clips).test) for k in range(6)]
     assert sorted(s for group in tested for s in group) == sorted(speakers(clips))
     assert all(len(group) == 1 for group in tested)
-    with pytest.raises(ProtocolError, match="Bad fold 6: there are 6 speakers"):
+    with pytest.raises(SplitError, match="Bad fold 6: there are 6 speakers"):
         Loso(fold=6).split(clips)
 
 
@@ -171,15 +171,15 @@ def test_with_few_training_speakers_validation_is_taken_by_sentence_and_said() -
     assert five.notes == () and disjoint(five)
 
 
-@pytest.mark.parametrize("protocol", [SpeakerKFold(), Loso(), HeldOut(test=["01"])])
-def test_unknown_speakers_are_refused_with_the_way_out(protocol: Protocol) -> None:
+@pytest.mark.parametrize("split", [SpeakerKFold(), Loso(), HeldOut(test=["01"])])
+def test_unknown_speakers_are_refused_with_the_way_out(split: Split) -> None:
     clips = speaker_clips(6)
     clips[3] = replace(clips[3], speaker="")
-    with pytest.raises(ProtocolError, match=r"speaker of 1 clips is unknown.*RandomSplit"):
-        protocol.split(clips)
+    with pytest.raises(SplitError, match=r"speaker of 1 clips is unknown.*RandomSplit"):
+        split.split(clips)
     clips[3] = replace(clips[3], part="train")  # an owner's part does not tell who speaks
-    with pytest.raises(ProtocolError, match="RandomSplit"):
-        protocol.split(clips)
+    with pytest.raises(SplitError, match="RandomSplit"):
+        split.split(clips)
     assert RandomSplit(test=0.2, validation=0.2).split(clips).test
 
 
@@ -196,7 +196,7 @@ def test_unknown_speakers_are_refused_with_the_way_out(protocol: Protocol) -> No
     ],
 )
 def test_impossible_settings_are_refused(make: object) -> None:
-    with pytest.raises(ProtocolError, match=r"^Bad .*[.]$"):
+    with pytest.raises(SplitError, match=r"^Bad .*[.]$"):
         make()  # type: ignore[operator]
 
 
@@ -212,32 +212,32 @@ def test_speakers_are_found_by_number_or_full_name() -> None:
     named = HeldOut(test=["21"], validation=["01", "ravdess/02"]).split(clips)
     assert speakers(named.validation) == {"ravdess/01", "ravdess/02"}
     assert not HeldOut(test=[]).split(clips).test
-    with pytest.raises(ProtocolError, match=r"Bad speaker 'ravdes/21'.*did you mean 'ravdess/21'"):
+    with pytest.raises(SplitError, match=r"Bad speaker 'ravdes/21'.*did you mean 'ravdess/21'"):
         HeldOut(test=["ravdes/21"]).split(clips)
 
 
 def test_a_number_that_two_corpora_have_must_be_said_in_full() -> None:
     both = ["ravdess/03", "emodb/03", "emodb/08"]
-    with pytest.raises(ProtocolError, match="say which of emodb/03, ravdess/03"):
+    with pytest.raises(SplitError, match="say which of emodb/03, ravdess/03"):
         find_speaker("03", both)
     assert find_speaker("08", both) == "emodb/08"
 
 
 def test_a_speaker_named_for_two_parts_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="ravdess/01"):
+    with pytest.raises(SplitError, match="ravdess/01"):
         HeldOut(test=["01", "02"], validation=["01", "03"]).split(speaker_clips(8))
 
 
 def test_cross_corpus_trains_on_one_and_tests_on_the_other() -> None:
     clips = speaker_clips(6) + speaker_clips(4, corpus="savee") + speaker_clips(2, corpus="tess")
-    protocol = CrossCorpus(train=["ravdess"], test=["savee"])
-    parts = protocol.split(clips)
+    split = CrossCorpus(train=["ravdess"], test=["savee"])
+    parts = split.split(clips)
     assert {c.corpus for c in parts.train + parts.validation} == {"ravdess"}
     assert names(parts.test) == names([c for c in clips if c.corpus == "savee"])
-    assert disjoint(parts) and "ravdess to savee" in protocol.describe()
-    with pytest.raises(ProtocolError, match=r"Bad corpus 'save'.*did you mean 'savee'"):
+    assert disjoint(parts) and "ravdess to savee" in split.describe()
+    with pytest.raises(SplitError, match=r"Bad corpus 'save'.*did you mean 'savee'"):
         CrossCorpus(train=["ravdess"], test=["save"]).split(clips)
-    with pytest.raises(ProtocolError, match="in train and in test"):
+    with pytest.raises(SplitError, match="in train and in test"):
         CrossCorpus(train=["ravdess"], test=["ravdess"]).split(clips)
 
 
@@ -257,12 +257,12 @@ def test_copies_tie_their_speakers_into_one_side(fold: int) -> None:
 def test_copies_that_can_not_be_kept_on_one_side_are_refused() -> None:
     clips = speaker_clips(8)
     digests = copies(clips, "ravdess/01-sad-0", "ravdess/02-sad-0")
-    with pytest.raises(ProtocolError, match=r"ravdess/0[12]"):
+    with pytest.raises(SplitError, match=r"ravdess/0[12]"):
         HeldOut(test=["01"], validation=["02", "03"]).split(clips, digests)
     assert disjoint(HeldOut(test=["01"], validation=["03"]).split(clips, digests))
     mixed = speaker_clips(6) + speaker_clips(4, corpus="savee")
     across = copies(mixed, "ravdess/01-sad-0", "savee/01-sad-0")
-    with pytest.raises(ProtocolError, match="recording copy is in"):
+    with pytest.raises(SplitError, match="recording copy is in"):
         CrossCorpus(train=["ravdess"], test=["savee"]).split(mixed, across)
     inside = copies(clips[:48], "ravdess/01-sad-0", "ravdess/01-sad-1")
     assert disjoint(SpeakerKFold(folds=4).split(clips, inside))
@@ -303,9 +303,9 @@ def test_given_without_validation_takes_it_from_train_and_says_so() -> None:
     parts = Given().split(clips)
     assert parts.validation and "by sentence" in parts.notes[0]
     assert not {c.sentence for c in parts.train} & {c.sentence for c in parts.validation}
-    with pytest.raises(ProtocolError, match=r"Bad part None .*legal is train, validation, test"):
+    with pytest.raises(SplitError, match=r"Bad part None .*legal is train, validation, test"):
         Given().split([replace(clips[0], part=None), *clips[1:]])
-    with pytest.raises(ProtocolError, match="recording copy is in"):
+    with pytest.raises(SplitError, match="recording copy is in"):
         Given().split(clips, copies(clips, "ravdess/01-sad-0", "ravdess/02-sad-0"))
 
 
@@ -329,7 +329,7 @@ def test_no_speaker_and_no_recording_is_ever_on_two_sides(data: st.DataObject) -
     ]
     shuffled = data.draw(st.permutations(rows)) if len(rows) < 12 else rows
     digests = {clip_name(c): str(data.draw(st.integers(0, 60))) for c in rows[:6]}
-    protocol: Protocol = data.draw(
+    split: Split = data.draw(
         st.one_of(
             st.builds(SpeakerKFold, folds=st.integers(2, 6), fold=st.integers(0, 1)),
             st.builds(Loso, fold=st.integers(0, 14), validation_speakers=st.integers(0, 3)),
@@ -337,8 +337,8 @@ def test_no_speaker_and_no_recording_is_ever_on_two_sides(data: st.DataObject) -
         )
     )
     try:
-        parts = protocol.split(shuffled, digests)
-    except ProtocolError as error:
+        parts = split.split(shuffled, digests)
+    except SplitError as error:
         assert str(error).startswith("Bad ")
         return
     train, validation, test = sides(parts)

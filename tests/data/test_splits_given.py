@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from avser.data.splits import Given, Parts, clip_name
-from avser.errors import ProtocolError
+from avser.errors import SplitError
 from avser.types import Clip
 
 EMOTIONS = ("happy", "sad", "disgust")
@@ -97,9 +97,9 @@ def test_copies_of_later_parts_are_left_out_and_counted() -> None:
 def test_known_people_and_impossible_shares_are_refused() -> None:
     clips = pictures(train=20, test=5)
     known = [Clip(**{**vars(c), "speaker": "faces/anna"}) for c in clips]
-    with pytest.raises(ProtocolError, match="Bad validation_share: the speakers are known"):
+    with pytest.raises(SplitError, match="Bad validation_share: the speakers are known"):
         Given(validation_share=0.1).split(known)
-    with pytest.raises(ProtocolError, match=r"Bad validation_share 1\.0"):
+    with pytest.raises(SplitError, match=r"Bad validation_share 1\.0"):
         Given(validation_share=1.0)
-    with pytest.raises(ProtocolError, match="0 validation"):
+    with pytest.raises(SplitError, match="0 validation"):
         Given(validation_share=0.001).split(clips)

@@ -12,8 +12,8 @@ from avser.data.dataset import audio_batch
 from avser.data.splits import RandomSplit, chunks
 from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.ravdess import Ravdess
-from avser.evaluation.predict import answers, by_clip
-from avser.evaluation.predictions import Outcomes
+from avser.evaluation.predict import by_clip, predict
+from avser.evaluation.predictions import Predictions
 from avser.testing.corpora import fake_ravdess
 from avser.testing.nets import tiny_net
 from avser.types import STEP_SAMPLES, Clip
@@ -46,8 +46,8 @@ def test_chunks_tile_a_clip() -> None:
 
 
 def test_a_random_split_by_chunk_deals_each_by_itself(root: Path) -> None:
-    protocol = RandomSplit(validation=0.2, test=0.2, unit="chunk")
-    data = ClipDataModule(Ravdess(root), protocol, batch_size=4, crop_s=0.1)
+    split = RandomSplit(validation=0.2, test=0.2, unit="chunk")
+    data = ClipDataModule(Ravdess(root), split, batch_size=4, crop_s=0.1)
     parts = data.parts
     every = {part: {c.clip_id for c in clips} for part, clips in parts.items()}
     steps = sum(-(-n // STEP_SAMPLES) for n in data.prepared.waves.lengths)
@@ -55,7 +55,7 @@ def test_a_random_split_by_chunk_deals_each_by_itself(root: Path) -> None:
     assert len(every["test"]) == pytest.approx(0.2 * steps, abs=1)
     shared = {name.split("#")[0] for name in every["train"]}
     assert shared & {name.split("#")[0] for name in every["test"]}
-    assert protocol.describe() == "random, by chunk" and protocol.mark == "RANDOM SPLIT"
+    assert split.describe() == "random, by chunk" and split.mark == "RANDOM SPLIT"
     assert parts.notes == ("chunks of one recording are in several parts",)
     assert RandomSplit().describe() == "random" and RandomSplit().unit == "clip"
 
@@ -103,7 +103,7 @@ def test_answers_by_chunk_and_their_mean_by_clip() -> None:
         clip_id=["c/0", "c/1"],
     )
     rows = [clip(0), clip(1)]
-    found = answers(net, [batch], rows, seen={"c/1"}, unit="chunk")
+    found = predict(net, [batch], rows, seen={"c/1"}, unit="chunk")
     assert found.clip_ids == ["c/0#0", "c/0#1", "c/0#2", "c/1#0"]
     assert found.labels.tolist() == [0, 0, 0, 1] and found.seen == [False] * 3 + [True]
     with torch.inference_mode():
@@ -119,15 +119,15 @@ def test_answers_by_chunk_and_their_mean_by_clip() -> None:
 @pytest.mark.parametrize("unit", ["clip", "chunk"])
 def test_a_training_gives_both_figures(root: Path, tmp_path: Path, unit: str) -> None:
     words = ["-c", "configs/data/ravdess.yaml", "-c", "configs/model/svm_mfcc.yaml"]
-    words += ["--root", str(root), "--data.protocol=avser.data.splits.RandomSplit"]
-    words += ["--data.protocol.init_args.test=0.2", "--data.protocol.init_args.validation=0.2"]
-    words += [f"--data.protocol.init_args.unit={unit}", "--model.audio.init_args.span=step"]
+    words += ["--root", str(root), "--data.split=avser.data.splits.RandomSplit"]
+    words += ["--data.split.init_args.test=0.2", "--data.split.init_args.validation=0.2"]
+    words += [f"--data.split.init_args.unit={unit}", "--model.audio.init_args.span=step"]
     words += ["--model.head.init_args.unit=step", "--trainer.accelerator=cpu"]
     assert main(["fit", *words, "--out", str(tmp_path / "run")]) == 0
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     other = "clip" if unit == "chunk" else "chunk"
     assert list(results["levels"]) == [other]
-    kept = Outcomes.load(tmp_path / "run" / "outcomes" / f"test.{other}.json")
+    kept = Predictions.load(tmp_path / "run" / "predictions" / f"test.{other}.json")
     accuracy = results["levels"][other]["accuracy"]["value"]
     assert accuracy == pytest.approx(float((kept.predicted == kept.labels).mean()), abs=1e-6)
     assert (len(kept) > results["n"]) == (other == "chunk")

@@ -84,8 +84,8 @@ def test_a_data_module_serves_voice_and_face_together(
     for clip in corpus.clips():
         if clip.video is not None:
             with_a_face(clip)
-    protocol = HeldOut(test=["03"], validation=["02"])
-    data = ClipDataModule(corpus, protocol, batch_size=3, video="faces", crop_s=0.6)
+    split = HeldOut(test=["03"], validation=["02"])
+    data = ClipDataModule(corpus, split, batch_size=3, video="faces", crop_s=0.6)
     (batch,) = data.loader(data.parts.train)
     steps = batch["face_mask"].shape[1]
     assert batch["faces"].shape == (3, steps, 2, 3, 112, 112)

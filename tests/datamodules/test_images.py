@@ -66,7 +66,7 @@ def test_training_shuffles_anew_each_epoch_and_repeats_by_seed(data: ImageDataMo
     first, second = ([name for b in batches(loader) for name in b["clip_id"]] for _ in range(2))
     assert first != second
     assert len(first) == len(set(first)) == len(data.parts.train) // 16 * 16
-    again = ImageDataModule(data.corpus, data.protocol, batch_size=16)
+    again = ImageDataModule(data.corpus, data.split, batch_size=16)
     assert [n for b in batches(again.train_dataloader()) for n in b["clip_id"]] == first
     labels = torch.cat([b["label"] for b in batches(loader)])
     assert len(labels[:16].unique()) > 3  # a batch holds many classes
@@ -109,7 +109,7 @@ def test_copies_of_test_pictures_do_not_train(tmp_path: Path) -> None:
 def test_colour_and_size_are_settings(tmp_path: Path) -> None:
     words = ["--data.corpus=avser.datamodules.corpora.image_folder.ImageFolder"]
     words += [f"--data.corpus.init_args.root={fake_image_folder(tmp_path / 'own')}"]
-    words += ["--data.protocol=avser.data.splits.Resubstitution"]
+    words += ["--data.split=avser.data.splits.Resubstitution"]
     data = parse_data([*words, "--data.colour=true", "--data.size=32"])
     (batch,) = batches(data.loader(data.parts.test))
     assert batch["faces"].shape == (12, 1, 1, 3, 32, 32)
@@ -141,7 +141,7 @@ def test_a_net_learns_faces_and_is_measured(
 ) -> None:
     run = tmp_path / "run"
     words = ["-c", DATA, "-c", MODEL, "--root", str(root), *TINY]
-    words += ["--data.protocol.init_args.validation_share=0.2", "--trainer.max_epochs=20"]
+    words += ["--data.split.init_args.validation_share=0.2", "--trainer.max_epochs=20"]
     assert main(["fit", *words, "--out", str(run)]) == 0
     results = json.loads((run / "results.json").read_text())
     assert results["uar"]["value"] > 0.35  # a guess is 0.14

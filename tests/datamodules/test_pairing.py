@@ -67,6 +67,6 @@ def test_pairs_are_marked_and_carry_both_licences(data: ClipDataModule) -> None:
 def test_a_class_without_pictures_is_told(data: ClipDataModule) -> None:
     corpus = data.corpus
     assert isinstance(corpus, Paired)
-    lacking = ClipDataModule(corpus, data.protocol, emotions=["calm", "happy"])
+    lacking = ClipDataModule(corpus, data.split, emotions=["calm", "happy"])
     with pytest.raises(ConfigError, match="picture of calm"):
         _ = lacking.prepared

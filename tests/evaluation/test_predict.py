@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from avser.data.dataset import audio_batch
-from avser.evaluation.predict import answers, calibrate, restrict
-from avser.evaluation.predictions import Outcomes
-from avser.models.net import EmotionNet, Stream
+from avser.evaluation.predict import calibrate, predict, restrict
+from avser.evaluation.predictions import Predictions
+from avser.models.net import EmotionNet, HeadOutput
 from avser.testing.nets import tiny_net
 from avser.types import Batch, Clip
 
@@ -17,13 +17,13 @@ class Fixed(EmotionNet):
 
     factor = 4.0
 
-    def forward(self, batch: Batch) -> dict[str, Stream]:
+    def forward(self, batch: Batch) -> dict[str, HeadOutput]:
         size = len(batch["label"])
         torch.manual_seed(0)
         clean = torch.randn(size, 3)
         present = torch.ones(size, dtype=torch.bool)
         mask = torch.ones(size, 1, dtype=torch.bool)
-        return {"audio": Stream(clean * self.factor, clean[:, None], mask, present)}
+        return {"audio": HeadOutput(clean * self.factor, clean[:, None], mask, present)}
 
 
 def batch_for(labels: torch.Tensor) -> Batch:
@@ -50,7 +50,7 @@ def test_answers_are_matched_by_clip_and_mapped_by_class() -> None:
         Clip(path=Path("x"), clip_id=str(i), emotion="sad", speaker=f"c/s{i}", corpus="c", sex=sex)
         for i, sex in ((1, "female"), (0, "male"))
     ]
-    found = answers(net, [batch], clips, seen={"c/s1"}, classes=("sad", "happy"))
+    found = predict(net, [batch], clips, seen={"c/s1"}, classes=("sad", "happy"))
     assert found.clip_ids == ["c/0", "c/1"]
     assert found.speakers == ["c/s0", "c/s1"] and found.seen == [False, True]
     assert found.labels.tolist() == [1, 0]
@@ -63,11 +63,11 @@ def test_silent_clips_count_as_uniform() -> None:
     batch = batch_for(torch.tensor([0]))
     batch["waveform"] = torch.zeros_like(batch["waveform"])
     clip = Clip(path=Path("x"), clip_id="0", emotion="happy", speaker="c/s", corpus="c")
-    assert answers(net, [batch], [clip], seen=set()).probabilities == pytest.approx(1 / 3)
+    assert predict(net, [batch], [clip], seen=set()).probabilities == pytest.approx(1 / 3)
 
 
 def test_restrict_shares_probabilities_out_anew() -> None:
-    whole = Outcomes(
+    whole = Predictions(
         clip_ids=["a"],
         speakers=["s"],
         sexes=[""],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avser.evaluation.report import page_of, write_report
-from avser.evaluation.summary import Outcomes, summarise
+from avser.evaluation.summary import Predictions, summarise
 
 EMOTIONS = ("neutral", "happy", "sad")
 EVIL = '<script>alert("x")</script>&'
@@ -46,10 +46,10 @@ def read(page: str) -> Tags:
     return tags
 
 
-def make(*, seen: bool = False, known: bool = True, name: str = "x") -> Outcomes:
+def make(*, seen: bool = False, known: bool = True, name: str = "x") -> Predictions:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(3), 36)
-    return Outcomes(
+    return Predictions(
         clip_ids=[f"{name}/{i}" for i in range(36)],
         speakers=[f"{name}/{i % 6:02d}" if known else "" for i in range(36)],
         sexes=["female" if i % 2 else "male" for i in range(36)],
@@ -60,9 +60,9 @@ def make(*, seen: bool = False, known: bool = True, name: str = "x") -> Outcomes
     )
 
 
-def summary_of(outcomes: Outcomes, **changes: Any) -> dict[str, Any]:
+def summary_of(predictions: Predictions, **changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
-        "protocol": "speaker_kfold, 5 folds",
+        "split": "speaker_kfold, 5 folds",
         "corpus": "tiny",
         "label_target": "acted",
         "split_hash": "1a2b3c4d",
@@ -72,7 +72,7 @@ def summary_of(outcomes: Outcomes, **changes: Any) -> dict[str, Any]:
         "epochs": [12],
         "commit": "abc1234",
     }
-    return summarise(outcomes, **{**given, **changes})
+    return summarise(predictions, **{**given, **changes})
 
 
 AUDIT = {
@@ -90,11 +90,11 @@ HISTORY = {"train/loss": [1.0, 0.5], "validation/loss": [1.1, 0.9], "validation/
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("run") / "new"
-    outcomes = make()
+    predictions = make()
     write_report(
         place,
-        summary_of(outcomes),
-        outcomes=outcomes,
+        summary_of(predictions),
+        predictions=predictions,
         history=HISTORY,
         audit=AUDIT,
         config_text="seed_everything: 0",
@@ -141,8 +141,8 @@ def test_page_says_all_that_a_reader_needs(folder: Path) -> None:
 
 
 def test_marks_stand_on_top_and_on_every_line() -> None:
-    outcomes = make(seen=True)
-    page = page_of(summary_of(outcomes, protocol="random, by clip"), outcomes=outcomes)
+    predictions = make(seen=True)
+    page = page_of(summary_of(predictions, split="random, by clip"), predictions=predictions)
     assert page.index("SEEN SPEAKERS") < page.index("UAR")
     lines = [line for line in page.splitlines() if line.startswith("<tr>")]
     for name in ("x/04", "happy", "male"):
@@ -155,14 +155,14 @@ def test_marks_stand_on_top_and_on_every_line() -> None:
 
 
 def test_an_honest_page_has_no_marks() -> None:
-    outcomes = make()
-    assert 'class="mark"' not in page_of(summary_of(outcomes), outcomes=outcomes)
+    predictions = make()
+    assert 'class="mark"' not in page_of(summary_of(predictions), predictions=predictions)
 
 
 def test_markup_is_text() -> None:
-    outcomes = make(name=EVIL)
+    predictions = make(name=EVIL)
     summary = summary_of(
-        outcomes, corpus=EVIL, model=EVIL, protocol=EVIL, notes=[EVIL], commit=EVIL, marks=[EVIL]
+        predictions, corpus=EVIL, model=EVIL, split=EVIL, notes=[EVIL], commit=EVIL, marks=[EVIL]
     )
     audit = {
         "split_hash": EVIL,
@@ -170,7 +170,7 @@ def test_markup_is_text() -> None:
         "parts": {EVIL: {"clips": 1, "speakers": [EVIL], "classes": {EVIL: 1}}},
         "duplicates": [[EVIL, EVIL]],
     }
-    page = page_of(summary, outcomes=outcomes, audit=audit, config_text=f"</pre>{EVIL}")
+    page = page_of(summary, predictions=predictions, audit=audit, config_text=f"</pre>{EVIL}")
     assert "<script" not in page
     tags = read(page)
     assert "script" not in tags.names
@@ -178,14 +178,14 @@ def test_markup_is_text() -> None:
 
 
 def test_unknown_speakers_are_told() -> None:
-    outcomes = make(known=False)
-    text = read(page_of(summary_of(outcomes), outcomes=outcomes)).text
+    predictions = make(known=False)
+    text = read(page_of(summary_of(predictions), predictions=predictions)).text
     assert "The speakers of these clips are unknown; the intervals are by clip." in text
 
 
 def test_surest_mistakes_come_first_and_are_wrong() -> None:
-    outcomes = make()
-    page = page_of(summary_of(outcomes), outcomes=outcomes)
+    predictions = make()
+    page = page_of(summary_of(predictions), predictions=predictions)
     table = page[page.index("Surest mistakes") :]
     cells = (r'name">x/(\d+)', r'words">(\w+)', r'words">(\w+)', r'n">([\d.]+)')
     rows = re.findall('</td><td class="'.join(cells), table)
@@ -193,40 +193,40 @@ def test_surest_mistakes_come_first_and_are_wrong() -> None:
     sure = [float(each[3]) for each in rows]
     assert sure == sorted(sure, reverse=True)
     for clip, labelled, predicted, _ in rows:
-        assert EMOTIONS[outcomes.labels[int(clip)]] == labelled
-        assert EMOTIONS[outcomes.predicted[int(clip)]] == predicted != labelled
+        assert EMOTIONS[predictions.labels[int(clip)]] == labelled
+        assert EMOTIONS[predictions.predicted[int(clip)]] == predicted != labelled
 
 
 def test_several_seeds_are_listed() -> None:
     runs = [make(), make()]
     summary = summary_of(runs[0], model="one")
-    assert "by seed" not in page_of(summary, outcomes=runs[0])
+    assert "by seed" not in page_of(summary, predictions=runs[0])
     summary = summarise(runs, **{**_facts(summary), "seeds": [3, 4]})
-    assert "(seed 4)" in page_of(summary, outcomes=runs[0])
+    assert "(seed 4)" in page_of(summary, predictions=runs[0])
 
 
 def _facts(summary: dict[str, Any]) -> dict[str, Any]:
-    names = ("protocol", "corpus", "label_target", "split_hash", "model", "parameters", "commit")
+    names = ("split", "corpus", "label_target", "split_hash", "model", "parameters", "commit")
     return {**{name: summary[name] for name in names}, "epochs": [1, 2]}
 
 
 def test_the_validation_part_is_told_and_is_called_no_result() -> None:
-    outcomes = make()
-    summary = summary_of(outcomes)
-    assert "Validation part" not in page_of(summary, outcomes=outcomes)
-    page = read(page_of(summary, outcomes=outcomes, validation=make(name="v")))
+    predictions = make()
+    summary = summary_of(predictions)
+    assert "Validation part" not in page_of(summary, predictions=predictions)
+    page = read(page_of(summary, predictions=predictions, validation=make(name="v")))
     assert "Validation part" in page.text and "these are no results" in page.text
     right = np.mean(make().predicted == make().labels)
     assert f"accuracy {100 * right:.1f} % of 36 clips" in page.text
 
 
 def test_precision_and_cost_are_shown() -> None:
-    outcomes = make()
-    summary = summary_of(outcomes)
+    predictions = make()
+    summary = summary_of(predictions)
     assert (
         set(summary["precision"]) == set(EMOTIONS) and 0 < summary["macro_precision"]["value"] < 1
     )
     summary["cost"] = {"minutes": 3.2, "threads": 2, "bytes": 1_500_000, "clips_per_second": 80.0}
-    text = read(page_of(summary, outcomes=outcomes)).text
+    text = read(page_of(summary, predictions=predictions)).text
     assert "Precision, %" in text and "F1, %" in text
     assert "trained in 3.2 min on 2 threads, 1.50 MB, 80 clips/s" in text

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from avser.errors import ConfigError, ProtocolError
+from avser.errors import ConfigError, SplitError
 from avser.evaluation import metrics
-from avser.evaluation.summary import ENROLLED, Outcomes, summarise
+from avser.evaluation.summary import ENROLLED, Predictions, summarise
 from avser.evaluation.tables import percent, print_table
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")
@@ -27,7 +27,7 @@ def make(
     seed: int = 0,
     seen: tuple[int, ...] = (),
     prefix: str = "x",
-) -> Outcomes:
+) -> Predictions:
     """Speaker 0 is known by heart, the others are told right more often than not."""
     rng = np.random.default_rng(seed)
     size = speakers * each
@@ -36,7 +36,7 @@ def make(
     probabilities = rng.dirichlet(np.ones(4), size) * 0.5
     probabilities[np.arange(size), labels] += np.where(who == 0, 0.5, rng.choice([0.0, 0.5], size))
     probabilities /= probabilities.sum(1, keepdims=True)
-    return Outcomes(
+    return Predictions(
         clip_ids=[f"{prefix}/{i}" for i in range(size)],
         speakers=[f"{prefix}/{s:02d}" for s in who],
         sexes=["female" if s % 2 else "male" for s in who],
@@ -49,7 +49,7 @@ def make(
 
 def facts(**changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
-        "protocol": "speaker_kfold, 5 folds",
+        "split": "speaker_kfold, 5 folds",
         "corpus": "tiny",
         "label_target": "acted",
         "split_hash": "1a2b3c4d",
@@ -72,8 +72,8 @@ def printed(summary: dict[str, Any]) -> str:
 
 def test_outcomes_come_back_as_they_were_written(tmp_path: Path) -> None:
     before = make(seen=(2,))
-    before.save(tmp_path / "outcomes.json")
-    after = Outcomes.load(tmp_path / "outcomes.json")
+    before.save(tmp_path / "predictions.json")
+    after = Predictions.load(tmp_path / "predictions.json")
     np.testing.assert_array_equal(after.probabilities, before.probabilities)
     np.testing.assert_array_equal(after.labels, before.labels)
     for name in ("clip_ids", "speakers", "sexes", "emotions", "seen"):
@@ -87,9 +87,9 @@ def test_probabilities_keep_every_digit(
 ) -> None:
     one = make(speakers=1, each=1)
     one = replace(one, probabilities=np.array([row]) / sum(row))
-    path = tmp_path_factory.mktemp("outcomes") / "one.json"
+    path = tmp_path_factory.mktemp("predictions") / "one.json"
     one.save(path)
-    assert Outcomes.load(path).probabilities.tobytes() == one.probabilities.tobytes()
+    assert Predictions.load(path).probabilities.tobytes() == one.probabilities.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -112,20 +112,20 @@ def test_outcomes_that_do_not_fit_are_refused(change: dict[str, Any], message: s
 def test_files_of_another_kind_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(ConfigError, match=r"other\.json"):
-        Outcomes.load(tmp_path / "other.json")
+        Predictions.load(tmp_path / "other.json")
     with pytest.raises(ConfigError, match=r"none\.json"):
-        Outcomes.load(tmp_path / "none.json")
+        Predictions.load(tmp_path / "none.json")
 
 
 def test_folds_join_and_no_clip_is_tested_twice() -> None:
     a, b = make(prefix="a"), make(prefix="b", seed=1)
-    both = Outcomes.merge([a, b])
+    both = Predictions.merge([a, b])
     assert len(both) == len(a) + len(b)
     assert list(both.clip_ids[len(a) :]) == list(b.clip_ids)
     with pytest.raises(ConfigError, match="'a/0' is there twice"):
-        Outcomes.merge([a, a])
+        Predictions.merge([a, a])
     with pytest.raises(ConfigError, match="2 different sets"):
-        Outcomes.merge([a, replace(b, emotions=("neutral", "happy", "sad", "calm"))])
+        Predictions.merge([a, replace(b, emotions=("neutral", "happy", "sad", "calm"))])
 
 
 def test_unseen_drops_the_clips_of_seen_speakers() -> None:
@@ -135,11 +135,11 @@ def test_unseen_drops_the_clips_of_seen_speakers() -> None:
 
 
 def test_summary_is_json_and_right() -> None:
-    outcomes = make()
-    summary = summarise(outcomes, **facts(notes=["a note"]))
+    predictions = make()
+    summary = summarise(predictions, **facts(notes=["a note"]))
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert next(iter(summary)) == "uar"
-    uar = metrics.uar(outcomes.labels, outcomes.predicted, 4)
+    uar = metrics.uar(predictions.labels, predictions.predicted, 4)
     assert summary["uar"]["value"] == pytest.approx(uar, abs=1e-6)
     assert summary["uar"]["low"] < uar < summary["uar"]["high"]
     assert summary["n"] == 48
@@ -153,8 +153,8 @@ def test_summary_is_json_and_right() -> None:
 
 
 def test_class_without_clips_has_no_recall() -> None:
-    outcomes = make()
-    summary = summarise(outcomes.where(outcomes.labels != 2), **facts())
+    predictions = make()
+    summary = summarise(predictions.where(predictions.labels != 2), **facts())
     assert summary["recall"]["sad"] is None
     assert summary["support"]["sad"] == 0
 
@@ -170,13 +170,13 @@ def test_several_seeds_are_averaged() -> None:
     assert summary["per_speaker"]["x/03"]["n"] == 8
     text = printed(summary)
     assert "UAR, seed 2" in text
-    with pytest.raises(ConfigError, match="one outcomes a seed"):
+    with pytest.raises(ConfigError, match="one predictions a seed"):
         summarise(runs, **facts(seeds=[0]))
 
 
 def test_unknown_speakers_give_an_interval_by_clip() -> None:
-    outcomes = replace(make(), speakers=[""] * 48)
-    summary = summarise(outcomes, **facts())
+    predictions = replace(make(), speakers=[""] * 48)
+    summary = summarise(predictions, **facts())
     assert summary["interval_unit"] == "clip"
     assert summary["per_speaker"] == {}
     assert summary["uar"]["low"] is not None
@@ -184,16 +184,18 @@ def test_unknown_speakers_give_an_interval_by_clip() -> None:
 
 
 def test_some_unknown_speakers_are_told() -> None:
-    outcomes = make()
-    summary = summarise(replace(outcomes, speakers=["", "", *outcomes.speakers[2:]]), **facts())
+    predictions = make()
+    summary = summarise(
+        replace(predictions, speakers=["", "", *predictions.speakers[2:]]), **facts()
+    )
     assert summary["interval_unit"] == "speaker"
     assert summary["notes"] == ["2 clips of unknown speakers count as a speaker each."]
 
 
 def test_clips_without_an_answer_are_told() -> None:
-    outcomes = make()
-    outcomes.probabilities[3:5] = 0.25
-    (note,) = summarise(outcomes, **facts())["notes"]
+    predictions = make()
+    predictions.probabilities[3:5] = 0.25
+    (note,) = summarise(predictions, **facts())["notes"]
     assert note == f"2 of 48 clips gave no answer (no signal) and count as {EMOTIONS[0]}."
 
 
@@ -205,7 +207,7 @@ def test_one_speaker_has_a_figure_without_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "mark"),
+    ("split", "mark"),
     [
         ("random, 5 folds", "RANDOM SPLIT"),
         ("resubstitution", "ON TRAINING DATA"),
@@ -213,8 +215,8 @@ def test_one_speaker_has_a_figure_without_interval() -> None:
         ("held_out, random mood", None),
     ],
 )
-def test_protocols_are_marked(protocol: str, mark: str | None) -> None:
-    summary = summarise(make(), **facts(protocol=protocol))
+def test_protocols_are_marked(split: str, mark: str | None) -> None:
+    summary = summarise(make(), **facts(split=split))
     assert summary["marks"] == ([mark] if mark else [])
     assert all(row["marks"] == summary["marks"] for row in summary["per_speaker"].values())
 
@@ -255,9 +257,9 @@ def test_table_states_where_its_figures_are_from() -> None:
 
 def test_no_test_part_no_test_figure() -> None:
     nothing = make().where(np.zeros(48, dtype=bool))
-    with pytest.raises(ProtocolError, match="0 clips"):
+    with pytest.raises(SplitError, match="0 clips"):
         summarise(nothing, **facts())
-    with pytest.raises(ProtocolError, match="0 clips"):
+    with pytest.raises(SplitError, match="0 clips"):
         summarise([], **facts(seeds=[]))
 
 

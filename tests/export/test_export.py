@@ -16,7 +16,7 @@ from avser.errors import ConfigError
 from avser.export import onnx_file
 from avser.export.int8 import rounded
 from avser.export.measure import file_uar
-from avser.export.onnx_file import MOST_APART, VoiceGraph, bursts, differences, stream_differences
+from avser.export.onnx_file import MOST_APART, AudioGraph, bursts, differences, stream_differences
 from avser.export.runtime import OnnxClassifier
 from avser.extras import require
 from avser.models.frontends.logmel import LogMel
@@ -42,12 +42,12 @@ def tiny(folder: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def graph(tiny: Bundle) -> VoiceGraph:
-    return VoiceGraph(tiny)
+def graph(tiny: Bundle) -> AudioGraph:
+    return AudioGraph(tiny)
 
 
 @pytest.fixture(scope="module")
-def file(graph: VoiceGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(graph: AudioGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return graph.save(tmp_path_factory.mktemp("onnx") / "voice.onnx")
 
 
@@ -84,7 +84,7 @@ def test_a_file_is_the_network_at_any_length(tiny: Bundle, file: Path) -> None:
 def test_other_networks_are_exported_too(encoder: str, head: type, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = EmotionNet(audio=ENCODERS[encoder](), head=head(hidden=8), emotions=("a", "b"))
-    path = VoiceGraph(in_bundle(net)).save(tmp_path / "voice.onnx")
+    path = AudioGraph(in_bundle(net)).save(tmp_path / "voice.onnx")
     found = differences(net.audio_branch(), path, sizes=SHORT)
     assert max(max(d.clip, d.step) for d in found) <= MOST_APART
 
@@ -103,7 +103,7 @@ def test_silence_after_a_clip_is_not_needed(file: Path) -> None:
 
 def test_of_a_net_with_a_face_the_voice_is_written(tmp_path: Path) -> None:
     net = tiny_net(features=5)
-    path = VoiceGraph(in_bundle(net)).save(tmp_path / "voice.onnx")
+    path = AudioGraph(in_bundle(net)).save(tmp_path / "voice.onnx")
     wave, lengths = bursts(2, 3.0)
     batch = audio_batch(torch.from_numpy(wave), torch.from_numpy(lengths))
     batch["video_features"] = torch.zeros(2, 6, 5)  # no face is seen
@@ -112,7 +112,7 @@ def test_of_a_net_with_a_face_the_voice_is_written(tmp_path: Path) -> None:
     said = OnnxClassifier(path).batch(wave, lengths)
     np.testing.assert_allclose(said[0], heard.probabilities.detach(), atol=MOST_APART)
     with pytest.raises(ConfigError, match="no audio encoder"):
-        VoiceGraph(in_bundle(tiny_net(audio=False, features=5)))
+        AudioGraph(in_bundle(tiny_net(audio=False, features=5)))
 
 
 def test_fourier_kernels_are_computed_and_not_stored(tiny: Bundle, file: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_step_graph_fed_step_by_step_is_the_whole_clip(
 ) -> None:
     torch.manual_seed(0)
     net = EmotionNet(audio=STREAMS[encoder](), head=head(hidden=8), emotions=("a", "b"))
-    path = VoiceGraph(in_bundle(net), streaming=True).save(tmp_path / "stream.onnx")
+    path = AudioGraph(in_bundle(net), streaming=True).save(tmp_path / "stream.onnx")
     found = stream_differences(net.audio_branch(), path, seconds=(0.3, 0.6, 3.3, 61.0))
     assert max(max(d.clip, d.step) for d in found) <= MOST_APART
     classifier = OnnxClassifier(path)
@@ -142,7 +142,7 @@ def test_a_step_graph_fed_step_by_step_is_the_whole_clip(
 
 def test_silence_at_the_start_of_a_stream_has_no_label(tmp_path: Path) -> None:
     net = EmotionNet(audio=STREAMS["pooled"](), head=AttentiveHead(hidden=8), emotions=("a", "b"))
-    path = VoiceGraph(in_bundle(net), streaming=True).save(tmp_path / "stream.onnx")
+    path = AudioGraph(in_bundle(net), streaming=True).save(tmp_path / "stream.onnx")
     stream = OnnxClassifier(path).stream()
     assert [s.label for s in stream.push(np.zeros(3 * 8192))] == [None] * 3
     assert stream.probabilities is None
@@ -174,7 +174,7 @@ def test_rounding_is_to_the_nearest_of_255_levels_for_each_output() -> None:
 
 
 def test_int8_rounds_weights_and_nothing_of_the_front_end(
-    tiny: Bundle, graph: VoiceGraph, file: Path, tmp_path: Path
+    tiny: Bundle, graph: AudioGraph, file: Path, tmp_path: Path
 ) -> None:
     small = graph.save(tmp_path / "int8.onnx", int8=True)
     assert small.stat().st_size < file.stat().st_size
@@ -221,7 +221,7 @@ def test_the_command_measures_float_and_int8(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = str(fake_ravdess(tmp_path / "data", speakers=("01", "02", "03", "04"), per_emotion=2))
-    folds = "--data.protocol.init_args.folds=2"
+    folds = "--data.split.init_args.folds=2"
     words = ["-c", "configs/data/ravdess.yaml", "--root", data, folds, "--int8", "--quick"]
     path = tmp_path / "voice.onnx"
     assert main(["export", "--model", str(folder), "--out", str(path), *words]) in (0, 1)

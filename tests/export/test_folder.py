@@ -19,7 +19,7 @@ from avser.cli import main
 from avser.errors import ConfigError
 from avser.export import runtime
 from avser.export.folder import save_folder
-from avser.export.onnx_file import VoiceGraph, bursts
+from avser.export.onnx_file import AudioGraph, bursts
 from avser.export.page_folder import _ORT, save_page
 from avser.export.program import STEP_INPUTS
 from avser.export.pt2 import save_pt2
@@ -32,11 +32,11 @@ LOAD = "import torch, sys; torch.export.load(sys.argv[1]); assert 'avser' not in
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> VoiceGraph:
-    return VoiceGraph(bundle.load(tiny_bundle(tmp_path_factory.mktemp("model") / "tiny")))
+def graph(tmp_path_factory: pytest.TempPathFactory) -> AudioGraph:
+    return AudioGraph(bundle.load(tiny_bundle(tmp_path_factory.mktemp("model") / "tiny")))
 
 
-def test_the_example_runs_from_the_folder_alone(graph: VoiceGraph, tmp_path: Path) -> None:
+def test_the_example_runs_from_the_folder_alone(graph: AudioGraph, tmp_path: Path) -> None:
     path = save_folder(graph, tmp_path / "out")
     folder = path.parent
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -102,7 +102,7 @@ def test_pt2_needs_nothing_of_avser_and_streams(tmp_path: Path) -> None:
 
 
 def test_the_command_knows_what_goes_together(
-    graph: VoiceGraph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    graph: AudioGraph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = ["export", "--model", str(graph.bundle.folder)]
     assert main([*model, "--quick", "--int8", "--out", str(tmp_path / "folder")]) == 0
@@ -135,7 +135,7 @@ def ort(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_page_holds_all_that_it_needs(graph: VoiceGraph, ort: Path, tmp_path: Path) -> None:
+def test_a_page_holds_all_that_it_needs(graph: AudioGraph, ort: Path, tmp_path: Path) -> None:
     page = save_page(graph, tmp_path / "page", ort=ort)
     folder = page.parent
     names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
@@ -155,7 +155,7 @@ def test_a_page_holds_all_that_it_needs(graph: VoiceGraph, ort: Path, tmp_path: 
 def test_a_stream_s_state_is_told_to_the_page(ort: Path, tmp_path: Path) -> None:
     net = EmotionNet(audio=STREAMS["pooled"](), head=AttentiveHead(hidden=8), emotions=("a", "b"))
     made = Bundle(name="tiny", folder=Path(), net=net.eval(), config={})
-    graph = VoiceGraph(made, streaming=True)
+    graph = AudioGraph(made, streaming=True)
     folder = save_page(graph, tmp_path / "page", ort=ort).parent
     state = json.loads((folder / "model.json").read_text())["state"]
     expected = net.audio_branch().initial_state(1)
@@ -167,7 +167,7 @@ def test_a_stream_s_state_is_told_to_the_page(ort: Path, tmp_path: Path) -> None
 
 
 def test_where_onnxruntime_web_can_t_be_had(
-    graph: VoiceGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    graph: AudioGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match=r"Bad --ort .*: dist/ort\.wasm.* is not in it"):
         save_page(graph, tmp_path / "page", ort=tmp_path)

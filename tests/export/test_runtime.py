@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from avser.bundle import serialization as bundle
 from avser.export import runtime
-from avser.export.onnx_file import VoiceGraph, bursts
+from avser.export.onnx_file import AudioGraph, bursts
 from avser.export.runtime import OnnxClassifier
 from avser.inference.predictor import Predictor
 from avser.testing.nets import tiny_bundle
@@ -40,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
 
 @pytest.fixture(scope="module")
 def file(model: bundle.Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return VoiceGraph(model).save(tmp_path_factory.mktemp("onnx") / "voice.onnx")
+    return AudioGraph(model).save(tmp_path_factory.mktemp("onnx") / "voice.onnx")
 
 
 @pytest.fixture(scope="module")

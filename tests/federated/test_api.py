@@ -10,27 +10,27 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from federations import simulation, tiny_data, tiny_model, tiny_plan
-from web_desks import make_desk
+from job_handlers import make_desk
 
 from avser.bundle import serialization as bundle
 from avser.errors import BundleError, ConfigError
 from avser.federated.client.remote import Federation, ServerError
 from avser.federated.deployment.apps import read_session, write_session
 from avser.federated.plan import build_task
-from avser.federated.server.api import create_doors, status_page
+from avser.federated.server.api import create_federation_api, status_page
 from avser.federated.server.mfcc import answer_cepstra
-from avser.federated.server.releases import Newest, pack, unpack
-from avser.federated.server.worker import NewestDesk
+from avser.federated.server.releases import LatestRelease, pack, unpack
+from avser.federated.server.worker import LatestReleaseHandler
 from avser.federated.weights import arrays_of, constants_of, digest_of, names_of
 from avser.testing.media import voice, write_wav
 from avser.testing.nets import tiny_bundle
-from avser.web.jobs import Annotate, Answer, Classify
+from avser.web.jobs import Annotate, Classify, JobResult
 from avser.web.limits import Limits
 from avser.web.service import Service
 
 
 @pytest.fixture(scope="module")
-def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newest]:
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LatestRelease]:
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("federation")
         patch.setenv("AVSER_CACHE", str(root / "cache"))
@@ -41,17 +41,19 @@ def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newest]:
             sim.folder, settings=sim.settings, plan=sim.plan, constants=constants_of(sim.net)
         )
         other = tiny_bundle(root / "other", ("happy", "sad", "angry"))
-        found = Newest(folder=sim.folder, tests={"test": sim.data}, arm=str(other))
+        found = LatestRelease(folder=sim.folder, tests={"test": sim.data}, arm=str(other))
         assert found.look() and not found.look()  # a round is released once
         yield found
 
 
 @pytest.fixture(scope="module")
-def federation(newest: Newest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+def federation(
+    newest: LatestRelease, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Federation]:
     limits = Limits(upload_mb=0.5, concurrency=1, queue=1, time_s=30)
     service = Service(make_desk, limits=limits, folder=tmp_path_factory.mktemp("uploads"))
     service.workers.wait()
-    with TestClient(create_doors(newest, service)) as http:
+    with TestClient(create_federation_api(newest, service)) as http:
         found = Federation("http://nobody")
         found._http = http
         yield found
@@ -69,7 +71,7 @@ def test_the_status_tells_rounds_clients_and_refusals(federation: Federation) ->
 
 
 def test_the_newest_model_travels_and_is_verified(
-    federation: Federation, newest: Newest, tmp_path: Path
+    federation: Federation, newest: LatestRelease, tmp_path: Path
 ) -> None:
     loaded = federation.model(tmp_path / "model")
     kept = newest.store.latest()
@@ -82,7 +84,7 @@ def test_the_newest_model_travels_and_is_verified(
         federation.model(tmp_path / "model", arm="C")
 
 
-def test_a_model_that_holds_other_files_is_refused(newest: Newest, tmp_path: Path) -> None:
+def test_a_model_that_holds_other_files_is_refused(newest: LatestRelease, tmp_path: Path) -> None:
     good = pack(newest.folder / "bundle")
     for name in ("../evil.py", "evil.pkl", "model-/../../x.safetensors"):
         packed = io.BytesIO(good)
@@ -99,7 +101,9 @@ def test_a_model_that_holds_other_files_is_refused(newest: Newest, tmp_path: Pat
         unpack(good, tmp_path / "mine")
 
 
-def test_a_model_is_tested_on_the_servers_corpus(federation: Federation, newest: Newest) -> None:
+def test_a_model_is_tested_on_the_servers_corpus(
+    federation: Federation, newest: LatestRelease
+) -> None:
     row = federation.test("test")
     assert row["uar"] == newest.status()["measured"]["1"]["test"]["uar"]
     assert row["n"] == len(newest.tests["test"].parts.test)
@@ -150,27 +154,27 @@ def test_mfcc_give_what_their_sound_gives() -> None:
             answer_cepstra(net, bad)  # type: ignore[arg-type]
 
 
-def test_a_desk_answers_with_the_newest_model(newest: Newest, tmp_path: Path) -> None:
+def test_a_desk_answers_with_the_newest_model(newest: LatestRelease, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     tiny_bundle(folder, ("happy", "sad", "angry"))
-    desk = NewestDesk(folder)
+    desk = LatestReleaseHandler(folder)
     clip = write_wav(tmp_path / "a.wav", voice("sad", seconds=1.0, sample_rate=16_000)) or (
         tmp_path / "a.wav"
     )
     job = Classify(path=Path(clip), modality="audio")
     first = desk(job)
-    assert isinstance(first, Answer) and desk.models[0].row["name"] == "tiny"
+    assert isinstance(first, JobResult) and desk.models[0].row["name"] == "tiny"
     loaded = bundle.load(newest.folder / "bundle")
     bundle.save(
         loaded.net, folder, spec=loaded.config["net"], name="newer", provenance=loaded.provenance
     )
     second = desk(job)
-    assert isinstance(second, Answer) and desk.models[0].row["name"] == "newer"
+    assert isinstance(second, JobResult) and desk.models[0].row["name"] == "newer"
     assert first.prediction.probabilities != second.prediction.probabilities
     assert not isinstance(job, Annotate)
 
 
-def test_a_session_is_read_back(newest: Newest, tmp_path: Path) -> None:
+def test_a_session_is_read_back(newest: LatestRelease, tmp_path: Path) -> None:
     settings, learner = read_session(newest.folder)
     assert settings == newest.settings and learner.plan == newest.learner.plan
     names = names_of(learner.net, ["audio"])

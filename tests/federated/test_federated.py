@@ -9,7 +9,7 @@ from federations import served, simulation, tiny_data
 
 from avser.bundle import serialization as bundle
 from avser.errors import ConfigError
-from avser.federated.server.run_store import Kept, RunStore
+from avser.federated.server.run_store import RunStore, StoredRound
 from avser.federated.settings import FederatedSettings
 from avser.federated.simulation.compare import compare, report
 from avser.federated.weights import (
@@ -76,7 +76,7 @@ def test_a_damaged_round_is_passed_over(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     model = {"audio.w": np.ones(3, dtype=np.float32)}
     for number in (0, 1):
-        store.save(Kept(update=number, model=model, average=model))
+        store.save(StoredRound(update=number, model=model, average=model))
     (tmp_path / "rounds" / "00001.safetensors").write_bytes(b"damaged")
     latest = store.latest()
     assert latest is not None and latest.update == 0

@@ -11,12 +11,12 @@ from federations import served, simulation, tiny_data, tiny_model, tiny_plan, ti
 
 from avser.bundle import serialization as bundle
 from avser.errors import BundleError, ConfigError
-from avser.federated.client.learner import Learner
+from avser.federated.client.learner import LocalTrainer
 from avser.federated.plan import Plan, build_task
 from avser.federated.server.aggregation import mean_of, private_sum
 from avser.federated.server.app import Server
 from avser.federated.server.buffered import BufferedServer, discount, mixed
-from avser.federated.server.guards import Offer, Update
+from avser.federated.server.update_checks import ClientUpdate, TrainingOffer
 from avser.federated.simulation.partition import make_clients
 from avser.federated.weights import (
     arrays_of,
@@ -44,11 +44,13 @@ def one_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("AVSER_CACHE", str(tmp_path_factory.getbasetemp() / "federated-cache"))
 
 
-def update(values: list[float], *, client: str = "a", examples: int = 1, at: int = 0) -> Update:
+def update(
+    values: list[float], *, client: str = "a", examples: int = 1, at: int = 0
+) -> ClientUpdate:
     base = {"audio.w": np.zeros(len(values), dtype=np.float32)}
-    offer = Offer(number=client, node=1, client=client, update=at, plan="", base=base)
+    offer = TrainingOffer(number=client, node=1, client=client, update=at, plan="", base=base)
     delta = {"audio.w": np.array(values, dtype=np.float32)}
-    return Update(offer=offer, delta=delta, examples=examples, loss=0.0, size=1)
+    return ClientUpdate(offer=offer, delta=delta, examples=examples, loss=0.0, size=1)
 
 
 # -- strategies ----------------------------------------------------------------------------------
@@ -57,7 +59,7 @@ def update(values: list[float], *, client: str = "a", examples: int = 1, at: int
 def test_fedavg_weighs_by_clips_branch_by_branch() -> None:
     a, b = update([1.0, 0.0], client="a", examples=3), update([0.0, 1.0], client="b")
     rich = {**b.delta, "video.w": np.array([8.0], dtype=np.float32)}
-    b = Update(offer=b.offer, delta=rich, examples=1, loss=0.0, size=1)
+    b = ClientUpdate(offer=b.offer, delta=rich, examples=1, loss=0.0, size=1)
     found = mean_of([a, b], tiny_settings())
     assert found["audio.w"].tolist() == [0.75, 0.25]
     assert found["video.w"].tolist() == [8.0]  # of the one client who has pictures
@@ -89,7 +91,7 @@ def test_every_strategy_moves_the_model(strategy: str, data: Any, tmp_path: Path
 def test_fedprox_keeps_clients_near(data: Any) -> None:
     moved = []
     for weight in (0.0, 100.0):
-        learner = Learner(tiny_plan())
+        learner = LocalTrainer(tiny_plan())
         start = arrays_of(learner.net, names_of(learner.net, ["audio"]))
         clips = data.parts.train[:12]
         batches = list(data.loader(clips))

@@ -13,11 +13,11 @@ from federations import simulation, tiny_data, tiny_plan, tiny_settings
 from avser.cli import main
 from avser.errors import ConfigError
 from avser.federated.client.contributions import Contributions
-from avser.federated.client.feature_store import KeptFeatures, Together, hearing
-from avser.federated.client.learner import Learner
+from avser.federated.client.feature_store import CombinedFeatures, KeptFeatures, hearing
+from avser.federated.client.learner import LocalTrainer
 from avser.federated.privacy.accounting import Accountant
 from avser.federated.privacy.leakage import audit_leakage
-from avser.federated.server.run_store import Kept, RunStore
+from avser.federated.server.run_store import RunStore, StoredRound
 from avser.testing.media import voice
 
 
@@ -81,7 +81,7 @@ def kept_run(folder: Path, *, signal: float, rounds: int = 4, speakers: int = 12
             store.keep_update(number, name, {"w": np.asarray(common + own, dtype=np.float32)})
     (folder / "clients.json").write_text(json.dumps(clients))
     model = {"w": np.zeros(40, dtype=np.float32)}
-    store.save(Kept(update=rounds, model=model, average=model))
+    store.save(StoredRound(update=rounds, model=model, average=model))
     return folder
 
 
@@ -129,7 +129,7 @@ def spoken(emotion: str, *, seed: int = 0) -> np.ndarray:
 
 def test_features_train_as_their_sound_does_and_hold_none_of_it(tmp_path: Path) -> None:
     plan = tiny_plan(hold_back=0.25)
-    learner = Learner(plan)
+    learner = LocalTrainer(plan)
     folder = Contributions(tmp_path)
     for i in range(8):
         for emotion in ("happy", "sad"):
@@ -159,13 +159,13 @@ def test_features_train_as_their_sound_does_and_hold_none_of_it(tmp_path: Path) 
     assert learned.examples == 12 and np.isfinite(learned.loss)
     other = tiny_plan(model={**plan.model, "audio": {"class_path": "x", "init_args": {}}})
     assert KeptFeatures(tmp_path, name="me", plan=other).labels == []  # of another front end
-    both = Together(client, client)
+    both = CombinedFeatures(client, client)
     assert len(both.labels) == 24 and len(list(both.held())) == 2 * len(list(client.held()))
 
 
 def test_features_give_the_answer_of_their_sound(tmp_path: Path) -> None:
     plan = tiny_plan(hold_back=0.0)
-    learner = Learner(plan)
+    learner = LocalTrainer(plan)
     wave = spoken("angry")
     contributions = Contributions(tmp_path)
     contributions.submit(
@@ -190,7 +190,7 @@ def test_a_contributor_chooses_what_is_kept_and_deletes_it(keep: Any, tmp_path: 
             spoken(emotion),
             prompted=emotion,
             predicted="sad",
-            net=Learner(plan).net,
+            net=LocalTrainer(plan).net,
             model=dict(plan.model),
         )
     assert contributions.prompt(plan.emotions) == "angry"  # asked for least so far

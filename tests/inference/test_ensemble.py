@@ -11,7 +11,7 @@ from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Provenance
 from avser.cli import main
 from avser.errors import ConfigError
-from avser.evaluation.predictions import Outcomes
+from avser.evaluation.predictions import Predictions
 from avser.inference.ensemble import Ensemble, mean_prediction
 from avser.inference.predictor import Failure, Predictor
 from avser.testing.corpora import fake_savee
@@ -41,8 +41,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-def outcomes(shares: list[list[float]], *, ids: list[str], seen: list[bool]) -> Outcomes:
-    return Outcomes(
+def predictions(shares: list[list[float]], *, ids: list[str], seen: list[bool]) -> Predictions:
+    return Predictions(
         clip_ids=ids,
         speakers=["a", "b"],
         sexes=["", ""],
@@ -54,14 +54,16 @@ def outcomes(shares: list[list[float]], *, ids: list[str], seen: list[bool]) -> 
 
 
 def test_outcomes_are_joined_clip_by_clip() -> None:
-    first = outcomes([[0.6, 0.4], [0.2, 0.8]], ids=["x", "y"], seen=[True, False])
-    other = outcomes([[1.0, 0.0], [0.0, 1.0]], ids=["y", "x"], seen=[False, False])
-    joined = Outcomes.mean([first, other])
+    first = predictions([[0.6, 0.4], [0.2, 0.8]], ids=["x", "y"], seen=[True, False])
+    other = predictions([[1.0, 0.0], [0.0, 1.0]], ids=["y", "x"], seen=[False, False])
+    joined = Predictions.mean([first, other])
     assert joined.clip_ids == ["x", "y"] and joined.seen == [True, False]
     np.testing.assert_allclose(joined.probabilities, [[0.3, 0.7], [0.6, 0.4]], rtol=1e-6)
-    np.testing.assert_allclose(Outcomes.mean([first]).probabilities, first.probabilities)
+    np.testing.assert_allclose(Predictions.mean([first]).probabilities, first.probabilities)
     with pytest.raises(ConfigError, match="Bad ensemble"):
-        Outcomes.mean([first, outcomes([[1, 0], [1, 0]], ids=["x", "z"], seen=[False, False])])
+        Predictions.mean(
+            [first, predictions([[1, 0], [1, 0]], ids=["x", "z"], seen=[False, False])]
+        )
 
 
 def test_evaluate_gives_the_mean_of_several_models(

@@ -19,11 +19,11 @@ from avser.bundle import serialization as bundle
 from avser.cli import main
 from avser.errors import ConfigError, MediaError, SignalError
 from avser.export.onnx_file import bursts
-from avser.export.runtime import Samples, Step, Stream
+from avser.export.runtime import OnnxStep, OnnxStream, Samples
 from avser.inference.live import (
     BLOCK,
-    Heard,
-    Sound,
+    AudioSource,
+    LivePrediction,
     from_file,
     from_microphone,
     from_pcm,
@@ -46,9 +46,9 @@ def causal_branch(head: Any) -> AudioBranch:
     return EmotionNet(audio=STREAMS["crnn"](), head=head, emotions=NAMES).eval().audio_branch()
 
 
-def blocks(wave: Samples) -> Iterator[Sound]:
+def blocks(wave: Samples) -> Iterator[AudioSource]:
     for start in range(0, len(wave), BLOCK):
-        yield Sound(wave[start : start + BLOCK], time.monotonic())
+        yield AudioSource(wave[start : start + BLOCK], time.monotonic())
 
 
 @pytest.fixture(scope="module")
@@ -165,13 +165,15 @@ def test_a_microphone_gives_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_line_shows_label_bars_level_and_latency() -> None:
     shares = {"happy": 0.9, "sad": 0.1}
-    step = Step(0.0, 0.512, "happy", shares, shares, -30.0, False)
-    shown = line(Heard(step, 7.4))
+    step = OnnxStep(0.0, 0.512, "happy", shares, shares, -30.0, False)
+    shown = line(LivePrediction(step, 7.4))
     assert shown.split() == ["0.5", "s", "happy", "90%", "happ", "▇", "sad", "▁",
                              "▕█████", "▏", "-30", "dBFS", "7", "ms"]  # fmt: skip
-    silence = Step(0.0, 0.512, None, None, None, -120.0, True)
-    assert "(silence)" in line(Heard(silence, 1.0)) and "█" not in line(Heard(silence, 1.0))
-    assert len(line(Heard(step, 7.4), width=30)) == 30
+    silence = OnnxStep(0.0, 0.512, None, None, None, -120.0, True)
+    assert "(silence)" in line(LivePrediction(silence, 1.0)) and "█" not in line(
+        LivePrediction(silence, 1.0)
+    )
+    assert len(line(LivePrediction(step, 7.4), width=30)) == 30
 
 
 def test_json_has_a_line_for_each_step(
@@ -202,7 +204,9 @@ def test_the_command_plays_a_file(
 
 def test_an_hour_leaves_no_trace_in_the_stream() -> None:
     """What a stream holds does not grow; see the long test for the memory of the process."""
-    stream = Stream(NAMES, lambda piece: (np.ones(3, np.float32) / 3, np.ones(3, np.float32), True))
+    stream = OnnxStream(
+        NAMES, lambda piece: (np.ones(3, np.float32) / 3, np.ones(3, np.float32), True)
+    )
     piece = np.ones(1000, dtype=np.float32)
     most = 0
     for _ in range(57_600):  # an hour

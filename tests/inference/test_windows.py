@@ -3,20 +3,20 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from avser.inference.windows import WINDOW_STEPS, Piece, named, timeline, windows
+from avser.inference.windows import WINDOW_STEPS, WindowSpan, named, timeline, windows
 from avser.types import STEP_S
 
 NAMES = ("happy", "sad")
 
 
-def numbering(asked: list[tuple[int, int]]) -> Callable[[int, int], Piece]:
+def numbering(asked: list[tuple[int, int]]) -> Callable[[int, int], WindowSpan]:
     """A fake network that answers each step with its number."""
 
-    def run(start: int, steps: int) -> Piece:
+    def run(start: int, steps: int) -> WindowSpan:
         asked.append((start, steps))
         number = torch.arange(start, start + steps, dtype=torch.float32)
         rows = torch.stack([number, -number], dim=1)
-        return Piece(torch.tensor([0.5, 0.5]), rows, torch.ones(steps, dtype=torch.bool), 1)
+        return WindowSpan(torch.tensor([0.5, 0.5]), rows, torch.ones(steps, dtype=torch.bool), 1)
 
     return run
 

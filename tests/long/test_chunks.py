@@ -66,14 +66,14 @@ def test_nets_then_classifiers_on_their_scores_then_an_ensemble(
 ) -> None:
     one = fit(runs / "r1", "random_chunks_all", "r1", *TINY)
     assert one["marks"][0] == "RANDOM SPLIT" and list(one["levels"]) == ["clip"]
-    assert one["protocol"] == "random, by chunk" and len(one["classes"]) == 7
+    assert one["split"] == "random, by chunk" and len(one["classes"]) == 7
     init = f"--model.init={{audio: {runs / 'r1'}}}"
     scores = fit(runs / "lda", "random_chunks_all", "scores_lda", *TINY, init)
     assert scores["split_hash"] == one["split_hash"] and scores["n"] == one["n"]
     trained, fitted = (bundle.load(runs / name).net for name in ("r1", "lda"))
     head = fitted.heads["audio"]
     assert (head.scores.step.weight == trained.heads["audio"].step.weight).all()  # type: ignore
-    other = [f"--data.protocol.init_args.seed={1}", init]
+    other = [f"--data.split.init_args.seed={1}", init]
     words = ["-c", f"{SYSTEM}/random_chunks_all.yaml", "-c", f"{SYSTEM}/scores_lda.yaml", *TINY]
     assert main(["fit", *words, *other, "--out", str(runs / "no")]) == 1
     assert "start from a model of the same split" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Bundle
 from avser.errors import AvserError, BundleError
 from avser.export.folder import save_folder
-from avser.export.onnx_file import MOST_APART, VoiceGraph, bursts, differences
+from avser.export.onnx_file import MOST_APART, AudioGraph, bursts, differences
 from avser.export.runtime import OnnxClassifier
 from avser.models.factory import build_net
 
@@ -23,7 +23,7 @@ LENGTHS = (0.3, 3.3, 61.0, 600.0)
 
 
 def voices() -> dict[str, dict[str, object]]:
-    """Voice half of every configuration that has one, by path."""
+    """Audio branch of every configuration that has one, by path."""
     found = {}
     for path in sorted(CONFIGS.rglob("*.yaml")):
         model = (yaml.safe_load(path.read_text()) or {}).get("model") or {}
@@ -42,7 +42,7 @@ def test_every_voice_is_exported_or_says_why_not(name: str, tmp_path: Path) -> N
         pytest.skip(f"{name}: {error}")
     made = Bundle(name="untrained", folder=Path(), net=net, config={})
     try:
-        path = VoiceGraph(made).save(tmp_path / "voice.onnx")
+        path = AudioGraph(made).save(tmp_path / "voice.onnx")
     except AvserError as error:
         assert str(error).startswith("Bad export") and str(error).count("\n") == 0
         return
@@ -53,7 +53,7 @@ def test_every_voice_is_exported_or_says_why_not(name: str, tmp_path: Path) -> N
 
 def test_the_released_voice_at_four_lengths_and_two_sizes(tmp_path: Path) -> None:
     loaded = bundle.load(bundle.DEFAULT_MODEL)
-    graph = VoiceGraph(loaded)
+    graph = AudioGraph(loaded)
     sizes = [(clips, seconds) for seconds in LENGTHS for clips in (1, 2)]
     found = differences(loaded.net.audio_branch(), graph.save(tmp_path / "float.onnx"), sizes=sizes)
     assert max(max(d.clip, d.step) for d in found) <= MOST_APART
@@ -63,7 +63,7 @@ def test_the_released_voice_at_four_lengths_and_two_sizes(tmp_path: Path) -> Non
 
 
 def test_the_folder_in_an_environment_of_numpy_and_onnxruntime(tmp_path: Path) -> None:
-    path = save_folder(VoiceGraph(bundle.load(bundle.DEFAULT_MODEL)), tmp_path / "out", int8=True)
+    path = save_folder(AudioGraph(bundle.load(bundle.DEFAULT_MODEL)), tmp_path / "out", int8=True)
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     words = [str(python), "-m", "pip", "install", "-q", "numpy", "onnxruntime"]
@@ -85,7 +85,7 @@ def test_the_folder_in_an_environment_of_numpy_and_onnxruntime(tmp_path: Path) -
 def test_int8_loses_nothing_worth_telling(tmp_path: Path) -> None:
     """Of labels on noise bursts of many kinds, float and int8 agree on nearly all."""
     loaded = bundle.load(bundle.DEFAULT_MODEL)
-    graph = VoiceGraph(loaded)
+    graph = AudioGraph(loaded)
     plain = OnnxClassifier(graph.save(tmp_path / "float.onnx"))
     small = OnnxClassifier(graph.save(tmp_path / "int8.onnx", int8=True))
     torch.manual_seed(0)

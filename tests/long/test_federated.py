@@ -79,9 +79,9 @@ class Field:
             "class_path": "avser.datamodules.corpora.ravdess.Ravdess",
             "init_args": {"root": str(root / "ravdess")},
         }
-        protocol = {"class_path": "avser.data.splits.SpeakerKFold", "init_args": {"folds": 5}}
+        split = {"class_path": "avser.data.splits.SpeakerKFold", "init_args": {"folds": 5}}
         emotions = ["neutral", "happy", "sad", "angry"]
-        data = {"corpus": corpus, "protocol": protocol, "emotions": emotions}
+        data = {"corpus": corpus, "split": split, "emotions": emotions}
         (root / "test.yaml").write_text(yaml.safe_dump({"data": data}))
         keys.make_server_keys(root / "keys", hosts=[])
         keys.make_server_keys(root / "others", hosts=[])  # another federation's authority

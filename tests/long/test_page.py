@@ -16,7 +16,7 @@ import pytest
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Bundle
 from avser.errors import ConfigError
-from avser.export.onnx_file import VoiceGraph
+from avser.export.onnx_file import AudioGraph
 from avser.export.page_folder import save_page
 from avser.export.runtime import OnnxClassifier
 from avser.media.reader import read_audio
@@ -41,7 +41,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_wav(path, np.concatenate([samples, np.zeros(4000, np.float32)]))
 
 
-def page_of(graph: VoiceGraph, folder: Path) -> Path:
+def page_of(graph: AudioGraph, folder: Path) -> Path:
     try:
         return save_page(graph, folder, ort=os.environ.get("ORT_WEB")).parent
     except ConfigError as error:
@@ -51,7 +51,7 @@ def page_of(graph: VoiceGraph, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The released voice, which hears whole clips."""
-    graph = VoiceGraph(bundle.load(bundle.DEFAULT_MODEL))
+    graph = AudioGraph(bundle.load(bundle.DEFAULT_MODEL))
     return page_of(graph, tmp_path_factory.mktemp("page") / "whole")
 
 
@@ -60,7 +60,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A causal voice, which carries its state."""
     encoder = tiny_audio_encoder(causal=True)
     net = EmotionNet(audio=encoder, head=AttentiveHead(hidden=8), emotions=("a", "b", "c")).eval()
-    graph = VoiceGraph(Bundle(name="tiny", folder=Path(), net=net, config={}), streaming=True)
+    graph = AudioGraph(Bundle(name="tiny", folder=Path(), net=net, config={}), streaming=True)
     return page_of(graph, tmp_path_factory.mktemp("page") / "stream")
 
 

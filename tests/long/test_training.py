@@ -59,7 +59,7 @@ class Train:
         (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
         corpus = ["-c", "configs/data/ravdess.yaml", "--root", str(folder / "ravdess")]
         self.words = [*corpus, "-c", str(folder / "tiny.yaml")]
-        two = "--data.protocol.init_args.folds=2"
+        two = "--data.split.init_args.folds=2"
         self.fit = ["fit", *self.words, two, "--out", str(self.run)]
 
     def start(self, words: list[str]) -> subprocess.Popen[str]:

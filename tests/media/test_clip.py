@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from avser.errors import ConfigError
-from avser.media.clip import Lookout, awaited, take_in
+from avser.media.clip import FaceDetectionWorker, load_clip, wait_for
 from avser.media.faces import Detection
 from avser.media.reader import Frame
 from avser.testing.media import voice, write_video
@@ -35,9 +35,9 @@ def test_a_file_that_nobody_waits_for_is_not_read_on(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", pictures, samples=voice("sad", seconds=seconds), fps=5)
     detector = StopAtFirst()
     with pytest.raises(CancelledError):
-        take_in(path, detector=detector, faces=True, stopped=detector.stopped)
+        load_clip(path, detector=detector, faces=True, stopped=detector.stopped)
     assert 1 <= detector.looks < seconds / STEP_S / 2  # two looks a step
-    with take_in(path, detector=detector, faces=True) as found:  # not without being asked
+    with load_clip(path, detector=detector, faces=True) as found:  # not without being asked
         assert found.duration_s == pytest.approx(seconds, abs=0.1)
 
 
@@ -58,7 +58,7 @@ def test_pictures_are_looked_at_in_their_order_beside_the_decoding(tmp_path: Pat
         threads.add(get_ident())
         return []
 
-    with take_in(path, detector=detector, faces=True) as found:
+    with load_clip(path, detector=detector, faces=True) as found:
         assert found.faces is not None and found.faces.sampled == len(seen) > 25
     assert seen == sorted(seen) and len(threads) == 1 and get_ident() not in threads
 
@@ -75,7 +75,7 @@ def test_a_detector_that_fails_ends_the_reading_with_its_error(tmp_path: Path) -
         return []
 
     with pytest.raises(ConfigError, match="had enough"):
-        take_in(path, detector=detector, faces=True)
+        load_clip(path, detector=detector, faces=True)
     assert looks < 40  # of 78: what was decoded ahead, and no more
 
 
@@ -89,7 +89,7 @@ def test_decoding_waits_for_a_slow_detector() -> None:
         def finish(self) -> str:
             return "done"
 
-    with Lookout(Slow()) as lookout:  # type: ignore[arg-type]
+    with FaceDetectionWorker(Slow()) as lookout:  # type: ignore[arg-type]
         image = np.zeros((4, 4, 3), np.uint8)
 
         def decode() -> None:
@@ -120,9 +120,9 @@ def test_a_wait_ends_where_another_thread_took_the_interrupt() -> None:
     Thread(target=interrupted).start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            awaited(answer)
+            wait_for(answer)
     finally:
         late.cancel()
         signal.signal(signal.SIGINT, before)
     answer.set_result("there")
-    assert awaited(answer) == "there"
+    assert wait_for(answer) == "there"

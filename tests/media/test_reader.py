@@ -174,9 +174,9 @@ def test_leaving_pictures_out_leaves_the_frames_asked_for_as_they_are(
 ) -> None:
     path = write_uneven(tmp_path / f"a.{ending}", codec, gaps_ms, **options)
     decoded = []
-    take = decode.Picture._take
+    take = decode.VideoDecoder._take
 
-    def counted(self: decode.Picture, frame: av.VideoFrame) -> None:
+    def counted(self: decode.VideoDecoder, frame: av.VideoFrame) -> None:
         decoded.append(frame.pts)
         take(self, frame)
 
@@ -187,9 +187,9 @@ def test_leaving_pictures_out_leaves_the_frames_asked_for_as_they_are(
         images = [frame.image.tobytes() for frame in frames]
         return [f.time_s for f in frames], images, reader.duration_s, len(decoded)
 
-    monkeypatch.setattr(decode.Picture, "_take", counted)
+    monkeypatch.setattr(decode.VideoDecoder, "_take", counted)
     *found, few = read()
-    monkeypatch.setattr(decode.Picture, "_spare", lambda self, packet: None)
+    monkeypatch.setattr(decode.VideoDecoder, "_spare", lambda self, packet: None)
     *whole, every = read()
     assert found == whole
     assert found[0]

@@ -6,7 +6,7 @@ import torch
 
 from avser.errors import ConfigError
 from avser.models.encoders.ssl import SslEncoder
-from avser.models.frontends.samples import Samples
+from avser.models.frontends.samples import RawWaveform
 
 pytest.importorskip("transformers", reason="needs avser[ssl]")
 STEP = 8192
@@ -14,7 +14,7 @@ STEP = 8192
 
 def test_samples_are_a_front_end() -> None:
     wave = torch.randn(2, 2 * STEP)
-    features = Samples(hop=320)(wave)
+    features = RawWaveform(hop=320)(wave)
     assert features.shape == (2, 1, 320, 52)
     flat = features[:, 0].transpose(1, 2).reshape(2, -1)
     assert torch.equal(flat[:, : 2 * STEP], wave) and not flat[:, 2 * STEP :].any()

@@ -26,7 +26,7 @@ data:
   corpus:
     class_path: avser.datamodules.corpora.ravdess.Ravdess
     init_args: {root: ROOT, features: auto}
-  protocol:
+  split:
     class_path: avser.data.splits.SpeakerKFold
     init_args: {folds: 3, fold: 0, validation_speakers: 1}
   video: features
@@ -74,8 +74,8 @@ def cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def module(root: Path, **settings: str) -> ClipDataModule:
     corpus = Ravdess(root, features="auto")
-    protocol = HeldOut(test=["06"], validation=["05"])
-    return ClipDataModule(corpus, protocol, emotions=["happy", "sad", "angry"], **settings)  # type: ignore[arg-type]
+    split = HeldOut(test=["06"], validation=["05"])
+    return ClipDataModule(corpus, split, emotions=["happy", "sad", "angry"], **settings)  # type: ignore[arg-type]
 
 
 def test_features_stand_beside_their_own_clips(root: Path) -> None:
@@ -101,20 +101,20 @@ def test_an_enrolled_voice_is_measured_by_its_own_speaker(root: Path) -> None:
     encoder.normaliser.mode = "speaker"
     early = data.loader(data.parts.test)  # Lightning makes loaders before training begins
     (plain,) = early
-    assert not plain["voice_reference"].numel() and data.marks == [ENROLLED]
+    assert not plain["speaker_statistics"].numel() and data.marks == [ENROLLED]
     data.enrol_voices(encoder)
     (late,) = early
-    assert late["voice_reference"].shape == (len(late["label"]), 2, 1, 16)
+    assert late["speaker_statistics"].shape == (len(late["label"]), 2, 1, 16)
     clips = [c for c in data.rows if c.speaker == "ravdess/06"]
     (batch,) = data.loader(clips)
     raw, mask = encoder.raw_features(batch["waveform"], batch["lengths"])
-    own = encoder.normaliser(raw, mask, batch["voice_reference"])
+    own = encoder.normaliser(raw, mask, batch["speaker_statistics"])
     frames = own.movedim(-1, 1)[mask]  # [frames, C, M] of all clips of the speaker
     torch.testing.assert_close(frames.mean(dim=0), torch.zeros(1, 16), atol=1e-3, rtol=0)
     torch.testing.assert_close(
         frames.std(dim=0, unbiased=False), torch.ones(1, 16), atol=1e-3, rtol=0
     )
-    unknown = torch.full_like(batch["voice_reference"], torch.nan)
+    unknown = torch.full_like(batch["speaker_statistics"], torch.nan)
     encoder.normaliser.mode = "clip"
     fallback = encoder.normaliser(raw, mask)
     encoder.normaliser.mode = "speaker"

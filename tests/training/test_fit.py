@@ -7,9 +7,9 @@ import torch
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.evaluation.predictions import Outcomes
+from avser.evaluation.predictions import Predictions
 from avser.testing.corpora import fake_ravdess
-from avser.training.fit import calibrate, claim, history
+from avser.training.fit import calibrate, claim_run_folder, history
 from avser.training.task import EmotionTask
 
 CONFIG = """\
@@ -17,7 +17,7 @@ data:
   corpus:
     class_path: avser.datamodules.corpora.ravdess.Ravdess
     init_args: {root: null}
-  protocol:
+  split:
     class_path: avser.data.splits.HeldOut
     init_args: {test: ['06'], validation: ['05']}
   emotions: [happy, sad, angry]
@@ -96,14 +96,14 @@ def test_a_training_leaves_everything_that_it_promises(finished: Path) -> None:
     assert (finished / "DONE").read_text() == "1 epochs\n"
     results = json.loads((finished / "results.json").read_text())
     assert results["classes"] == ["happy", "sad", "angry"] and results["n"] == 6
-    assert results["protocol"] == "held_out" and results["epochs"] == [1]
+    assert results["split"] == "held_out" and results["epochs"] == [1]
     assert results["marks"] == [] and results["model"] == "run"
     page = (finished / "report.html").read_text()
     assert results["split_hash"] in page and "ravdess/06" in page
-    outcomes = Outcomes.load(finished / "outcomes" / "test.json")
-    assert set(outcomes.speakers) == {"ravdess/06"} and not any(outcomes.seen)
+    predictions = Predictions.load(finished / "predictions" / "test.json")
+    assert set(predictions.speakers) == {"ravdess/06"} and not any(predictions.seen)
     assert results["accuracy"]["value"] == pytest.approx(
-        float((outcomes.predicted == outcomes.labels).mean()), abs=1e-6
+        float((predictions.predicted == predictions.labels).mean()), abs=1e-6
     )
     curves = history(finished)
     assert {"train/loss", "validation/uar", "validation/score"} <= set(curves)
@@ -113,9 +113,9 @@ def test_a_training_leaves_everything_that_it_promises(finished: Path) -> None:
 def test_without_a_test_only_validation_is_answered(words: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert main(["fit", *words, "--no-test", "--out", str(run)]) == 0
-    kept = Outcomes.load(run / "outcomes" / "validation.json")
+    kept = Predictions.load(run / "predictions" / "validation.json")
     assert set(kept.speakers) == {"ravdess/05"} and len(kept) == 6
-    assert [p.name for p in (run / "outcomes").iterdir()] == ["validation.json"]
+    assert [p.name for p in (run / "predictions").iterdir()] == ["validation.json"]
     assert not (run / "results.json").exists() and bundle.load(run).name == "run"
 
 
@@ -137,12 +137,12 @@ def test_the_run_answers_files(finished: Path, words: list[str]) -> None:
 
     predictor = Predictor.from_pretrained(finished, device="cpu")
     path = next(Path(words[-1]).glob("Actor_06/03-*.wav"))
-    outcomes = Outcomes.load(finished / "outcomes" / "test.json")
-    path = path.with_name(outcomes.clip_ids[0].partition("/")[2] + ".wav")
+    predictions = Predictions.load(finished / "predictions" / "test.json")
+    path = path.with_name(predictions.clip_ids[0].partition("/")[2] + ".wav")
     answer = predictor(path)
     assert answer.probabilities is not None
     assert list(answer.probabilities.values()) == pytest.approx(
-        outcomes.probabilities[0].tolist(), abs=2e-3
+        predictions.probabilities[0].tolist(), abs=2e-3
     )
 
 
@@ -243,7 +243,7 @@ def test_a_folder_that_is_no_run_is_left_alone(
         said = refused([*words, "--out", str(tmp_path), *extra], capsys)
         assert "not a run" in said
     assert (tmp_path / "mine.txt").read_text() == "mine"
-    assert claim(tmp_path / "new", overwrite=False) is None
+    assert claim_run_folder(tmp_path / "new", overwrite=False) is None
 
 
 # -- settings ------------------------------------------------------------------------------------
@@ -260,13 +260,13 @@ def test_a_folder_that_is_no_run_is_left_alone(
             "--model.audio=avser.models.encoders.crnn.CrnEncoder",
             "avser.models.encoders.crnn.CrnnEncoder",
         ),
-        ("--data.protocol=avser.data.splits.SpeakrKFold", "SpeakerKFold"),
+        ("--data.split=avser.data.splits.SpeakrKFold", "SpeakerKFold"),
         ("--data.corpus=avser.datamodules.corpora.ravdess.Ravdes", "ravdess.Ravdess"),
         ("--model.learning_rate=1", "learning_rate"),
         ("--model.lr=fast", "fast"),
         ("--model.ema=2", "Bad ema 2.0"),
         ("--data.emotions=[happy,sda]", "sda"),
-        ("--data.protocol.init_args.test=[36]", "36"),
+        ("--data.split.init_args.test=[36]", "36"),
         ("--model.audio.init_args.frontend.init_args.hop=500", "Bad hop 500"),
     ],
 )

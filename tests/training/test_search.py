@@ -11,7 +11,7 @@ import pytest
 
 from avser.cli import main
 from avser.errors import AvserError, ConfigError
-from avser.evaluation.predictions import Outcomes
+from avser.evaluation.predictions import Predictions
 from avser.testing.corpora import fake_ravdess
 from avser.training import search
 from avser.training.search import Choice, Range, Space, Trial, draw, read_space
@@ -81,7 +81,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         right = round(10 * (math.log10(float(given["model.lr"])) + 4) / 3)
         labels = np.arange(20) % 2
         guess = np.where(np.arange(20) // 2 < right, labels, 1 - labels)
-        Outcomes(
+        Predictions(
             clip_ids=[str(i) for i in range(20)],
             speakers=[""] * 20,
             sexes=[""] * 20,
@@ -89,7 +89,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             probabilities=np.eye(2)[guess],
             emotions=("happy", "sad"),
             seen=[False] * 20,
-        ).save(folder / "outcomes" / "validation.json")
+        ).save(folder / "predictions" / "validation.json")
         (folder / "config.yaml").write_text(f"lr: {given['model.lr']}\n")
         (folder / "DONE").write_text("")
         return None

@@ -15,7 +15,7 @@ from avser.models.encoders.crnn import CrnnEncoder
 from avser.models.encoders.timm_audio import TimmAudioEncoder
 from avser.models.frontends.logmel import LogMel
 from avser.models.heads import AttentiveHead
-from avser.models.net import Stream
+from avser.models.net import HeadOutput
 from avser.testing.corpora import fake_emodb
 from avser.testing.nets import tiny_audio_encoder
 from avser.training.augment import Augment
@@ -42,8 +42,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(root: Path) -> ClipDataModule:
-    protocol = HeldOut(test=["11"], validation=["12"])
-    return ClipDataModule(EmoDb(root), protocol, emotions=list(EMOTIONS), batch_size=8)
+    split = HeldOut(test=["11"], validation=["12"])
+    return ClipDataModule(EmoDb(root), split, emotions=list(EMOTIONS), batch_size=8)
 
 
 def task_of(*, normalise: Any = "clip", **settings: Any) -> EmotionTask:
@@ -114,15 +114,17 @@ def test_absent_clips_and_masked_steps_bear_no_loss() -> None:
     mask = torch.tensor([[True, True, False], [False, False, False]])
     target = torch.eye(4)[:2]
 
-    def stream(noise: float) -> Stream:
+    def stream(noise: float) -> HeadOutput:
         torch.manual_seed(0)
         logits, steps = torch.randn(2, 4), torch.randn(2, 3, 4)
         logits[1] += noise * torch.randn(4)
         steps = torch.where(mask[..., None], steps, steps + noise)
-        return Stream(logits, steps, mask, mask.any(dim=1))
+        return HeadOutput(logits, steps, mask, mask.any(dim=1))
 
     assert torch.equal(task._loss(stream(0.0), target), task._loss(stream(9.0), target))
-    nothing = Stream(torch.randn(2, 4), torch.randn(2, 3, 4), mask & False, mask.any(dim=1) & False)
+    nothing = HeadOutput(
+        torch.randn(2, 4), torch.randn(2, 3, 4), mask & False, mask.any(dim=1) & False
+    )
     assert float(task._loss(nothing, target)) == 0
 
 

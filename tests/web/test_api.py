@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from web_desks import ROW, heard, make_desk
+from job_handlers import ROW, heard, make_desk
 
 from avser.web.api import create_api
 from avser.web.limits import Limits
-from avser.web.schema import Clip, Refusal
+from avser.web.schema import ClipSchema, Refusal
 from avser.web.service import Service
 
 LIMITS = Limits(upload_mb=0.2, duration_s=9, concurrency=1, queue=1, time_s=2)
@@ -66,7 +66,7 @@ def test_answer_is_the_object_of_the_command_and_of_the_document(client: Client)
     found = reply.json()
     assert list(found) == list(heard("x").to_dict())
     assert found == heard("take 1.wav").to_dict()  # also inside the reason
-    Clip.model_validate(found)
+    ClipSchema.model_validate(found)
 
 
 def test_models_health_and_document(client: Client) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from web_desks import heard, make_desk
+from job_handlers import heard, make_desk
 
 from avser.web.limits import Limits
 from avser.web.page import Page, table

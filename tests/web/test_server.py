@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from web_desks import make_desk
+from job_handlers import make_desk
 
 from avser.errors import ConfigError
 from avser.web.limits import Limits

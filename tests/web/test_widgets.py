@@ -2,7 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from web_desks import heard
+from job_handlers import heard
 
 from avser.errors import MediaError
 from avser.web.widgets import (

@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from web_desks import ROW, heard, make_desk
+from job_handlers import ROW, heard, make_desk
 
 from avser.errors import BundleError, MediaError
-from avser.web.jobs import Annotate, Answer, Classify
+from avser.web.jobs import Annotate, Classify, JobResult
 from avser.web.limits import BrokenError, BusyError, LateError, Limits
 from avser.web.workers import Workers
 
@@ -27,7 +27,7 @@ def clip(folder: Path, text: str) -> Path:
     return path
 
 
-def ask(workers: Workers, path: Path, *, seconds: float = 20.0) -> Answer:
+def ask(workers: Workers, path: Path, *, seconds: float = 20.0) -> JobResult:
     deadline = time.monotonic() + seconds
     return asyncio.run(workers.ask(Classify(path=path), deadline=deadline))
 

@@ -44,13 +44,13 @@ def run(words: Sequence[str]) -> int:
     scratch = Path(tempfile.mkdtemp(prefix="avser-contribute-"))
     # read when Gradio is imported
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(scratch)}
-    from avser.federated.client.contribute_page import Desk, Newest, serve
+    from avser.federated.client.contribute_page import ContributionSession, LatestModel, serve
     from avser.federated.client.contributions import Contributions
     from avser.federated.client.remote import Federation
 
     federation = Federation(own.server, ca=own.ca, token=own.token)
-    newest = Newest(federation, scratch / "bundle")
-    desk = Desk(newest, Contributions(folder, keep=own.keep, name=name), scratch)
+    newest = LatestModel(federation, scratch / "bundle")
+    desk = ContributionSession(newest, Contributions(folder, keep=own.keep, name=name), scratch)
     node = _join(own, folder, name)
     try:
         serve(desk, port=own.port, ready=lambda url: print(f"Page: {url}", flush=True))

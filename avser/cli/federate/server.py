@@ -94,16 +94,16 @@ def _serve(own: Any, words: list[str]) -> int:  # noqa: ANN401
 def _prepare(own: Any, words: list[str]) -> Any:  # noqa: ANN401
     """Read the configuration, keep what the run's own process needs, and open its models."""
     from avser.cli.federate.simulate import read
-    from avser.federated.client.learner import Learner
+    from avser.federated.client.learner import LocalTrainer
     from avser.federated.deployment.apps import write_session
-    from avser.federated.server.releases import Newest
-    from avser.federated.server.run_store import Kept, RunStore
+    from avser.federated.server.releases import LatestRelease
+    from avser.federated.server.run_store import RunStore, StoredRound
     from avser.federated.simulation.run import needs_statistics, start_from_base
     from avser.federated.weights import arrays_of, constants_of, has_batch_norm, names_of
 
     data, plan, settings, text = read(words)
     data.prepare_data()
-    learner = Learner(plan, seed=settings.seed)
+    learner = LocalTrainer(plan, seed=settings.seed)
     before = None
     if settings.base != "empty":
         before = start_from_base(learner.net, settings.base)
@@ -122,14 +122,14 @@ def _prepare(own: Any, words: list[str]) -> Any:  # noqa: ANN401
     store = RunStore(own.out)
     if store.latest() is None:
         start = arrays_of(learner.net, names_of(learner.net, ("audio", "video", "fused")))
-        store.save(Kept(update=0, model=start, average=start, row={"seconds": 0.0}))
+        store.save(StoredRound(update=0, model=start, average=start, row={"seconds": 0.0}))
     labels = f"--data.emotions={json.dumps(list(plan.emotions))}"
     tests = {"test": data}
     for name in own.test:
         path = locate(name)
         tests[Path(path).stem] = parse_data(["-c", path, labels])
     extra = {"before": before} if before is not None else {}
-    return Newest(folder=own.out, tests=tests, arm=own.arm_b, **extra)
+    return LatestRelease(folder=own.out, tests=tests, arm=own.arm_b, **extra)
 
 
 def _same(path: Path, text: str) -> None:
@@ -149,13 +149,13 @@ def _open_doors(own: Any, newest: Any) -> Any:  # noqa: ANN401
     import uvicorn
 
     from avser.federated.deployment import keys
-    from avser.federated.server.api import create_doors, open_doors
+    from avser.federated.server.api import create_federation_api, start_federation_api
 
-    service = open_doors(newest)
+    service = start_federation_api(newest)
     secrets = own.keys
     server = uvicorn.Server(
         uvicorn.Config(
-            create_doors(newest, service, token=own.token),
+            create_federation_api(newest, service, token=own.token),
             host=own.host,
             port=own.http_port,
             log_level="warning",

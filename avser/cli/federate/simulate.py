@@ -87,11 +87,11 @@ def _run(own: Any, words: list[str], kinds: list[str]) -> int:  # noqa: ANN401
     from avser.federated.simulation.run import Simulation
     from avser.files import atomic_write
     from avser.training.allocator import keep_memory
-    from avser.training.fit import claim
+    from avser.training.fit import claim_run_folder
     from avser.training.run_folder import commit_of
 
     keep_memory()
-    claim(own.out, overwrite=own.overwrite)
+    claim_run_folder(own.out, overwrite=own.overwrite)
     data, plan, settings, text = read(words)
     _same_run(own.out, text)
     with decoding() as bar:

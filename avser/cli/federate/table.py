@@ -75,7 +75,7 @@ def row_of(folder: Path) -> dict[str, Any]:
         "also": facts.get("also") or None,
         "privacy": facts.get("privacy"),
         "corpus": summary["corpus"],
-        "protocol": summary["protocol"],
+        "split": summary["split"],
         "split_hash": summary["split_hash"],
         "parameters": summary["parameters"],
         "seeds": summary["seeds"],

@@ -1,6 +1,6 @@
 """Protocols: which speakers train, which choose the epoch, and which give the figure."""
 
-from avser.data.splits.base import PARTS, Parts, Protocol, chunks, clip_name
+from avser.data.splits.base import PARTS, Parts, Split, chunks, clip_name
 from avser.data.splits.marked import Given, RandomSplit, Resubstitution
 from avser.data.splits.speakers import CrossCorpus, HeldOut, Loso, SpeakerKFold, find_speaker
 
@@ -11,10 +11,10 @@ __all__ = [
     "HeldOut",
     "Loso",
     "Parts",
-    "Protocol",
     "RandomSplit",
     "Resubstitution",
     "SpeakerKFold",
+    "Split",
     "chunks",
     "clip_name",
     "find_speaker",

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from avser.errors import ProtocolError
+from avser.errors import SplitError
 from avser.types import SAMPLE_RATE, STEP_SAMPLES, Clip, steps_of
 
 PARTS = ("train", "validation", "test")
@@ -57,7 +57,7 @@ def chunks(clip: Clip, samples: int) -> list[Clip]:
     ]
 
 
-class Protocol(ABC):
+class Split(ABC):
     """Splits clips into train, validation and test.
 
     Attributes:
@@ -94,7 +94,7 @@ class Protocol(ABC):
             digests: `clip_name` to hash of the decoded samples; copies share it.
 
         Raises:
-            ProtocolError: there is nothing to train on, or a speaker or a recording would be on
+            SplitError: there is nothing to train on, or a speaker or a recording would be on
                 two sides.
         """
         rows = sorted(clips, key=clip_name)
@@ -102,13 +102,13 @@ class Protocol(ABC):
         if self.speaker_independent:
             lost = [c for c in rows if not c.speaker]
             if lost:
-                raise ProtocolError(
+                raise SplitError(
                     f"Bad split: the speaker of {len(lost)} clips is unknown, first "
                     f"{lost[0].path}; add a speaker column, or ask for RandomSplit by name."
                 )
         parts = self.assign(rows, tied(rows, digests))
         if not parts.train or not parts.validation:
-            raise ProtocolError(
+            raise SplitError(
                 f"Bad split: {len(parts.train)} training and {len(parts.validation)} validation "
                 f"clips of {len(rows)}; choose fewer folds or other speakers."
             )
@@ -134,7 +134,7 @@ class Protocol(ABC):
 def _refuse(a: str, b: str, what: str, left: set[str], right: set[str]) -> None:
     both = sorted(left & right)
     if both:
-        raise ProtocolError(
+        raise SplitError(
             f"Bad split: {what} {both[0]} is in {a} and in {b} ({len(both)} in all); keep each "
             f"{what} on one side."
         )

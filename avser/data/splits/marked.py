@@ -5,12 +5,12 @@ from typing import Literal
 
 import numpy as np
 
-from avser.data.splits.base import PARTS, Parts, Protocol, clip_name, within_speakers
-from avser.errors import ProtocolError
+from avser.data.splits.base import PARTS, Parts, Split, clip_name, within_speakers
+from avser.errors import SplitError
 from avser.types import Clip
 
 
-class Given(Protocol):
+class Given(Split):
     """The corpus's, or the table's, own parts; validation is taken from train if it has none.
 
     Where no speaker is known, clips of which a later part has a copy are left out, as Kaggle's
@@ -29,7 +29,7 @@ class Given(Protocol):
 
     def __init__(self, *, validation_share: float = 0.0, seed: int = 0) -> None:
         if not 0 <= validation_share < 1:
-            raise ProtocolError(
+            raise SplitError(
                 f"Bad validation_share {validation_share}: legal is 0 (the owner's part) up to, "
                 "not including, 1."
             )
@@ -37,12 +37,12 @@ class Given(Protocol):
         self._digests: Mapping[str, str] = {}
 
     def describe(self) -> str:
-        """See `Protocol.describe`."""
+        """See `Split.describe`."""
         share = self.validation_share
         return f"{self.name}, epoch chosen on {share:.0%} of train" if share else self.name
 
     def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> Parts:
-        """See `Protocol.split`."""
+        """See `Split.split`."""
         self._digests = digests or {}
         return super().split(clips, digests)
 
@@ -77,19 +77,19 @@ class Given(Protocol):
         return notes
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
-        """See `Protocol.assign`."""
+        """See `Split.assign`."""
         lost = [c for c in clips if c.part not in PARTS]
         if lost:
-            raise ProtocolError(
+            raise SplitError(
                 f"Bad part {lost[0].part!r} of {lost[0].path}: legal is {', '.join(PARTS)}; fill "
-                "the part column, or choose another protocol."
+                "the part column, or choose another split."
             )
         rows = {part: [c for c in clips if c.part == part] for part in PARTS}
         notes = [] if any(c.speaker for c in clips) else self._without_copies(rows)
         if self.validation_share:
             if any(c.speaker for c in clips):
-                raise ProtocolError(
-                    "Bad validation_share: the speakers are known; leave it out, or use a protocol "
+                raise SplitError(
+                    "Bad validation_share: the speakers are known; leave it out, or use a split "
                     "of whole speakers."
                 )
             chosen = self._drawn(rows["train"])
@@ -109,7 +109,7 @@ class Given(Protocol):
         return Parts(rows["train"], rows["validation"], rows["test"], notes=tuple(notes))
 
 
-class RandomSplit(Protocol):
+class RandomSplit(Split):
     """Clips dealt at random, speakers on both sides: for comparison with such figures only.
 
     Args:
@@ -132,21 +132,21 @@ class RandomSplit(Protocol):
         unit: Literal["clip", "chunk"] = "clip",
     ) -> None:
         if min(validation, test) < 0 or validation + test >= 1:
-            raise ProtocolError(f"Bad shares {validation} and {test}: they must sum to under 1.")
+            raise SplitError(f"Bad shares {validation} and {test}: they must sum to under 1.")
         self.validation, self.test, self.seed, self.unit = validation, test, seed, unit
         self._digests: Mapping[str, str] = {}
 
     def describe(self) -> str:
-        """See `Protocol.describe`."""
+        """See `Split.describe`."""
         return f"{self.name}, by {self.unit}" if self.unit == "chunk" else self.name
 
     def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> Parts:
-        """See `Protocol.split`; copies of a recording are dealt together."""
+        """See `Split.split`; copies of a recording are dealt together."""
         self._digests = digests or {}
         return super().split(clips, digests)
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
-        """See `Protocol.assign`."""
+        """See `Split.assign`."""
         group = {clip_name(c): self._digests.get(clip_name(c), clip_name(c)) for c in clips}
         order = list(np.random.default_rng(self.seed).permutation(sorted(set(group.values()))))
         first = round(self.test * len(order))
@@ -162,7 +162,7 @@ class RandomSplit(Protocol):
         return Parts(rows["train"], rows["validation"], rows["test"], notes=notes)
 
 
-class Resubstitution(Protocol):
+class Resubstitution(Split):
     """Every clip in every part: for comparison with figures on training data only."""
 
     name = "resubstitution"
@@ -171,5 +171,5 @@ class Resubstitution(Protocol):
     leakproof = False
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
-        """See `Protocol.assign`."""
+        """See `Split.assign`."""
         return Parts(train=clips, validation=clips, test=clips)

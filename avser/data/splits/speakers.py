@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from avser.data.splits.base import PARTS, Parts, Protocol, balanced, by_units, tied
-from avser.errors import ProtocolError, unknown
+from avser.data.splits.base import PARTS, Parts, Split, balanced, by_units, tied
+from avser.errors import SplitError, unknown
 from avser.types import Clip
 
 
-class SpeakerKFold(Protocol):
+class SpeakerKFold(Split):
     """Speakers dealt into folds of both sexes; validation speakers come from the next fold.
 
     Args:
@@ -35,31 +35,31 @@ class SpeakerKFold(Protocol):
         train_only: list[str] | None = None,
     ) -> None:
         if folds < 2 or not 0 <= fold < folds:
-            raise ProtocolError(f"Bad fold {fold} of {folds}: legal is 0 to folds - 1, folds ≥ 2.")
+            raise SplitError(f"Bad fold {fold} of {folds}: legal is 0 to folds - 1, folds ≥ 2.")
         self.folds, self.fold = folds, fold
         self.validation_speakers, self.seed = validation_speakers, seed
         self.train_only = tuple(train_only or ())
 
     def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
-        """See `Protocol.fold_count`."""
+        """See `Split.fold_count`."""
         return self.folds
 
     def describe(self) -> str:
-        """See `Protocol.describe`."""
+        """See `Split.describe`."""
         extra = f", {'+'.join(self.train_only)} in training alone" if self.train_only else ""
         return f"{self.name}, {self.folds} folds{extra}"
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
-        """See `Protocol.assign`."""
+        """See `Split.assign`."""
         names = sorted({c.corpus for c in clips})
         for name in self.train_only:
             if name not in names:
-                raise ProtocolError(unknown("corpus", name, names))
+                raise SplitError(unknown("corpus", name, names))
         extra = [c for c in clips if c.corpus in self.train_only]
         clips = [c for c in clips if c.corpus not in self.train_only]
         order = balanced(clips, units, self.seed)
         if len(order) < self.folds:
-            raise ProtocolError(
+            raise SplitError(
                 f"Bad folds {self.folds}: there are {len(order)} speakers; ask for fewer folds."
             )
         # deal runs of equal length: each holds its share of both sexes
@@ -76,7 +76,7 @@ class SpeakerKFold(Protocol):
         return replace(parts, train=parts.train + extra)
 
 
-class Loso(Protocol):
+class Loso(Split):
     """Leave one speaker out.
 
     Args:
@@ -91,20 +91,20 @@ class Loso(Protocol):
         self.fold, self.validation_speakers, self.seed = fold, validation_speakers, seed
 
     def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
-        """See `Protocol.fold_count`."""
+        """See `Split.fold_count`."""
         return len(set(tied(clips, digests or {}).values()))
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
-        """See `Protocol.assign`."""
+        """See `Split.assign`."""
         names = sorted(set(units.values()))
         if not 0 <= self.fold < len(names):
-            raise ProtocolError(f"Bad fold {self.fold}: there are {len(names)} speakers, from 0.")
+            raise SplitError(f"Bad fold {self.fold}: there are {len(names)} speakers, from 0.")
         test = names[self.fold]
         order = balanced(clips, units, self.seed)
         return by_units(clips, units, test={test}, candidates=order, count=self.validation_speakers)
 
 
-class HeldOut(Protocol):
+class HeldOut(Split):
     """Speakers named by hand.
 
     Args:
@@ -125,14 +125,14 @@ class HeldOut(Protocol):
         self.test, self.validation, self.seed = test, validation, seed
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
-        """See `Protocol.assign`."""
+        """See `Split.assign`."""
         test = {units[find_speaker(name, units)] for name in self.test}
         if self.validation is None:
             order = balanced(clips, units, self.seed)
             return by_units(clips, units, test=test, candidates=order, count=2)
         chosen = {units[find_speaker(name, units)] for name in self.validation}
         if test & chosen:
-            raise ProtocolError(
+            raise SplitError(
                 f"Bad speakers: {min(test & chosen)}, or one who shares a recording with it, is "
                 "named for test and for validation; name each once, tied speakers for one side."
             )
@@ -148,18 +148,18 @@ def find_speaker(name: str, speakers: Iterable[str]) -> str:
     """Return the full speaker name for ``"21"`` or ``"ravdess/21"``.
 
     Raises:
-        ProtocolError: there is none, or several corpora have one.
+        SplitError: there is none, or several corpora have one.
     """
     names = sorted(set(speakers))
     found = [s for s in names if s == name or s.partition("/")[2] == name]
     if len(found) == 1:
         return found[0]
     if found:
-        raise ProtocolError(f"Bad speaker {name!r}: say which of {', '.join(found)}.")
-    raise ProtocolError(unknown("speaker", name, names))
+        raise SplitError(f"Bad speaker {name!r}: say which of {', '.join(found)}.")
+    raise SplitError(unknown("speaker", name, names))
 
 
-class CrossCorpus(Protocol):
+class CrossCorpus(Split):
     """Train on some corpora, test on others.
 
     Args:
@@ -183,15 +183,15 @@ class CrossCorpus(Protocol):
         self.validation_speakers, self.seed = validation_speakers, seed
 
     def describe(self) -> str:
-        """See `Protocol.describe`."""
+        """See `Split.describe`."""
         return f"{self.name}, {'+'.join(self.train)} to {'+'.join(self.test)}"
 
     def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
-        """See `Protocol.assign`."""
+        """See `Split.assign`."""
         names = sorted({c.corpus for c in clips})
         for name in (*self.train, *self.test):
             if name not in names:
-                raise ProtocolError(unknown("corpus", name, names))
+                raise SplitError(unknown("corpus", name, names))
         own = [c for c in clips if c.corpus in self.train]
         order = balanced(own, units, self.seed)
         parts = by_units(own, units, test=set(), candidates=order, count=self.validation_speakers)

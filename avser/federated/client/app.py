@@ -17,7 +17,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
 
 from avser.errors import ConfigError
-from avser.federated.client.learner import Learner, clipped
+from avser.federated.client.learner import LocalTrainer, clipped
 from avser.federated.plan import Plan
 from avser.federated.weights import Arrays, branches_of, difference
 from avser.types import Batch
@@ -55,9 +55,9 @@ Find = Callable[[Context, Plan], ClientData]
 
 
 @lru_cache(maxsize=2)
-def learner(plan_text: str) -> Learner:
+def learner(plan_text: str) -> LocalTrainer:
     """The one network of this process for a plan."""
-    return Learner(Plan.from_json(plan_text))
+    return LocalTrainer(Plan.from_json(plan_text))
 
 
 def to_record(arrays: Arrays) -> ArrayRecord:
@@ -172,7 +172,7 @@ def _clip_if_asked(message: Message, context: Context, call_next: ClientAppCalla
 
 
 def _train(
-    machine: Learner, data: ClientData, request: _Request, context: Context
+    machine: LocalTrainer, data: ClientData, request: _Request, context: Context
 ) -> tuple[Arrays, int, float]:
     machine.receive(request.arrays, request.constants, _own_statistics(context))
     if not data.labels:

@@ -27,7 +27,7 @@ NEWER_S = 60.0  # between two looks for a newer model
 GOAL_S = 1.0
 
 
-class Newest:
+class LatestModel:
     """The newest model, fetched again when it is old.
 
     Args:
@@ -60,7 +60,7 @@ class Newest:
             self.predictor = Predictor(loaded.net, name=loaded.name, device="cpu")
 
 
-class Desk:
+class ContributionSession:
     """Handlers of the page.
 
     Args:
@@ -69,7 +69,7 @@ class Desk:
         scratch: folder for a recording while it is looked at.
     """
 
-    def __init__(self, newest: Newest, contributions: Contributions, scratch: Path) -> None:
+    def __init__(self, newest: LatestModel, contributions: Contributions, scratch: Path) -> None:
         self.newest, self.contributions, self.scratch = newest, contributions, scratch
         self._wave: Any = None
         self._predicted = ""
@@ -160,7 +160,7 @@ def _words(text: str, *, bad: bool = False) -> str:
     return f"<p{role}>{escape(text)}</p>"
 
 
-def build_page(desk: Desk) -> Any:  # noqa: ANN401 (a gradio.Blocks)
+def build_page(desk: ContributionSession) -> Any:  # noqa: ANN401 (a gradio.Blocks)
     """Lay the page out."""
     with gr.Blocks(title="avser: contribute", analytics_enabled=False) as blocks:
         gr.Markdown(
@@ -192,7 +192,7 @@ def build_page(desk: Desk) -> Any:  # noqa: ANN401 (a gradio.Blocks)
     return blocks
 
 
-def serve(desk: Desk, *, port: int, ready: Callable[[str], None]) -> None:
+def serve(desk: ContributionSession, *, port: int, ready: Callable[[str], None]) -> None:
     """Serve the page on this machine alone, until interrupted."""
     page = build_page(desk)
     _, url, _ = page.launch(

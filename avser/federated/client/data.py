@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from avser.data.dataset import LengthSampler, collate
 from avser.federated.client.app import ClientData, no_picture
-from avser.federated.client.feature_store import KeptFeatures, Together
+from avser.federated.client.feature_store import CombinedFeatures, KeptFeatures
 from avser.federated.plan import Plan
 from avser.federated.simulation.partition import Client, hold_back
 from avser.types import Batch, Clip
@@ -100,4 +100,4 @@ class FolderClient:
         train, held = hold_back(clips, share=plan.hold_back, seed=0)
         client = Client(name=self.name, train=tuple(train), held=tuple(held))
         recordings = ModuleClient(data, client, batch_size=plan.batch_size)
-        return Together(recordings, features) if features.labels else recordings
+        return CombinedFeatures(recordings, features) if features.labels else recordings

@@ -105,7 +105,7 @@ class KeptFeatures:
             yield _batch(self._held[i : i + self._size])
 
 
-class Together:
+class CombinedFeatures:
     """A client's recordings and its kept features, as one client."""
 
     def __init__(self, first: Any, second: Any) -> None:  # noqa: ANN401

@@ -36,7 +36,7 @@ Batches = Callable[[int], Iterable[Batch]]  # of an epoch, from 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned:
+class LocalResult:
     """What local training gave: weights, clips seen, mean loss, and batch norm's statistics."""
 
     arrays: Arrays
@@ -45,7 +45,7 @@ class Learned:
     statistics: bytes
 
 
-class Learner:
+class LocalTrainer:
     """A network, its losses, and short trainings of it.
 
     Args:
@@ -92,7 +92,7 @@ class Learner:
         proximal: float = 0.0,
         average: float = 0.0,
         progress: Callable[[], None] | None = None,
-    ) -> Learned:
+    ) -> LocalResult:
         """Train the network from where it is.
 
         Args:
@@ -134,7 +134,7 @@ class Learner:
         self.net.eval()
         statistics = statistics_of(self.net) if has_batch_norm(self.net) else b""
         last = arrays_of(self.net, names)
-        return Learned(
+        return LocalResult(
             arrays={n: mean[n].astype(np.float32) for n in names} if average else last,
             examples=examples,
             loss=float(np.mean(losses)) if losses else math.nan,

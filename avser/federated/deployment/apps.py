@@ -18,7 +18,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from avser.errors import ConfigError
 from avser.federated.client.app import make_client_app
 from avser.federated.client.data import FolderClient
-from avser.federated.client.learner import Learner
+from avser.federated.client.learner import LocalTrainer
 from avser.federated.deployment.flower_commands import DATA, FEDERATION, NAME
 from avser.federated.plan import Plan
 from avser.federated.privacy.secure_aggregation import SecureRound, secure_mods
@@ -41,7 +41,7 @@ def write_session(
         file.write(json.dumps(content) + "\n")
 
 
-def read_session(folder: Path) -> tuple[FederatedSettings, Learner]:
+def read_session(folder: Path) -> tuple[FederatedSettings, LocalTrainer]:
     """Read it back; the learner's network has the run's constants.
 
     Raises:
@@ -53,7 +53,7 @@ def read_session(folder: Path) -> tuple[FederatedSettings, Learner]:
         constants = bytes.fromhex(found["constants"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"Bad run folder {folder}: {error}; start the server anew.") from error
-    learner = Learner(Plan.from_json(text), seed=settings.seed)
+    learner = LocalTrainer(Plan.from_json(text), seed=settings.seed)
     load_constants(learner.net, constants)
     return settings, learner
 

@@ -49,7 +49,7 @@ _FEW = 8  # up to so many clients, everybody shares with everybody
 
 
 def secure_mods() -> list[Any]:
-    """Modifiers around a client's training: Flower's protocol, then our records in its form."""
+    """Modifiers around a client's training: Flower's split, then our records in its form."""
     return [_mask_if_asked, _translate]
 
 

@@ -15,19 +15,19 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedTrimmedAvg, Krum
 from flwr.supercore.differential_privacy import compute_stdv
 
 from avser.errors import ConfigError
-from avser.federated.server.guards import Update
+from avser.federated.server.update_checks import ClientUpdate
 from avser.federated.settings import FederatedSettings
 from avser.federated.weights import Arrays
 
 _KEY = "num-examples"
 
 
-def mean_of(updates: Sequence[Update], settings: FederatedSettings) -> Arrays:
+def mean_of(updates: Sequence[ClientUpdate], settings: FederatedSettings) -> Arrays:
     """Aggregate updates by the settings' strategy, branch by branch.
 
     Parameters that only some clients sent, as those of pictures, are aggregated over these.
     """
-    owners: dict[str, list[Update]] = defaultdict(list)
+    owners: dict[str, list[ClientUpdate]] = defaultdict(list)
     for update in updates:
         for name in update.delta:
             owners[name].append(update)
@@ -41,7 +41,9 @@ def mean_of(updates: Sequence[Update], settings: FederatedSettings) -> Arrays:
     return found
 
 
-def _group(updates: Sequence[Update], names: list[str], settings: FederatedSettings) -> Arrays:
+def _group(
+    updates: Sequence[ClientUpdate], names: list[str], settings: FederatedSettings
+) -> Arrays:
     strategy = _strategy(settings, len(updates))
     replies = [_reply(u, names) for u in updates]
     arrays, _ = strategy.aggregate_train(1, replies)
@@ -65,7 +67,7 @@ def _strategy(settings: FederatedSettings, count: int) -> FedAvg:
     return FedAvg(**settled)
 
 
-def _reply(update: Update, names: Sequence[str]) -> Message:
+def _reply(update: ClientUpdate, names: Sequence[str]) -> Message:
     """The update as a message, as strategies read them."""
     content = RecordDict(
         {
@@ -93,7 +95,7 @@ def _message(content: RecordDict) -> Message:
 
 
 def private_sum(
-    updates: Sequence[Update],
+    updates: Sequence[ClientUpdate],
     names: Arrays,
     *,
     noise: float,

@@ -20,18 +20,18 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from avser.bundle import serialization as bundle
 from avser.errors import AvserError, SignalError
 from avser.federated.server.mfcc import answer_cepstra
-from avser.federated.server.releases import Newest, pack
-from avser.federated.server.worker import NewestDesk
+from avser.federated.server.releases import LatestRelease, pack
+from avser.federated.server.worker import LatestReleaseHandler
 from avser.web.api import create_api
 from avser.web.gate import refusal
 from avser.web.limits import Limits
 from avser.web.service import Service, plain_name
 
 
-def open_doors(newest: Newest) -> Service:
+def start_federation_api(newest: LatestRelease) -> Service:
     """Start a worker with the newest model, and wait until it is ready."""
     limits = Limits(upload_mb=25.0, duration_s=60.0, concurrency=1, queue=8, time_s=60.0)
-    make = partial(NewestDesk, newest.folder / "bundle")
+    make = partial(LatestReleaseHandler, newest.folder / "bundle")
     service = Service(make, limits=limits, folder=Path(tempfile.mkdtemp(prefix="avser-doors-")))
     try:
         service.workers.wait()
@@ -41,7 +41,9 @@ def open_doors(newest: Newest) -> Service:
     return service
 
 
-def create_doors(newest: Newest, service: Service, *, token: str | None = None) -> FastAPI:
+def create_federation_api(
+    newest: LatestRelease, service: Service, *, token: str | None = None
+) -> FastAPI:
     """Return the application.
 
     Args:
@@ -55,7 +57,7 @@ def create_doors(newest: Newest, service: Service, *, token: str | None = None) 
     return app
 
 
-def _add_states(app: FastAPI, newest: Newest) -> None:
+def _add_states(app: FastAPI, newest: LatestRelease) -> None:
     @app.get("/", response_class=HTMLResponse)
     async def page() -> str:
         """Show how far the federation is."""
@@ -82,7 +84,7 @@ def _add_states(app: FastAPI, newest: Newest) -> None:
         return Response(content, media_type="application/zip", headers=headers)
 
 
-def _add_questions(app: FastAPI, newest: Newest, service: Service) -> None:
+def _add_questions(app: FastAPI, newest: LatestRelease, service: Service) -> None:
     one = Lock()  # a test takes all of the processor
 
     def tested(corpus: str, arm: str) -> dict[str, Any]:

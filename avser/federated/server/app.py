@@ -18,9 +18,14 @@ from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
 from avser.errors import ConfigError
 from avser.federated.client.app import to_record
 from avser.federated.server.aggregation import AdamServer, mean_of, private_sum
-from avser.federated.server.guards import Guards, Offer, RefusalError, Update
-from avser.federated.server.registry import POLL_S, Node, Roster
-from avser.federated.server.run_store import Kept
+from avser.federated.server.registry import POLL_S, ClientRegistry, Node
+from avser.federated.server.run_store import StoredRound
+from avser.federated.server.update_checks import (
+    ClientUpdate,
+    RefusalError,
+    TrainingOffer,
+    UpdateChecks,
+)
 from avser.federated.session import Session
 from avser.federated.weights import Arrays, arrays_of, names_of
 
@@ -39,15 +44,15 @@ class Server:
     def __init__(self, session: Session, grid: Grid, context: Context) -> None:
         self.session, self.grid, self.context = session, grid, context
         s = session.settings
-        self.guards = Guards(limit=s.limit, most_examples=s.most_examples)
-        self.roster = Roster(session, grid)
+        self.guards = UpdateChecks(limit=s.limit, most_examples=s.most_examples)
+        self.roster = ClientRegistry(session, grid)
         self._failed = 0
         self.adam = AdamServer(lr=s.server_lr) if s.kind == "fedadam" else None
         kept = session.store.latest()
         if kept is None:
             names = names_of(session.net, ("audio", "video", "fused"))
             start = arrays_of(session.net, names)
-            kept = Kept(update=0, model=start, average=start, row={"seconds": 0.0})
+            kept = StoredRound(update=0, model=start, average=start, row={"seconds": 0.0})
             session.store.save(kept)
         elif self.adam is not None:
             self.adam.load(kept.memory)
@@ -61,7 +66,7 @@ class Server:
 
     def offer(
         self, node: Node, update: int, model: Arrays, *, turn: int = 0
-    ) -> tuple[Offer, Message]:
+    ) -> tuple[TrainingOffer, Message]:
         """An offer to train, and the message that makes it.
 
         Args:
@@ -72,7 +77,7 @@ class Server:
         """
         session, s = self.session, self.session.settings
         base = {n: model[n] for n in names_of(session.net, node.branches)}
-        offer = Offer(
+        offer = TrainingOffer(
             number=uuid.uuid4().hex,
             node=node.node,
             client=node.client,
@@ -99,7 +104,7 @@ class Server:
             "lr_scale": s.lr_scale(max(1, update)),
         }
 
-    def replies(self, offers: Mapping[str, Offer], *, quorum: int) -> Iterator[Message]:
+    def replies(self, offers: Mapping[str, TrainingOffer], *, quorum: int) -> Iterator[Message]:
         """Replies as they come, until all are there, or time is up."""
         started = time.monotonic()
         end = started + self.session.settings.deadline_s
@@ -122,7 +127,7 @@ class Server:
                 "late", client=late.client, round=late.update, reason="no reply in time"
             )
 
-    def judge(self, reply: Message, offer: Offer | None) -> Update | None:
+    def judge(self, reply: Message, offer: TrainingOffer | None) -> ClientUpdate | None:
         """A reply that passes alone, or None; the ledger tells why."""
         store = self.session.store
         try:
@@ -136,7 +141,7 @@ class Server:
             store.note("capped", client=update.offer.client, round=update.offer.update, reason=text)
         return update
 
-    def among(self, updates: Sequence[Update]) -> list[Update]:
+    def among(self, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:
         """Those of a round's updates that are not far outside."""
         taken, refused = self.guards.among(updates)
         for update in updates:
@@ -152,7 +157,7 @@ class Server:
 
     # -- rounds ------------------------------------------------------------------------------
 
-    def run(self) -> Kept:
+    def run(self) -> StoredRound:
         """Go on until all rounds are done; return the last."""
         self.roster.wait()
         while self.kept.update < self.session.settings.rounds and not self.session.stopped():
@@ -196,14 +201,14 @@ class Server:
         time.sleep(POLL_S)
 
     def _plain(
-        self, made: Sequence[tuple[Offer, Message]], update: int
+        self, made: Sequence[tuple[TrainingOffer, Message]], update: int
     ) -> tuple[Arrays | None, dict[str, Any]]:
         """Ask, judge and aggregate, each update by itself."""
         session, s = self.session, self.session.settings
         ids = list(self.grid.push_messages([m for _, m in made])) if made else []
         offers = {i: o for i, (o, _) in zip(ids, made, strict=True) if i}
         quorum = max(1, int(np.ceil(s.quorum * len(made))))
-        passed: list[Update] = []
+        passed: list[ClientUpdate] = []
         for reply in self.replies(offers, quorum=quorum):
             found = self.judge(reply, offers.get(reply.metadata.reply_to_message_id))
             if found is not None:
@@ -265,7 +270,9 @@ class Server:
         if session.measure is not None and due:
             facts |= session.measure(average)
         memory = self.adam.state() if self.adam is not None else {}
-        self.kept = Kept(update=update, model=model, average=average, memory=memory, row=facts)
+        self.kept = StoredRound(
+            update=update, model=model, average=average, memory=memory, row=facts
+        )
         session.store.save(self.kept)
         self._failed = 0
         session.finished({**facts, "update": update})

@@ -11,8 +11,8 @@ import time
 import numpy as np
 
 from avser.federated.server.app import Server
-from avser.federated.server.guards import Offer, Update
 from avser.federated.server.registry import POLL_S
+from avser.federated.server.update_checks import ClientUpdate, TrainingOffer
 from avser.federated.weights import Arrays
 
 
@@ -21,7 +21,7 @@ def discount(age: int) -> float:
     return float(1 / np.sqrt(1 + max(0, age)))
 
 
-def mixed(updates: list[Update], *, now: int) -> Arrays:
+def mixed(updates: list[ClientUpdate], *, now: int) -> Arrays:
     """Mean of contributions by their clips, each discounted by its age.
 
     The discount is not made up for: ten stale contributions move the model less than ten new ones.
@@ -43,11 +43,11 @@ class BufferedServer(Server):
     def run(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
         """See `Server.run`."""
         self.roster.wait()
-        self._offers: dict[str, Offer] = {}
+        self._offers: dict[str, TrainingOffer] = {}
         self._since: dict[str, float] = {}
         self._turns = 0
         in_vain = 0
-        buffer: list[Update] = []
+        buffer: list[ClientUpdate] = []
         size = self.session.settings.buffer or 1
         rounds = self.session.settings.rounds
         started, up, down = time.monotonic(), 0, 0
@@ -86,7 +86,7 @@ class BufferedServer(Server):
                 time.sleep(POLL_S)
         return self.kept
 
-    def _accept(self, update: Update, buffer: list[Update]) -> None:
+    def _accept(self, update: ClientUpdate, buffer: list[ClientUpdate]) -> None:
         age = self.kept.update - update.offer.update
         self.session.store.note(
             "accepted",

@@ -24,7 +24,7 @@ class Node:
     examples: int
 
 
-class Roster:
+class ClientRegistry:
     """Nodes of a grid by their names.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Provenance
 from avser.errors import BundleError, ConfigError, unknown
-from avser.evaluation.predict import answers
+from avser.evaluation.predict import predict
 from avser.federated.deployment.apps import read_session
 from avser.federated.server.run_store import RunStore
 from avser.federated.simulation.run import figures_of
@@ -23,7 +23,7 @@ _NAMES = ("config.yaml", "trained_on.yaml", "digests.txt", "README.md")
 
 
 @dataclass(kw_only=True)
-class Newest:
+class LatestRelease:
     """Releases and measures the models of a run folder.
 
     Args:
@@ -74,7 +74,7 @@ class Newest:
 
     def _figures(self, data: Any) -> dict[str, float]:  # noqa: ANN401
         test = data.parts.test
-        found = answers(self.learner.net, data.loader(test), test, seen=set(), classes=data.classes)
+        found = predict(self.learner.net, data.loader(test), test, seen=set(), classes=data.classes)
         return figures_of(found)
 
     def _read(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Newest:
             digests=self.before.digests,
             label_target="as contributors labelled",
             licence=self.before.licence or "as contributors say",
-            protocol=f"federated, {self.settings.strategy}",
+            split=f"federated, {self.settings.strategy}",
             merge=dict(self.learner.plan.merge),
             epochs=update,
         )
@@ -128,7 +128,7 @@ class Newest:
         data, loaded = self.tests[name], bundle.load(self.bundle_of(arm))
         test = data.parts.test
         seen = set(loaded.provenance.speakers)
-        found = answers(loaded.net, data.loader(test), test, seen=seen, classes=data.classes)
+        found = predict(loaded.net, data.loader(test), test, seen=seen, classes=data.classes)
         about = {"corpus": name, "arm": arm, "model": loaded.name, "n": len(test)}
         return {**about, **figures_of(found)}
 

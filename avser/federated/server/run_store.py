@@ -23,7 +23,7 @@ from avser.files import atomic_write, json_lines
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class StoredRound:
     """The model after an update.
 
     Attributes:
@@ -53,7 +53,7 @@ class RunStore:
         self.folder, self.last = folder, last
         self._rounds = folder / "rounds"
 
-    def save(self, kept: Kept) -> None:
+    def save(self, kept: StoredRound) -> None:
         """Keep a round, all or nothing."""
         tensors = {
             f"{part}/{name}": np.ascontiguousarray(array)
@@ -74,7 +74,7 @@ class RunStore:
             for old in range(1, kept.update - self.last + 1):  # the start stays
                 self._path(old, "safetensors").unlink(missing_ok=True)
 
-    def latest(self) -> Kept | None:
+    def latest(self) -> StoredRound | None:
         """The last whole round, or None."""
         for row in reversed(self.rows()):
             try:
@@ -83,7 +83,7 @@ class RunStore:
                 continue  # its weights are damaged or gone: the one before will do
         return None
 
-    def load(self, update: int) -> Kept:
+    def load(self, update: int) -> StoredRound:
         """Read a round.
 
         Raises:
@@ -102,7 +102,7 @@ class RunStore:
         for name, array in tensors.items():
             part, _, key = name.partition("/")
             parts[part][key] = array
-        return Kept(update=update, row=row, **parts)
+        return StoredRound(update=update, row=row, **parts)
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows of all whole rounds, in order."""

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from avser.web.desk import Desk, load
-from avser.web.jobs import Annotate, Answer, Classify, Model
+from avser.web.job_handler import JobHandler, load
+from avser.web.jobs import Annotate, Classify, JobResult, Model
 
 
-class NewestDesk:
+class LatestReleaseHandler:
     """A desk that looks before every job whether there is a newer model.
 
     Args:
@@ -22,7 +22,7 @@ class NewestDesk:
         """Name of the weights' file, which holds their hash."""
         return next((p.name for p in self._folder.glob("model-*.safetensors")), "")
 
-    def _load(self) -> Desk:
+    def _load(self) -> JobHandler:
         return load(model=str(self._folder), device="cpu", threads=self._threads)
 
     @property
@@ -30,8 +30,8 @@ class NewestDesk:
         """Models that are loaded."""
         return self._desk.models
 
-    def __call__(self, job: Classify | Annotate) -> Answer | bytes:
-        """Do a job; see `avser.web.desk.Desk`."""
+    def __call__(self, job: Classify | Annotate) -> JobResult | bytes:
+        """Do a job; see `avser.web.job_handler.JobHandler`."""
         stamp = self._now()
         if stamp and stamp != self._stamp:
             self._desk, self._stamp = self._load(), stamp

@@ -11,7 +11,7 @@ from avser.bundle import serialization as bundle
 from avser.evaluation.metrics import uar_of
 from avser.evaluation.summary import summarise
 from avser.federated.client.data import ModuleClient
-from avser.federated.server.run_store import Kept
+from avser.federated.server.run_store import StoredRound
 from avser.federated.simulation.partition import Client
 from avser.federated.simulation.run import Simulation, figures_of, provenance_of
 from avser.federated.weights import Arrays
@@ -69,7 +69,7 @@ def _trained(
     if resume and path.is_file():
         known: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return known
-    found = figures_of(simulation.outcomes(_learned(simulation, client)))
+    found = figures_of(simulation.predictions(_learned(simulation, client)))
     with atomic_write(path) as file:
         file.write(json.dumps(found) + "\n")
     return found
@@ -102,37 +102,39 @@ def _learned(simulation: Simulation, client: Client) -> Arrays:
 
 def report(
     simulation: Simulation,
-    kept: Kept,
+    kept: StoredRound,
     compared: Mapping[str, Any],
     *,
     name: str,
     config_text: str,
     commit: str | None,
 ) -> dict[str, Any]:
-    """Measure, and write ``results.json``, ``report.html``, outcomes and the bundle.
+    """Measure, and write ``results.json``, ``report.html``, predictions and the bundle.
 
     Raises:
-        ProtocolError: there is no test part.
+        SplitError: there is no test part.
     """
     from avser.data.audit import audit
     from avser.evaluation.report import write_report
 
     folder, data = simulation.folder, simulation.data
-    outcomes = simulation.outcomes(kept.average)
-    outcomes.save(folder / "outcomes" / "test.json")
+    predictions = simulation.predictions(kept.average)
+    predictions.save(folder / "predictions" / "test.json")
     rows = [row for row in simulation.store.rows() if int(row["update"]) > 0]
-    also = {k: figures_of(simulation.outcomes(kept.average, d)) for k, d in simulation.also.items()}
+    also = {
+        k: figures_of(simulation.predictions(kept.average, d)) for k, d in simulation.also.items()
+    }
     facts = {
         **federation(simulation, rows),
-        "figures": figures_of(outcomes),
+        "figures": figures_of(predictions),
         "held": _held(folder),
         **compared,
         "base": _base(simulation),
         "also": also,
     }
     summary = summarise(
-        outcomes,
-        protocol=data.protocol.describe(),
+        predictions,
+        split=data.split.describe(),
         corpus=data.corpus.name,
         label_target=data.corpus.label_target,
         split_hash=data.parts.hash,
@@ -149,7 +151,7 @@ def report(
     write_report(
         folder,
         summary,
-        outcomes=outcomes,
+        predictions=predictions,
         history={"train/loss": losses},
         audit=audit(data.parts, data.digests),
         config_text=config_text,
@@ -160,7 +162,7 @@ def report(
 
 def _release(
     simulation: Simulation,
-    kept: Kept,
+    kept: StoredRound,
     summary: Mapping[str, Any],
     *,
     name: str,
@@ -183,8 +185,8 @@ def _base(simulation: Simulation) -> dict[str, Any]:
     if simulation.settings.base == "empty":
         return {}
     start = simulation.store.load(0).model
-    others = {k: figures_of(simulation.outcomes(start, d)) for k, d in simulation.also.items()}
-    return {"figures": figures_of(simulation.outcomes(start)), "also": others}
+    others = {k: figures_of(simulation.predictions(start, d)) for k, d in simulation.also.items()}
+    return {"figures": figures_of(simulation.predictions(start)), "also": others}
 
 
 def _held(folder: Path) -> dict[str, float]:

@@ -15,14 +15,14 @@ import torch
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Provenance
 from avser.errors import ConfigError
-from avser.evaluation.predict import answers
-from avser.evaluation.predictions import Outcomes
+from avser.evaluation.predict import predict
+from avser.evaluation.predictions import Predictions
 from avser.federated.client.app import make_client_app
 from avser.federated.client.data import SimulatedClients
-from avser.federated.client.learner import Learner
+from avser.federated.client.learner import LocalTrainer
 from avser.federated.plan import Plan
 from avser.federated.server.app import Server, make_server_app
-from avser.federated.server.run_store import Kept, RunStore
+from avser.federated.server.run_store import RunStore, StoredRound
 from avser.federated.session import Session
 from avser.federated.settings import FederatedSettings
 from avser.federated.simulation.grid import InProcessGrid
@@ -75,7 +75,7 @@ class Simulation:
     def __post_init__(self) -> None:
         parts = self.data.parts
         self.before = Provenance()
-        self.learner = Learner(self.plan, seed=self.settings.seed)
+        self.learner = LocalTrainer(self.plan, seed=self.settings.seed)
         self.net: EmotionNet = self.learner.net
         based = self.settings.base != "empty"
         if based:
@@ -106,11 +106,11 @@ class Simulation:
 
     # -- running -----------------------------------------------------------------------------
 
-    def run(self, engine: Engine) -> Kept:
+    def run(self, engine: Engine) -> StoredRound:
         """Do the rounds that are still to be done; return the last."""
         quiet_flower()
         write_clients(self.folder, self.clients)
-        found: list[Kept] = []
+        found: list[StoredRound] = []
 
         def done(server: Server) -> None:
             found.append(server.kept)
@@ -163,30 +163,30 @@ class Simulation:
             refresh_statistics(self.net, self.data.loader(self.own))
         return self.net.eval()
 
-    def outcomes(self, arrays: Arrays, data: Any = None) -> Outcomes:  # noqa: ANN401
+    def predictions(self, arrays: Arrays, data: Any = None) -> Predictions:  # noqa: ANN401
         """Answers on the test part of the data, or of further data."""
         source = self.data if data is None else data
         net, test = self.network(arrays), source.parts.test
         classes = source.classes
         seen = {c.speaker for c in self.trained_on()} | set(self.before.speakers)
-        return answers(net, source.loader(test), test, seen=seen, classes=classes)
+        return predict(net, source.loader(test), test, seen=seen, classes=classes)
 
     def measure(self, arrays: Arrays) -> dict[str, Any]:
         """UAR and accuracy on the test part, for curves: nothing is chosen by them."""
         if not self.data.parts.test:
             return {}
-        return figures_of(self.outcomes(arrays))
+        return figures_of(self.predictions(arrays))
 
     def trained_on(self) -> list[Clip]:
         """Clips of all clients."""
         return [c for client in self.clients for c in (*client.train, *client.held)]
 
 
-def figures_of(outcomes: Outcomes) -> dict[str, float]:
-    """UAR, accuracy, macro precision and F1 of outcomes."""
+def figures_of(predictions: Predictions) -> dict[str, float]:
+    """UAR, accuracy, macro precision and F1 of predictions."""
     from avser.evaluation.metrics import accuracy_of, confusion_matrix, macro_f1_of, uar_of
 
-    counts = confusion_matrix(outcomes.labels, outcomes.predicted, len(outcomes.emotions))
+    counts = confusion_matrix(predictions.labels, predictions.predicted, len(predictions.emotions))
     columns = counts.sum(axis=0)
     known = columns > 0
     precision = np.diagonal(counts)[known] / columns[known]
@@ -276,7 +276,7 @@ def provenance_of(simulation: Simulation, *, commit: str | None) -> Provenance:
         digests=sorted({data.digests[clip_name(c)][:16] for c in known}.union(before.digests)),
         label_target=data.corpus.label_target,
         licence="; ".join(dict.fromkeys(t for t in (data.corpus.licence, before.licence) if t)),
-        protocol=data.protocol.describe(),
+        split=data.split.describe(),
         split_hash=data.parts.hash,
         merge=dict(data.labels.merge),
         seed=simulation.settings.seed,

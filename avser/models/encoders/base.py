@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
-from avser.models.encoders.memory import FeatureMemory
+from avser.models.encoders.feature_cache import FeatureCache
 from avser.models.encoders.recurrent import State
 from avser.models.frontends.base import (
     Frontend,
@@ -77,7 +77,7 @@ class AudioEncoder(nn.Module, ABC):
         self.trim_db, self.gate_dbfs = trim_db, gate_dbfs
         self.spectrogram_augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self.image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
-        self.memory: FeatureMemory | None = None
+        self.memory: FeatureCache | None = None
 
     def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return un-normalised features ``[B, C, M, F]`` and the frame mask ``[B, F]``.

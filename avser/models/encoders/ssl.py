@@ -15,7 +15,7 @@ from avser.models.encoders.backbone import connected
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.recurrent import span_of
 from avser.models.encoders.steps import by_step, on_steps
-from avser.models.frontends.samples import Samples
+from avser.models.frontends.samples import RawWaveform
 
 Kind = Literal["wav2vec2", "hubert", "wavlm"]
 Size = Literal["tiny", "base", "large"]
@@ -84,7 +84,7 @@ class SslEncoder(AudioEncoder):
         span: Literal["step", "clip"] = "step",
         trim_db: float | None = 35.0,
     ) -> None:
-        super().__init__(frontend=Samples(hop=320), normalise="none", trim_db=trim_db)
+        super().__init__(frontend=RawWaveform(hop=320), normalise="none", trim_db=trim_db)
         self.span = span
         self.scale = kind not in _NO_BIAS_NO_SCALE or size == "large"
         self.model = _create(kind, size, pretrained)

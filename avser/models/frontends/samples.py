@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from avser.models.frontends.base import Frontend, check_hop
 
 
-class Samples(Frontend):
+class RawWaveform(Frontend):
     """Each hop's samples as the rows of its frame. Take the norm ``none`` and no SpecAugment.
 
     Args:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from typing import TYPE_CHECKING
 
-from avser.web.jobs import Annotate, Answer, Classify, Model
+from avser.web.jobs import Annotate, Classify, JobResult, Model
 from avser.web.limits import TooLongError
 
 if TYPE_CHECKING:
     from avser.inference.predictor import Predictor
 
 
-def load(*, model: str | None = None, device: str = "cpu", threads: int = 1) -> Desk:
+def load(*, model: str | None = None, device: str = "cpu", threads: int = 1) -> JobHandler:
     """Load a model and set up a desk with it.
 
     Args:
@@ -33,7 +33,7 @@ def load(*, model: str | None = None, device: str = "cpu", threads: int = 1) -> 
     cv2.setNumThreads(threads)
     predictor = Predictor.from_pretrained(model, device=device)
     names = [model or default()] + ([] if predictor.voice is None else [DEFAULT_MODEL])
-    return Desk(predictor, tuple(_model(name) for name in names))
+    return JobHandler(predictor, tuple(_model(name) for name in names))
 
 
 def _model(name: str) -> Model:
@@ -50,7 +50,7 @@ def _model(name: str) -> Model:
     )
 
 
-class Desk:
+class JobHandler:
     """Answers jobs with one predictor, one after another.
 
     Args:
@@ -61,7 +61,7 @@ class Desk:
     def __init__(self, predictor: Predictor, models: tuple[Model, ...]) -> None:
         self.predictor, self.models = predictor, models
 
-    def __call__(self, job: Classify | Annotate) -> Answer | bytes:
+    def __call__(self, job: Classify | Annotate) -> JobResult | bytes:
         """Do a job; temporary files stay in the folder of its clip.
 
         Raises:
@@ -71,7 +71,7 @@ class Desk:
         tempfile.tempdir = str(job.path.parent)
         return self._classify(job) if isinstance(job, Classify) else self._annotate(job)
 
-    def _classify(self, job: Classify) -> Answer:
+    def _classify(self, job: Classify) -> JobResult:
         from avser.inference.predictor import Failure
         from avser.media.reader import probe
 
@@ -89,13 +89,13 @@ class Desk:
         if isinstance(found, Failure):
             raise found.error
         if not job.plot:
-            return Answer(prediction=found)
+            return JobResult(prediction=found)
         from avser.visualization.annotate import thumbnails
         from avser.visualization.clip_plots import timeline_figure
         from avser.visualization.plots import to_png
 
         figure = timeline_figure(found, faces=thumbnails(found, job.path))
-        return Answer(prediction=found, plot=to_png(figure, dpi=110))
+        return JobResult(prediction=found, plot=to_png(figure, dpi=110))
 
     def _annotate(self, job: Annotate) -> bytes:
         from avser.visualization.annotate import annotate

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 Compute = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-class FeatureMemory:
+class FeatureCache:
     """Computes the features of a clip once: of small networks they are most of the work.
 
     Validation clips are the same in every epoch, training clips where nothing augments them. It

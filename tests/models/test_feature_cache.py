@@ -8,7 +8,7 @@ import torch
 from tiny_encoders import ENCODERS
 from torch import Tensor
 
-from avser.models.encoders.memory import FeatureMemory
+from avser.models.encoders.feature_cache import FeatureCache
 from avser.models.heads import AttentiveHead
 from avser.training.task import EmotionTask
 
@@ -30,7 +30,7 @@ def test_a_remembered_clip_has_the_features_of_the_computed_one(name: str) -> No
     first = [0, 1]  # each shorter than the longest of the next batch
     with torch.inference_mode():
         expected = encoder(wave, LENGTHS)
-        encoder.memory = FeatureMemory(training=False)
+        encoder.memory = FeatureCache(training=False)
         encoder(wave[first, :20_000], LENGTHS[first])
         found = encoder(wave, LENGTHS)
     assert torch.equal(found[1], expected[1])
@@ -54,7 +54,7 @@ def test_a_clip_is_computed_once_and_only_where_it_comes_unchanged() -> None:
     wave = clips()
     encoder = ENCODERS["crnn"]()
     asked = counted(encoder)
-    encoder.memory = FeatureMemory(training=False)
+    encoder.memory = FeatureCache(training=False)
     encoder.eval()
     encoder.raw_features(wave[:2], LENGTHS[:2])
     encoder.raw_features(wave, LENGTHS)
@@ -63,7 +63,7 @@ def test_a_clip_is_computed_once_and_only_where_it_comes_unchanged() -> None:
     encoder.train()  # training clips are augmented
     encoder.raw_features(wave, LENGTHS)
     assert asked == [1, 1, 1, 1, 4]
-    encoder.memory = FeatureMemory(training=True)
+    encoder.memory = FeatureCache(training=True)
     encoder.raw_features(wave, LENGTHS)
     encoder.raw_features(wave, LENGTHS)
     assert asked == [1, 1, 1, 1, 4, 1, 1, 1, 1]
@@ -72,7 +72,7 @@ def test_a_clip_is_computed_once_and_only_where_it_comes_unchanged() -> None:
 def test_what_was_remembered_without_gradients_can_be_learned_from() -> None:
     wave = clips()
     encoder = ENCODERS["crnn"]()
-    encoder.memory = FeatureMemory(training=True)
+    encoder.memory = FeatureCache(training=True)
     with torch.inference_mode():
         encoder.eval()(wave, LENGTHS)
     encoder.train()(wave, LENGTHS)[0].sum().backward()
@@ -83,11 +83,11 @@ def test_memory_ends_where_its_room_does_and_copies_share_it() -> None:
     wave = clips()
     encoder = ENCODERS["crnn"]().eval()
     asked = counted(encoder)
-    encoder.memory = FeatureMemory(training=True, limit_bytes=0)
+    encoder.memory = FeatureCache(training=True, limit_bytes=0)
     for _ in range(2):
         encoder.raw_features(wave, LENGTHS)
     assert asked == [1] * 8
-    whole = FeatureMemory(training=True)
+    whole = FeatureCache(training=True)
     assert copy.deepcopy(whole) is whole
 
 

@@ -18,7 +18,7 @@ _OVERHEAD = 64 * 1024  # bytes of names, headers and metrics beside the arrays
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class TrainingOffer:
     """What a node was asked: the reply is judged by it.
 
     Attributes:
@@ -39,10 +39,10 @@ class Offer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Update:
+class ClientUpdate:
     """A reply that passed: what was learned, and how much it counts."""
 
-    offer: Offer
+    offer: TrainingOffer
     delta: Arrays
     examples: int
     loss: float
@@ -60,7 +60,7 @@ class RefusalError(Exception):
 
 
 @dataclass
-class Guards:
+class UpdateChecks:
     """Checks replies one by one, then a round's among each other.
 
     Args:
@@ -73,7 +73,7 @@ class Guards:
     _seen: set[str] = field(default_factory=set)
     _norms: deque[float] = field(default_factory=lambda: deque(maxlen=50))
 
-    def check(self, reply: Message, offer: Offer | None) -> Update:
+    def check(self, reply: Message, offer: TrainingOffer | None) -> ClientUpdate:
         """Judge one reply by itself.
 
         Args:
@@ -100,7 +100,7 @@ class Guards:
         except Exception as error:  # whatever a stranger's message makes of our parsing
             raise RefusalError(f"malformed: {type(error).__name__}: {error}") from error
 
-    def _parsed(self, reply: Message, offer: Offer, size: int) -> Update:
+    def _parsed(self, reply: Message, offer: TrainingOffer, size: int) -> ClientUpdate:
         content = reply.content
         arrays, metrics, receipt = (
             content.array_records.get("arrays"),
@@ -122,7 +122,7 @@ class Guards:
             raise RefusalError("replayed: the very same update was taken before")
         self._seen.add(digest)
         loss = metrics.get("loss")
-        return Update(
+        return ClientUpdate(
             offer=offer,
             delta=delta,
             examples=examples,
@@ -157,7 +157,9 @@ class Guards:
                 raise RefusalError(f"wrong shape or dtype inside {name!r}")
         return found
 
-    def among(self, updates: Sequence[Update]) -> tuple[list[Update], Mapping[str, str]]:
+    def among(
+        self, updates: Sequence[ClientUpdate]
+    ) -> tuple[list[ClientUpdate], Mapping[str, str]]:
         """Part a round's updates into those to take and those far outside, with the reasons.
 
         With fewer than 4 updates the norms of earlier rounds stand in for the round's own.
@@ -168,7 +170,7 @@ class Guards:
             self._norms.extend(norms)
             return list(updates), {}
         middle = median(known)
-        taken: list[Update] = []
+        taken: list[ClientUpdate] = []
         refused: dict[str, str] = {}
         for update, norm in zip(updates, norms, strict=True):
             if norm > self.limit * middle:

@@ -8,13 +8,13 @@ import torch
 from avser.errors import MediaError, SignalError
 from avser.testing.media import face_frames, voice, write_video, write_wav
 from avser.testing.nets import tiny_bundle
-from avser.web.desk import Desk, load
-from avser.web.jobs import Annotate, Answer, Classify
+from avser.web.job_handler import JobHandler, load
+from avser.web.jobs import Annotate, Classify, JobResult
 from avser.web.limits import TooLongError
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def desk(tmp_path_factory: pytest.TempPathFactory) -> JobHandler:
     return load(model=str(tiny_bundle(tmp_path_factory.mktemp("model") / "tiny")))
 
 
@@ -24,13 +24,13 @@ def usual_temporary_folder() -> Iterator[None]:
     tempfile.tempdir = None
 
 
-def classified(desk: Desk, job: Classify) -> Answer:
+def classified(desk: JobHandler, job: Classify) -> JobResult:
     answer = desk(job)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, JobResult)
     return answer
 
 
-def test_clip_is_classified_as_the_predictor_does(desk: Desk, tmp_path: Path) -> None:
+def test_clip_is_classified_as_the_predictor_does(desk: JobHandler, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "clip", voice("happy", seconds=1.2))
     answer = classified(desk, Classify(path=path))
     assert answer.prediction == desk.predictor(path) and answer.plot == b""
@@ -39,19 +39,19 @@ def test_clip_is_classified_as_the_predictor_does(desk: Desk, tmp_path: Path) ->
     assert torch.get_num_threads() == 1
 
 
-def test_timeline_is_drawn_where_asked(desk: Desk, tmp_path: Path) -> None:
+def test_timeline_is_drawn_where_asked(desk: JobHandler, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "clip", voice("happy"))
     assert classified(desk, Classify(path=path, plot=True)).plot.startswith(b"\x89PNG")
 
 
-def test_clip_that_lasts_too_long_is_refused(desk: Desk, tmp_path: Path) -> None:
+def test_clip_that_lasts_too_long_is_refused(desk: JobHandler, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "clip", voice("happy", seconds=3.0))
     with pytest.raises(TooLongError, match="longer than the 2 s that this server takes"):
         desk(Classify(path=path, longest_s=2.0))
     assert classified(desk, Classify(path=path, longest_s=3.2)).prediction.label
 
 
-def test_bad_clip_and_missing_stream_are_refused(desk: Desk, tmp_path: Path) -> None:
+def test_bad_clip_and_missing_stream_are_refused(desk: JobHandler, tmp_path: Path) -> None:
     path = tmp_path / "clip"
     path.write_text("no media")
     with pytest.raises(MediaError, match="no recording"):
@@ -61,13 +61,13 @@ def test_bad_clip_and_missing_stream_are_refused(desk: Desk, tmp_path: Path) -> 
         desk(Classify(path=path.with_suffix(".mp4"), modality="audio"))
 
 
-def test_temporary_files_stay_in_the_folder_of_the_clip(desk: Desk, tmp_path: Path) -> None:
+def test_temporary_files_stay_in_the_folder_of_the_clip(desk: JobHandler, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "clip", voice("happy"))
     desk(Classify(path=path))
     assert Path(tempfile.gettempdir()) == tmp_path
 
 
-def test_copy_is_drawn_on(desk: Desk, tmp_path: Path) -> None:
+def test_copy_is_drawn_on(desk: JobHandler, tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", face_frames("sad", count=8), samples=voice("sad"))
     found = classified(desk, Classify(path=path)).prediction
     video = desk(Annotate(path=path, prediction=found))

@@ -6,7 +6,7 @@ from functools import partial
 
 from avser.errors import BundleError, MediaError
 from avser.types import FaceBox, Prediction, TimelineEntry
-from avser.web.jobs import Annotate, Answer, Classify, Model
+from avser.web.jobs import Annotate, Classify, JobResult, Model
 from avser.web.limits import TooLongError
 
 ROW = {
@@ -15,7 +15,7 @@ ROW = {
     "modalities": ["audio"],
     "parameters": 3,
     "uar": None,
-    "protocol": None,
+    "split": None,
     "licence": "none",
 }
 
@@ -42,7 +42,7 @@ class FakeDesk:
 
     models = (Model(row=ROW, card="# A card"),)
 
-    def __call__(self, job: Classify | Annotate) -> Answer | bytes:
+    def __call__(self, job: Classify | Annotate) -> JobResult | bytes:
         if isinstance(job, Annotate):
             return b"mp4"
         word = job.path.read_bytes()[:40].split()[0].decode()
@@ -60,7 +60,7 @@ class FakeDesk:
             raise TooLongError(f"Bad clip {job.path}: longer than {job.longest_s:g} s; cut it.")
         (job.path.parent / "left").write_text("a temporary file of the worker")
         plot = b"png" if job.plot else b""
-        return Answer(prediction=heard(str(job.path)), plot=plot)
+        return JobResult(prediction=heard(str(job.path)), plot=plot)
 
 
 def make_desk(*, fails: bool = False) -> FakeDesk:
