@@ -19,6 +19,7 @@ from avser.models.fusion.base import Fusion
 from avser.models.heads import Head
 from avser.models.net import EmotionNet, HeadOutput, encoder_of
 from avser.training.augment import Augment
+from avser.training.distillation import Teacher
 from avser.training.image_augment import ImageAugment
 from avser.training.losses import recall_mean, soft_cross_entropy
 from avser.training.optimizers import (
@@ -89,6 +90,10 @@ class EmotionTask(LightningModule):
         modality_dropout: share of training clips in which a run of steps of one stream, or all of
             it, is hidden from the fusion.
         init: stream ("audio", "video") to the model whose weights it starts with.
+        teacher: released models, run folders or bundles, joined by ``+``, whose mean probabilities
+            on the same augmented batch are soft targets (`avser.training.distillation`).
+        teacher_weight: share of the soft targets; the rest is the label's.
+        teacher_temperature: softens the teacher's probabilities; 1 leaves them.
         freeze: stream to the number of first epochs in which it is held still; -1 is all.
         lr_scale: stream to a factor on its encoder's learning rate, for fine-tuning.
         full_epochs: of the whole recipe; tables tell where fewer were run.
@@ -124,6 +129,9 @@ class EmotionTask(LightningModule):
         freeze: dict[str, int] | None = None,
         lr_scale: dict[str, float] | None = None,
         full_epochs: int | None = None,
+        teacher: str | None = None,
+        teacher_weight: float = 0.8,
+        teacher_temperature: float = 2.0,
     ) -> None:
         super().__init__()
         if not 0 <= ema < 1:
@@ -135,6 +143,7 @@ class EmotionTask(LightningModule):
         )
         self.net.modality_dropout = modality_dropout
         self.started_from = start_from(self.net, init or {})
+        self.teacher = self._find_teacher(teacher, teacher_weight, teacher_temperature)
         self.held, self.lr_scale = freeze or {}, lr_scale or {}
         for stream in (*self.held, *self.lr_scale):
             encoder_of(self.net, stream)  # a misspelt stream is told now
@@ -153,6 +162,19 @@ class EmotionTask(LightningModule):
         self.clock, self.provisional = 0.0, False  # the latter is set by `ProgressiveResizing`
         self.train_confusion = MulticlassConfusionMatrix(classes)
         self.validation_confusion = MulticlassConfusionMatrix(classes)
+
+    def _find_teacher(self, teacher: str | None, weight: float, heat: float) -> Teacher | None:
+        """Load the teacher; what it was trained on counts as seen by the student."""
+        if not 0 <= weight <= 1:
+            raise ConfigError(f"Bad teacher_weight {weight}: legal is 0 to 1.")
+        if heat <= 0:
+            raise ConfigError(f"Bad teacher_temperature {heat}: legal is above 0; 1 changes none.")
+        self.teacher_weight, self.teacher_temperature = weight, heat
+        if teacher is None:
+            return None
+        loaded = Teacher(teacher, emotions=self.net.emotions)
+        self.started_from = [*self.started_from, *loaded.provenances]
+        return loaded
 
     def _equip(self) -> None:
         """Give encoders what they need in training alone."""
@@ -278,6 +300,11 @@ class EmotionTask(LightningModule):
             batch["waveform"], batch["lengths"] = self.augment.waveform(
                 batch["waveform"], batch["lengths"]
             )
+        if self.teacher is not None:  # on the same augmented sound
+            soft, present = self.teacher(batch, temperature=self.teacher_temperature)
+            share = self.teacher_weight * present.to(target.dtype)[:, None]
+            target = (1 - share) * target + share * soft.to(target.dtype)
+        if self.augment is not None:
             target = self.augment.labels(target)
         if self.image_augment is not None and self.net.audio is None:  # no voice to mix alike
             present = batch["face_mask"].flatten(1).any(dim=1)

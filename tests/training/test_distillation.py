@@ -1,0 +1,114 @@
+"""Soft targets of a teacher on the student's own input."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from avser.bundle import serialization as bundle
+from avser.data.dataset import audio_batch
+from avser.errors import ConfigError
+from avser.models.heads import AttentiveHead
+from avser.testing.nets import tiny_audio_encoder, tiny_bundle
+from avser.training.augment import Augment
+from avser.training.distillation import Teacher
+from avser.training.task import EmotionTask
+from avser.types import Batch
+
+EMOTIONS = ("neutral", "happy", "sad")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("teacher") / "tiny.fake")
+
+
+def batch() -> Batch:
+    torch.manual_seed(0)
+    return audio_batch(
+        0.1 * torch.randn(3, 20_000),
+        torch.tensor([20_000, 9_000, 0]),
+        label=torch.tensor([0, 1, 1]),
+    )
+
+
+def test_targets_are_the_models_own_probabilities(model: Path) -> None:
+    net = bundle.load(str(model)).net.eval()
+    teacher = Teacher(str(model), emotions=net.emotions)
+    soft, present = teacher(batch())
+    expected = net.answer(net(batch())).probabilities
+    assert present.tolist() == [True, True, False]  # the third clip has no sound
+    assert torch.allclose(soft[:2], expected[:2], atol=1e-6)
+    assert torch.allclose(soft[:2].sum(dim=1), torch.ones(2))
+
+
+def test_a_temperature_flattens_and_keeps_the_order(model: Path) -> None:
+    names = bundle.load(str(model)).net.emotions
+    teacher = Teacher(str(model), emotions=names)
+    (sharp, _), (soft, _) = teacher(batch()), teacher(batch(), temperature=4.0)
+    assert (soft[:2].amax(dim=1) < sharp[:2].amax(dim=1)).all()
+    assert torch.equal(soft[:2].argsort(dim=1), sharp[:2].argsort(dim=1))
+
+
+def test_several_teachers_give_the_mean(model: Path) -> None:
+    names = bundle.load(str(model)).net.emotions
+    one, _ = Teacher(str(model), emotions=names)(batch())
+    two, _ = Teacher(f"{model}+{model}", emotions=names)(batch())
+    assert torch.allclose(one, two, atol=1e-6)
+
+
+def test_classes_are_merged_and_renormalised(model: Path) -> None:
+    names = bundle.load(str(model)).net.emotions
+    fewer = names[1:]
+    merged, _ = Teacher(str(model), emotions=fewer, merge={names[0]: names[1]})(batch())
+    plain, _ = Teacher(str(model), emotions=names)(batch())
+    assert torch.allclose(merged[:2, 0], plain[:2, 0] + plain[:2, 1], atol=1e-6)
+    dropped, _ = Teacher(str(model), emotions=fewer)(batch())
+    assert torch.allclose(dropped[:2].sum(dim=1), torch.ones(2), atol=1e-6)
+
+
+def test_a_teacher_without_a_class_is_refused(model: Path) -> None:
+    with pytest.raises(ConfigError, match="it has no class 'bored'"):
+        Teacher(str(model), emotions=("happy", "bored"))
+
+
+def student(model: Path, weight: float) -> EmotionTask:
+    torch.manual_seed(0)
+    task = EmotionTask(
+        audio=tiny_audio_encoder(),
+        head=AttentiveHead(hidden=8),
+        emotions=bundle.load(str(model)).net.emotions,
+        augment=Augment(enabled=False),
+        teacher=str(model),
+        teacher_weight=weight,
+        teacher_temperature=1.0,
+    )
+    return task.eval()
+
+
+def test_the_loss_is_the_labels_at_weight_0_and_the_teachers_at_1(model: Path) -> None:
+    task = student(model, 0.0)
+    plain, _ = task.training_loss(batch())
+    task.teacher = None
+    assert torch.equal(plain, task.training_loss(batch())[0])
+    task = student(model, 1.0)
+    loss, _ = task.training_loss(batch())
+    other = {**batch(), "label": torch.tensor([2, 2, 1])}
+    assert torch.equal(loss, task.training_loss(other)[0])
+
+
+def test_the_teacher_is_no_part_of_the_student_and_its_speakers_count_as_seen(model: Path) -> None:
+    task = student(model, 0.5)
+    assert not [name for name in task.state_dict() if "teacher" in name]
+    assert task.started_from == [bundle.load(str(model)).provenance]
+
+
+@pytest.mark.parametrize(("name", "value"), [("teacher_weight", 1.1), ("teacher_temperature", 0.0)])
+def test_bad_settings_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"Bad {name}"):
+        EmotionTask(
+            audio=tiny_audio_encoder(),
+            head=AttentiveHead(hidden=8),
+            emotions=EMOTIONS,
+            **{name: value},  # type: ignore[arg-type]
+        )
