@@ -1,6 +1,7 @@
 """``avser export``: write a model for other runtimes."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from avser.cli.config import Parser
+from avser.errors import ConfigError
 
 if TYPE_CHECKING:
     from avser.bundle.serialization import Bundle
@@ -27,8 +29,7 @@ def parser() -> Parser:
     p.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
     p.add_argument(
         "--out",
-        metavar="FILE.onnx|FILE.pt2|DIR",
-        type=Path,
+        metavar="FILE.onnx|FILE.pt2|DIR/",
         help="an ONNX file; a file of torch.export; or a folder with model.onnx, the runtime and "
         "an example, which needs numpy and onnxruntime alone",
     )
@@ -42,8 +43,8 @@ def parser() -> Parser:
         "--web",
         metavar="DIR",
         type=Path,
-        help="instead: a static page that runs the voice in its visitor's own browser (8-bit "
-        "weights; a model that streams is heard step by step)",
+        help="instead: a static page that runs the model in its visitor's own browser (8-bit "
+        "weights; a model that streams runs step by step)",
     )
     p.add_argument(
         "--ort",
@@ -75,7 +76,8 @@ def run(words: Sequence[str]) -> int:
             command.error("--web takes --model and --ort alone")
         return _web(own)
     if own.out is None:
-        command.error("give --out FILE.onnx, FILE.pt2 or DIR; or --space or --web DIR")
+        command.error("give --out FILE.onnx, FILE.pt2 or DIR/; or --space or --web DIR")
+    own.out = _target(own.out)
     if own.config and (own.streaming or own.out.suffix == ".pt2"):
         command.error("-c measures ONNX files for whole clips; leave it out here")
     if own.int8 and own.out.suffix == ".pt2":
@@ -93,6 +95,22 @@ def run(words: Sequence[str]) -> int:
         return 0
     require("onnx", "onnx", "onnxscript", "onnxruntime")
     return _onnx(bundle.load(own.model), own, rest)
+
+
+def _target(name: str) -> Path:
+    """The path of ``--out``: its suffix decides what is written.
+
+    Raises:
+        ConfigError: the suffix is of another format.
+    """
+    path = Path(name)
+    folder = name.endswith(("/", os.sep)) or path.is_dir() or not path.suffix
+    if not folder and path.suffix not in (".onnx", ".pt2"):
+        raise ConfigError(
+            f"Bad --out {name}: {path.suffix} can't be written; expected .onnx or .pt2, or a "
+            f"folder, whose name ends in / (--out {name}/)."
+        )
+    return path
 
 
 def _space(own: argparse.Namespace) -> int:

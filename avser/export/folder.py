@@ -1,29 +1,22 @@
-"""A folder that needs neither avser nor torch: model, runtime, example, card."""
+"""A folder that needs neither avser nor torch: model, runtime, wav reader, example, card."""
 
+import re
+import shutil
+from importlib.resources import files
 from pathlib import Path
 
+from avser.bundle.serialization import Bundle
 from avser.errors import ConfigError
-from avser.export import runtime
 from avser.export.onnx_file import AudioGraph
 from avser.files import atomic_write
 
-_EXAMPLE = '''\
-"""python example.py clip.wav (16 kHz, mono, 16 bits); needs numpy and onnxruntime."""
-import sys, wave
-import numpy as np
-from runtime import OnnxClassifier
-
-with wave.open(sys.argv[1]) as file:
-    samples = np.frombuffer(file.readframes(file.getnframes()), np.int16) / np.float32(32768)
-answer = OnnxClassifier("model.onnx")(samples)
-print(answer.label, answer.probabilities)
-for step in answer.timeline:
-    print(f"{step.start_s:6.2f} s  {step.label or 'silence'}")
-'''
+#: Files of this package that need numpy and onnxruntime alone; they are copied as they are.
+STANDALONE = ("runtime.py", "wav.py", "example.py")
+_NAMED_FILE = re.compile(r"`([\w-]+\.(?:txt|yaml|json|md))`")  # a file of the bundle, in a card
 
 
 def save_folder(graph: AudioGraph, folder: str | Path, *, int8: bool = False) -> Path:
-    """Write ``model.onnx``, ``runtime.py``, ``example.py`` and the model's card.
+    """Write ``model.onnx``, `STANDALONE`, and the model's card with the files that it names.
 
     Args:
         graph: of the model.
@@ -37,19 +30,33 @@ def save_folder(graph: AudioGraph, folder: str | Path, *, int8: bool = False) ->
         ConfigError: the folder holds something else.
     """
     folder = Path(folder)
-    claim_folder(folder, ("model.onnx", "runtime.py", "example.py", "README.md"))
-    texts = {
-        "runtime.py": Path(runtime.__file__).read_text(encoding="utf-8"),
-        "example.py": _EXAMPLE,
-        "README.md": graph.bundle.card or f"# {graph.bundle.name}\n",
-    }
-    for name, text in texts.items():
+    prepare_folder(folder, ("model.onnx", *STANDALONE, *card_files(graph.bundle)))
+    for name in STANDALONE:
         with atomic_write(folder / name) as file:
-            file.write(text)
+            file.write((files("avser.export") / name).read_text("utf-8"))
+    save_card(graph.bundle, folder)
     return graph.save(folder / "model.onnx", int8=int8)
 
 
-def claim_folder(folder: Path, names: tuple[str, ...]) -> None:
+def card_files(bundle: Bundle) -> tuple[str, ...]:
+    """Names of the files that `save_card` writes."""
+    named = dict.fromkeys(_NAMED_FILE.findall(bundle.card))
+    return ("README.md", *(name for name in named if (bundle.folder / name).is_file()))
+
+
+def save_card(bundle: Bundle, folder: Path) -> None:
+    """Write ``README.md``, and the bundle's files that its text names.
+
+    What the text names must lie beside it: the speakers and recordings of the training.
+    """
+    readme, *others = card_files(bundle)
+    with atomic_write(folder / readme) as file:
+        file.write(bundle.card or f"# {bundle.name}\n")
+    for name in others:
+        shutil.copyfile(bundle.folder / name, folder / name)
+
+
+def prepare_folder(folder: Path, names: tuple[str, ...]) -> None:
     """Make a folder, unless it holds anything but files of these names.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from avser.errors import ConfigError
-from avser.export.folder import claim_folder
+from avser.export.folder import card_files, prepare_folder, save_card
 from avser.export.onnx_file import AudioGraph
 from avser.files import atomic_write
 
@@ -63,7 +63,8 @@ def save_page(
         ConfigError: the folder holds something else, or onnxruntime-web can't be had.
     """
     folder = Path(folder)
-    claim_folder(folder, (*_PAGE, "model.onnx", "model.json", "README.md", "ort"))
+    own = (*_PAGE, "model.onnx", "model.json", "ort", *card_files(graph.bundle))
+    prepare_folder(folder, own)
     (folder / "ort").mkdir(exist_ok=True)
     with TemporaryDirectory() as temporary:
         package = _fetched(Path(temporary)) if ort is None else _given(Path(ort))
@@ -73,12 +74,12 @@ def save_page(
     texts = {name: (files("avser.export") / "page" / name).read_text("utf-8") for name in _PAGE}
     texts |= {
         "model.json": json.dumps(graph.facts(int8=int8), indent=1),
-        "README.md": graph.bundle.card or f"# {graph.bundle.name}\n",
         "ort/LICENSE": _LICENCE.format(version=version),
     }
     for name, text in texts.items():
         with atomic_write(folder / name) as file:
             file.write(text)
+    save_card(graph.bundle, folder)
     graph.save(folder / "model.onnx", int8=int8)
     return folder / "index.html"
 

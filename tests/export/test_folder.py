@@ -1,5 +1,6 @@
 """What is exported beside an ONNX file: a folder that stands alone, and torch's own format."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -24,8 +25,10 @@ from avser.export.page_folder import _ORT, save_page
 from avser.export.program import STEP_INPUTS
 from avser.export.pt2 import save_pt2
 from avser.export.runtime import OnnxClassifier
+from avser.media.reader import read_audio
 from avser.models.heads import AttentiveHead, LstmHead
 from avser.models.net import EmotionNet
+from avser.testing.media import voice
 from avser.testing.nets import tiny_bundle
 
 LOAD = "import torch, sys; torch.export.load(sys.argv[1]); assert 'avser' not in sys.modules"
@@ -36,27 +39,84 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> AudioGraph:
     return AudioGraph(bundle.load(tiny_bundle(tmp_path_factory.mktemp("model") / "tiny")))
 
 
-def test_the_example_runs_from_the_folder_alone(graph: AudioGraph, tmp_path: Path) -> None:
-    path = save_folder(graph, tmp_path / "out")
-    folder = path.parent
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "README.md",
-        "example.py",
-        "model.onnx",
-        "runtime.py",
-    ]
-    assert (folder / "runtime.py").read_bytes() == Path(runtime.__file__).read_bytes()
-    assert (folder / "README.md").read_text() == graph.bundle.card
-    samples = (bursts(1, 2.0)[0][0] * 32767).clip(-32768, 32767).astype(np.int16)
-    with wave.open(str(tmp_path / "clip.wav"), "wb") as file:
-        file.setparams((1, 2, 16000, len(samples), "NONE", ""))
-        file.writeframes(samples.tobytes())
-    words = [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, '.'); import runpy; "]
-    words[-1] += "sys.argv = ['example.py', '../clip.wav']; runpy.run_path('example.py')"
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
-    label = OnnxClassifier(path)(samples / np.float32(32768)).label
+@pytest.fixture(scope="module")
+def exported(graph: AudioGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_folder(graph, tmp_path_factory.mktemp("export") / "out").parent
+
+
+def bare_python(tmp_path: Path) -> dict[str, str]:
+    """An environment in which an interpreter finds numpy and onnxruntime, and nothing else."""
+    only = tmp_path / "only"
+    only.mkdir()
+    for name in ("numpy", "numpy.libs", "onnxruntime"):
+        spec = importlib.util.find_spec(name)
+        places = list(spec.submodule_search_locations or ()) if spec else []
+        places = places or [str(Path(np.__file__).parents[1] / name)]
+        if Path(places[0]).is_dir():
+            (only / name).symlink_to(places[0], target_is_directory=True)
+    return {"PYTHONPATH": str(only), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run_example(folder: Path, clip: Path, *, where: Path) -> subprocess.CompletedProcess[str]:
+    """Run it with a bare interpreter: ``-S`` hides site-packages."""
+    words = [sys.executable, "-S", str(folder / "example.py"), str(clip)]
+    return subprocess.run(
+        words, cwd=where, env=bare_python(where), capture_output=True, text=True, check=False
+    )
+
+
+def write_stereo(path: Path, samples: np.ndarray, *, width: int, rate: int) -> Path:
+    """Write both channels alike, as integers of so many bytes (one byte is unsigned)."""
+    whole = np.round(samples * (2.0 ** (8 * width - 1) - 1)).astype(np.int64)
+    whole = whole + 128 if width == 1 else whole
+    values = np.repeat(whole, 2)
+    raw = values.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
+    with wave.open(str(path), "wb") as file:
+        file.setparams((2, width, rate, len(samples), "NONE", ""))
+        file.writeframes(raw)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("width", "rate"), [(1, 22_050), (2, 16_000), (2, 44_100), (3, 48_000), (4, 48_000)]
+)
+def test_the_example_reads_each_wav_from_any_folder(
+    exported: Path, width: int, rate: int, tmp_path: Path
+) -> None:
+    samples = voice("angry", seconds=2.0, sample_rate=rate)
+    clip = write_stereo(tmp_path / "clip.wav", samples, width=width, rate=rate)
+    done = run_example(exported, clip, where=tmp_path)
+    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split()[0] == label and len(lines) == 5
+    prediction = OnnxClassifier(exported / "model.onnx")(read_audio(clip))
+    assert prediction.probabilities is not None
+    assert lines[0].split()[0] == prediction.label
+    shares = {line.split()[0]: float(line.split()[1]) for line in lines[1:4]}
+    assert shares == pytest.approx(dict(prediction.probabilities), abs=0.02)
+    assert len(lines) == 4 + 4  # steps of 2 s
+
+
+def test_the_example_refuses_other_files_in_one_sentence(exported: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(b"ID3 not a wav")
+    done = run_example(exported, clip, where=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("Bad clip ") and len(done.stderr.splitlines()) == 1
+
+
+def test_the_folder_holds_what_its_card_names(graph: AudioGraph, exported: Path) -> None:
+    assert (exported / "runtime.py").read_bytes() == Path(runtime.__file__).read_bytes()
+    card = (exported / "README.md").read_text()
+    assert card == graph.bundle.card
+    named = set(re.findall(r"`([\w-]+\.\w+)`", card))
+    assert named == {"trained_on.yaml", "digests.txt"}
+    assert sorted(p.name for p in exported.iterdir()) == sorted(
+        {"README.md", "example.py", "model.onnx", "runtime.py", "wav.py"} | named
+    )
+
+
+def test_only_an_export_is_replaced(graph: AudioGraph, tmp_path: Path) -> None:
+    folder = save_folder(graph, tmp_path / "out").parent
     save_folder(graph, folder)  # again, over itself
     (folder / "mine.txt").write_text("")
     with pytest.raises(ConfigError, match=r"holds mine\.txt"):
@@ -119,6 +179,20 @@ def test_the_command_knows_what_goes_together(
             main([*model, *words])
         assert end.value.code == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_the_suffix_of_out_decides_or_is_refused(
+    graph: AudioGraph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "--model", str(graph.bundle.folder), "--quick", "--out"]
+    for name in ("x.tflite", "x.ONNX", "x.pth"):
+        assert main([*words, str(tmp_path / name)]) == 1
+        sentence = capsys.readouterr().err
+        assert "expected .onnx or .pt2, or a folder, whose name ends in /" in sentence
+    assert list(tmp_path.iterdir()) == []
+    assert main([*words, f"{tmp_path}/audio.ravdess/"]) == 0
+    assert (tmp_path / "audio.ravdess" / "model.onnx").is_file()
+    assert main([*words, str(tmp_path / "audio.ravdess")]) == 0  # a folder that is there
 
 
 # -- the page ------------------------------------------------------------------------------------

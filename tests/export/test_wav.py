@@ -1,0 +1,149 @@
+"""Samples of wav files with numpy alone, against known signals and against the media reader."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avser.export.wav import read_wav, resample, to_mono
+from avser.media.reader import read_audio
+from avser.testing.media import voice
+
+RATE = 16_000
+
+
+def tone(hz: float, rate: int, *, seconds: float = 1.0, level: float = 0.5) -> np.ndarray:
+    return level * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)
+
+
+def write(
+    path: Path,
+    channels: np.ndarray,
+    *,
+    rate: int,
+    bits: int,
+    is_float: bool = False,
+    extensible: bool = False,
+) -> Path:
+    """Write ``[channels, S]`` in -1..1 by hand: every format has its own few lines."""
+    flat = np.atleast_2d(channels).T.ravel()
+    if is_float:
+        data = flat.astype(f"<f{bits // 8}").tobytes()
+    elif bits == 8:
+        data = (np.round(flat * 127) + 128).astype(np.uint8).tobytes()
+    else:
+        whole = np.round(flat * (2 ** (bits - 1) - 1)).astype(np.int64)
+        data = b"".join(int(v).to_bytes(bits // 8, "little", signed=True) for v in whole)
+    count = len(np.atleast_2d(channels))
+    kind, block = 3 if is_float else 1, count * bits // 8
+    head = struct.pack("<HHIIHH", kind, count, rate, rate * block, block, bits)
+    if extensible:
+        head = struct.pack("<H", 0xFFFE) + head[2:]
+        head += struct.pack("<HHI", 22, bits, 0) + struct.pack("<H", kind) + bytes(14)
+    chunks = b"JUNK" + struct.pack("<I", 3) + b"odd\0"  # an odd chunk is padded
+    chunks += b"fmt " + struct.pack("<I", len(head)) + head
+    chunks += b"data" + struct.pack("<I", len(data)) + data
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WAVE" + chunks)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bits", "is_float", "error"),
+    [
+        (8, False, 9e-3),
+        (16, False, 4e-5),
+        (24, False, 1e-6),
+        (32, False, 1e-6),
+        (32, True, 1e-6),
+        (64, True, 1e-6),
+    ],
+)
+@pytest.mark.parametrize("extensible", [False, True])
+def test_each_width_gives_the_samples_that_were_written(
+    bits: int, is_float: bool, error: float, extensible: bool, tmp_path: Path
+) -> None:
+    signal = tone(440, RATE)
+    path = write(
+        tmp_path / "a.wav", signal, rate=RATE, bits=bits, is_float=is_float, extensible=extensible
+    )
+    audio = read_wav(path)
+    assert audio.samples.dtype == np.float32 and audio.notes == ()
+    np.testing.assert_allclose(audio.samples, signal, atol=error)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 24_414, 44_100, 48_000, 96_000])
+def test_resampling_keeps_a_tone_and_its_place_in_time(rate: int) -> None:
+    made = resample(tone(1_000, rate, seconds=9.5), rate)
+    assert abs(len(made) - 9.5 * RATE) <= 1
+    wanted = tone(1_000, RATE, seconds=9.5)[: len(made)]
+    inside = slice(1_600, len(made) - 1_600)  # across the border of two blocks
+    np.testing.assert_allclose(made[inside], wanted[inside], atol=1e-3)
+
+
+def test_what_16_khz_can_not_carry_is_taken_out() -> None:
+    made = resample(tone(10_000, 48_000), 48_000)
+    assert np.abs(made[1_600:-1_600]).max() < 1e-3
+
+
+@pytest.mark.parametrize("suffix_rate", [(16, 44_100), (24, 48_000), (8, 22_050)])
+def test_a_stereo_file_is_what_the_media_reader_makes_of_it(
+    suffix_rate: tuple[int, int], tmp_path: Path
+) -> None:
+    bits, rate = suffix_rate
+    left = voice("angry", seconds=2.0, sample_rate=rate)
+    right = 0.4 * left
+    path = write(tmp_path / "a.wav", np.stack([left, right]), rate=rate, bits=bits)
+    ours, theirs = read_wav(path).samples, read_audio(path)
+    count = min(len(ours), len(theirs))
+    assert abs(len(ours) - len(theirs)) <= 32
+    apart = ours[:count] - theirs[:count]
+    assert np.sqrt(np.mean(apart**2)) < 0.01 * np.sqrt(np.mean(theirs**2)) + 1e-4
+
+
+def test_channels_that_cancel_leave_the_louder_one(tmp_path: Path) -> None:
+    signal = tone(300, RATE)
+    audio = read_wav(
+        write(tmp_path / "a.wav", np.stack([0.5 * signal, -signal * 0.52]), rate=RATE, bits=16)
+    )
+    np.testing.assert_allclose(audio.samples, -0.52 * signal, atol=1e-4)
+    assert audio.notes == ("The channels cancel each other; the loudest was taken.",)
+    mixed, cancelled = to_mono(np.stack([signal, np.zeros_like(signal)]))
+    np.testing.assert_allclose(mixed, signal / 2)
+    assert not cancelled
+
+
+def test_floats_over_full_scale_are_scaled_and_broken_ones_set_to_0(tmp_path: Path) -> None:
+    signal = 3 * tone(200, RATE, level=1.0)
+    signal[100] = np.nan
+    audio = read_wav(write(tmp_path / "a.wav", signal, rate=RATE, bits=32, is_float=True))
+    assert audio.samples[100] == 0 and float(np.abs(audio.samples).max()) == pytest.approx(1, 1e-3)
+    assert [note.split()[0] for note in audio.notes] == ["1", "The"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01])
+def test_short_and_empty_files_have_few_samples(seconds: float, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(100, 44_100, seconds=seconds), rate=44_100, bits=16)
+    assert len(read_wav(path).samples) == round(seconds * RATE)
+
+
+def test_what_is_no_wav_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    good = write(tmp_path / "good.wav", tone(100, RATE), rate=RATE, bits=16).read_bytes()
+    law = bytearray(good)
+    law[good.index(b"fmt ") + 8] = 7  # mu-law
+    cases = {
+        "mp3.wav": (b"ID3" + bytes(100), "it is no wav file"),
+        "empty.wav": (b"", "it is no wav file"),
+        "head.wav": (good[:50], "damaged or it holds no samples"),
+        "law.wav": (bytes(law), "legal is PCM of 8, 16, 24 or 32 bits, or floats"),
+    }
+    for name, (data, sentence) in cases.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=sentence) as error:
+            read_wav(tmp_path / name)
+        assert str(error.value).startswith("Bad clip") and "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="check the path"):
+        read_wav(tmp_path / "none.wav")
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(good[:-1001])
+    assert len(read_wav(cut).samples) == RATE - 501
