@@ -1,39 +1,43 @@
-"""The command line: parses, calls, prints.
+"""Command line: one module a command, found by walking this package.
 
-Each command is a module of this package with a ``run(arguments) -> int``; it is imported only when
-it is called, so that ``avser --help`` answers at once.
+A module is a command if its docstring begins with ``avser NAME`` in double backticks, a colon and
+a summary of one line, and if it has ``run(arguments) -> int``. Only that line is read for
+``avser --help``; a command's module is imported when the command is called.
 """
 
+import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from avser import __version__
 from avser.errors import AvserError, unknown
 
-COMMANDS = {
-    "classify": "label media files, or folders of them",
-    "fit": "train a model",
-    "crossval": "train and test over folds and seeds",
-    "search": "try random settings, chosen by validation",
-    "evaluate": "measure a model on a corpus",
-    "combine": "what finished trainings would say together",
-    "table": "finished trainings side by side",
-    "prepare": "decode a corpus into the cache",
-    "audit": "show what a split holds",
-    "listen": "label a voice while it speaks",
-    "export": "write a model for other runtimes",
-    "serve": "a page and an HTTP interface",
-    "filters": "draw the filters of a model's first layer",
-    "models": "list the released models",
-    "federate": "train with others without moving a recording",
-    "release": "give a trained model its name, figures and card",
-}
+_FIRST_LINE = re.compile(r'"""``avser (?:[a-z]+ )?(?P<name>[a-z-]+)``: (?P<summary>.+?)\.?"*$')
+
+
+@cache
+def commands(package: str = __name__) -> dict[str, str]:
+    """Commands of a package, with their summaries, by name.
+
+    Args:
+        package: ``avser.cli``, or a package of subcommands in it.
+    """
+    table = {}
+    folder = Path(__file__).parent.joinpath(*package.removeprefix(__name__).split(".")[1:])
+    for path in sorted([*folder.glob("[!_]*.py"), *folder.glob("[!_]*/__init__.py")]):
+        with path.open(encoding="utf-8") as file:
+            match = _FIRST_LINE.match(file.readline().rstrip())
+        if match is not None:
+            table[match["name"]] = match["summary"]
+    return table
 
 
 def _usage() -> str:
-    width = max(map(len, COMMANDS))
-    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    width = max(map(len, commands()))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in commands().items())
     return (
         "usage: avser COMMAND ...\n\n"
         "Recognise emotion in clips of people speaking, from the voice, the face, or both.\n\n"
@@ -58,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"avser {__version__}")
         return 0
     command, *rest = words
-    if command not in COMMANDS:
-        print(f"avser: {unknown('command', command, COMMANDS)}", file=sys.stderr)
+    if command not in commands():
+        print(f"avser: {unknown('command', command, commands())}", file=sys.stderr)
         return 2
     try:
-        code: int = import_module(f"avser.cli.{command}").run(rest)
+        code: int = import_module(f"avser.cli.{command.replace('-', '_')}").run(rest)
         return code
     except AvserError as error:
         if debug:

@@ -1,4 +1,4 @@
-"""``avser combine``: what finished trainings would say together; nothing is computed anew."""
+"""``avser combine``: join the predictions of finished trainings."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""``avser fit``: train a model into a run folder."""
+"""``avser fit``: train a model."""
 
 from collections.abc import Sequence
 from pathlib import Path

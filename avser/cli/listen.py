@@ -1,4 +1,4 @@
-"""``avser listen``: label a voice while it speaks."""
+"""``avser listen``: label a microphone or a file while it plays."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""``avser release``: give a trained model its name, its figures and its card."""
+"""``avser release``: give a trained model its name, figures and card."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""``avser serve``: a page and an HTTP interface."""
+"""``avser serve``: web page and HTTP API."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""``avser table``: finished trainings side by side, with what each costs."""
+"""``avser table``: finished trainings side by side, with their cost."""
 
 import argparse
 import json

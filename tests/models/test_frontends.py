@@ -1,12 +1,21 @@
+import importlib
+import inspect
+import itertools
 import math
+import pkgutil
+from collections.abc import Iterator
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
+import avser.models.frontends
 from avser.errors import ConfigError
+from avser.models.encoders.pooled import PooledEncoder
 from avser.models.frontends.base import (
     RUN_FRAMES,
+    Frontend,
     PowerSpectrum,
     level_dbfs,
     pad_windows,
@@ -15,11 +24,110 @@ from avser.models.frontends.base import (
 from avser.models.frontends.logmel import LogMel
 from avser.models.frontends.normaliser import Normaliser
 from avser.models.frontends.two_channel import TwoChannelSpectrogram
-from avser.testing.nets import tiny_audio_encoder
 
 
 def tone(hz: float, samples: int = 16384, amplitude: float = 0.5) -> torch.Tensor:
     return amplitude * torch.sin(2 * math.pi * hz * torch.arange(samples) / 16000)[None]
+
+
+def kinds() -> Iterator[type[Frontend]]:
+    """Every front end under ``avser.models.frontends``."""
+    for module in pkgutil.walk_packages(avser.models.frontends.__path__, "avser.models.frontends."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(value) and value.__module__ == module.name:
+                if issubclass(value, Frontend) and not inspect.isabstract(value):
+                    yield value
+
+
+def choices() -> dict[str, tuple[type[Frontend], dict[str, Any]]]:
+    """Each front end with its defaults and each value of its switches; some are around another."""
+    table: dict[str, tuple[type[Frontend], dict[str, Any]]] = {}
+    for kind in kinds():
+        hints = get_type_hints(kind.__init__)
+        around = {"frontend": LogMel(bins=8, hop=512)} if "frontend" in hints else {}
+        switches = [name for name, hint in hints.items() if hint is bool]
+        for values in itertools.product((False, True), repeat=len(switches)):
+            given = dict(zip(switches, values, strict=True))
+            words = " ".join(f"{name}={value}" for name, value in given.items())
+            table[f"{kind.__name__} {words}".strip()] = kind, around | given
+    return table
+
+
+CHOICES = choices()
+every_frontend = pytest.mark.parametrize("choice", CHOICES)
+
+
+def make(choice: str) -> Frontend:
+    kind, settings = CHOICES[choice]
+    return kind(**settings).eval()
+
+
+# -- the contract --------------------------------------------------------------------------------
+
+
+def test_all_front_ends_are_in_the_contract_tests() -> None:
+    names = {kind.__name__ for kind in kinds()}
+    assert names >= {"LogMel", "Mfcc", "TwoChannelSpectrogram", "LowLevelDescriptors", "Deltas"}
+
+
+@every_frontend
+@pytest.mark.parametrize("steps", [1, 3])
+def test_one_frame_for_each_hop(choice: str, steps: int) -> None:
+    front = make(choice)
+    for wave in (0.1 * torch.randn(2, steps * 8192), torch.zeros(2, steps * 8192)):
+        features = front(wave)
+        frames = -(-steps * 8192 // front.hop)
+        assert features.shape == (2, front.channels, front.bins, frames)
+        assert features.dtype == torch.float32 and torch.isfinite(features).all()
+
+
+@every_frontend
+def test_padding_changes_no_frame_of_a_clip(choice: str) -> None:
+    front, length = make(choice), 2 * 8192 - 3000
+    wave = torch.zeros(2, 4 * 8192)
+    wave[0, :length] = 0.1 * torch.randn(length)
+    wave[1] = torch.randn(4 * 8192)
+    lengths = torch.tensor([length, 4 * 8192])
+    mask = valid_frames(wave, lengths, hop=front.hop, below_peak_db=None)
+    alone = wave[:1, : 2 * 8192]
+    own = valid_frames(alone, lengths[:1], hop=front.hop, below_peak_db=None)
+    expected = front.of_clips(alone, own)[0][..., own[0]]
+    torch.testing.assert_close(
+        front.of_clips(wave, mask)[0][..., mask[0]], expected, atol=1e-4, rtol=1e-4
+    )
+
+
+@every_frontend
+def test_features_depend_on_the_sound(choice: str) -> None:
+    front = make(choice)
+    first, second = front(0.1 * torch.randn(1, 8192)), front(0.1 * torch.randn(1, 8192))
+    assert not torch.allclose(first, second)
+
+
+@every_frontend
+def test_features_are_those_of_full_precision_under_autocast(choice: str) -> None:
+    front, wave = make(choice), tone(300) + 1e-4 * tone(6000)
+    encoder = PooledEncoder(frontend=front, normalise="none", trim_db=None)
+    length = torch.tensor([wave.shape[1]])
+    expected, _ = encoder.raw_features(wave, length)
+    with torch.autocast("cpu", torch.bfloat16):
+        features, _ = encoder.raw_features(wave, length)
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features, expected)
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if make(c).causal])
+def test_a_causal_front_end_needs_no_later_sample(choice: str) -> None:
+    front = make(choice)
+    wave = torch.randn(1, 16384)
+    changed = torch.cat([wave[:, :8192], torch.randn(1, 8192)], dim=1)
+    a, b = front(wave), front(changed)
+    half = a.shape[-1] // 2
+    assert torch.equal(a[..., :half], b[..., :half])
+    assert not torch.equal(a[..., half:], b[..., half:])
+
+
+# -- spectra -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("window", [400, 401])
@@ -61,17 +169,6 @@ def test_two_channel_matches_the_papers_numbers() -> None:
     assert front(torch.zeros(1, 8192)).shape == (1, 2, 64, 64)
     assert [s.window for s in front.spectra] == [640, 80]
     assert front.spectra[0].kernel.shape == (2, 640 // 2, 256)
-
-
-@pytest.mark.parametrize("front", [LogMel(causal=True), TwoChannelSpectrogram(causal=True)])
-def test_causal_front_ends_do_not_hear_the_future(front: torch.nn.Module) -> None:
-    wave = torch.randn(1, 16384)
-    changed = wave.clone()
-    changed[:, 8192:] = torch.randn(1, 8192)
-    a, b = front(wave), front(changed)
-    half = a.shape[-1] // 2
-    assert torch.equal(a[..., :half], b[..., :half])
-    assert not torch.equal(a[..., half:], b[..., half:])
 
 
 def test_valid_frames_are_those_of_the_voice() -> None:
@@ -164,17 +261,6 @@ def test_running_norm_does_not_hear_the_future() -> None:
 def test_sizes_off_the_grid_are_refused(make: object) -> None:
     with pytest.raises(ConfigError, match="use"):
         make()  # type: ignore[operator]
-
-
-def test_encoders_hear_in_full_precision_under_autocast() -> None:
-    encoder = tiny_audio_encoder().eval()
-    wave = tone(300) + 1e-4 * tone(6000)
-    length = torch.tensor([wave.shape[1]])
-    expected, _ = encoder.raw_features(wave, length)
-    with torch.autocast("cpu", torch.bfloat16):
-        heard, _ = encoder.raw_features(wave, length)
-    assert heard.dtype == torch.float32
-    torch.testing.assert_close(heard, expected)
 
 
 @pytest.mark.parametrize("bins", [20, 512])  # as a product, and as an FFT

@@ -31,14 +31,22 @@ def kinds() -> Iterator[type[Fusion]]:
                     yield found
 
 
+def values_of(name: str, hint: Any) -> tuple[Any, ...]:
+    """Values of a setting to test: all that a Literal or a bool lists, two of some numbers."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if name == "width":  # of the projection of each stream; None where streams need none
+        return (None, 6) if type(None) in get_args(hint) else (6,)
+    return {"recursions": (1, 2)}.get(name, (False, True) if hint is bool else ())
+
+
 def choices() -> dict[str, tuple[type[Fusion], dict[str, Any]]]:
     """Each fusion in each of its modes, with and without projection, recursive and not."""
     found: dict[str, tuple[type[Fusion], dict[str, Any]]] = {}
     for kind in (*kinds(), MeanFusion):
         settings: list[dict[str, Any]] = [{}]
         for name, hint in get_type_hints(kind.__init__).items():
-            values: tuple[Any, ...] = get_args(hint) if get_origin(hint) is Literal else ()
-            values = values or {"recursions": (1, 2), "width": (None, 6)}.get(name, ())
+            values = values_of(name, hint)
             settings = [{**s, name: v} for s in settings for v in values] if values else settings
         for some in settings:
             words = " ".join(f"{k}={v}" for k, v in some.items())
@@ -47,6 +55,7 @@ def choices() -> dict[str, tuple[type[Fusion], dict[str, Any]]]:
 
 
 CHOICES = choices()
+ATTENTION = (CrossAttentionFusion, JointCrossAttentionFusion)  # video half, then audio half
 every_fusion = pytest.mark.parametrize("choice", CHOICES)
 
 
@@ -84,8 +93,6 @@ def test_any_number_of_steps(choice: str, steps: int) -> None:
     fusion = make(choice)
     x, mask = fusion(*streams(steps, size=3))
     assert x.shape == (3, steps, fusion.dim) and mask.all() and torch.isfinite(x).all()
-    if CHOICES[choice][1].get("width") == 6:
-        assert fusion.dim == 12
 
 
 @every_fusion
@@ -130,21 +137,6 @@ def test_output_depends_on_both_streams(choice: str) -> None:
         assert given.grad is not None and torch.isfinite(given.grad).all()
         assert (given.grad[valid].abs().sum(dim=-1) > 0).all()  # on every valid step
         assert not given.grad[~valid].any()
-
-
-@pytest.mark.parametrize(
-    "choice", [c for c in CHOICES if not c.startswith(("ConcatFusion", "MeanFusion"))]
-)
-def test_each_attended_half_depends_on_both_streams(choice: str) -> None:
-    """Neither half may be the raw stream: public code once dropped the attended audio."""
-    fusion = make(choice)
-    audio, heard, video, seen = streams(6)
-    audio.requires_grad_(), video.requires_grad_()
-    x, _ = fusion(audio, heard, video, seen)
-    width = CHOICES[choice][1]["width"] or VIDEO
-    for half in (x[..., :width], x[..., width:]):
-        for grad in torch.autograd.grad(half.square().sum(), [audio, video], retain_graph=True):
-            assert (grad.abs().sum(dim=-1) > 0).all()
 
 
 @every_fusion
@@ -209,6 +201,22 @@ def test_settings_out_of_range_are_refused(
 
 
 # -- the equations -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "choice", [c for c, (kind, _) in CHOICES.items() if issubclass(kind, ATTENTION)]
+)
+def test_each_attended_half_depends_on_both_streams(choice: str) -> None:
+    """Neither half may be the raw stream: public code once dropped the attended audio."""
+    fusion = make(choice)
+    audio, heard, video, seen = streams(6)
+    audio.requires_grad_(), video.requires_grad_()
+    x, _ = fusion(audio, heard, video, seen)
+    width = CHOICES[choice][1]["width"] or VIDEO
+    assert fusion.dim == (12 if CHOICES[choice][1]["width"] else VIDEO + AUDIO)
+    for half in (x[..., :width], x[..., width:]):
+        for grad in torch.autograd.grad(half.square().sum(), [audio, video], retain_graph=True):
+            assert (grad.abs().sum(dim=-1) > 0).all()
 
 
 def weight(module: Any) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""``avser federate audit-leakage``: how much updates tell of their speakers."""
+"""``avser federate audit-leakage``: how much updates reveal of their speakers."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""``avser federate contribute``: a page to record, check and contribute clips."""
+"""``avser federate contribute``: web page to record, check and contribute clips."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""``avser federate keys``: certificates of a server, and key pairs of clients."""
+"""``avser federate keys``: make the keys and certificates of a server or a client."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""``avser federate model``: fetch the newest model of a server."""
+"""``avser federate model``: download the latest release of a server."""
 
 import argparse
 from collections.abc import Sequence

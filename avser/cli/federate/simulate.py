@@ -1,4 +1,4 @@
-"""``avser federate simulate``: a federated training on one machine, or over a Ray cluster."""
+"""``avser federate simulate``: train over the clients of a corpus on this machine."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""``avser federate test``: measure the newest model of a server on a corpus.
+"""``avser federate test``: measure the latest release of a server on a corpus.
 
 With ``-c DATA`` the model is fetched and measured here, and the corpus stays here; with ``--corpus
 NAME`` the server measures it on one of its own.

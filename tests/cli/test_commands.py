@@ -1,0 +1,31 @@
+"""Commands are found by walking: a new one is one file."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import avser.cli
+from avser.cli import commands
+
+HOME = Path(avser.cli.__file__).parent
+
+
+@pytest.mark.parametrize("package", ["avser.cli", "avser.cli.federate"])
+def test_every_module_that_runs_is_a_command_with_a_summary(package: str) -> None:
+    folder = HOME.joinpath(*package.split(".")[2:])
+    running = set()
+    for path in [*folder.glob("*.py"), *folder.glob("*/__init__.py")]:
+        if path == folder / "__init__.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(n, ast.FunctionDef) and n.name == "run" for n in tree.body):
+            name = path.parent.name if path.name == "__init__.py" else path.stem
+            running.add(name.replace("_", "-"))
+    assert running == set(commands(package))
+    assert all(len(summary) > 10 for summary in commands(package).values())
+
+
+def test_summaries_are_the_first_lines() -> None:
+    assert commands()["models"] == "list the released models"
+    assert commands("avser.cli.federate")["table"] == "one line of results for each run"

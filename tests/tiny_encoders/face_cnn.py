@@ -1,0 +1,8 @@
+"""The small face network."""
+
+from avser.models.encoders.face_cnn import FaceCnnEncoder
+
+FACES = {
+    "cnn": lambda: FaceCnnEncoder(channels=(16, 32), blocks=(1, 1)),
+    "cnn mirrored": lambda: FaceCnnEncoder(channels=(32,), blocks=(1,), mirror=True),
+}
