@@ -6,13 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from avser.errors import ConfigError
-
-# The suffixes that `avser.media.reader` reads, repeated here so that help needs no decoder; a test
-# compares the two.
-SUFFIXES = frozenset(
-    ".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .aif .aiff .mp4 .m4v .mov .3gp .webm .mkv "
-    ".avi .flv .wmv .mpg .mpeg .ts .mts .ogv".split()
-)
+from avser.media.suffixes import is_media_name
 
 
 def expand(paths: Sequence[str], *, recursive: bool) -> list[str]:
@@ -31,7 +25,7 @@ def expand(paths: Sequence[str], *, recursive: bool) -> list[str]:
             if path.is_dir():
                 inside = path.rglob("*") if recursive else path.iterdir()
                 files = sorted(p for p in inside if p.is_file() and not p.name.startswith("."))
-                media = [p for p in files if p.suffix.lower() in SUFFIXES]
+                media = [p for p in files if is_media_name(p)]
                 other += len(files) - len(media)
                 found += [str(p) for p in media]
             else:

@@ -22,9 +22,10 @@ from avser.bundle import serialization as bundle
 from avser.errors import AvserError, ConfigError, MediaError, unknown
 from avser.inference.runner import BATCH_CLIPS, Runner, of_samples, prediction
 from avser.inference.windows import WINDOW_STEPS, WindowSpan
-from avser.media.clip import LoadedClip, load_clip, mono, requirement, wait_for
+from avser.media.clip import LoadedClip, load_clip, requirement, wait_for
 from avser.media.faces import FaceDetector, MtcnnDetector
 from avser.media.reader import probe
+from avser.media.samples import condition_samples
 from avser.media.visual_features import Features, read_features, scale_of
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.net import EmotionNet
@@ -158,7 +159,8 @@ class Predictor:
             AvserError: a clip can't be read or lacks the stream that was asked for.
         """
         sources = source if isinstance(source, list) else [source]
-        waves = [mono(s, sample_rate) for s in sources if isinstance(s, np.ndarray)]
+        arrays = [s for s in sources if isinstance(s, np.ndarray)]
+        waves = [condition_samples(s, sample_rate=sample_rate)[0] for s in arrays]
         paths = [s for s in sources if isinstance(s, (str, Path))]
         if len(waves) + len(paths) != len(sources):
             raise ConfigError("Bad source: expected paths or arrays of samples.")

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avser.errors import ConfigError, SignalError
+from avser.errors import SignalError
 from avser.media.faces import (
     DETECT_HEIGHT,
     FaceCollector,
@@ -59,37 +59,6 @@ class ClipCut:
         """T, at least 1."""
         seen = max(len(x) for x in (self.face_mask, self.features, ()) if x is not None)
         return max(1, seen, steps_of(len(self.samples)))
-
-
-def mono(samples: NDArray[np.floating], sample_rate: int | None) -> Samples:
-    """Turn samples ``[S]`` or ``[channels, S]`` of any rate into ``[S]`` float32 at 16 kHz.
-
-    Raises:
-        ConfigError: the rate is missing, or the samples are no finite floats in -1..1.
-    """
-    if sample_rate is None or sample_rate < 1:
-        raise ConfigError("Bad samples: their rate is not given; pass sample_rate in Hz.")
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise ConfigError(
-            f"Bad samples of type {samples.dtype}: expected floats in -1..1; divide 16-bit "
-            "samples by 32768."
-        )
-    mono = np.asarray(samples, np.float32)
-    if mono.ndim == 2 and len(mono) > mono.shape[1]:
-        raise ConfigError(
-            f"Bad samples of shape {samples.shape}: expected [channels, S]; transpose them."
-        )
-    if mono.ndim == 2:
-        mono = mono.mean(axis=0)
-    if mono.ndim != 1 or not np.isfinite(mono).all():
-        raise ConfigError(
-            f"Bad samples of shape {samples.shape}: expected finite [S] or [channels, S]."
-        )
-    if sample_rate == SAMPLE_RATE or not len(mono):
-        return mono
-    from torchaudio.functional import resample
-
-    return np.asarray(resample(torch.from_numpy(mono), sample_rate, SAMPLE_RATE).numpy())
 
 
 class AudioSpool:
@@ -135,7 +104,7 @@ class LoadedClip:
         has_audio, has_video: whether the file has such a stream.
         faces: found faces, or None where none were looked for.
         features: precomputed ones, or None; set by whoever has them.
-        warning: what is wrong inside the file, or None.
+        warnings: what is wrong inside the file and what was mended, in words; most have none.
     """
 
     def __init__(self) -> None:
@@ -144,9 +113,14 @@ class LoadedClip:
         self.has_audio = self.has_video = False
         self.faces: Faces | None = None
         self.features: Features | None = None
-        self.warning: str | None = None
+        self.warnings: tuple[str, ...] = ()
         self._resources = ExitStack()
         self._resources.callback(self.sound.close)
+
+    @property
+    def warning(self) -> str | None:
+        """All warnings in one text, or None."""
+        return "; ".join(self.warnings) or None
 
     @property
     def steps(self) -> int:
@@ -296,7 +270,7 @@ def load_clip(
                 _read_with_faces(reader, found, after, detector=detector)
             else:
                 _read(reader, found, after, look=None)
-            found.warning = reader.warning
+            found.warnings = reader.warnings
             # of a file of which nothing was asked, only its header tells the length
             length = reader.duration_s or probe(path).duration_s or 0.0
             found.duration_s = max(length, found.sound.count / SAMPLE_RATE)

@@ -60,11 +60,6 @@ from avser.media.decoders import (
 from avser.media.decoders import Frame as Frame  # part of this module's face
 from avser.types import SAMPLE_RATE
 
-MEDIA_SUFFIXES = frozenset(
-    ".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .aif .aiff "
-    ".mp4 .m4v .mov .3gp .webm .mkv .avi .flv .wmv .mpg .mpeg .ts .mts .ogv".split()
-)  # how recordings are usually named; any name is opened
-
 _SOUND_AHEAD_S = 30.0  # how far one stream may lie before the other in the file (2 MB of sound)
 _PICTURE_AHEAD_S = 2.0  # frames are large
 
@@ -257,6 +252,11 @@ class MediaReader(Iterator[Block]):
     def duration_s(self) -> float:
         """End of what was decoded so far, in seconds from time 0."""
         return max((part.end_s for part in self._parts), default=0.0)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong inside the file, in words; complete when the pass is over."""
+        return (self.warning,) if self.warning else ()
 
     @property
     def warning(self) -> str | None:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avser.cli import commands, inputs, main
+from avser.cli import commands, main
 from avser.errors import AvserError
 from avser.inference import predictor
-from avser.media.reader import MEDIA_SUFFIXES
 from avser.testing.media import face_frames, voice, write_video, write_wav
 from avser.testing.nets import tiny_bundle
 from avser.types import STEP_S
@@ -283,10 +282,6 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["classify"])
     assert caught.value.code == 2
-
-
-def test_suffixes_are_those_of_media() -> None:
-    assert inputs.SUFFIXES == MEDIA_SUFFIXES
 
 
 def python(code: str) -> str:

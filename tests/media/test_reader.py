@@ -8,7 +8,8 @@ import pytest
 from media_files import AAC_TAIL, SAMPLE, joined, pitch, step_of, tone, write_clip, write_wav
 
 from avser.media import decoders as decode
-from avser.media.reader import MEDIA_SUFFIXES, open_media, probe, read_audio
+from avser.media.reader import open_media, probe, read_audio
+from avser.media.suffixes import MEDIA_SUFFIXES
 from avser.types import SAMPLE_RATE
 
 
