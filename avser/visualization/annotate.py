@@ -1,35 +1,39 @@
-"""A copy of a clip with what was found drawn into it: box, label, bars, and a moving timeline.
+"""An annotated copy of a clip: face box, label, bars, and a moving timeline.
 
-A second pass over the file: every frame is decoded, drawn on and encoded anew (H.264), one at a
-time; the sound is kept (AAC).
+A second pass over the file by the reader that the prediction used too, so that both share one
+clock whatever the file's time stamps are. Pictures are drawn on and encoded at a constant rate
+(H.264), one at a time, and a picture that stays is drawn on as often as the timeline moves. The
+sound is what the model was given: one channel of 16 kHz (AAC).
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import av
 import cv2
 import numpy as np
+from av.container import OutputContainer
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from avser.errors import MediaError
-from avser.media.container import main_streams, open_container
-from avser.media.decoders import first_time_s
-from avser.media.reader import open_media
-from avser.types import FaceBox, Prediction, TimelineEntry
+from avser.files import atomic_write
+from avser.media.reader import Frame, open_media, probe
+from avser.types import SAMPLE_RATE, FaceBox, Prediction, TimelineEntry
 from avser.visualization.plots import colour_of
 
 Image = NDArray[np.uint8]
+Samples = NDArray[np.float32]
 
 _HIGHEST = 720  # rows of the copy
+_FPS = (10.0, 60.0)  # pictures a second of the copy: as the clip's, within these
+_SLACK_S = 0.001  # containers round times to 1 ms
 _NEAR_S = 0.4  # a box is drawn so long before and after the frame in which it was found
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -55,15 +59,11 @@ def annotate(
     target = Path(target)
     if target.suffix.lower() != ".mp4":
         raise MediaError(f"Bad annotated clip {target}: expected a name that ends in .mp4.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=".mp4", dir=target.parent)
-    os.close(handle)
-    try:
-        _write(prediction, Path(source), name, progress)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with atomic_write(target, mode="wb") as file:
+        try:
+            _write(prediction, Path(source), file, progress)
+        except FFmpegError as error:
+            raise MediaError(f"Can't write {target}: {error}; check the disk.") from error
     return target
 
 
@@ -94,76 +94,128 @@ def _cut_out(image: Image, box: FaceBox) -> Image:
 
 
 def _write(
-    prediction: Prediction, source: Path, name: str, progress: Callable[[float], None] | None
+    prediction: Prediction, source: Path, file: IO[bytes], progress: Callable[[float], None] | None
 ) -> None:
-    with open_container(source) as given, av.open(name, "w", format="mp4") as made:
-        sound, picture = main_streams(given, source)
-        if picture is None:
-            raise MediaError(f"Bad clip {source}: it has no picture to draw on; use --plot.")
-        origin_s = first_time_s(sound, picture)
-        painter = _Painter(prediction)
-        video: Any = None
-        audio: Any = _audio_of(made, sound) if sound is not None else None
-        wanted = [s for s in (sound, picture) if s is not None]
-        for frame in _decoded(given, wanted):
-            if isinstance(frame, av.AudioFrame):
-                for part in audio[1].resample(frame):
-                    made.mux(audio[0].encode(part))
-                continue
-            image = _fit(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
-            if video is None:
-                video = _video_of(made, picture, image)
-            time_s = max(0.0, float(frame.time or 0.0) - origin_s)
-            shown = av.VideoFrame.from_ndarray(painter.paint(image, time_s), format="rgb24")
-            shown.pts, shown.time_base = round(time_s * 90_000), Fraction(1, 90_000)
-            made.mux(video.encode(shown))
+    info = probe(source)
+    if not info.has_video:
+        raise MediaError(f"Bad clip {source}: it has no picture to draw on; use --plot.")
+    fps = Fraction(min(_FPS[1], max(_FPS[0], info.fps))).limit_denominator(1_001)
+    size = _even_size(info.width, info.height)
+    with (
+        open_media(source, frame_times=float(1 / fps), frame_height=_HIGHEST) as reader,
+        av.open(file, "w", format="mp4") as copy,
+    ):
+        # all streams before the first packet: a container can't take another one afterwards
+        writer = _Writer(copy, fps=fps, size=size, painter=_Painter(prediction))
+        sound = _SoundWriter(copy) if reader.has_audio else None
+        for block in reader:
+            writer.show(block.frames)
+            end_s = max((f.time_s for f in block.frames), default=0.0)
+            if sound is not None and block.samples.size:
+                sound.write(block.samples)
+                end_s = (block.start_sample + block.samples.size) / SAMPLE_RATE
+            writer.draw_until(end_s)
             if progress is not None:
-                progress(time_s)
-        if video is None:
+                progress(writer.time_s)
+        if not writer.has_picture:
             raise MediaError(f"Bad clip {source}: none of its pictures can be decoded.")
-        made.mux(video.encode(None))
-        if audio is not None:
-            for part in audio[1].resample(None):
-                made.mux(audio[0].encode(part))
-            made.mux(audio[0].encode(None))
+        writer.draw_until(max(reader.duration_s, float(1 / fps)))
+        writer.close()
+        if sound is not None:
+            sound.close()
 
 
-def _decoded(container: Any, streams: list[Any]) -> Iterator[Any]:  # noqa: ANN401
-    """Frames of the streams in the order of the file; damaged pieces are left out."""
-    try:
-        for packet in container.demux(streams):
-            try:
-                yield from packet.decode()
-            except FFmpegError:
-                continue
-    except FFmpegError:  # the file ends before its time: what came is kept
-        return
+class _Writer:
+    """Encodes pictures at a constant rate: at each time the one that is shown then.
+
+    Args:
+        copy: the open mp4.
+        fps: pictures a second.
+        size: width and height of the copy; pictures of another shape are fitted into it.
+        painter: draws on them.
+    """
+
+    def __init__(
+        self, copy: OutputContainer, *, fps: Fraction, size: tuple[int, int], painter: _Painter
+    ) -> None:
+        self._copy, self._fps, self._size, self._painter = copy, fps, size, painter
+        stream = copy.add_stream("libx264", rate=fps)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"preset": "veryfast", "crf": "23"}
+        self._stream = stream
+        self._count = 0
+        self._coming: deque[Frame] = deque()
+        self._shown: Image = np.zeros((size[1], size[0], 3), np.uint8)  # before the first: black
+        self.has_picture = False
+
+    @property
+    def time_s(self) -> float:
+        """Time of the next picture."""
+        return float(self._count / self._fps)
+
+    def show(self, frames: Sequence[Frame]) -> None:
+        """Add pictures, in order; each is shown from its own time on."""
+        self.has_picture = self.has_picture or bool(frames)
+        self._coming.extend(frames)
+
+    def draw_until(self, end_s: float) -> None:
+        """Encode all pictures before that time."""
+        while self.time_s < end_s:
+            latest = None
+            while self._coming and self._coming[0].time_s <= self.time_s + _SLACK_S:
+                latest = self._coming.popleft()
+            if latest is not None:
+                self._shown = _fitted(latest.image, self._size)
+            image = self._painter.paint(self._shown.copy(), self.time_s)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = self._count, 1 / self._fps
+            self._copy.mux(self._stream.encode(frame))
+            self._count += 1
+
+    def close(self) -> None:
+        """Write what the encoder holds back."""
+        self._copy.mux(self._stream.encode(None))
 
 
-def _audio_of(made: Any, sound: Any) -> tuple[Any, Any]:  # noqa: ANN401
-    layout = "mono" if sound.codec_context.channels == 1 else "stereo"
-    rate = int(sound.codec_context.sample_rate)
-    rate = rate if rate in (16_000, 22_050, 24_000, 32_000, 44_100, 48_000) else 48_000
-    stream = made.add_stream("aac", rate=rate, layout=layout)
-    return stream, av.AudioResampler(format="fltp", layout=layout, rate=rate)
+class _SoundWriter:
+    """Encodes samples that follow each other without a gap, from time 0 on."""
+
+    def __init__(self, copy: OutputContainer) -> None:
+        self._copy, self._position = copy, 0
+        self._stream = copy.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+
+    def write(self, samples: Samples) -> None:
+        """Encode ``[n]`` samples."""
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = SAMPLE_RATE, self._position
+        frame.time_base = Fraction(1, SAMPLE_RATE)
+        self._position += len(samples)
+        self._copy.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Write what the encoder holds back."""
+        self._copy.mux(self._stream.encode(None))
 
 
-def _video_of(made: Any, picture: Any, image: Image) -> Any:  # noqa: ANN401
-    rate = Fraction(picture.average_rate or 25).limit_denominator(1_001)
-    stream = made.add_stream("libx264", rate=rate)
-    stream.height, stream.width = image.shape[:2]
-    stream.pix_fmt = "yuv420p"
-    stream.codec_context.time_base = Fraction(1, 90_000)
-    stream.options = {"preset": "veryfast", "crf": "23"}
-    return stream
-
-
-def _fit(image: Image) -> Image:
+def _even_size(width: int, height: int) -> tuple[int, int]:
     """At most 720 rows, and sides that the encoder's half-size colour planes divide."""
-    height, width = image.shape[:2]
-    scale = min(1.0, _HIGHEST / height)
-    size = (max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2))
-    return np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    scale = min(1.0, _HIGHEST / max(height, 1))
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+
+
+def _fitted(image: Image, size: tuple[int, int]) -> Image:
+    """Scale ``[H, W, 3]`` into a size, its shape kept, with black beside it where shapes differ."""
+    (width, height), (rows, columns) = size, image.shape[:2]
+    scale = min(width / columns, height / rows)
+    inner = (round(columns * scale), round(rows * scale))
+    if abs(inner[0] - width) <= 2 and abs(inner[1] - height) <= 2:
+        inner = size  # a pixel that makes sides even is no reason for a black line
+    resized = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
+    fitted = np.zeros((height, width, 3), np.uint8)
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    fitted[top : top + inner[1], left : left + inner[0]] = resized
+    return fitted
 
 
 def _rgb(name: str) -> tuple[int, int, int]:
