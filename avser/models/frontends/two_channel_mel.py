@@ -6,7 +6,7 @@ from einops import reduce
 from torch import Tensor
 
 from avser.errors import ConfigError
-from avser.models.frontends.base import Frontend, PowerSpectrum, check_hop
+from avser.models.frontends.base import Alignment, Frontend, PowerSpectrum, check_hop
 from avser.types import SAMPLE_RATE
 
 LONG, SHORT = 640, 80  # samples: 40 ms resolve harmonics, 5 ms resolve glottal time
@@ -54,7 +54,7 @@ class TwoChannelMel(Frontend):
                 f"Bad fine_hop {fine_hop} samples: legal are divisors of hop ({hop}) up to {SHORT}."
             )
         self.bins, self.causal, self.ratio = bins, causal, hop // fine_hop
-        align = "end" if causal else "centre"
+        align: Alignment = "end" if causal else "centre"
         self.long = PowerSpectrum(
             window=LONG,
             hop=hop,
