@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16_000  # Hz; voices carry little above 8 kHz, and every corpus here reaches it
 STEP_SAMPLES = 8_192  # 0.512 s: a power of two, so that power-of-two hops divide it
 STEP_S = STEP_SAMPLES / SAMPLE_RATE
-SILENCE_DBFS = -60.0  # a step whose RMS is under this carries no voice
+SILENCE_DBFS = -60.0  # a step whose RMS is under this is shown as silent
 
 
 def steps_of(samples: int) -> int:

@@ -31,7 +31,8 @@ def loud_span(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> tup
     count = len(samples) // hop
     if count < 2:
         return 0, len(samples)
-    frames = samples[: count * hop].astype(np.float32).reshape(count, hop)
+    offset = samples.mean(dtype=np.float64).astype(np.float32)
+    frames = (samples[: count * hop].astype(np.float32) - offset).reshape(count, hop)
     power = np.square(frames).mean(axis=1)
     loud = np.flatnonzero(power > power.max() * 10 ** (-below_peak_db / 10))
     if not len(loud):

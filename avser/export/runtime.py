@@ -237,7 +237,7 @@ class OnnxStream:
         index = self._steps
         self._steps += 1
         clip, step, valid = self._hear(piece)
-        self._heard = self._heard or level_dbfs(piece) > SILENCE_DBFS
+        self._heard = self._heard or valid
         if not self._heard or clip is None:
             return step_of(self._labels, piece, index, None, None)
         self.probabilities = named(self._labels, clip)

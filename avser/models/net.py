@@ -10,10 +10,11 @@ from torch.nn import functional as F
 from avser.errors import ConfigError, unknown
 from avser.models.encoders.base import AudioEncoder, VideoEncoder
 from avser.models.encoders.recurrent import State
-from avser.models.frontends.base import full_precision, level_dbfs
+from avser.models.frontends.base import full_precision
+from avser.models.frontends.conditioning import has_sound, is_sound, sound_evidence
 from avser.models.fusion.base import Fusion
 from avser.models.heads import Head
-from avser.types import SILENCE_DBFS, STEP_SAMPLES, Batch
+from avser.types import Batch
 
 #: Heads in order of preference when several can answer.
 HEADS = ("fused", "audio", "video")
@@ -50,13 +51,6 @@ class NetPrediction:
     used: Tensor
 
 
-def has_sound(waveform: Tensor, lengths: Tensor) -> Tensor:
-    """Which clips have a step of at least -60 dBFS: ``[B]`` bool."""
-    spare = -waveform.shape[1] % STEP_SAMPLES if waveform.shape[1] else STEP_SAMPLES
-    level = level_dbfs(F.pad(waveform, (0, spare)), STEP_SAMPLES)
-    return (level > SILENCE_DBFS).any(dim=1) & (lengths > 0)
-
-
 class AudioBranch(nn.Module):
     """The audio branch of a net, from raw samples to calibrated probabilities.
 
@@ -88,15 +82,17 @@ class AudioBranch(nn.Module):
         Raises:
             ConfigError: the encoder hears what comes later.
         """
-        return *self.encoder.initial_state(size), *self.head.initial_state(size)
+        encoder = self.encoder.initial_state(size)
+        return self.temperature.new_zeros(size, 4), *encoder, *self.head.initial_state(size)
 
     def advance(
         self, waveform: Tensor, lengths: Tensor, state: State
     ) -> tuple[Tensor, Tensor, Tensor, State]:
         """Hear the next step of each clip.
 
-        After the last, the clip's probabilities are those of `forward`, where it has sound at all:
-        whether a stream will stay silent can't be known, so that silence is left to the caller.
+        After the last, the clip's probabilities are those of `forward`, where it has sound at all.
+        Steps before the first sound are invalid here, and valid there: no stream knows that sound
+        will come.
 
         Args:
             waveform: ``[B, 8192]``, zero after each clip's length.
@@ -107,14 +103,15 @@ class AudioBranch(nn.Module):
             Probabilities ``[B, K]`` of all that was heard and of this step, ``mask [B]``, and the
             state for the next step.
         """
-        heard = len(self.encoder.initial_state(1))
-        x, mask, encoder = self.encoder.advance(waveform, lengths, state[:heard])
-        logits, steps, head = self.head.advance(x, mask, state[heard:])
+        evidence = sound_evidence(waveform, lengths, state[0])
+        mine = 1 + len(self.encoder.initial_state(1))
+        x, mask, encoder = self.encoder.advance(waveform, lengths, state[1:mine])
+        logits, steps, head = self.head.advance(x, mask, state[mine:])
         return (
             (logits / self.temperature).softmax(dim=-1),
             (steps.squeeze(1) / self.temperature).softmax(dim=-1),
-            mask.squeeze(1),
-            (*encoder, *head),
+            mask.squeeze(1) & is_sound(evidence),
+            (evidence, *encoder, *head),
         )
 
 

@@ -215,7 +215,8 @@ def test_the_mean_image_of_training_is_taken_off() -> None:
     x, valid = encoder(batch["waveform"], batch["lengths"])
     assert valid.sum() == 11
     torch.testing.assert_close(x[valid].mean(dim=0), torch.zeros(encoder.dim), atol=1e-4, rtol=0)
-    raw = encoder.frontend(batch["waveform"][1:2, STEP:])
+    step = batch["waveform"][1:2, STEP:]
+    raw = encoder.frontend(step - step.mean())
     torch.testing.assert_close(x[1, 1], (raw[0] - encoder.image).flatten())
 
 

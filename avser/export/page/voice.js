@@ -160,7 +160,7 @@ class Stream {
     const begun = performance.now();
     const { clip, step, valid } = await this.hear(piece);
     const ms = performance.now() - begun;
-    this.heard = this.heard || levelOf(piece) > SILENCE_DBFS;
+    this.heard = this.heard || valid;
     if (!this.heard || !clip) return answer(this.steps++, piece, null, null, ms);
     this.clip = clip;
     return answer(this.steps++, piece, valid ? step : null, clip, ms);

@@ -34,7 +34,8 @@ def front_digest(model: Mapping[str, Any]) -> str:
     """Sixteen digits of the settings of what hears; features of another front end are of no use."""
     audio = model.get("audio") or {}
     settings = dict(audio.get("init_args") or {})
-    text = json.dumps([audio.get("class_path"), settings.get("frontend"), settings.get("trim_db")])
+    names = ("frontend", "trim_db", "conditioning")
+    text = json.dumps([audio.get("class_path"), *(settings.get(name) for name in names)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -138,15 +139,16 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]] | None:
 
 
 def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> Batch:
-    """Padded features in a batch whose sound says no more than how long it was."""
+    """Padded features in a batch whose sound is only there to be present."""
     frames = max(r[0].shape[2] for r in rows)
     shape = (len(rows), *rows[0][0].shape[:2], frames)
     features, mask = torch.zeros(shape), torch.zeros(len(rows), frames, dtype=torch.bool)
     for i, (values, valid, _) in enumerate(rows):
         features[i, :, :, : values.shape[2]] = torch.from_numpy(values.astype(np.float32))
         mask[i, : len(valid)] = torch.from_numpy(valid)
+    sound = 0.1 * (1 - 2 * (torch.arange(STEP_SAMPLES) % 2))  # a constant would be no sound
     batch = audio_batch(
-        torch.full((len(rows), STEP_SAMPLES), 0.1),
+        sound.repeat(len(rows), 1),
         torch.full((len(rows),), STEP_SAMPLES),
         label=torch.tensor([r[2] for r in rows]),
     )

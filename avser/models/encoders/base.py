@@ -11,12 +11,8 @@ from torch.nn import functional as F
 from avser.errors import ConfigError
 from avser.models.encoders.feature_cache import FeatureCache
 from avser.models.encoders.recurrent import State
-from avser.models.frontends.base import (
-    Frontend,
-    full_precision,
-    level_dbfs,
-    valid_frames,
-)
+from avser.models.frontends.base import Frontend, full_precision, level_dbfs, valid_frames
+from avser.models.frontends.conditioning import Conditioning, Reach, condition, whole_steps
 from avser.models.frontends.normaliser import Normaliser, NormaliserMode
 from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch
 
@@ -36,6 +32,9 @@ class AudioEncoder(nn.Module, ABC):
             as a causal encoder must.
         gate_dbfs: leave out frames quieter than this, wherever they are; what a causal encoder
             has for trimming. None hears silence as if it were speech.
+        conditioning: of the waveform before the front end; see
+            `avser.models.frontends.conditioning`. Models of before 0.1.0 were trained with
+            ``mean`` or less, so that it is what settings without it mean.
 
     Attributes:
         dim: D, width of a step's vector.
@@ -65,9 +64,11 @@ class AudioEncoder(nn.Module, ABC):
         normalise: NormaliserMode = "clip",
         trim_db: float | None = 35.0,
         gate_dbfs: float | None = None,
+        conditioning: Conditioning = "mean",
     ) -> None:
         super().__init__()
         self.frontend = frontend
+        self.conditioning: Conditioning = conditioning
         self.normaliser = Normaliser(
             channels=frontend.channels,
             bins=frontend.bins,
@@ -89,24 +90,43 @@ class AudioEncoder(nn.Module, ABC):
         return self._raw_features(waveform, lengths)
 
     def _raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        waveform, mask = self.padded(waveform, lengths)
+        waveform, mask = self.prepared(waveform, lengths)
         with full_precision(waveform):
-            return self.hear(waveform.float(), mask), mask
+            return self.hear(waveform, mask), mask
 
     def _frames_of(self, samples: int) -> int:
         """Number of frames of so many samples, padded to whole steps."""
         padded = max(1, -(-samples // STEP_SAMPLES)) * STEP_SAMPLES
         return -(-padded // self.frontend.hop)
 
-    def padded(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Pad ``[B, S]`` to whole steps, at least one; return it with the frame mask ``[B, F]``."""
-        spare = -waveform.shape[1] % STEP_SAMPLES if waveform.shape[1] else STEP_SAMPLES
-        waveform = F.pad(waveform, (0, spare))
+    def prepared(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Condition ``[B, S]``, padded to whole steps; return it with the frame mask ``[B, F]``."""
+        waveform, mask, _ = self._prepared(waveform, lengths, None)
+        return waveform, mask
+
+    def _prepared(
+        self, waveform: Tensor, lengths: Tensor, before: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Do as `prepared` does, after what `condition` returned for the steps before."""
+        waveform, after = condition(
+            whole_steps(waveform.float()),
+            lengths,
+            mode=self.conditioning,
+            reach=self.conditioned_by,
+            before=before,
+        )
         hop = self.frontend.hop
         mask = valid_frames(waveform, lengths, hop=hop, below_peak_db=self.trim_db)
         if self.gate_dbfs is not None:
             mask = mask & (level_dbfs(waveform, hop) > self.gate_dbfs)
-        return waveform, mask
+        return waveform, mask, after
+
+    @property
+    def conditioned_by(self) -> Reach:
+        """Sound by which a step is conditioned: what a causal encoder may know of it."""
+        if not self.causal:
+            return "clip"
+        return "past" if self.hears_before else "step"
 
     def hear(self, waveform: Tensor, mask: Tensor) -> Tensor:
         """Turn whole steps ``[B, S]`` with valid frames ``[B, F]`` into ``[B, C, M, F]``."""
@@ -201,9 +221,9 @@ class AudioEncoder(nn.Module, ABC):
         """
         if self.not_streamable is not None:
             raise ConfigError(f"Bad stream: {self.not_streamable}")
-        sound = self.normaliser.mean.new_zeros(size, STEP_SAMPLES)
+        zeros = self.normaliser.mean.new_zeros(size, STEP_SAMPLES)
         norm, network = self.normaliser.initial_state(size), self.network_state(size)
-        return *((sound,) if self.hears_before else ()), *norm, *network
+        return *((zeros, zeros[:, :3].clone()) if self.hears_before else ()), *norm, *network
 
     def advance(
         self, waveform: Tensor, lengths: Tensor, state: State
@@ -218,18 +238,19 @@ class AudioEncoder(nn.Module, ABC):
         Returns:
             ``x [B, 1, D]``, ``mask [B, 1]``, and the state for the next step.
         """
-        sounds, norms = int(self.hears_before), len(self.normaliser.initial_state(1))
-        waveform, mask = self.padded(waveform.float(), lengths)
+        carried = 2 if self.hears_before else 0  # the step before, and its conditioning
+        norms = carried + len(self.normaliser.initial_state(1))
+        waveform, mask, after = self._prepared(waveform, lengths, state[1] if carried else None)
         frames = mask.shape[1]
         with full_precision(waveform):
-            if self.hears_before:
+            if carried:
                 both = torch.cat([state[0], waveform], dim=1)
                 raw = self.hear(both, F.pad(mask, (frames, 0), value=True))[..., frames:]
             else:
                 raw = self.hear(waveform, mask)
-        features, norm = self.normaliser.advance(raw, mask, state[sounds : sounds + norms])
-        x, step_mask, network = self.encode_next(features, mask, state[sounds + norms :])
-        return x, step_mask, (*((waveform,) if self.hears_before else ()), *norm, *network)
+        features, norm = self.normaliser.advance(raw, mask, state[carried:norms])
+        x, step_mask, network = self.encode_next(features, mask, state[norms:])
+        return x, step_mask, (*((waveform, after) if carried else ()), *norm, *network)
 
     def network_state(self, size: int) -> State:
         """State of the network alone; empty where a step's vector is of its own frames alone."""

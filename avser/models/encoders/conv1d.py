@@ -10,6 +10,7 @@ from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.steps import frames_of, middle, on_steps
 from avser.models.frontends.base import Frontend
+from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
 
 
@@ -21,7 +22,7 @@ class Conv1dEncoder(AudioEncoder):
     open.
 
     Args:
-        frontend, normalise, trim_db: see `AudioEncoder`.
+        frontend, normalise, trim_db, conditioning: see `AudioEncoder`.
         clip_s: duration that is heard, in seconds.
         channels: filters of each layer.
         kernel: frames of a filter, odd.
@@ -40,13 +41,16 @@ class Conv1dEncoder(AudioEncoder):
         frontend: Frontend,
         normalise: NormaliserMode = "training",
         trim_db: float | None = 35.0,
+        conditioning: Conditioning = "mean",
         clip_s: float = 3.0,
         channels: tuple[int, ...] = (64, 128),
         kernel: int = 5,
         pools: tuple[int, ...] = (4, 4),
         dropout: float = 0.2,
     ) -> None:
-        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        super().__init__(
+            frontend=frontend, normalise=normalise, trim_db=trim_db, conditioning=conditioning
+        )
         if not channels or len(channels) != len(pools) or kernel % 2 == 0:
             raise ConfigError(
                 f"Bad channels {list(channels)}, pools {list(pools)} or kernel {kernel}: give as "

@@ -14,6 +14,7 @@ from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.norms import MaskedGroupNorm
 from avser.models.encoders.recurrent import MaskedRecurrence, State
 from avser.models.frontends.base import Frontend, full_precision
+from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
 
 
@@ -79,7 +80,7 @@ class CrnnEncoder(AudioEncoder):
     """Convolution blocks over the spectrogram, a recurrence over frames, a mean over each step.
 
     Args:
-        frontend, normalise, trim_db, gate_dbfs: see `AudioEncoder`.
+        frontend, normalise, trim_db, gate_dbfs, conditioning: see `AudioEncoder`.
         channels: of each block.
         pools: (frequency, time) pooling of each block; the first block strides.
         width: of each frame before the recurrence.
@@ -100,6 +101,7 @@ class CrnnEncoder(AudioEncoder):
         normalise: NormaliserMode = "clip",
         trim_db: float | None = 35.0,
         gate_dbfs: float | None = None,
+        conditioning: Conditioning = "mean",
         channels: tuple[int, ...] = (24, 48, 80, 128),
         pools: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 1), (2, 1)),
         width: int = 128,
@@ -110,7 +112,11 @@ class CrnnEncoder(AudioEncoder):
         norm: Literal["batch", "group"] = "batch",
     ) -> None:
         super().__init__(
-            frontend=frontend, normalise=normalise, trim_db=trim_db, gate_dbfs=gate_dbfs
+            frontend=frontend,
+            normalise=normalise,
+            trim_db=trim_db,
+            gate_dbfs=gate_dbfs,
+            conditioning=conditioning,
         )
         self._check(pools, channels, causal)
         if causal and norm == "group":

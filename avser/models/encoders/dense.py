@@ -10,6 +10,7 @@ from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.steps import frames_of, middle, on_steps
 from avser.models.frontends.base import Frontend
+from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
 
 
@@ -20,7 +21,7 @@ class DenseEncoder(AudioEncoder):
     repeated over its valid steps.
 
     Args:
-        frontend, normalise, trim_db: see `AudioEncoder`.
+        frontend, normalise, trim_db, conditioning: see `AudioEncoder`.
         clip_s: duration that is heard, in seconds.
         widths: of the layers.
         dropout: after each layer.
@@ -37,11 +38,14 @@ class DenseEncoder(AudioEncoder):
         frontend: Frontend,
         normalise: NormaliserMode = "training",
         trim_db: float | None = 35.0,
+        conditioning: Conditioning = "mean",
         clip_s: float = 3.0,
         widths: tuple[int, ...] = (256, 128),
         dropout: float = 0.3,
     ) -> None:
-        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        super().__init__(
+            frontend=frontend, normalise=normalise, trim_db=trim_db, conditioning=conditioning
+        )
         if not widths or min(widths) < 1:
             raise ConfigError(f"Bad widths {list(widths)}: give one positive width a layer.")
         self.frames = frames_of(clip_s, frontend.hop)

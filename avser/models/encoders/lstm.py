@@ -13,6 +13,7 @@ from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.recurrent import MaskedRecurrence, State
 from avser.models.encoders.steps import by_step, on_steps
 from avser.models.frontends.base import Frontend, full_precision
+from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
 
 
@@ -23,7 +24,7 @@ class LstmEncoder(AudioEncoder):
     and neither trimming nor normalisation looks ahead.
 
     Args:
-        frontend, normalise, trim_db: see `AudioEncoder`.
+        frontend, normalise, trim_db, conditioning: see `AudioEncoder`.
         width: of a linear layer on each frame before the LSTM; None = no such layer.
         hidden: width of one direction.
         layers: number of LSTM layers.
@@ -43,6 +44,7 @@ class LstmEncoder(AudioEncoder):
         frontend: Frontend,
         normalise: NormaliserMode = "training",
         trim_db: float | None = 35.0,
+        conditioning: Conditioning = "mean",
         width: int | None = None,
         hidden: int = 64,
         layers: int = 2,
@@ -51,7 +53,9 @@ class LstmEncoder(AudioEncoder):
         pool: Literal["mean", "last"] = "mean",
         dropout: float = 0.3,
     ) -> None:
-        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        super().__init__(
+            frontend=frontend, normalise=normalise, trim_db=trim_db, conditioning=conditioning
+        )
         if layers < 1:
             raise ConfigError(f"Bad layers {layers} of an LSTM: legal is 1 or more.")
         self.span, self.pool, self.hidden = span, pool, hidden

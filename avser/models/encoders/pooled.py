@@ -10,6 +10,7 @@ from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.steps import by_step, on_steps
 from avser.models.frontends.base import Frontend
+from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
 
 
@@ -17,7 +18,8 @@ class PooledEncoder(AudioEncoder):
     """The mean in time of any front end's features, and their deviation if wanted. No weights.
 
     Args:
-        frontend, normalise, trim_db: see `AudioEncoder`; what norms take out a mean does not tell.
+        frontend, normalise, trim_db, conditioning: see `AudioEncoder`; a mean does not hold what
+            norms take out.
         statistics: ``mean``, or ``mean`` and ``deviation``, over the valid frames.
         span: "clip" sums up a clip's frames, "step" each step's.
 
@@ -31,10 +33,13 @@ class PooledEncoder(AudioEncoder):
         frontend: Frontend,
         normalise: NormaliserMode = "none",
         trim_db: float | None = 35.0,
+        conditioning: Conditioning = "mean",
         statistics: tuple[Literal["mean", "deviation"], ...] = ("mean",),
         span: Literal["step", "clip"] = "clip",
     ) -> None:
-        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        super().__init__(
+            frontend=frontend, normalise=normalise, trim_db=trim_db, conditioning=conditioning
+        )
         if not statistics or len(set(statistics)) < len(statistics):
             raise ConfigError(
                 f"Bad statistics {list(statistics)}: legal are mean, deviation, or both."

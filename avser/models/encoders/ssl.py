@@ -15,6 +15,7 @@ from avser.models.encoders.backbone import connected
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.recurrent import span_of
 from avser.models.encoders.steps import by_step, on_steps
+from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.samples import RawWaveform
 
 Kind = Literal["wav2vec2", "hubert", "wavlm"]
@@ -68,7 +69,7 @@ class SslEncoder(AudioEncoder):
             cache); or a local folder as transformers writes it.
         tune: train it too; else it is frozen and only the sum's weights learn.
         span: "step" or "clip".
-        trim_db: see `AudioEncoder`.
+        trim_db, conditioning: see `AudioEncoder`.
 
     Raises:
         ConfigError: transformers is not installed, or the weights can't be had or do not fit.
@@ -83,8 +84,14 @@ class SslEncoder(AudioEncoder):
         tune: bool = False,
         span: Literal["step", "clip"] = "step",
         trim_db: float | None = 35.0,
+        conditioning: Conditioning = "mean",
     ) -> None:
-        super().__init__(frontend=RawWaveform(hop=320), normalise="none", trim_db=trim_db)
+        super().__init__(
+            frontend=RawWaveform(hop=320),
+            normalise="none",
+            trim_db=trim_db,
+            conditioning=conditioning,
+        )
         self.span = span
         self.scale = kind not in _NO_BIAS_NO_SCALE or size == "large"
         self.model = _create(kind, size, pretrained)

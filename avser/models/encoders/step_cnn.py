@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
 from avser.models.frontends.base import Frontend
+from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
 from avser.types import STEP_SAMPLES, Batch
 
@@ -104,8 +105,8 @@ class StepCnnEncoder(AudioEncoder):
     there and fixed here: padding that keeps the size, dropout before the affine layer.
 
     Args:
-        frontend, normalise, trim_db: see `AudioEncoder`; ``training`` is the paper's subtraction
-            of the mean.
+        frontend, normalise, trim_db, conditioning: see `AudioEncoder`; ``training`` is the paper's
+            subtraction of the mean.
         size: rows and frames to which each step's image is resized by area; None leaves it.
         channels: filters of each convolution.
         kernels: rows and frames of each convolution.
@@ -137,6 +138,7 @@ class StepCnnEncoder(AudioEncoder):
         frontend: Frontend,
         normalise: NormaliserMode = "training",
         trim_db: float | None = 35.0,
+        conditioning: Conditioning = "mean",
         size: tuple[int, int] | None = None,
         channels: tuple[int, ...] = (1024,),
         kernels: tuple[tuple[int, int], ...] = ((64, 5),),
@@ -147,7 +149,9 @@ class StepCnnEncoder(AudioEncoder):
         pixel_mean: bool = False,
         anomaly: float | None = None,
     ) -> None:
-        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        super().__init__(
+            frontend=frontend, normalise=normalise, trim_db=trim_db, conditioning=conditioning
+        )
         if anomaly is not None and anomaly <= 0:
             raise ConfigError(f"Bad anomaly {anomaly:g}: legal is more than 0 deviations, or null.")
         if not len(channels) == len(kernels) == len(pools):
@@ -244,7 +248,7 @@ class StepCnnEncoder(AudioEncoder):
     def _pieces(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
         """Images ``[n, C, M, f]`` of all steps, and their valid frames ``[n, f]``."""
         for batch in batches:
-            waveform, mask = self.padded(batch["waveform"], batch["lengths"])
+            waveform, mask = self.prepared(batch["waveform"], batch["lengths"])
             steps = waveform.shape[1] // STEP_SAMPLES
             yield self._images(waveform, mask), rearrange(mask, "b (t f) -> (b t) f", t=steps)
 

@@ -11,6 +11,7 @@ from avser.models.encoders.backbone import backbone_dim, check_resizable, create
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.steps import frames_of, middle, on_steps
 from avser.models.frontends.base import Frontend
+from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
 
 RANGE = 8.0  # deviations from the mean, four each way, that an image shows
@@ -24,7 +25,7 @@ class TimmAudioEncoder(AudioEncoder):
     over the clip's valid steps.
 
     Args:
-        frontend, normalise, trim_db: see `AudioEncoder`.
+        frontend, normalise, trim_db, conditioning: see `AudioEncoder`.
         backbone: as timm names it, such as ``resnet18``.
         pretrained: False; True for timm's weights from the hub; or the path of a local file of
             weights. The first layer is adapted to the front end's channels.
@@ -44,12 +45,15 @@ class TimmAudioEncoder(AudioEncoder):
         frontend: Frontend,
         normalise: NormaliserMode = "clip",
         trim_db: float | None = 35.0,
+        conditioning: Conditioning = "mean",
         backbone: str = "resnet18",
         pretrained: bool | str = False,
         clip_s: float = 4.0,
         size: tuple[int, int] = (128, 128),
     ) -> None:
-        super().__init__(frontend=frontend, normalise=normalise, trim_db=trim_db)
+        super().__init__(
+            frontend=frontend, normalise=normalise, trim_db=trim_db, conditioning=conditioning
+        )
         self.frames = frames_of(clip_s, frontend.hop)
         if min(size) < 1:
             raise ConfigError(f"Bad size {list(size)}: legal are sizes of at least 1.")
