@@ -41,10 +41,13 @@ class FederatedSettings:
         malicious: clients whom Krum is to withstand.
         hold_back: share of each client's clips that it keeps for measuring.
         norm_limit: an update is refused whose norm is over so many times the round's median;
-            null takes any, "auto" is 4 where the server sees single updates.
+            null accepts any, "auto" is 4, and null under secure aggregation or differential
+            privacy.
         own_clip: norm to which clients clip their updates themselves under secure aggregation,
             where the server can't look at each.
-        most_examples: clips that a client's weight counts at most.
+        max_examples: clips that a client's weight counts at most.
+        weight_limit: a client's weight counts at most so many times the median of the round's
+            clients; 0 gives all clients the same weight, null lets clips count as claimed.
         quorum: share of the asked clients whose updates a round needs.
         min_clients: how many must be there before the first round.
         deadline_s: how long a round waits for them, in seconds.
@@ -80,7 +83,8 @@ class FederatedSettings:
     hold_back: float = 0.125
     norm_limit: float | Literal["auto"] | None = "auto"
     own_clip: float = 10.0
-    most_examples: int = 10_000
+    max_examples: int = 10_000
+    weight_limit: float | None = 2.0
     quorum: float = 0.5
     min_clients: int = 2
     deadline_s: float = 3600.0
@@ -114,11 +118,16 @@ class FederatedSettings:
             ("trim", 0, 0.49),
             ("hold_back", 0, 0.9),
             ("quorum", 0, 1),
-            ("most_examples", 1, 10**9),
+            ("max_examples", 1, 10**9),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"Bad {name} {value}: legal is {low:g} to {high:g}.")
+        if self.weight_limit is not None and not (self.weight_limit == 0 or self.weight_limit >= 1):
+            raise ConfigError(
+                f"Bad weight_limit {self.weight_limit:g}: legal are 1 and more, null, and 0 for "
+                "equal weights."
+            )
 
     def _check_pairs(self) -> None:
         kind, secure = self.kind, self.secure_aggregation
@@ -132,7 +141,12 @@ class FederatedSettings:
                 "Bad pair --secure-aggregation and --strategy buffered: masks cancel among the "
                 "clients of one round; use fedavg, fedprox or fedadam."
             )
-        if secure and isinstance(self.norm_limit, float):
+        if self.dp and isinstance(self.norm_limit, int | float):
+            raise ConfigError(
+                "Bad pair --dp and --norm-limit: a median depends on all clients, the noise covers "
+                "one; leave the limit out, updates are clipped."
+            )
+        if secure and isinstance(self.norm_limit, int | float):
             raise ConfigError(
                 "Bad pair --secure-aggregation and --norm-limit: the server sees no single update, "
                 "their sum alone; leave the limit out, and clients clip and check themselves."
@@ -162,7 +176,7 @@ class FederatedSettings:
     def limit(self) -> float | None:
         """How many times the median norm an update may have; None for no limit."""
         if self.norm_limit == "auto":
-            return None if self.secure_aggregation else 4.0
+            return None if self.secure_aggregation or self.dp else 4.0
         return self.norm_limit
 
     @property

@@ -13,7 +13,7 @@ from avser.bundle import serialization as bundle
 from avser.errors import BundleError, ConfigError
 from avser.federated.client.learner import LocalTrainer
 from avser.federated.plan import Plan, build_task
-from avser.federated.server.aggregation import mean_of, private_sum
+from avser.federated.server.aggregation import clipped_sum, mean_of, noisy_mean
 from avser.federated.server.app import Server
 from avser.federated.server.buffered import BufferedServer, discount, mixed
 from avser.federated.server.update_checks import ClientUpdate, TrainingOffer
@@ -285,11 +285,11 @@ def test_clients_without_picture_train_the_voice_alone(tmp_path: Path) -> None:
 def test_noise_is_that_of_the_clip_and_the_expected_number() -> None:
     updates = [update([30.0, 40.0], client=str(i)) for i in range(4)]
     shape = {"audio.w": np.zeros(2, dtype=np.float32)}
-    still = private_sum(updates, shape, noise=0, clip=5.0, expected=8)
+    still = noisy_mean(clipped_sum(updates, shape, clip=5.0), noise=0, clip=5.0, expected=8)
     assert still["audio.w"].tolist() == [1.5, 2.0]  # four of norm 5, by 8
     wide = {"audio.w": np.zeros(20_000, dtype=np.float32)}
-    found = private_sum([], wide, noise=2.0, clip=5.0, expected=8)["audio.w"]
-    assert float(found.std()) == pytest.approx(2 * 5 / 8, rel=0.05)
+    released = noisy_mean(wide, noise=2.0, clip=5.0, expected=8)["audio.w"]
+    assert float(released.std()) == pytest.approx(2 * 5 / 8, rel=0.05)
 
 
 def test_private_clients_clip_and_are_sampled_each_by_itself(data: Any, tmp_path: Path) -> None:

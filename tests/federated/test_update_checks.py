@@ -164,7 +164,7 @@ def test_a_bad_reply_is_refused_and_the_round_goes_on(kind: str, data: Any, tmp_
 
 
 def test_a_claim_of_a_thousand_million_clips_counts_as_the_most(data: Any, tmp_path: Path) -> None:
-    server = with_bad_client(data, tmp_path, claimed(10**9), most_examples=6)
+    server = with_bad_client(data, tmp_path, claimed(10**9), max_examples=6)
     server.roster.refresh()
     server.round(1)
     capped = ledger(server, "capped")

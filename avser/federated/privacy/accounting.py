@@ -6,8 +6,11 @@ populations differ by one client. What is accounted for is the released weights 
 losses that clients report are not private and are not given to anybody but the server.
 """
 
+import logging
+import math
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 from avser.errors import ConfigError
 
@@ -32,24 +35,7 @@ class Accountant:
         """Privacy loss of so many rounds; infinite without noise."""
         if rounds < 1:
             return 0.0
-        if self.noise <= 0:
-            return float("inf")
-        try:
-            from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
-            from dp_accounting.rdp import RdpAccountant
-        except ImportError as error:
-            raise ConfigError(
-                "Bad installation: the accountant needs dp-accounting; "
-                "pip install 'avser[federated]'."
-            ) from error
-        event = GaussianDpEvent(self.noise)
-        if self.sampling < 1:
-            event = PoissonSampledDpEvent(self.sampling, event)
-        accountant = RdpAccountant()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of orders that do not matter for the best one
-            accountant.compose(event, rounds)
-            return float(accountant.get_epsilon(self.delta))
+        return math.inf if self.noise <= 0 else _epsilon(self, rounds)
 
     def warning(self, rounds: int) -> str:
         """What a user must hear after this round; "" where nothing is new.
@@ -74,3 +60,28 @@ class Accountant:
             f"epsilon {found:.2f}{weak} at delta {self.delta:g}: {rounds} rounds, noise "
             f"{self.noise:g}, sampling rate {self.sampling:g}, unit one client"
         )
+
+
+@lru_cache(maxsize=64)  # a round needs the sum before it and after it, at 0.3 s each
+def _epsilon(accountant: Accountant, rounds: int) -> float:
+    try:
+        from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+        from dp_accounting.rdp import RdpAccountant
+    except ImportError as error:
+        raise ConfigError(
+            "Bad installation: the accountant needs dp-accounting; pip install 'avser[federated]'."
+        ) from error
+    event = GaussianDpEvent(accountant.noise)
+    if accountant.sampling < 1:
+        event = PoissonSampledDpEvent(accountant.sampling, event)
+    composed = RdpAccountant()
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns of orders that are left out; others give the minimum
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            composed.compose(event, rounds)
+            return float(composed.get_epsilon(accountant.delta))
+    finally:
+        log.setLevel(level)

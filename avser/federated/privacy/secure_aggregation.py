@@ -118,36 +118,50 @@ class SecureRound:
     def __call__(
         self, server: "Server", asked: Sequence["Node"], update: int
     ) -> tuple[Arrays | None, dict[str, Any]]:
-        """Run the protocol; return the mean update, or None with the reason."""
-        from avser.federated.server.aggregation import noisy
+        """Run the protocol; return the step, or None with the reason.
+
+        Under differential privacy there always is a step: a round that is drawn anew would sample
+        clients more often than the accountant counts. Where the protocol gives no mean, the step is
+        noise alone.
+        """
+        from avser.federated.server.aggregation import sum_of_mean
 
         s, model = server.session.settings, server.kept.model
-        if len(asked) < 2:
-            return None, {"reason": "a sum of one update is no secret; ask more clients"}
-        names = list(model)
-        found = self._ask(server, asked, update, names)
-        if found.mean is None:
-            return None, {"reason": "too few clients stayed to the end of the protocol"}
-        mean = {n: np.asarray(a, dtype=np.float32) for n, a in zip(names, found.mean, strict=True)}
-        private = s.noise_and_clip
-        limit = private[1] if private else s.own_clip
-        if not all(np.isfinite(a).all() for a in mean.values()) or norm_of(mean) > 1.01 * limit:
-            return None, {"reason": f"the mean is not finite, or its norm is over {limit:g}"}
-        size = sum(a.nbytes for a in mean.values())
-        facts = {
-            "accepted": found.count,
-            "bytes_up": 2 * size * found.count,  # masked values are 64-bit
-            "bytes_down": size * len(asked),
+        mean, count, reason = self._mean(server, asked, update)
+        size = sum(a.nbytes for a in model.values())
+        facts: dict[str, Any] = {
+            "accepted": count,
+            "bytes_up": 2 * size * count,  # masked values are 64-bit
+            "bytes_down": size * len(asked) if len(asked) > 1 else 0,
         }
-        server.session.store.note("accepted", round=update, clients=found.count, secure=True)
-        if private is not None:
-            expected = max(1.0, s.fraction * len(server.roster.nodes))
-            total = {n: np.float32(found.count / expected) * a for n, a in mean.items()}
-            rng = server.noise_rng(update)
-            return noisy(
-                total, noise=private[0], clip=private[1], expected=expected, rng=rng
-            ), facts
-        return mean, facts
+        note = server.session.store.note
+        if mean is not None:
+            note("accepted", round=update, clients=count, secure=True)
+        if s.noise_and_clip is None:
+            return mean, facts if mean is not None else {"reason": reason}
+        if mean is None:
+            note("empty", round=update, reason=f"{reason}; the round's step is noise alone")
+            total = {n: np.zeros_like(a) for n, a in model.items()}
+        else:
+            total = sum_of_mean(mean, count, clip=s.noise_and_clip[1])
+        return server.privatise(total, update), facts
+
+    def _mean(
+        self, server: "Server", asked: Sequence["Node"], update: int
+    ) -> tuple[Arrays | None, int, str]:
+        """Mean of the updates and their number, or None, 0 and the reason."""
+        s, names = server.session.settings, list(server.kept.model)
+        if len(asked) < 2:
+            return None, 0, "a sum of one update is no secret; ask more clients"
+        result = self._ask(server, asked, update, names)
+        if result.mean is None:
+            return None, 0, "too few clients stayed to the end of the protocol"
+        pairs = zip(names, result.mean, strict=True)
+        mean = {n: np.asarray(a, dtype=np.float32) for n, a in pairs}
+        limit = s.noise_and_clip[1] if s.noise_and_clip else s.own_clip
+        if not all(np.isfinite(a).all() for a in mean.values()) or norm_of(mean) > 1.01 * limit:
+            return None, 0, f"the mean is not finite, or its norm is over {limit:g}"
+        return mean, result.count, ""
 
     @staticmethod
     def _ask(server: "Server", asked: Sequence["Node"], update: int, names: list[str]) -> _Asked:
@@ -174,7 +188,7 @@ class SecureRound:
             num_shares=shares,
             reconstruction_threshold=0.6,
             max_weight=1.0,
-            clipping_range=max(1.0, s.own_clip),
+            clipping_range=s.noise_and_clip[1] if s.noise_and_clip else max(1.0, s.own_clip),
             timeout=s.deadline_s,
         )
         protocol(grid, context)

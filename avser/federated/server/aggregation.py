@@ -17,7 +17,7 @@ from flwr.supercore.differential_privacy import compute_stdv
 from avser.errors import ConfigError
 from avser.federated.server.update_checks import ClientUpdate
 from avser.federated.settings import FederatedSettings
-from avser.federated.weights import Arrays
+from avser.federated.weights import Arrays, norm_of
 
 _KEY = "num-examples"
 
@@ -55,7 +55,7 @@ def _group(
 def _strategy(settings: FederatedSettings, count: int) -> FedAvg:
     settled: dict[str, Any] = {"fraction_evaluate": 1.0}
     if settings.kind == "trimmed_mean":
-        return FedTrimmedAvg(beta=settings.trim, **settled)
+        return FedTrimmedAvg(beta=trimmed_share(settings.trim, count), **settled)
     if settings.kind == "krum":
         if count < 2 * settings.malicious + 3:
             raise ConfigError(
@@ -65,6 +65,25 @@ def _strategy(settings: FederatedSettings, count: int) -> FedAvg:
             )
         return Krum(num_malicious_nodes=settings.malicious, **settled)
     return FedAvg(**settled)
+
+
+def trimmed_share(trim: float, count: int) -> float:
+    """Share of ``count`` updates that Flower leaves out at either end, at least one update.
+
+    Args:
+        trim: share that the settings ask for.
+        count: updates of the round.
+
+    Raises:
+        ConfigError: fewer than 3 updates, of which nothing would remain.
+    """
+    if count < 3:
+        raise ConfigError(
+            f"Bad number of updates {count}: the trimmed mean leaves out one at either end and "
+            "needs 3 or more; ask more clients, or take another strategy."
+        )
+    dropped = min(max(1, int(trim * count)), (count - 1) // 2)
+    return (dropped + 0.25) / count  # Flower rounds down; a bare quotient may fall below
 
 
 def _reply(update: ClientUpdate, names: Sequence[str]) -> Message:
@@ -94,38 +113,44 @@ def _message(content: RecordDict) -> Message:
     return make_message(metadata=metadata, content=content)
 
 
-def private_sum(
-    updates: Sequence[ClientUpdate],
-    names: Arrays,
-    *,
-    noise: float,
-    clip: float,
-    expected: float,
-    rng: np.random.Generator | None = None,
-) -> Arrays:
-    """Mean of clipped updates with Gaussian noise, divided by the expected number of clients.
+def clipped_sum(updates: Sequence[ClientUpdate], shapes: Arrays, *, clip: float) -> Arrays:
+    """Sum of updates, each scaled to a norm of at most ``clip``.
 
-    Each client counts the same and the divisor does not depend on who came, so that one client
-    changes the sum by at most ``clip``.
+    Each client counts the same, and nothing about one update depends on another: adding or removing
+    a client moves the sum by at most ``clip``.
     Source: McMahan et al., "Learning Differentially Private Recurrent Language Models", 2018.
 
     Args:
-        updates: already clipped by their clients; clipped here again, so that nobody is trusted.
-        names: arrays of the shapes wanted; zero where nobody sent one.
-        noise: multiplier Z.
+        updates: of a round, one a client. Clients clip too; the server trusts none of them to.
+        shapes: arrays of the shapes wanted; the sum is zero where nobody sent one.
         clip: norm C.
-        expected: clients that a round asks on average.
-        rng: of the noise; None takes the system's entropy.
     """
-    total = {n: np.zeros_like(a) for n, a in names.items()}
+    total = {n: np.zeros_like(a) for n, a in shapes.items()}
     for update in updates:
-        scale = min(1.0, clip / max(update.norm, 1e-12))
+        scale = np.float32(min(1.0, clip / max(update.norm, 1e-12)))
         for n, a in update.delta.items():
-            total[n] += np.float32(scale / expected) * a
-    return noisy(total, noise=noise, clip=clip, expected=expected, rng=rng)
+            total[n] += scale * a
+    return total
 
 
-def noisy(
+def sum_of_mean(mean: Arrays, count: int, *, clip: float) -> Arrays:
+    """Bounded sum of clipped updates of which the server knows the mean alone.
+
+    The mean counts one time less than there were clients. A single client, whose sum would be no
+    secret, then counts as nobody, and adding or removing a client still moves the result by at most
+    ``clip``: with ``k`` clients it moves by ``(k-1)/k`` of its own update and by ``1/(k(k-1))`` of
+    the others' sum, whose norm is at most ``(k-1) * clip``.
+
+    Args:
+        mean: of ``count`` updates whose norms are at most ``clip``.
+        count: clients in it, 1 or more.
+        clip: norm C; a longer mean (rounding, or a client that did not clip) is scaled to it.
+    """
+    scale = np.float32((count - 1) * min(1.0, clip / max(norm_of(mean), 1e-12)))
+    return {n: np.asarray(scale * a, dtype=np.float32) for n, a in mean.items()}
+
+
+def noisy_mean(
     total: Arrays,
     *,
     noise: float,
@@ -133,19 +158,19 @@ def noisy(
     expected: float,
     rng: np.random.Generator | None = None,
 ) -> Arrays:
-    """Add Gaussian noise to a sum of clipped updates that was divided by ``expected``.
+    """Add Gaussian noise to a sum of clipped updates and divide it by the expected clients.
 
     Args:
-        total: the sum.
-        noise: multiplier Z.
+        total: the sum, which one client moves by at most ``clip``.
+        noise: multiplier Z; the deviation of the noise is Z times C.
         clip: norm C.
-        expected: what the sum was divided by.
+        expected: clients that a round draws on average; it does not depend on who was drawn.
         rng: of the noise; None takes the system's entropy.
     """
-    deviation = compute_stdv(noise, clip, 1) / expected
+    deviation = compute_stdv(noise, clip, 1)
     source = np.random.default_rng() if rng is None else rng
     return {
-        n: np.asarray(a + source.normal(0, deviation, a.shape), dtype=np.float32)
+        n: np.asarray((a + source.normal(0, deviation, a.shape)) / expected, dtype=np.float32)
         for n, a in total.items()
     }
 

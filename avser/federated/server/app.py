@@ -17,7 +17,7 @@ from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
 
 from avser.errors import ConfigError
 from avser.federated.client.app import to_record
-from avser.federated.server.aggregation import AdamServer, mean_of, private_sum
+from avser.federated.server.aggregation import AdamServer, clipped_sum, mean_of, noisy_mean
 from avser.federated.server.registry import POLL_S, ClientRegistry, Node
 from avser.federated.server.run_store import StoredRound
 from avser.federated.server.update_checks import (
@@ -44,7 +44,12 @@ class Server:
     def __init__(self, session: Session, grid: Grid, context: Context) -> None:
         self.session, self.grid, self.context = session, grid, context
         s = session.settings
-        self.guards = UpdateChecks(limit=s.limit, most_examples=s.most_examples)
+        self.guards = UpdateChecks(
+            limit=s.limit,
+            max_examples=s.max_examples,
+            weight_limit=s.weight_limit,
+            independent=bool(s.dp),
+        )
         self.roster = ClientRegistry(session, grid)
         self._failed = 0
         self.adam = AdamServer(lr=s.server_lr) if s.kind == "fedadam" else None
@@ -60,7 +65,17 @@ class Server:
 
     def noise_rng(self, update: int) -> np.random.Generator | None:
         """Source of a round's noise; None is the system's."""
-        return self.roster.rng("noise.", update) if self.session.reproducible else None
+        return self.roster.rng("noise", update) if self.session.reproducible else None
+
+    def privatise(self, total: Arrays, update: int) -> Arrays:
+        """Turn a sum that one client moves by at most the clip into the step of a private round."""
+        s = self.session.settings
+        if s.noise_and_clip is None:
+            raise ConfigError("Bad settings: a private round needs dp, such as noise:1,clip:0.5.")
+        noise, clip = s.noise_and_clip
+        expected = max(1.0, s.fraction * len(self.roster.nodes))
+        rng = self.noise_rng(update)
+        return noisy_mean(total, noise=noise, clip=clip, expected=expected, rng=rng)
 
     # -- messages ----------------------------------------------------------------------------
 
@@ -104,8 +119,14 @@ class Server:
             "lr_scale": s.lr_scale(max(1, update)),
         }
 
-    def replies(self, offers: Mapping[str, TrainingOffer], *, quorum: int) -> Iterator[Message]:
-        """Replies as they come, until all are there, or time is up."""
+    def replies(
+        self, offers: Mapping[str, TrainingOffer], *, quorum: int | None
+    ) -> Iterator[Message]:
+        """Yield replies until all are there, or time is up.
+
+        A quorum shortens the wait for the rest; without one (None) whether a reply counts does not
+        depend on how fast others are.
+        """
         started = time.monotonic()
         end = started + self.session.settings.deadline_s
         still = set(offers)
@@ -142,18 +163,26 @@ class Server:
         return update
 
     def among(self, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:
-        """Those of a round's updates that are not far outside."""
-        taken, refused = self.guards.among(updates)
+        """Those of a round's updates that may count, sorted by client, with bounded weights.
+
+        Under differential privacy these are all of them: what others sent has no say.
+        """
+        taken = sorted(updates, key=lambda u: u.offer.client)
+        if self.guards.independent:
+            return taken
+        taken, refused = self.guards.among(taken)
+        taken, capped = self.guards.cap_weights(taken)
         for update in updates:
-            reason = refused.get(update.offer.number)
-            if reason is not None:
-                self.session.store.note(
-                    "refused",
-                    client=update.offer.client,
-                    round=update.offer.update,
-                    reason=reason,
-                )
-        return sorted(taken, key=lambda u: u.offer.client)
+            for what, reasons in (("refused", refused), ("capped", capped)):
+                reason = reasons.get(update.offer.number)
+                if reason is not None:
+                    self.session.store.note(
+                        what,
+                        client=update.offer.client,
+                        round=update.offer.update,
+                        reason=reason,
+                    )
+        return taken
 
     # -- rounds ------------------------------------------------------------------------------
 
@@ -207,9 +236,10 @@ class Server:
         session, s = self.session, self.session.settings
         ids = list(self.grid.push_messages([m for _, m in made])) if made else []
         offers = {i: o for i, (o, _) in zip(ids, made, strict=True) if i}
+        private = s.noise_and_clip
         quorum = max(1, int(np.ceil(s.quorum * len(made))))
         passed: list[ClientUpdate] = []
-        for reply in self.replies(offers, quorum=quorum):
+        for reply in self.replies(offers, quorum=quorum if private is None else None):
             found = self.judge(reply, offers.get(reply.metadata.reply_to_message_id))
             if found is not None:
                 passed.append(found)
@@ -231,17 +261,9 @@ class Server:
             "bytes_up": sum(u.size for u in passed),
             "norm": _mean([u.norm for u in taken]),
         }
-        private = s.noise_and_clip
-        if private is not None:
-            step = private_sum(
-                taken,
-                self.kept.model,
-                noise=private[0],
-                clip=private[1],
-                expected=max(1.0, s.fraction * len(self.roster.nodes)),
-                rng=self.noise_rng(update),
-            )
-            return step, facts
+        if private is not None:  # committed whoever answered: the accountant counts each draw
+            total = clipped_sum(taken, self.kept.model, clip=private[1])
+            return self.privatise(total, update), facts
         if len(taken) < quorum:
             reason = f"{len(taken)} of {len(made)} updates were accepted, {quorum} are needed"
             return None, {"reason": reason}

@@ -57,7 +57,7 @@ class BufferedServer(Server):
             for reply in came:
                 offer = self._offers.pop(reply.metadata.reply_to_message_id, None)
                 found = self.judge(reply, offer)
-                if found is None or not self.among([found]):
+                if found is None or not self._plausible(found):
                     in_vain += 1
                     if in_vain % (10 * max(2, len(self.roster.nodes))) == 0:
                         self.abandon(self.kept.update + 1, f"{in_vain} replies were refused")
@@ -67,6 +67,7 @@ class BufferedServer(Server):
                 self._accept(found, buffer)
             if len(buffer) >= size:
                 now = self.kept.update
+                buffer = self._capped(buffer)
                 ages = [now - u.offer.update for u in buffer]
                 row = {
                     "accepted": len(buffer),
@@ -101,6 +102,25 @@ class BufferedServer(Server):
                 self.kept.update + 1, f"{update.offer.client}@{len(buffer)}", update.delta
             )
         buffer.append(update)
+
+    def _plausible(self, update: ClientUpdate) -> bool:
+        """Whether an update's norm is not far outside those that came before."""
+        _, refused = self.guards.among([update])
+        for reason in refused.values():
+            self.session.store.note(
+                "refused", client=update.offer.client, round=update.offer.update, reason=reason
+            )
+        return not refused
+
+    def _capped(self, buffer: list[ClientUpdate]) -> list[ClientUpdate]:
+        """The buffer with bounded weights."""
+        bounded, capped = self.guards.cap_weights(buffer)
+        for update in buffer:
+            if (reason := capped.get(update.offer.number)) is not None:
+                self.session.store.note(
+                    "capped", client=update.offer.client, round=update.offer.update, reason=reason
+                )
+        return bounded
 
     def _offer_all(self) -> int:
         """Give every node without an open offer one; return the bytes."""

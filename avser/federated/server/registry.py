@@ -11,6 +11,7 @@ from avser.federated.session import Session
 from avser.federated.weights import branches_of
 
 POLL_S = 0.3  # between two looks for replies, where there was none
+_STREAMS = {"sample": 6, "noise": 7}  # draws for different purposes must not repeat each other
 RETRY_S = 20.0  # until a node that could not say who it is is asked again
 
 
@@ -98,7 +99,7 @@ class ClientRegistry:
         return [rows[i] for i in sorted(picked.tolist())]
 
     def rng(self, purpose: str, update: int) -> np.random.Generator:
-        """Source of draws: of the seed in a simulation, else of the system."""
+        """Source of draws for "sample" or "noise": the seed in simulations, else the system."""
         if not self.session.reproducible:
             return np.random.default_rng()
-        return np.random.default_rng((self.session.settings.seed, len(purpose), update))
+        return np.random.default_rng((self.session.settings.seed, _STREAMS[purpose], update))

@@ -6,12 +6,13 @@ Each refusal is one sentence with its reason; the round goes on without that upd
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import dataclass, field, replace
+from statistics import median, median_low
 
 import numpy as np
 from flwr.app import ArrayRecord, Message
 
+from avser.errors import ConfigError
 from avser.federated.weights import Arrays, difference, digest_of, norm_of
 
 _OVERHEAD = 64 * 1024  # bytes of names, headers and metrics beside the arrays
@@ -64,14 +65,29 @@ class UpdateChecks:
     """Checks replies one by one, then a round's among each other.
 
     Args:
-        limit: largest norm as a multiple of the median; None takes any.
-        most_examples: what a client's weight counts at most.
+        limit: largest norm as a multiple of the round's median; None accepts any.
+        max_examples: clips that a client's weight counts at most.
+        weight_limit: largest weight as a multiple of the round's median; 0 weighs all clients
+            alike, None accepts any.
+        independent: judge each client by its own messages alone, as differential privacy requires.
+
+    Raises:
+        ConfigError: independent checks with a limit on norms, which compares clients.
     """
 
     limit: float | None
-    most_examples: int
+    max_examples: int
+    weight_limit: float | None = None
+    independent: bool = False
     _seen: set[str] = field(default_factory=set)
     _norms: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+
+    def __post_init__(self) -> None:
+        if self.independent and self.limit is not None:
+            raise ConfigError(
+                f"Bad norm limit {self.limit:g}: a median depends on all clients, and under "
+                "differential privacy no check may; leave it out."
+            )
 
     def check(self, reply: Message, offer: TrainingOffer | None) -> ClientUpdate:
         """Judge one reply by itself.
@@ -118,6 +134,8 @@ class UpdateChecks:
         if not all(np.isfinite(a).all() for a in delta.values()):
             raise RefusalError("its update is not finite")
         digest = digest_of(delta)
+        if self.independent:
+            digest = f"{offer.client} {digest}"  # whether it is a replay is this client's affair
         if digest in self._seen:
             raise RefusalError("replayed: the very same update was taken before")
         self._seen.add(digest)
@@ -134,8 +152,8 @@ class UpdateChecks:
     def _weight(self, claim: object) -> tuple[int, tuple[str, ...]]:
         if isinstance(claim, bool) or not isinstance(claim, int) or claim < 1:
             raise RefusalError(f"it claims {claim!r} clips; a whole number from 1 is legal")
-        if claim > self.most_examples:
-            return self.most_examples, (f"claims {claim:,} clips, counted {self.most_examples:,}",)
+        if claim > self.max_examples:
+            return self.max_examples, (f"claims {claim:,} clips, counted {self.max_examples:,}",)
         return claim, ()
 
     @staticmethod
@@ -181,3 +199,29 @@ class UpdateChecks:
                 taken.append(update)
                 self._norms.append(norm)
         return taken, refused
+
+    def cap_weights(
+        self, updates: Sequence[ClientUpdate]
+    ) -> tuple[list[ClientUpdate], Mapping[str, str]]:
+        """Bound what the clients' claimed numbers of clips count, with a reason for each cap.
+
+        The median is that of the clients' claims, the lower one where their number is even: of two
+        clients, the one that claims more is capped.
+        """
+        if self.weight_limit is None or not updates:
+            return list(updates), {}
+        if self.weight_limit == 0:
+            return [replace(u, examples=1) for u in updates], {}
+        claims: dict[str, int] = {}
+        for update in updates:
+            claims[update.offer.client] = max(update.examples, claims.get(update.offer.client, 0))
+        middle = median_low(claims.values())
+        most = max(1, int(self.weight_limit * middle))
+        capped: dict[str, str] = {}
+        for update in updates:
+            if update.examples > most:
+                capped[update.offer.number] = (
+                    f"claims {update.examples:,} clips, counted {most:,}: {self.weight_limit:g} "
+                    f"times the median {middle:,}"
+                )
+        return [replace(u, examples=min(u.examples, most)) for u in updates], capped
