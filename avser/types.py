@@ -86,6 +86,7 @@ class Corpus(ABC):
     def __init__(self, root: str | Path | None = None) -> None:
         import os
 
+        self.notes: list[str] = []  # remarks about the files, filled by `clips`
         base = Path(os.environ.get("AVSER_DATA", "data"))
         self.root = Path(root).expanduser() if root is not None else base / self.name
 

@@ -24,7 +24,7 @@ from pytorch_lightning import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from avser.data.dataset import ClipDataset, Item
-from avser.data.splits.marked import Resubstitution
+from avser.data.splits.speaker_dependent import Resubstitution
 from avser.datamodules.clips import ClipDataModule
 from avser.media.reader import read_audio
 from avser.models.factory import build

@@ -15,9 +15,9 @@ from avser.errors import ConfigError
 from avser.evaluation.summary import ENROLLED, PAIRED
 from avser.media.visual_features import FeatureRows, read_features
 from avser.models.encoders.base import AudioEncoder
+from avser.training.data_module import LabelledDataModule
 from avser.types import STEP_SAMPLES, Clip, Corpus
 
-from .base import LabelledDataModule
 from .corpora.paired import Paired
 from .pairing import PairedRows, pair
 
@@ -27,7 +27,7 @@ class ClipDataModule(LabelledDataModule):
 
     Args:
         corpus: where the clips are and what they are labelled.
-        split: who trains, validates and tests.
+        split: assigns clips to training, validation and test.
         emotions: classes to keep, after merging; None keeps all that the corpus has.
         merge: emotion to emotion, applied first, for instance ``{calm: neutral}``.
         batch_size: clips a training batch.
@@ -40,10 +40,10 @@ class ClipDataModule(LabelledDataModule):
         frames: with faces: so many crops of each clip alone, drawn at random, by the seed.
         enrol: "speaker" normalises both streams by each speaker's own clips, labels unseen, also
             the test speakers': every table is then marked ENROLLED.
+        max_missing: share of the clips that may be left out because they can't be decoded.
     """
 
-    what = "clip"
-    corpus: Corpus
+    unit_name = "clip"
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class ClipDataModule(LabelledDataModule):
         video: Literal["none", "features", "faces"] = "none",
         frames: int | None = None,
         enrol: Literal["none", "speaker"] = "none",
+        max_missing: float = 0.05,
     ) -> None:
         super().__init__(
             corpus,
@@ -69,6 +70,7 @@ class ClipDataModule(LabelledDataModule):
             batch_size=batch_size,
             workers=workers,
             seed=seed,
+            max_missing=max_missing,
         )
         self.trim, self.crop_s = trim, crop_s
         if frames is not None and (frames < 1 or video != "faces"):
@@ -93,16 +95,21 @@ class ClipDataModule(LabelledDataModule):
             if self.video == "features":
                 self._pictures = self._features(self._prepared.clips)
             elif isinstance(self.corpus, Paired):
-                pictures, told = self.corpus.pictures, self.progress
-                self._pictures = pair(self._prepared.clips, pictures, self.labels, progress=told)
+                self._pictures = pair(
+                    self._prepared.clips,
+                    self.corpus.pictures,
+                    self.labels,
+                    progress=self.progress,
+                )
             elif self.video == "faces":
-                found = prepare_faces(self._prepared.clips, progress=self.progress)
-                drawn = self.frames is not None
-                self._pictures = found.sampled(self.frames or 1, seed=self.seed) if drawn else found
+                faces = prepare_faces(self._prepared.clips, progress=self.progress)
+                if self.frames is not None:
+                    faces = faces.sampled(self.frames, seed=self.seed)
+                self._pictures = faces
         return self._prepared
 
     def _list(self, store: Prepared) -> None:
-        """Enter where each clip is, and what the protocol deals: clips, or their chunks."""
+        """Index the decoded clips, and the units of the split: the clips, or their chunks."""
         rows = zip(store.clips, store.waves.lengths, store.waves.digests, strict=True)
         for place, (clip, samples, digest) in enumerate(rows):
             self._index[clip_name(clip)] = place, 0, samples
@@ -118,37 +125,45 @@ class ClipDataModule(LabelledDataModule):
                 self._units.append(chunk)
 
     def _features(self, clips: Sequence[Clip]) -> FeatureRows:
-        found = [None if c.features is None else read_features(c.features) for c in clips]
-        if not any(found):
+        features = [None if c.features is None else read_features(c.features) for c in clips]
+        if not any(features):
             raise ConfigError(
                 f"Bad data.video 'features': no clip of {self.corpus.name} has any; name their "
                 "table in the corpus, or leave data.video out."
             )
-        rows = FeatureRows(found)
+        rows = FeatureRows(features)
         return rows.enrolled([c.speaker for c in clips]) if self.enrol == "speaker" else rows
 
     @property
     def notes(self) -> list[str]:
-        """What tables must say of the data beside the split."""
+        """See `LabelledDataModule.notes`."""
+        return [*super().notes, *self._picture_notes()]
+
+    def _picture_notes(self) -> list[str]:
         pictures = self._pictures
         if isinstance(pictures, FaceRows) and pictures.reasons:
             return [f"in {len(pictures.reasons)} clips the face is seen in part or not at all"]
-        if isinstance(pictures, FeatureRows) and pictures.timeless:
-            return ["picture features are clip-mean"]
+        if isinstance(pictures, FeatureRows):
+            clips = self.prepared.clips
+            lacking = [c for c in clips if c.features is None]
+            mean = ["picture features are clip-mean"] if pictures.timeless else []
+            count = f"{len(lacking)} of {len(clips)} clips have no picture features"
+            return [*mean, *([count] if lacking else [])]
+        if isinstance(pictures, PairedRows) and (lost := pictures.store.failed):
+            total = len(lost) + len(pictures.store.clips)
+            clip, reason = lost[0]
+            first = f"{clip.path}: {reason}"
+            return [f"{len(lost)} of {total} face pictures left out (first: {first})"]
         return []
 
     @property
     def marks(self) -> list[str]:
-        """Loud marks of tables."""
+        """See `LabelledDataModule.marks`."""
         paired = [PAIRED] if isinstance(self.corpus, Paired) else []
         return [*paired, *([ENROLLED] if self.enrol == "speaker" else [])]
 
     def enrol_voices(self, encoder: AudioEncoder) -> None:
-        """Give every clip the statistics of its speaker's frames, if asked for and used.
-
-        Args:
-            encoder: whose front end makes the frames.
-        """
+        """See `LabelledDataModule.enrol_voices`; with ``enrol: speaker`` alone."""
         if self.enrol != "speaker" or encoder.normaliser.mode != "speaker":
             return
         store = self.prepared
@@ -159,14 +174,14 @@ class ClipDataModule(LabelledDataModule):
             self._references[speaker] = encoder.reference(pairs)
 
     @property
-    def dealt(self) -> list[Clip]:
-        """Clips, or their chunks of one step, if the protocol deals those."""
+    def units(self) -> list[Clip]:
+        """Clips, or their chunks of one step, if the split is by chunk."""
         _ = self.prepared
         return self._units
 
     @property
     def digests(self) -> dict[str, str]:
-        """`clip_name` to hash of the decoded samples, of clips and of chunks if those are dealt."""
+        """`clip_name` to hash of the decoded samples, of clips, and of chunks if there are any."""
         _ = self.prepared
         return self._digests
 
@@ -196,16 +211,8 @@ class ClipDataModule(LabelledDataModule):
         sampler = self.sampler([self.samples(c) for c in data.clips])
         return DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers)
 
-    def val_dataloader(self) -> DataLoader[Item]:
-        """Validation clips, whole; shared out between processes."""
-        rank, world = self.place
-        return self.loader(self.parts.validation[rank::world])
-
     def loader(self, clips: Sequence[Clip]) -> DataLoader[Item]:
-        """Given clips, whole and unchanged.
-
-        In order of length, so that little is computed on padding: match results by ``clip_id``.
-        """
+        """See `LabelledDataModule.loader`; in order of length, to pad little."""
         return DataLoader(
             self.dataset(sorted(clips, key=self.samples)),
             batch_size=self.batch_size,

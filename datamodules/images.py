@@ -11,10 +11,8 @@ from avser.data.dataset import audio_batch
 from avser.data.image_cache import PreparedImages, prepare_images
 from avser.data.splits import Split, clip_name
 from avser.errors import ConfigError
-from avser.models.encoders.base import AudioEncoder
+from avser.training.data_module import LabelledDataModule
 from avser.types import Batch, Clip, ImageCorpus
-
-from .base import LabelledDataModule
 
 
 class ImageBatches(Dataset[Batch]):
@@ -71,7 +69,7 @@ class ImageDataModule(LabelledDataModule):
 
     Args:
         corpus: where the pictures are and what they are labelled.
-        split: who trains, validates and tests.
+        split: assigns pictures to training, validation and test.
         emotions: classes to keep, after merging; None keeps all that the corpus has.
         merge: emotion to emotion, applied first, for instance ``{calm: neutral}``.
         batch_size: pictures a training batch.
@@ -79,9 +77,10 @@ class ImageDataModule(LabelledDataModule):
         colour: keep three channels; else grey.
         workers: loading processes; reading a memory map needs none.
         seed: of the order of training batches.
+        max_missing: share of the pictures that may be left out because they can't be decoded.
     """
 
-    what = "picture"
+    unit_name = "picture"
     corpus: ImageCorpus
 
     def __init__(
@@ -96,6 +95,7 @@ class ImageDataModule(LabelledDataModule):
         colour: bool = False,
         workers: int = 0,
         seed: int = 0,
+        max_missing: float = 0.05,
     ) -> None:
         super().__init__(
             corpus,
@@ -105,14 +105,13 @@ class ImageDataModule(LabelledDataModule):
             batch_size=batch_size,
             workers=workers,
             seed=seed,
+            max_missing=max_missing,
         )
         if not 8 <= size <= 1024:
             raise ConfigError(f"Bad size {size}: legal is 8 to 1024 pixels.")
         self.size, self.colour = size, colour
         self._prepared: PreparedImages | None = None
         self._index: dict[str, int] = {}
-        self.notes: list[str] = []
-        self.marks: list[str] = []
 
     @property
     def prepared(self) -> PreparedImages:
@@ -129,7 +128,7 @@ class ImageDataModule(LabelledDataModule):
         return self._prepared
 
     @property
-    def dealt(self) -> list[Clip]:
+    def units(self) -> list[Clip]:
         """Pictures."""
         return self.prepared.clips
 
@@ -138,9 +137,6 @@ class ImageDataModule(LabelledDataModule):
         """`clip_name` to hash of the pixels."""
         store = self.prepared
         return dict(zip(self._index, store.digests, strict=True))
-
-    def enrol_voices(self, encoder: AudioEncoder) -> None:
-        """Nothing: a picture has no voice."""
 
     def dataset(self, clips: Sequence[Clip]) -> ImageBatches:
         """Batches of some of the corpus's pictures."""
@@ -159,13 +155,8 @@ class ImageDataModule(LabelledDataModule):
         data = self.dataset(self.parts.train)
         return self._loader(data, self.sampler([1] * len(data)))
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Validation pictures; shared out between processes."""
-        rank, world = self.place
-        return self.loader(self.parts.validation[rank::world])
-
     def loader(self, clips: Sequence[Clip]) -> DataLoader[Batch]:
-        """Given pictures, unchanged and in their order."""
+        """See `LabelledDataModule.loader`; in the order given."""
         size = 2 * self.batch_size  # no gradients are kept
         rows = [list(range(i, min(i + size, len(clips)))) for i in range(0, len(clips), size)]
         return self._loader(self.dataset(clips), rows)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avser.cli.config import Parser, is_of_images, parse_data
+from avser.cli.config import Parser, is_of_images, parse_data, prepare_data
 
 
 def run(words: Sequence[str]) -> int:
@@ -14,30 +14,40 @@ def run(words: Sequence[str]) -> int:
     own, rest = parser.split(words)
     from rich.console import Console
 
-    from avser.cli.progress import decoding
     from avser.data.audit import audit
 
     data = parse_data(rest)
-    with decoding() as progress:
-        data.progress = progress
-        found = audit(data.parts, data.digests, labels=data.labels)
+    allowed, data.max_missing = data.max_missing, 1.0  # shown below, not refused
+    prepare_data(data)
+    found = audit(data.parts, data.digests, labels=data.labels)
     console = Console()
     _show(console, data, found)
+    if len(data.prepared.failed) > allowed * len(data.rows):
+        console.print(
+            f"[bold red]More than {100 * allowed:g} % of the clips are left out[/]: training and "
+            "evaluation will refuse this corpus until the files are repaired."
+        )
     if own.plot is not None:
         draw = _draw_pictures if is_of_images(rest) else _draw
         for path in draw(own.plot, data, found):
-            console.print(f"drawn: {path}")
+            console.print(f"drawn: {path}", soft_wrap=True, markup=False, highlight=False)
     return 0
 
 
 def _show(console: Any, data: Any, found: dict[str, Any]) -> None:  # noqa: ANN401
+    from functools import partial
+
     from rich.table import Table
 
+    from avser.training.data_module import failure_text
+
+    # names of files and speakers are no markup, and a wrapped path can't be copied
+    print_line = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     corpus, split = data.corpus, data.split
     console.print(f"[bold]{corpus.title}[/bold] ({corpus.name}), labels: {corpus.label_target}")
     console.print(f"licence: {corpus.licence}", highlight=False)
     mark = f"  [bold red]{split.mark}[/]" if split.mark else ""
-    console.print(f"split: {split.describe()}, split {found['split_hash']}{mark}")
+    console.print(f"split: {data.split_description}, split {found['split_hash']}{mark}")
     table = Table("class", *found["parts"])
     for name in data.classes:
         counts = [str(part["classes"].get(name, 0)) for part in found["parts"].values()]
@@ -50,15 +60,15 @@ def _show(console: Any, data: Any, found: dict[str, Any]) -> None:  # noqa: ANN4
     console.print(table)
     for part, speakers in known.items():
         if speakers:
-            console.print(f"{part}: {', '.join(speakers)}", highlight=False)
+            print_line(f"{part}: {', '.join(speakers)}")
     for note in found["notes"]:
-        console.print(f"note: {note}")
+        print_line(f"note: {note}")
     for group in found["duplicates"]:
-        console.print(f"duplicate recording: {' = '.join(group)}", highlight=False)
+        print_line(f"duplicate recording: {' = '.join(group)}")
     if not found["duplicates"]:
         console.print("no duplicate recordings")
     for clip, reason in data.prepared.failed:
-        console.print(f"left out: {clip.path}: {reason}")
+        print_line(f"left out: {failure_text(clip, reason)}")
 
 
 def _draw(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]:  # noqa: ANN401

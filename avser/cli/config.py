@@ -12,9 +12,12 @@ from importlib import import_module
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avser.errors import AvserError, ConfigError, unknown
+
+if TYPE_CHECKING:
+    from avser.training.data_module import LabelledDataModule
 
 
 def locate(name: str) -> str:
@@ -60,6 +63,27 @@ class Parser(argparse.ArgumentParser):
         configs = [w for name in own.config for w in ("-c", locate(name))]
         root = [f"--data.corpus.init_args.root={own.root}"] if own.root else []
         return own, [*configs, *rest, *root]
+
+
+def prepare_data(data: "LabelledDataModule", *, strict: bool = True) -> None:
+    """Decode what is not yet in the cache, with a progress bar, and print what was left out.
+
+    Args:
+        data: of `parse_data`, or of `parse`.
+        strict: refuse more missing clips than the data module allows.
+
+    Raises:
+        CorpusError: no clip, or with ``strict`` too few, could be decoded.
+    """
+    from avser.cli.progress import decoding
+
+    with decoding() as progress:
+        data.progress = progress
+        _ = data.prepared
+    if strict:
+        data.check_missing()
+    for note in [*data.corpus.notes, *([data.missing] if data.missing else [])]:
+        print(f"avser: {note}", file=sys.stderr)
 
 
 def cli_class(groups: Mapping[str, type] | None = None) -> Any:  # noqa: ANN401

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avser.cli.config import Parser, parse_data
+from avser.cli.config import Parser, parse_data, prepare_data
 from avser.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> int:
 
     if own.folds is not None:
         rest += [f"--data.split.init_args.folds={own.folds}"]
-    count, has_folds = _folds(rest)
+    count, has_folds, split = _folds(rest)
     folds = crossval.plan(own.out, folds=count, seeds=own.seeds, only=own.fold)
     console = Console(stderr=own.json == "-")
 
@@ -53,7 +53,7 @@ def run(words: Sequence[str]) -> int:
         folds, words=[*rest, "--name", name], has_folds=has_folds, jobs=own.jobs, finished=finished
     )
     everything = crossval.plan(own.out, folds=count, seeds=own.seeds)
-    runs, summary = crossval.merge(everything, expected=count)
+    runs, summary = crossval.merge(everything, expected=count, split=split)
     print_table(summary, console)
     first = next(f for f in everything if f.done)
     write_report(
@@ -67,15 +67,16 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _folds(words: Sequence[str]) -> tuple[int, bool]:
-    """Number of folds of the split, and whether it takes a fold number."""
+def _folds(words: Sequence[str]) -> tuple[int, bool, str]:
+    """Number of folds of the split, whether it takes a fold number, and its description."""
     data = parse_data([w.replace("{seed}", "0").replace("{fold}", "0") for w in words])
     has_folds = hasattr(data.split, "fold")
     if not has_folds and any("folds=" in w for w in words):
         raise ConfigError(
             f"Bad --folds: {data.split.name} has none; leave it out, or use SpeakerKFold."
         )
-    return data.split.fold_count(data.rows, data.digests), has_folds
+    prepare_data(data)
+    return data.fold_count, has_folds, data.split.describe()
 
 
 def _append(path: Path, fold: Any, summary: Mapping[str, Any]) -> None:  # noqa: ANN401

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avser.cli.config import Parser, parse_data
+from avser.cli.config import Parser, parse_data, prepare_data
 from avser.errors import ConfigError, SplitError
 
 if TYPE_CHECKING:
     from avser.bundle.serialization import Bundle
-    from avser.data.splits import Parts
+    from avser.data.splits import SplitParts
 
 
 def run(words: Sequence[str]) -> int:
@@ -49,6 +49,7 @@ def run(words: Sequence[str]) -> int:
     models = [bundle.load(name) for name in own.model or [None]]
     extra = [w for m in models for w in (*_label_words(m, rest), *_video_words(m, rest))]
     data = parse_data([*rest, *_agreed(extra)])
+    prepare_data(data)
     parts, split = _parts(own, data)
     clips = parts.test
     found = [_outcomes(model, data, clips) for model in models]
@@ -108,9 +109,9 @@ def _label_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
     return [f"--data.merge={json.dumps(merge)}"]
 
 
-def _parts(own: Any, data: Any) -> tuple["Parts", str]:  # noqa: ANN401
+def _parts(own: Any, data: Any) -> tuple["SplitParts", str]:  # noqa: ANN401
     """The split whose test part is measured, and how to call that."""
-    from avser.data.splits import Parts, find_speaker
+    from avser.data.splits import SplitParts, find_speaker
 
     everything = list(data.prepared.clips)
     whole = own.split == "all" or (own.split is None and own.corpus is not None)
@@ -118,12 +119,12 @@ def _parts(own: Any, data: Any) -> tuple["Parts", str]:  # noqa: ANN401
         names = {c.speaker for c in everything}
         chosen = {find_speaker(w, names) for w in own.speakers.split(",")}
         rows = [c for c in everything if c.speaker in chosen]
-        return Parts([], [], rows), f"speakers {own.speakers}"
+        return SplitParts([], [], rows), f"speakers {own.speakers}"
     if whole:
-        return Parts([], [], everything), "all clips"
+        return SplitParts([], [], everything), "all clips"
     if not data.parts.test:
         raise SplitError(f"Bad split: {data.split.name} has no test part; use --split all.")
-    return data.parts, f"{data.split.describe()}, test part"
+    return data.parts, f"{data.split_description}, test part"
 
 
 def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[str]]:  # noqa: ANN401

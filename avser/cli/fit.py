@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avser.cli.config import Parser, parse
+from avser.cli.config import Parser, parse, prepare_data
 from avser.cli.quiet import quiet
 
 
@@ -47,7 +47,6 @@ def _train(
 ) -> None:
     from rich.console import Console
 
-    from avser.cli.progress import decoding
     from avser.evaluation.tables import print_table
     from avser.files import atomic_write
     from avser.training import fit as training
@@ -71,9 +70,7 @@ def _train(
     with atomic_write(folder / "config.yaml") as file:
         file.write(text)
     cli.trainer.loggers = training.loggers(folder)
-    with decoding() as progress:
-        cli.datamodule.progress = progress
-        cli.datamodule.prepare_data()
+    prepare_data(cli.datamodule)
     try:
         summary = training.fit(
             cli.trainer,

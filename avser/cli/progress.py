@@ -18,9 +18,12 @@ def decoding() -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("decoding", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, transient=True)
 
     def show(done: int, total: int) -> None:
+        if not console.is_terminal:
+            return
         if not bar.tasks:
             bar.start()  # not before: the end of a bar writes an empty line
             bar.add_task("", total=total)

@@ -13,10 +13,13 @@ import os
 import sqlite3
 import uuid
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,7 @@ from avser.media.reader import read_audio
 from avser.types import SAMPLE_RATE, Clip
 
 _SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 1"
+_COMMIT_S = 1.0  # an interrupted preparation loses at most so much work
 _PROBE = 64 * 1024  # bytes hashed at a file's start, middle and end
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS clips (
@@ -191,10 +195,13 @@ def _decoded(
         except AvserError as error:
             return key, error
 
-    keys = list(clips)
+    keys = iter(clips)
     with ThreadPoolExecutor(workers) as pool:
-        for i in range(0, len(keys), 8 * workers):  # bounded: results do not pile up in memory
-            yield from pool.map(work, keys[i : i + 8 * workers])
+        # bounded: results do not pile up in memory
+        waiting = deque(pool.submit(work, key) for key in islice(keys, 8 * workers))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(work, key) for key in islice(keys, 1))
 
 
 def prepare(
@@ -230,7 +237,12 @@ def prepare(
     finally:
         connection.close()
     usable = [(c, rows[k]) for k, c in zip(keys, clips, strict=True) if k in rows]
-    reasons = [(c, failed.get(k, "")) for k, c in zip(keys, clips, strict=True) if k not in rows]
+    # equal files are decoded once: the reason then names another file of the same content
+    reasons = [
+        (c, failed.get(k, "").replace(str(todo.get(k, c).path), str(c.path)))
+        for k, c in zip(keys, clips, strict=True)
+        if k not in rows
+    ]
     if clips and not usable:
         raise CacheError(
             f"Bad corpus: none of its {len(clips)} clips could be decoded; the first says: "
@@ -258,19 +270,33 @@ def _append(
     failed: dict[str, str] = {}
     segment = f"{uuid.uuid4().hex}.i16"
     start = 0
+    written: list[tuple[str, str, int, int, int, str]] = []
+    committed = monotonic()
     with (folder / segment).open("wb") as file:
-        for done, (key, result) in enumerate(_decoded(todo, workers), 1):
-            if isinstance(result, AvserError):
-                failed[key] = str(result)
-            else:
-                raw = result.tobytes()
-                file.write(raw)
-                file.flush()
-                digest = hashlib.blake2b(raw, digest_size=16).hexdigest()
-                row = (key, segment, start, len(result), zlib.crc32(raw), digest)
-                with connection:
-                    connection.execute("INSERT OR IGNORE INTO clips VALUES (?,?,?,?,?,?)", row)
-                start += len(result)
-            if progress is not None:
-                progress(done, len(todo))
+
+        def commit() -> None:
+            """Enter what is written; each commit waits for the disk, so not after each clip."""
+            file.flush()
+            with connection:
+                insert = "INSERT OR IGNORE INTO clips VALUES (?,?,?,?,?,?)"
+                connection.executemany(insert, written)
+            written.clear()
+
+        try:
+            for done, (key, result) in enumerate(_decoded(todo, workers), 1):
+                if isinstance(result, AvserError):
+                    failed[key] = str(result)
+                else:
+                    raw = result.tobytes()
+                    file.write(raw)
+                    digest = hashlib.blake2b(raw, digest_size=16).hexdigest()
+                    written.append((key, segment, start, len(result), zlib.crc32(raw), digest))
+                    start += len(result)
+                if monotonic() - committed > _COMMIT_S:
+                    commit()
+                    committed = monotonic()
+                if progress is not None:
+                    progress(done, len(todo))
+        finally:
+            commit()
     return failed

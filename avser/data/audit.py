@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from avser.data.splits import Parts, clip_name
+from avser.data.splits import SplitParts, clip_name
 from avser.emotions import Labels
 
 
-def duplicates(parts: Parts, digests: Mapping[str, str]) -> list[list[str]]:
+def duplicates(parts: SplitParts, digests: Mapping[str, str]) -> list[list[str]]:
     """Groups of clips whose decoded samples are the same."""
     groups: dict[str, set[str]] = defaultdict(set)
     for _, clips in parts.items():
@@ -20,7 +20,7 @@ def duplicates(parts: Parts, digests: Mapping[str, str]) -> list[list[str]]:
 
 
 def audit(
-    parts: Parts, digests: Mapping[str, str], *, labels: Labels | None = None
+    parts: SplitParts, digests: Mapping[str, str], *, labels: Labels | None = None
 ) -> dict[str, Any]:
     """Describe a split.
 

@@ -112,12 +112,15 @@ def _summary_of(fold: Fold) -> Mapping[str, Any]:
     return content
 
 
-def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Predictions], dict[str, Any]]:
+def merge(
+    folds: Sequence[Fold], *, expected: int, split: str
+) -> tuple[list[Predictions], dict[str, Any]]:
     """Join the finished folds of every seed.
 
     Args:
         folds: all trainings; those that are not done are left out, seed by seed.
         expected: folds of a whole cross-validation.
+        split: description of the whole split.
 
     Returns:
         One `Predictions` a seed, and the summary over seeds.
@@ -130,10 +133,7 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Predictions], d
     done = {s: rows for s, rows in done.items() if rows}
     if not done:
         raise ConfigError("Bad cross-validation: no fold is finished; run some first.")
-    runs = [
-        Predictions.merge([Predictions.load(f.folder / "predictions/test.json") for f in rows])
-        for rows in done.values()
-    ]
+    runs = [_predictions(rows, "test.json") for rows in done.values()]
     all_rows = [f for rows in done.values() for f in rows]
     summaries = [_summary_of(f) for f in all_rows]
     first = summaries[0]
@@ -144,7 +144,7 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Predictions], d
     hashes = sorted({s["split_hash"] for s in summaries})
     summary = summarise(
         runs,
-        split=first["split"],
+        split=split,
         corpus=first["corpus"],
         label_target=first["label_target"],
         split_hash=sha256("".join(hashes).encode()).hexdigest()[:8],
@@ -160,17 +160,16 @@ def merge(folds: Sequence[Fold], *, expected: int) -> tuple[list[Predictions], d
         summary["cost"] = _cost([s["cost"] for s in summaries])
     for kind in ("streams", "levels"):
         found = {
-            name: [
-                Predictions.merge(
-                    [Predictions.load(f.folder / f"predictions/test.{name}.json") for f in r]
-                )
-                for r in done.values()
-            ]
+            name: [_predictions(rows, f"test.{name}.json") for rows in done.values()]
             for name in first.get(kind, {})
         }
         if found:
             summary[kind] = stream_figures(found, seeds=list(done))
     return runs, summary
+
+
+def _predictions(folds: Sequence[Fold], name: str) -> Predictions:
+    return Predictions.merge([Predictions.load(f.folder / "predictions" / name) for f in folds])
 
 
 def _cost(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

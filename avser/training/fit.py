@@ -9,53 +9,25 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningDataModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from avser.bundle import serialization as bundle
-from avser.data.splits import Parts, Split, clip_name
-from avser.emotions import Labels
+from avser.data.splits import clip_name
 from avser.errors import ConfigError
 from avser.evaluation.predict import by_clip, calibrate, predict
 from avser.evaluation.summary import Predictions, stream_figures, summarise
 from avser.files import atomic_write
 from avser.models.net import EmotionNet
 from avser.training.baselines import fit_baselines, has_baseline
+from avser.training.data_module import LabelledDataModule
 from avser.training.run_folder import commit_of, epoch_tables, history
 from avser.training.task import EmotionTask
-from avser.types import Clip, Corpus
-
-
-class ClipData(Protocol):
-    """What training needs of a data module."""
-
-    corpus: Corpus
-    split: Split
-    labels: Labels
-
-    @property
-    def parts(self) -> Parts:
-        """The split."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What tables must say of the data beside the split."""
-
-    @property
-    def marks(self) -> list[str]:
-        """Loud marks of tables."""
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """`clip_name` to hash of the decoded samples."""
-
-    def loader(self, clips: Sequence[Clip]) -> Any:  # noqa: ANN401
-        """Batches of given clips, whole and unchanged."""
 
 
 def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
@@ -115,7 +87,7 @@ def claim_run_folder(folder: Path, *, overwrite: bool) -> Path | None:
 def fit(
     trainer: Trainer,
     task: EmotionTask,
-    data: LightningDataModule,
+    data: LabelledDataModule,
     *,
     folder: Path,
     resume: Path | None,
@@ -132,7 +104,7 @@ def fit(
     Args:
         trainer: with `callbacks` and `loggers` of the folder.
         task: to train.
-        data: a data module as `ClipData` says.
+        data: clips and their split.
         folder: of the run, claimed.
         resume: checkpoint of an unfinished run, or None.
         spec: settings of the net's slots, for the bundle.
@@ -144,17 +116,16 @@ def fit(
     Returns:
         The summary of the test part, or None where there is none.
     """
-    clips = cast(ClipData, data)
-    trained = _train(trainer, task, clips, folder=folder, resume=resume)
+    trained = _train(trainer, task, data, folder=folder, resume=resume)
     if trained is None:  # the first process alone goes on
         return None
     net, epochs, seconds = trained
-    calibrate(net, clips.loader(clips.parts.validation))
-    validation = _validate(net, clips, folder)
-    provenance = _provenance(clips, seed=seed, epochs=epochs, before=task.started_from)
+    calibrate(net, data.loader(data.parts.validation))
+    validation = _validate(net, data, folder)
+    provenance = _provenance(data, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
-    if clips.parts.test and measure:
-        predictions, summary = _measure(net, clips, provenance, folder=folder, name=name)
+    if data.parts.test and measure:
+        predictions, summary = _measure(net, data, provenance, folder=folder, name=name)
     saved = bundle.save(
         net,
         folder / "bundle",
@@ -167,14 +138,19 @@ def fit(
         if epochs < (task.full_epochs or 0):
             summary["notes"].append(f"a shortened recipe: {epochs} of {task.full_epochs} epochs")
         summary["cost"] |= {"minutes": round(seconds / 60, 2), "bytes": bundle.size_of(saved)}
-        _report(folder, summary, predictions, clips, config_text, validation=validation)
+        _report(folder, summary, predictions, data, config_text, validation=validation)
     with atomic_write(folder / "DONE") as file:
         file.write(f"{epochs} epochs\n")
     return summary
 
 
 def _train(
-    trainer: Trainer, task: EmotionTask, data: ClipData, *, folder: Path, resume: Path | None
+    trainer: Trainer,
+    task: EmotionTask,
+    data: LabelledDataModule,
+    *,
+    folder: Path,
+    resume: Path | None,
 ) -> tuple[EmotionNet, int, float] | None:
     """Train or fit; return the net, epochs and seconds of all starts, on the first process."""
     begin = perf_counter()
@@ -184,15 +160,14 @@ def _train(
         task.prepare(data)
         net = fit_baselines(task.net, data.loader(data.parts.train))
         return net, 1, perf_counter() - begin
-    module = cast(LightningDataModule, data)
-    trainer.fit(task, module, ckpt_path=resume, weights_only=True if resume else None)
+    trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
     if not trainer.is_global_zero:
         return None
     seconds = sum(history(folder).get("train/seconds", []))
     return best_net(task, folder), int(trainer.current_epoch), seconds
 
 
-def _validate(net: EmotionNet, data: ClipData, folder: Path) -> Predictions:
+def _validate(net: EmotionNet, data: LabelledDataModule, folder: Path) -> Predictions:
     """Keep what the chosen epoch answers on the validation part."""
     chosen = data.parts.validation
     found = predict(net, data.loader(chosen), chosen, seen=set())
@@ -202,7 +177,7 @@ def _validate(net: EmotionNet, data: ClipData, folder: Path) -> Predictions:
 
 def _measure(
     net: EmotionNet,
-    data: ClipData,
+    data: LabelledDataModule,
     provenance: bundle.Provenance,
     *,
     folder: Path,
@@ -233,7 +208,7 @@ def _measure(
 
 
 def _levels(
-    net: EmotionNet, data: ClipData, predictions: Predictions, *, seen: set[str]
+    net: EmotionNet, data: LabelledDataModule, predictions: Predictions, *, seen: set[str]
 ) -> dict[str, Predictions]:
     """The other of two levels: clips where the rows are chunks, chunks where they are clips."""
     if data.split.unit == "chunk":
@@ -245,7 +220,7 @@ def _levels(
 
 
 def _provenance(
-    data: ClipData, *, seed: int | None, epochs: int, before: Sequence[bundle.Provenance]
+    data: LabelledDataModule, *, seed: int | None, epochs: int, before: Sequence[bundle.Provenance]
 ) -> bundle.Provenance:
     """What was seen, by this training and by those whose weights it began with."""
     known = [*data.parts.train, *data.parts.validation]
@@ -266,7 +241,7 @@ def _provenance(
                 if part
             )
         ),
-        split=data.split.describe(),
+        split=data.split_description,
         split_hash=data.parts.hash,
         merge=dict(data.labels.merge),
         seed=seed,
@@ -286,14 +261,14 @@ def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
 
 def _summary(
     predictions: Predictions,
-    data: ClipData,
+    data: LabelledDataModule,
     provenance: bundle.Provenance,
     net: EmotionNet,
     name: str,
 ) -> dict[str, Any]:
     return summarise(
         predictions,
-        split=data.split.describe(),
+        split=data.split_description,
         corpus=data.corpus.name,
         label_target=data.corpus.label_target,
         split_hash=data.parts.hash,
@@ -311,7 +286,7 @@ def _report(
     folder: Path,
     summary: dict[str, Any],
     predictions: Predictions,
-    data: ClipData,
+    data: LabelledDataModule,
     config_text: str,
     *,
     validation: Predictions,

@@ -205,7 +205,7 @@ def test_evaluate_takes_the_test_part_of_a_configuration(evaluate: Evaluate, rav
     words += ("--data.split.init_args.folds=2",)
     found = evaluate(*words)
     assert found["n"] == 64 and len(found["per_speaker"]) == 2
-    assert found["split"] == "speaker_kfold, 2 folds, test part"
+    assert found["split"] == "speaker_kfold, fold 1 of 2, test part"
     assert evaluate(*words, "--split", "all")["n"] == 128
     for wrong in ([*words, "--corpus", "ravdess"], []):
         with pytest.raises(SystemExit) as end:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from avser.data.audit import audit
-from avser.data.splits import Parts
+from avser.data.splits import SplitParts
 from avser.emotions import Labels
 from avser.types import Clip
 
@@ -13,7 +13,7 @@ def clip(name: str, speaker: str, emotion: str) -> Clip:
 
 
 def test_audit_counts_parts_classes_and_copies() -> None:
-    parts = Parts(
+    parts = SplitParts(
         train=[clip("a", "c/1", "calm"), clip("b", "c/1", "happy")],
         validation=[clip("d", "c/2", "happy")],
         test=[],

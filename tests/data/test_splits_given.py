@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from avser.data.splits import Given, Parts, clip_name
+from avser.data.splits import Given, SplitParts, clip_name
 from avser.errors import SplitError
 from avser.types import Clip
 
@@ -41,7 +41,7 @@ def ids(clips: list[Clip]) -> set[str]:
     return {c.clip_id for c in clips}
 
 
-def sizes(parts: Parts) -> tuple[int, int, int]:
+def sizes(parts: SplitParts) -> tuple[int, int, int]:
     return len(parts.train), len(parts.validation), len(parts.test)
 
 

@@ -1,6 +1,6 @@
-"""What a protocol is, and how whole speakers are dealt into parts.
+"""Base class of splits, and the assignment of whole speakers to parts.
 
-A protocol never puts a speaker, or copies of one recording, on two sides, unless it is one that is
+A split never puts a speaker, or copies of one recording, into two parts, unless it is one that is
 named for doing so and is marked on every table.
 """
 
@@ -23,7 +23,7 @@ _FEW = 4  # with fewer training speakers than this, none is spared for validatio
 
 
 @dataclass(frozen=True)
-class Parts:
+class SplitParts:
     """Three lists of clips; ``notes`` are printed on every table made from them."""
 
     train: list[Clip]
@@ -62,10 +62,10 @@ class Split(ABC):
 
     Attributes:
         name: short name, printed on tables.
-        mark: loud mark of protocols whose figures do not hold on unseen speakers; "" otherwise.
+        mark: warning on tables where figures do not hold on unseen speakers; "" otherwise.
         speaker_independent: whether a speaker on two sides is refused.
         leakproof: whether a recording on two sides is refused.
-        unit: what is dealt: whole clips, or each 0.512 s of them by itself.
+        unit: what is assigned to a part: whole clips, or each 0.512 s of them by itself.
     """
 
     name: ClassVar[str]
@@ -75,18 +75,23 @@ class Split(ABC):
     unit: Literal["clip", "chunk"] = "clip"
 
     @abstractmethod
-    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
-        """Split; ``units`` maps each speaker to a name shared by speakers tied by duplicates."""
+    def assign(self, clips: list[Clip], groups: Mapping[str, str]) -> SplitParts:
+        """Assign clips to parts; ``groups`` is the result of `group_speakers`."""
 
     def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
-        """How many folds there are; 1 where the protocol has no folds. Arguments as of `split`."""
+        """How many folds there are; 1 where the split has no folds. Arguments as of `split`."""
         return 1
 
-    def describe(self) -> str:
-        """One line for tables."""
+    def describe(self, *, folds: int = 1) -> str:
+        """One line for tables.
+
+        Args:
+            folds: how many there are, where the tables show this split's fold alone; 1 describes
+                the split as a whole.
+        """
         return self.name
 
-    def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> Parts:
+    def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> SplitParts:
         """Split clips, and refuse a split that leaks.
 
         Args:
@@ -104,9 +109,10 @@ class Split(ABC):
             if lost:
                 raise SplitError(
                     f"Bad split: the speaker of {len(lost)} clips is unknown, first "
-                    f"{lost[0].path}; add a speaker column, or ask for RandomSplit by name."
+                    f"{lost[0].path}; add a speaker column, or split at random with --data.split "
+                    "random."
                 )
-        parts = self.assign(rows, tied(rows, digests))
+        parts = self.assign(rows, group_speakers(rows, digests))
         if not parts.train or not parts.validation:
             raise SplitError(
                 f"Bad split: {len(parts.train)} training and {len(parts.validation)} validation "
@@ -115,7 +121,7 @@ class Split(ABC):
         self._check(parts, digests)
         return parts
 
-    def _check(self, parts: Parts, digests: Mapping[str, str]) -> None:
+    def _check(self, parts: SplitParts, digests: Mapping[str, str]) -> None:
         if not self.leakproof:
             return
         sides = {part: clips for part, clips in parts.items()}
@@ -140,8 +146,8 @@ def _refuse(a: str, b: str, what: str, left: set[str], right: set[str]) -> None:
         )
 
 
-def tied(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[str, str]:
-    """Join speakers who share a recording: speaker to the first name of its group."""
+def group_speakers(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[str, str]:
+    """Map each speaker to its group, named by its first: who shares a recording is in one."""
     parent: dict[str, str] = {c.speaker: c.speaker for c in clips}
 
     def root(name: str) -> str:
@@ -160,67 +166,68 @@ def tied(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[str, str]:
     return {name: root(name) for name in parent}
 
 
-def balanced(clips: Sequence[Clip], units: Mapping[str, str], seed: int) -> list[str]:
-    """Units in random order with each sex spread evenly, so that any run of them is balanced."""
-    by_sex: dict[str, list[str]] = defaultdict(list)
-    for unit, sex in _sexes(clips, units).items():
-        by_sex[sex].append(unit)
+def shuffle_by_sex(clips: Sequence[Clip], groups: Mapping[str, str], seed: int) -> list[str]:
+    """Speaker groups in random order with each sex spread evenly, so that any run is balanced."""
+    of_sex: dict[str, list[str]] = defaultdict(list)
+    for group, sex in _sexes(clips, groups).items():
+        of_sex[sex].append(group)
     rng = np.random.default_rng(seed)
     places: list[tuple[float, str, str]] = []
-    for sex in sorted(by_sex):
-        names = rng.permutation(sorted(by_sex[sex]))
+    for sex in sorted(of_sex):
+        names = rng.permutation(sorted(of_sex[sex]))
         places += [((i + 0.5) / len(names), sex, str(name)) for i, name in enumerate(names)]
     return [name for _, _, name in sorted(places)]
 
 
-def _sexes(clips: Sequence[Clip], units: Mapping[str, str]) -> dict[str, str]:
+def _sexes(clips: Sequence[Clip], groups: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for clip in clips:
-        found.setdefault(units[clip.speaker], clip.sex)
+        found.setdefault(groups[clip.speaker], clip.sex)
     return found
 
 
-def _take_turns(order: Sequence[str], sexes: Mapping[str, str]) -> list[str]:
-    """The same units, the sexes alternating as long as there are several."""
+def _alternate_sexes(order: Sequence[str], sexes: Mapping[str, str]) -> list[str]:
+    """The same groups, the sexes alternating as long as there are several."""
     queues: dict[str, list[str]] = defaultdict(list)
-    for unit in order:
-        queues[sexes[unit]].append(unit)
+    for group in order:
+        queues[sexes[group]].append(group)
     turns = zip_longest(*queues.values())
-    return [unit for turn in turns for unit in turn if unit is not None]
+    return [group for turn in turns for group in turn if group is not None]
 
 
-def by_units(
+def assign_groups(
     clips: Sequence[Clip],
-    units: Mapping[str, str],
+    groups: Mapping[str, str],
     *,
     test: set[str],
     candidates: Sequence[str],
     count: int,
-) -> Parts:
-    """Parts of whole units; validation by sentence where too few speakers are left to train.
+) -> SplitParts:
+    """Assign whole speaker groups to parts.
 
-    Validation gets the first ``count`` candidates that are not in test, the sexes taking turns.
+    Validation gets the first ``count`` candidates that are not in test, the sexes alternating;
+    where too few speakers are left to train, it gets sentences of theirs instead.
     """
-    held = [c for c in clips if units[c.speaker] in test]
-    rest = [c for c in clips if units[c.speaker] not in test]
-    if len({units[c.speaker] for c in rest}) < _FEW:
-        return replace(within_speakers(rest), test=held)
+    held = [c for c in clips if groups[c.speaker] in test]
+    rest = [c for c in clips if groups[c.speaker] not in test]
+    if len({groups[c.speaker] for c in rest}) < _FEW:
+        return replace(hold_out_sentences(rest), test=held)
     free = [u for u in candidates if u not in test]
-    chosen = set(_take_turns(free, _sexes(clips, units))[:count])
-    return Parts(
-        train=[c for c in rest if units[c.speaker] not in chosen],
-        validation=[c for c in rest if units[c.speaker] in chosen],
+    chosen = set(_alternate_sexes(free, _sexes(clips, groups))[:count])
+    return SplitParts(
+        train=[c for c in rest if groups[c.speaker] not in chosen],
+        validation=[c for c in rest if groups[c.speaker] in chosen],
         test=held,
     )
 
 
-def within_speakers(clips: Sequence[Clip], *, share: float = 0.2) -> Parts:
+def hold_out_sentences(clips: Sequence[Clip], *, share: float = 0.2) -> SplitParts:
     """Take about a fifth of the sentences for validation; of the clips, where there is but one."""
     known = {c.sentence for c in clips if c.sentence}
     names = [(c.sentence if len(known) > 1 else "") or c.clip_id for c in clips]
-    sentences = sorted(set(names), key=_scatter)
+    sentences = sorted(set(names), key=_hash)
     chosen = set(sentences[: max(1, round(share * len(sentences)))])
-    return Parts(
+    return SplitParts(
         train=[c for c, name in zip(clips, names, strict=True) if name not in chosen],
         validation=[c for c, name in zip(clips, names, strict=True) if name in chosen],
         test=[],
@@ -228,5 +235,5 @@ def within_speakers(clips: Sequence[Clip], *, share: float = 0.2) -> Parts:
     )
 
 
-def _scatter(name: str) -> str:
+def _hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()

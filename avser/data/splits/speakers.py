@@ -1,4 +1,4 @@
-"""Protocols whose figures hold on unseen speakers."""
+"""Speaker-independent splits: no speaker is in two parts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -6,19 +6,26 @@ from itertools import pairwise
 
 import numpy as np
 
-from avser.data.splits.base import PARTS, Parts, Split, balanced, by_units, tied
+from avser.data.splits.base import (
+    PARTS,
+    Split,
+    SplitParts,
+    assign_groups,
+    group_speakers,
+    shuffle_by_sex,
+)
 from avser.errors import SplitError, unknown
 from avser.types import Clip
 
 
 class SpeakerKFold(Split):
-    """Speakers dealt into folds of both sexes; validation speakers come from the next fold.
+    """Folds of whole speakers of both sexes; validation speakers come from the next fold.
 
     Args:
         folds: how many.
         fold: which one is the test part.
         validation_speakers: speakers who choose the epoch, of both sexes where known.
-        seed: of the deal.
+        seed: of the assignment.
         train_only: corpora of a mix whose speakers all train in every fold; the folds, and so
             the figures, are of the other corpora alone.
     """
@@ -44,12 +51,13 @@ class SpeakerKFold(Split):
         """See `Split.fold_count`."""
         return self.folds
 
-    def describe(self) -> str:
+    def describe(self, *, folds: int = 1) -> str:
         """See `Split.describe`."""
         extra = f", {'+'.join(self.train_only)} in training alone" if self.train_only else ""
-        return f"{self.name}, {self.folds} folds{extra}"
+        which = f"{self.folds} folds" if folds == 1 else f"fold {self.fold + 1} of {folds}"
+        return f"{self.name}, {which}{extra}"
 
-    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+    def assign(self, clips: list[Clip], groups: Mapping[str, str]) -> SplitParts:
         """See `Split.assign`."""
         names = sorted({c.corpus for c in clips})
         for name in self.train_only:
@@ -57,18 +65,18 @@ class SpeakerKFold(Split):
                 raise SplitError(unknown("corpus", name, names))
         extra = [c for c in clips if c.corpus in self.train_only]
         clips = [c for c in clips if c.corpus not in self.train_only]
-        order = balanced(clips, units, self.seed)
+        order = shuffle_by_sex(clips, groups, self.seed)
         if len(order) < self.folds:
             raise SplitError(
                 f"Bad folds {self.folds}: there are {len(order)} speakers; ask for fewer folds."
             )
-        # deal runs of equal length: each holds its share of both sexes
+        # runs of equal length: each holds its share of both sexes
         bounds = np.linspace(0, len(order), self.folds + 1).round().astype(int)
         runs = [order[a:b] for a, b in pairwise(bounds)]
         later = [u for k in range(1, self.folds) for u in runs[(self.fold + k) % self.folds]]
-        parts = by_units(
+        parts = assign_groups(
             clips,
-            units,
+            groups,
             test=set(runs[self.fold]),
             candidates=later,
             count=self.validation_speakers,
@@ -92,16 +100,22 @@ class Loso(Split):
 
     def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
         """See `Split.fold_count`."""
-        return len(set(tied(clips, digests or {}).values()))
+        return len(set(group_speakers(clips, digests or {}).values()))
 
-    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+    def describe(self, *, folds: int = 1) -> str:
+        """See `Split.describe`."""
+        return self.name if folds == 1 else f"{self.name}, fold {self.fold + 1} of {folds}"
+
+    def assign(self, clips: list[Clip], groups: Mapping[str, str]) -> SplitParts:
         """See `Split.assign`."""
-        names = sorted(set(units.values()))
+        names = sorted(set(groups.values()))
         if not 0 <= self.fold < len(names):
             raise SplitError(f"Bad fold {self.fold}: there are {len(names)} speakers, from 0.")
         test = names[self.fold]
-        order = balanced(clips, units, self.seed)
-        return by_units(clips, units, test={test}, candidates=order, count=self.validation_speakers)
+        order = shuffle_by_sex(clips, groups, self.seed)
+        return assign_groups(
+            clips, groups, test={test}, candidates=order, count=self.validation_speakers
+        )
 
 
 class HeldOut(Split):
@@ -124,24 +138,24 @@ class HeldOut(Split):
     ) -> None:
         self.test, self.validation, self.seed = test, validation, seed
 
-    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+    def assign(self, clips: list[Clip], groups: Mapping[str, str]) -> SplitParts:
         """See `Split.assign`."""
-        test = {units[find_speaker(name, units)] for name in self.test}
+        test = {groups[find_speaker(name, groups)] for name in self.test}
         if self.validation is None:
-            order = balanced(clips, units, self.seed)
-            return by_units(clips, units, test=test, candidates=order, count=2)
-        chosen = {units[find_speaker(name, units)] for name in self.validation}
+            order = shuffle_by_sex(clips, groups, self.seed)
+            return assign_groups(clips, groups, test=test, candidates=order, count=2)
+        chosen = {groups[find_speaker(name, groups)] for name in self.validation}
         if test & chosen:
             raise SplitError(
                 f"Bad speakers: {min(test & chosen)}, or one who shares a recording with it, is "
-                "named for test and for validation; name each once, tied speakers for one side."
+                "named for test and for validation; name each once, and such speakers for one part."
             )
         side = {
             s: "test" if u in test else "validation" if u in chosen else "train"
-            for s, u in units.items()
+            for s, u in groups.items()
         }
         rows = {part: [c for c in clips if side[c.speaker] == part] for part in PARTS}
-        return Parts(rows["train"], rows["validation"], rows["test"])
+        return SplitParts(rows["train"], rows["validation"], rows["test"])
 
 
 def find_speaker(name: str, speakers: Iterable[str]) -> str:
@@ -182,17 +196,19 @@ class CrossCorpus(Split):
         self.train, self.test = train, test
         self.validation_speakers, self.seed = validation_speakers, seed
 
-    def describe(self) -> str:
+    def describe(self, *, folds: int = 1) -> str:
         """See `Split.describe`."""
         return f"{self.name}, {'+'.join(self.train)} to {'+'.join(self.test)}"
 
-    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+    def assign(self, clips: list[Clip], groups: Mapping[str, str]) -> SplitParts:
         """See `Split.assign`."""
         names = sorted({c.corpus for c in clips})
         for name in (*self.train, *self.test):
             if name not in names:
                 raise SplitError(unknown("corpus", name, names))
         own = [c for c in clips if c.corpus in self.train]
-        order = balanced(own, units, self.seed)
-        parts = by_units(own, units, test=set(), candidates=order, count=self.validation_speakers)
+        order = shuffle_by_sex(own, groups, self.seed)
+        parts = assign_groups(
+            own, groups, test=set(), candidates=order, count=self.validation_speakers
+        )
         return replace(parts, test=[c for c in clips if c.corpus in self.test])

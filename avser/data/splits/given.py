@@ -1,11 +1,18 @@
-"""The owner's parts, and the protocols that must be asked for by name and are marked."""
+"""The corpus's own parts, and the default split: own parts, else folds of speakers."""
 
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from avser.data.splits.base import PARTS, Parts, Split, clip_name, within_speakers
+from avser.data.splits.base import (
+    PARTS,
+    Split,
+    SplitParts,
+    clip_name,
+    group_speakers,
+    hold_out_sentences,
+)
+from avser.data.splits.speakers import SpeakerKFold
 from avser.errors import SplitError
 from avser.types import Clip
 
@@ -25,7 +32,7 @@ class Given(Split):
     """
 
     name = "given"
-    speaker_independent = False  # the owner's parts are taken as they are, and overlap is told
+    speaker_independent = False  # the owner's parts stay as they are, with a note on overlap
 
     def __init__(self, *, validation_share: float = 0.0, seed: int = 0) -> None:
         if not 0 <= validation_share < 1:
@@ -36,12 +43,12 @@ class Given(Split):
         self.validation_share, self.seed = validation_share, seed
         self._digests: Mapping[str, str] = {}
 
-    def describe(self) -> str:
+    def describe(self, *, folds: int = 1) -> str:
         """See `Split.describe`."""
         share = self.validation_share
         return f"{self.name}, epoch chosen on {share:.0%} of train" if share else self.name
 
-    def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> Parts:
+    def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> SplitParts:
         """See `Split.split`."""
         self._digests = digests or {}
         return super().split(clips, digests)
@@ -76,7 +83,7 @@ class Given(Split):
             rows[part] = kept
         return notes
 
-    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+    def assign(self, clips: list[Clip], groups: Mapping[str, str]) -> SplitParts:
         """See `Split.assign`."""
         lost = [c for c in clips if c.part not in PARTS]
         if lost:
@@ -97,7 +104,7 @@ class Given(Split):
             rows["validation"] = [c for c in rows["train"] if clip_name(c) in chosen]
             rows["train"] = [c for c in rows["train"] if clip_name(c) not in chosen]
         elif not rows["validation"]:
-            inner = within_speakers(rows["train"])
+            inner = hold_out_sentences(rows["train"])
             rows.update(train=inner.train, validation=inner.validation)
             notes += inner.notes
         seen = {c.speaker for c in rows["train"] if c.speaker}
@@ -106,70 +113,59 @@ class Given(Split):
             notes.append(f"SEEN SPEAKERS: {len(shared)} test speakers are in train")
         if not any(c.speaker for c in clips):
             notes.append("speakers unknown: the unit is the clip")
-        return Parts(rows["train"], rows["validation"], rows["test"], notes=tuple(notes))
+        return SplitParts(rows["train"], rows["validation"], rows["test"], notes=tuple(notes))
 
 
-class RandomSplit(Split):
-    """Clips dealt at random, speakers on both sides: for comparison with such figures only.
+class AutoSplit(Split):
+    """The corpus's own parts where its clips have any, else folds of whole speakers.
 
     Args:
-        validation, test: shares of the clips.
-        seed: of the deal.
-        unit: "chunk" deals each 0.512 s of a clip by itself, so that one recording is on several
-            sides: training, testing and figures are then of chunks.
+        folds: of speakers; with fewer speakers there are as many folds as speakers.
+        fold: which one is the test part.
+        seed: of the assignment.
     """
 
-    name = "random"
-    mark = "RANDOM SPLIT"
-    speaker_independent = False
+    name = "auto"
+    speaker_independent = False  # the chosen split checks that by itself
 
-    def __init__(
-        self,
-        *,
-        validation: float = 0.05,
-        test: float = 0.05,
-        seed: int = 0,
-        unit: Literal["clip", "chunk"] = "clip",
-    ) -> None:
-        if min(validation, test) < 0 or validation + test >= 1:
-            raise SplitError(f"Bad shares {validation} and {test}: they must sum to under 1.")
-        self.validation, self.test, self.seed, self.unit = validation, test, seed, unit
-        self._digests: Mapping[str, str] = {}
+    def __init__(self, *, folds: int = 5, fold: int = 0, seed: int = 0) -> None:
+        self.folds, self.fold, self.seed = folds, fold, seed
+        self._chosen: Split = SpeakerKFold(folds=folds, fold=0, seed=seed)
 
-    def describe(self) -> str:
-        """See `Split.describe`."""
-        return f"{self.name}, by {self.unit}" if self.unit == "chunk" else self.name
+    def choose(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> Split:
+        """Return the split for these clips.
 
-    def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> Parts:
-        """See `Split.split`; copies of a recording are dealt together."""
-        self._digests = digests or {}
-        return super().split(clips, digests)
+        Raises:
+            SplitError: no clip has a part and none has a speaker, or there is but one speaker.
+        """
+        if any(c.part for c in clips):
+            self._chosen = Given()
+            return self._chosen
+        count = len(set(group_speakers([c for c in clips if c.speaker], digests or {}).values()))
+        if count < 2:
+            who = f"only one speaker, {clips[0].speaker}" if count else "no clip has a speaker"
+            raise SplitError(
+                f"Bad split: {who}; results on unseen speakers need at least two: give a "
+                "column speaker (manifest) or a folder per speaker (--data.corpus.speaker), or "
+                "split at random with --data.split random (tables are then marked RANDOM SPLIT)."
+            )
+        folds = min(self.folds, count)
+        self._chosen = SpeakerKFold(folds=folds, fold=self.fold, seed=self.seed)
+        return self._chosen
 
-    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
+    def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
+        """See `Split.fold_count`."""
+        return self.choose(clips, digests).fold_count(clips, digests)
+
+    def describe(self, *, folds: int = 1) -> str:
+        """See `Split.describe`; of the split that was last chosen."""
+        return self._chosen.describe(folds=folds)
+
+    def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> SplitParts:
+        """See `Split.split`."""
+        rows = list(clips)
+        return self.choose(rows, digests).split(rows, digests)
+
+    def assign(self, clips: list[Clip], groups: Mapping[str, str]) -> SplitParts:
         """See `Split.assign`."""
-        group = {clip_name(c): self._digests.get(clip_name(c), clip_name(c)) for c in clips}
-        order = list(np.random.default_rng(self.seed).permutation(sorted(set(group.values()))))
-        first = round(self.test * len(order))
-        second = first + round(self.validation * len(order))
-        side = dict.fromkeys(order[:first], "test") | dict.fromkeys(
-            order[first:second], "validation"
-        )
-        rows = {
-            part: [c for c in clips if side.get(group[clip_name(c)], "train") == part]
-            for part in PARTS
-        }
-        notes = ("chunks of one recording are in several parts",) if self.unit == "chunk" else ()
-        return Parts(rows["train"], rows["validation"], rows["test"], notes=notes)
-
-
-class Resubstitution(Split):
-    """Every clip in every part: for comparison with figures on training data only."""
-
-    name = "resubstitution"
-    mark = "ON TRAINING DATA"
-    speaker_independent = False
-    leakproof = False
-
-    def assign(self, clips: list[Clip], units: Mapping[str, str]) -> Parts:
-        """See `Split.assign`."""
-        return Parts(train=clips, validation=clips, test=clips)
+        return self.choose(clips).assign(clips, groups)

@@ -1,0 +1,236 @@
+"""Base of the data modules: classes, split, sampling, and clips that can't be decoded."""
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+from pytorch_lightning import LightningDataModule
+
+from avser.data.dataset import LengthSampler
+from avser.data.splits import Split, SplitParts
+from avser.emotions import Labels, ordered
+from avser.errors import ConfigError, CorpusError
+from avser.models.encoders.base import AudioEncoder
+from avser.types import Batch, Clip, Corpus
+
+
+class PreparedClips(Protocol):
+    """Clips after decoding."""
+
+    @property
+    def clips(self) -> list[Clip]:
+        """Clips that could be decoded."""
+
+    @property
+    def failed(self) -> list[tuple[Clip, str]]:
+        """Clips that could not, each with the reason."""
+
+
+def failure_text(clip: Clip, reason: str) -> str:
+    """The path of a clip that can't be decoded, and why; the path stands there once."""
+    return reason if str(clip.path) in reason else f"{clip.path}: {reason}"
+
+
+class LabelledDataModule(LightningDataModule, ABC):
+    """Labelled clips of a corpus, split into parts, decoded once and served in batches.
+
+    Training, evaluation and the commands know data modules by this interface alone.
+
+    Args:
+        corpus: where the clips are and what they are labelled.
+        split: assigns clips to training, validation and test.
+        emotions: classes to keep, after merging; None keeps all that the corpus has.
+        merge: emotion to emotion, applied first, for instance ``{calm: neutral}``.
+        batch_size: clips of a training batch.
+        workers: loading processes.
+        seed: of the order of training batches.
+        max_missing: share of the clips that may be left out because they can't be decoded.
+
+    Raises:
+        ConfigError: ``max_missing`` is not between 0 and 1.
+    """
+
+    unit_name: ClassVar[str]  # what a clip is called in messages
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: Split,
+        *,
+        emotions: list[str] | None,
+        merge: dict[str, str] | None,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        max_missing: float,
+    ) -> None:
+        super().__init__()
+        if not 0 <= max_missing <= 1:
+            raise ConfigError(f"Bad data.max_missing {max_missing:g}: legal is 0 to 1.")
+        self.corpus, self.split = corpus, split
+        self.labels = Labels(tuple(emotions) if emotions is not None else None, merge or {})
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.max_missing = max_missing
+        self.progress: Callable[[int, int], None] | None = None
+        self._chosen = emotions
+        self._rows: list[Clip] | None = None
+        self._parts: SplitParts | None = None
+
+    # -- what a subclass implements --------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def prepared(self) -> PreparedClips:
+        """The decoded clips; the first use decodes what is not yet in the cache."""
+
+    @property
+    @abstractmethod
+    def units(self) -> list[Clip]:
+        """Decoded clips, or their chunks, that the split assigns to parts."""
+
+    @property
+    @abstractmethod
+    def digests(self) -> Mapping[str, str]:
+        """`clip_name` to hash of what was decoded; copies of a recording share it."""
+
+    @abstractmethod
+    def loader(self, clips: Sequence[Clip]) -> Iterable[Batch]:
+        """Batches of the given clips, whole and unchanged; match results by ``clip_id``."""
+
+    @abstractmethod
+    def train_dataloader(self) -> Iterable[Batch]:
+        """Shuffled training batches; each process of a distributed training has its own."""
+
+    @property
+    def marks(self) -> list[str]:
+        """Marks of tables beside the split's own."""
+        return []
+
+    def enrol_voices(self, encoder: AudioEncoder) -> None:
+        """Compute speaker statistics with an encoder's front end, where the data use them."""
+        return
+
+    # -- shared ----------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> list[Clip]:
+        """The corpus's clips that have a class of the task."""
+        if self._rows is None:
+            clips = self.corpus.clips()
+            word = {emotion: self.labels(emotion) for emotion in {c.emotion for c in clips}}
+            self._rows = [c for c in clips if word[c.emotion] is not None]
+            if not self._rows:
+                raise CorpusError(
+                    f"Bad classes: no {self.unit_name} of {self.corpus.name} has one of "
+                    f"{', '.join(self._chosen or [])}; choose among the corpus's emotions."
+                )
+        return self._rows
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the network's outputs."""
+        if self._chosen is not None:
+            return ordered(self._chosen)
+        words = {self.labels(emotion) for emotion in {c.emotion for c in self.rows}}
+        return ordered(word for word in words if word is not None)
+
+    @property
+    def parts(self) -> SplitParts:
+        """The split; copies of one recording are recognised by what was decoded.
+
+        Raises:
+            CorpusError: see `check_missing`.
+            SplitError: see `avser.data.splits.Split.split`.
+        """
+        if self._parts is None:
+            self.check_missing()
+            self._parts = self.split.split(self.units, self.digests)
+        return self._parts
+
+    @property
+    def fold_count(self) -> int:
+        """Number of folds of the split, over speakers with at least one decoded clip."""
+        self.check_missing()
+        return self.split.fold_count(self.units, self.digests)
+
+    @property
+    def split_description(self) -> str:
+        """The split, and which of its folds this is: ``speaker_kfold, fold 1 of 5``."""
+        return self.split.describe(folds=self.fold_count)
+
+    @property
+    def missing(self) -> str | None:
+        """One sentence about clips that were left out because they can't be decoded, or None."""
+        failed = self.prepared.failed
+        if not failed:
+            return None
+        first = failure_text(*failed[0]).rstrip(".")
+        return f"{len(failed)} of {len(self.rows)} {self.unit_name}s left out (first: {first})"
+
+    def check_missing(self) -> None:
+        """Refuse a corpus of which too many clips can't be decoded.
+
+        Raises:
+            CorpusError: more than ``max_missing`` of the clips are left out.
+        """
+        share = len(self.prepared.failed) / len(self.rows)
+        if share > self.max_missing:
+            raise CorpusError(
+                f"Bad corpus {self.corpus.name}: {self.missing}; at most "
+                f"{100 * self.max_missing:g} % may be: repair the files (avser prepare lists "
+                f"them), or allow more with --data.max_missing {math.ceil(100 * share) / 100:g}."
+            )
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes of tables beside the split's own."""
+        return [*self.corpus.notes, *([self.missing] if self.missing else [])]
+
+    def prepare_data(self) -> None:
+        """Decode on one process; the others then find the cache filled."""
+        self.check_missing()
+
+    def val_dataloader(self) -> Iterable[Batch]:
+        """Validation clips, whole; shared out between processes."""
+        rank, world = self.place
+        return self.loader(self.parts.validation[rank::world])
+
+    def sampler(self, lengths: Sequence[int]) -> LengthSampler:
+        """Shuffled training batches of like length; each process of several has its own."""
+        rank, world = self.place
+        trainer = self.trainer
+        return LengthSampler(
+            lengths,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world=world,
+            # read late: a resumed training knows its epoch only after this
+            now=(lambda: trainer.current_epoch) if trainer is not None else None,
+        )
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Number of this process and how many there are, in a distributed training."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def class_counts(self) -> list[int]:
+        """Training clips of each class.
+
+        Raises:
+            ConfigError: a class has none.
+        """
+        counts: Counter[str | None] = Counter()
+        for emotion, count in Counter(c.emotion for c in self.parts.train).items():
+            counts[self.labels(emotion)] += count
+        missing = [name for name in self.classes if not counts[name]]
+        if missing:
+            raise ConfigError(
+                f"Bad classes: no training {self.unit_name} is {', '.join(missing)}; remove it "
+                "from data.emotions, or choose another split."
+            )
+        return [counts[name] for name in self.classes]
