@@ -21,6 +21,7 @@ STEP_OUTPUTS = CLIP_OUTPUTS
 
 #: Of examples to trace: a size that nothing else has, since equal sizes are taken for the same.
 _CLIPS = 5
+_STEPS = 87  # more than the pieces into which some encoders cut a clip
 
 
 class WholeClips(nn.Module):
@@ -48,7 +49,7 @@ class WholeClips(nn.Module):
 def whole_clips(branch: AudioBranch) -> torch.export.ExportedProgram:
     """Trace the audio branch for any number of clips and steps."""
     dynamic = torch.export.Dim.DYNAMIC
-    example = torch.zeros(_CLIPS, 7, STEP_SAMPLES), torch.full((_CLIPS,), 50_000)
+    example = torch.zeros(_CLIPS, _STEPS, STEP_SAMPLES), torch.full((_CLIPS,), 50_000)
     return _traced(WholeClips(branch), example, ({0: dynamic, 1: dynamic}, {0: dynamic}))
 
 

@@ -180,8 +180,8 @@ class EmotionTask(LightningModule):
         """Give encoders what they need in training alone."""
         memory = FeatureCache(training=self.augment is None)
         for net in (self.net, self.averaged):
-            if net.audio is not None and not list(net.audio.frontend.parameters()):
-                net.audio.memory = memory  # a front end that learns gives new features
+            if net.audio is not None and net.audio.constant_features:
+                net.audio.memory = memory
         if self.net.audio is not None and self.augment is not None:
             self.net.audio.spectrogram_augment = self.augment.spectrogram
         seen = self.net.video or self.net.audio  # a voice's image is its spectrogram
@@ -245,6 +245,10 @@ class EmotionTask(LightningModule):
     def new_optimizer(self) -> Optimizer:
         """A fresh optimizer of the net, at the peak of its schedule; needs no trainer."""
         scaled = {s: (encoder_of(self.net, s), factor) for s, factor in self.lr_scale.items()}
+        if self.net.audio is not None:
+            whole = self.lr_scale.get("audio", 1.0)
+            parts = self.net.audio.learning_rates().items()
+            scaled |= {f"audio.{name}": (part, whole * factor) for name, (part, factor) in parts}
         rates = {"lr": self.lr, "weight_decay": self.weight_decay}
         groups = parameter_groups(self.net, scaled, **rates)
         return make_optimizer(self.optimizer, groups, **rates)

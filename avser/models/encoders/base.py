@@ -139,6 +139,15 @@ class AudioEncoder(nn.Module, ABC):
         return whole or self.trim_db is not None
 
     @property
+    def constant_features(self) -> bool:
+        """Whether `raw_features` of a clip stay the same while the network is trained."""
+        return not list(self.frontend.parameters())
+
+    def learning_rates(self) -> dict[str, tuple[nn.Module, float]]:
+        """Parts whose learning rate is scaled: name to part and factor."""
+        return {}
+
+    @property
     def needs_statistics(self) -> bool:
         """Whether `fit_statistics` is to be called before training."""
         return self.normaliser.mode in ("training", "running")

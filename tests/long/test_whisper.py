@@ -1,0 +1,91 @@
+"""Whisper's encoder with its released weights, and as exported files."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from avser.bundle.serialization import Bundle
+from avser.export.onnx_file import MOST_APART, AudioGraph, differences
+from avser.export.pt2 import save_pt2
+from avser.models.encoders.whisper import WhisperEncoder, WhisperNetwork, load_whisper
+from avser.models.heads import AttentiveHead
+from avser.models.net import EmotionNet
+
+pytestmark = pytest.mark.long
+DATA = Path(os.environ.get("AVSER_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+MODELS = DATA.parent / "models"
+
+
+def tiny_net() -> EmotionNet:
+    torch.manual_seed(0)
+    encoder = WhisperEncoder(size="mini", join=(1, 2))
+    return EmotionNet(audio=encoder, head=AttentiveHead(hidden=8), emotions=("a", "b")).eval()
+
+
+def test_onnx_files_are_the_network_at_any_length(tmp_path: Path) -> None:
+    net = tiny_net()
+    graph = AudioGraph(Bundle(name="tiny", folder=Path(), net=net, config={}))
+    lengths = tuple((size, s) for s in (0.3, 3.3, 20.0, 61.0) for size in (1, 3))
+    whole = differences(net.audio_branch(), graph.save(tmp_path / "float.onnx"), sizes=lengths)
+    assert max(max(d.clip, d.step) for d in whole) <= MOST_APART
+    path = graph.save(tmp_path / "int8.onnx", int8=True)
+    small = differences(net.audio_branch(), path, sizes=lengths)
+    assert 0 < max(d.clip for d in small) < 0.02
+
+
+def test_a_pt2_is_the_network_at_any_length(tmp_path: Path) -> None:
+    net = tiny_net()
+    path = save_pt2(Bundle(name="tiny", folder=Path(), net=net, config={}), tmp_path / "w.pt2")
+    program = torch.export.load(path).module()
+    branch = net.audio_branch()
+    for clips, steps in ((1, 1), (3, 2), (2, 9), (1, 90)):
+        wave = 0.1 * torch.randn(clips, steps, 8192)
+        lengths = torch.arange(clips) * 100 + steps * 8192 - 500
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch: a scalar of an exported graph
+            found = program(wave, lengths)
+            inside = torch.arange(steps * 8192) < lengths[:, None]
+            expected = branch(wave.flatten(1) * inside, lengths)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "size"), [("tiny.en", "tiny"), ("base", "base")])
+def test_released_weights_give_what_transformers_gives(name: str, size: str) -> None:
+    folder = MODELS / f"whisper-{name}-encoder"
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder}")
+    transformers = pytest.importorskip("transformers", reason="needs avser[ssl]")
+    from safetensors.torch import load_file
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder as Theirs
+
+    frames = 372
+    config = transformers.WhisperConfig.from_pretrained(folder)
+    config.max_source_positions = frames // 2
+    state = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
+    state["embed_positions.weight"] = state["embed_positions.weight"][: frames // 2]
+    theirs: Any = Theirs(config)
+    theirs.eval()
+    theirs.load_state_dict(state)
+    network = WhisperNetwork(
+        width=config.d_model,
+        heads=config.encoder_attention_heads,
+        layers=config.encoder_layers,
+    )
+    load_whisper(network, str(folder), size=size)
+    mel = torch.randn(1, 80, frames)
+    kept: list[Tensor] = []
+    for layer in theirs.layers:
+        layer.register_forward_hook(
+            lambda _, __, out: kept.append(out[0] if isinstance(out, tuple) else out)
+        )
+    with torch.no_grad():
+        theirs(mel)
+        states, _ = network.eval()(mel, torch.ones(1, frames, dtype=torch.bool), frozen=9)
+    for ours, other in zip(states[1:], kept, strict=True):
+        torch.testing.assert_close(ours, other, atol=2e-3, rtol=1e-3)
