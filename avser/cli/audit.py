@@ -78,15 +78,15 @@ def _draw(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]:  # noqa
     from avser.models.frontends.two_channel import TwoChannelSpectrogram
     from avser.types import SAMPLE_RATE, STEP_SAMPLES
     from avser.visualization.clip_plots import waveform_figure
-    from avser.visualization.plots import class_counts_figure, durations_figure, save_png
+    from avser.visualization.plots import class_counts_figure, durations_figure, save_figure
 
     counts = {part: row["classes"] for part, row in found["parts"].items()}
     durations = {
         part: [data.samples(c) / SAMPLE_RATE for c in clips] for part, clips in data.parts.items()
     }
     paths = [folder / "classes.png", folder / "durations.png"]
-    save_png(class_counts_figure(counts), paths[0])
-    save_png(durations_figure(durations), paths[1])
+    save_figure(class_counts_figure(counts), paths[0])
+    save_figure(durations_figure(durations), paths[1])
     front = TwoChannelSpectrogram()
     for name in data.classes:
         rows = (i for i, c in enumerate(data.prepared.clips) if data.labels(c.emotion) == name)
@@ -104,7 +104,7 @@ def _draw(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]:  # noqa
             fmax_hz=2000.0,
         )
         paths.append(folder / f"example_{name}.png")
-        save_png(figure, paths[-1])
+        save_figure(figure, paths[-1])
     return paths
 
 
@@ -114,11 +114,11 @@ def _draw_pictures(folder: Path, data: Any, found: dict[str, Any]) -> list[Path]
     import numpy as np
 
     from avser.files import atomic_write
-    from avser.visualization.plots import class_counts_figure, save_png
+    from avser.visualization.plots import class_counts_figure, save_figure
 
     paths = [folder / "classes.png"]
     counts = {part: row["classes"] for part, row in found["parts"].items()}
-    save_png(class_counts_figure(counts), paths[0])
+    save_figure(class_counts_figure(counts), paths[0])
     words = [data.labels(c.emotion) for c in data.prepared.clips]
     for name in data.classes:
         rows = [i for i, word in enumerate(words) if word == name][:16]

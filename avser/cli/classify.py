@@ -159,10 +159,10 @@ def _side_files(
     if own.plot:
         from avser.visualization.annotate import thumbnails
         from avser.visualization.clip_plots import timeline_figure
-        from avser.visualization.plots import save_png
+        from avser.visualization.plots import save_figure
 
         target = _target(own.plot, path, everything, suffix="png")
-        save_png(timeline_figure(answer, faces=thumbnails(answer, path)), target)
+        save_figure(timeline_figure(answer, faces=thumbnails(answer, path)), target)
     if own.annotate and probe(path).has_video:
         from avser.visualization.annotate import annotate
 

@@ -13,7 +13,7 @@ def run(words: Sequence[str]) -> int:
         prog="avser filters", description="Draw the filters of a model's first convolution."
     )
     parser.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
-    parser.add_argument("--out", metavar="X.png", type=Path, required=True)
+    parser.add_argument("--out", metavar="X.png|X.pdf|X.svg", type=Path, required=True)
     parser.add_argument("--stream", choices=("audio", "video"), default="audio")
     parser.add_argument("--count", type=int, default=12, help="filters of each ranking")
     own = parser.parse_args(list(words))
@@ -25,8 +25,9 @@ def run(words: Sequence[str]) -> int:
     from avser.bundle import serialization as bundle
     from avser.visualization.filter_plots import filters_figure
     from avser.visualization.filters import first_filters, rankings
-    from avser.visualization.plots import save_png
+    from avser.visualization.plots import figure_format, save_figure
 
+    figure_format(own.out)  # before the work
     loaded = bundle.load(own.model)
     filters = first_filters(loaded.net, stream=own.stream)
     table = Table("ranked by", "highest", "its score", "median score")
@@ -34,7 +35,7 @@ def run(words: Sequence[str]) -> int:
         best = int(score.argmax())
         table.add_row(name, f"no. {best}", f"{score[best]:.3f}", f"{score.median():.3f}")
     title = f"First layer of {loaded.name}, {own.stream}"
-    save_png(filters_figure(filters, title=title, count=own.count), own.out)
+    save_figure(filters_figure(filters, title=title, count=own.count), own.out)
     console = Console()
     console.print(table)
     console.print(f"drawn: {own.out}", highlight=False)

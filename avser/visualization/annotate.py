@@ -26,7 +26,7 @@ from avser.errors import MediaError
 from avser.files import atomic_write
 from avser.media.reader import Frame, open_media, probe
 from avser.types import SAMPLE_RATE, FaceBox, Prediction, TimelineEntry
-from avser.visualization.plots import colour_of
+from avser.visualization.colours import rgb_of
 
 Image = NDArray[np.uint8]
 Samples = NDArray[np.float32]
@@ -218,11 +218,6 @@ def _fitted(image: Image, size: tuple[int, int]) -> Image:
     return fitted
 
 
-def _rgb(name: str) -> tuple[int, int, int]:
-    text = colour_of(name)
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
-
-
 class _Painter:
     """Draws what a prediction says of one moment."""
 
@@ -267,7 +262,7 @@ class _Painter:
         left, top = round(box.x * width), round(box.y * height)
         right, bottom = round((box.x + box.w) * width), round((box.y + box.h) * height)
         label = entry.label if entry is not None and entry.label else ""
-        colour = _rgb(label) if label else (255, 255, 255)
+        colour = rgb_of(label) if label else (255, 255, 255)
         cv2.rectangle(image, (left, top), (right, bottom), colour, round(2 * unit))
         if label:
             _text(image, label, (left, max(round(14 * unit), top - round(5 * unit))), unit, colour)
@@ -283,7 +278,7 @@ class _Painter:
             left, length = round(68 * unit), round(80 * unit * (shares or {})[name])
             top, bottom = y - round(8 * unit), y
             cv2.rectangle(image, (left, top), (left + round(80 * unit), bottom), (60, 60, 60), -1)
-            cv2.rectangle(image, (left, top), (left + length, bottom), _rgb(name), -1)
+            cv2.rectangle(image, (left, top), (left + length, bottom), rgb_of(name), -1)
 
     def _strip(self, image: Image, time_s: float, unit: float) -> None:
         height, width = image.shape[:2]
@@ -293,7 +288,7 @@ class _Painter:
         for entry in self._all.timeline:
             if entry.label:
                 left, right = (round(t / end_s * width) for t in (entry.start_s, entry.end_s))
-                cv2.rectangle(image, (left, top), (right, height), _rgb(entry.label), -1)
+                cv2.rectangle(image, (left, top), (right, height), rgb_of(entry.label), -1)
         now = min(width - 1, round(time_s / end_s * width))
         cv2.line(
             image, (now, top - round(3 * unit)), (now, height), (255, 255, 255), round(2 * unit)

@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from avser.types import Prediction, TimelineEntry
-from avser.visualization.plots import FAINT, INK, PAPER, colour_of, plain, sheet
+from avser.visualization.colours import FAINT, INK, PAPER, colour_of, is_dark
+from avser.visualization.plots import plain, sheet
 
 
 def waveform_figure(
@@ -126,9 +127,5 @@ def _band(axes: Axes, start_s: float, stop_s: float, label: str | None, *, end_s
     face = colour_of(label) if label else PAPER
     axes.axvspan(start_s, stop_s, facecolor=face, edgecolor=PAPER if label else FAINT, hatch=hatch)
     if label and (stop_s - start_s) / end_s > 0.014 * len(label):
-        red, green, blue = (int(face[i : i + 2], 16) for i in (1, 3, 5))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-        middle = (start_s + stop_s) / 2
-        axes.text(
-            middle, 0.5, label, ha="center", va="center", fontsize=8, color=PAPER if dark else INK
-        )
+        middle, ink = (start_s + stop_s) / 2, PAPER if is_dark(label) else INK
+        axes.text(middle, 0.5, label, ha="center", va="center", fontsize=8, color=ink)

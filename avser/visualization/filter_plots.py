@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from avser.visualization.colours import INK
 from avser.visualization.filters import MEANINGS, rankings
-from avser.visualization.plots import INK, sheet
+from avser.visualization.plots import sheet
 
 _PLANES = {2: ("long window (pitch)", "short window (formants)")}
 

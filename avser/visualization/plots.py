@@ -1,7 +1,6 @@
 """Figures: each function returns a matplotlib `Figure`, drawn off screen.
 
-Every emotion has one colour everywhere. The twelve were chosen to stay apart in CIELAB under
-simulated protan, deutan and tritan vision; names stand beside colours all the same.
+Colours are those of `avser.visualization.colours`.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -23,54 +23,60 @@ from numpy.typing import ArrayLike, NDArray
 from avser.emotions import VOCABULARY
 from avser.errors import ConfigError
 from avser.files import atomic_write
+from avser.visualization.colours import FAINT, INK, PAPER, colour_of
 
-#: Colour of each emotion.
-COLOURS: Mapping[str, str] = {
-    "neutral": "#b0b0b0",
-    "calm": "#8092f7",
-    "happy": "#f7de0d",
-    "sad": "#622fdf",
-    "angry": "#bd0d0d",
-    "fearful": "#691583",
-    "disgust": "#105a54",
-    "surprised": "#f3a758",
-    "bored": "#bbe7ab",
-    "excited": "#906ca7",
-    "frustrated": "#430d0d",
-    "contempt": "#109159",
-}
-#: Colour of each part of a split.
-PARTS: Mapping[str, str] = {"train": "#9a9a9a", "validation": "#3569b0", "test": "#cc3311"}
-INK, FAINT, PAPER = "#22262b", "#d9dde2", "#ffffff"
 DPI = 160  # of saved images: sharp in print at the drawn size
-
-
-def colour_of(name: str) -> str:
-    """Return the colour of an emotion or of a part; grey for any other word."""
-    return COLOURS.get(name) or PARTS.get(name, "#777777")
+FORMATS = ("png", "pdf", "svg")  # the first is the usual one
 
 
 # Saving
 
 
-def to_png(figure: Figure, *, dpi: int = DPI) -> bytes:
-    """Render as PNG; the same figure gives the same bytes."""
+def render(figure: Figure, *, format: str = FORMATS[0], dpi: int = DPI) -> bytes:
+    """Render a figure in one of `FORMATS`; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor=PAPER, metadata={"Software": None})
+    undated: dict[str, None] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}.get(
+        format, {"Date": None}
+    )
+    # text of a PDF stays text that a journal can embed; names inside an SVG do not vary
+    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "avser"}):
+        figure.savefig(buffer, format=format, dpi=dpi, facecolor=PAPER, metadata=undated)
     return buffer.getvalue()
 
 
-def save_png(figure: Figure, path: str | Path, *, dpi: int = DPI) -> None:
-    """Write as PNG, all or nothing."""
-    image = to_png(figure, dpi=dpi)
-    with atomic_write(Path(path), mode="wb") as file:
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = DPI) -> Path:
+    """Write a figure as its path's suffix says, .png, .pdf or .svg, all or nothing.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: the suffix is another one.
+    """
+    path = Path(path)
+    image = render(figure, format=figure_format(path), dpi=dpi)
+    with atomic_write(path, mode="wb") as file:
         file.write(image)
+    return path
+
+
+def figure_format(path: str | Path) -> str:
+    """Return the one of `FORMATS` that a path's suffix names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    found = Path(path).suffix.lower().removeprefix(".")
+    if found not in FORMATS:
+        legal = ", ".join(f".{name}" for name in FORMATS)
+        raise ConfigError(f"Bad figure name {path}: expected a name that ends in {legal}.")
+    return found
 
 
 def to_data_uri(figure: Figure, *, dpi: int = DPI) -> str:
     """Render as a ``data:`` address that a page can hold within itself."""
-    return "data:image/png;base64," + base64.b64encode(to_png(figure, dpi=dpi)).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(render(figure, dpi=dpi)).decode("ascii")
 
 
 # Figures of an evaluation

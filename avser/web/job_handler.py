@@ -92,10 +92,10 @@ class JobHandler:
             return JobResult(prediction=found)
         from avser.visualization.annotate import thumbnails
         from avser.visualization.clip_plots import timeline_figure
-        from avser.visualization.plots import to_png
+        from avser.visualization.plots import render
 
         figure = timeline_figure(found, faces=thumbnails(found, job.path))
-        return JobResult(prediction=found, plot=to_png(figure, dpi=110))
+        return JobResult(prediction=found, plot=render(figure, dpi=110))
 
     def _annotate(self, job: Annotate) -> bytes:
         from avser.visualization.annotate import annotate

@@ -9,7 +9,7 @@ from avser.testing.media import voice, write_video, write_wav
 from avser.types import STEP_S, FaceBox, Prediction, TimelineEntry
 from avser.visualization import clip_plots as draw_clip
 from avser.visualization.annotate import annotate, thumbnails
-from avser.visualization.plots import colour_of
+from avser.visualization.colours import rgb_of
 
 GREY = np.full((30, 120, 160, 3), 100, np.uint8)  # three seconds at 10 fps
 
@@ -47,11 +47,6 @@ def pictures(path: Path, *times: float) -> list[np.ndarray]:  # type: ignore[typ
         return [f.image.astype(int) for block in reader for f in block.frames]
 
 
-def rgb(name: str) -> list[int]:
-    text = colour_of(name)
-    return [int(text[i : i + 2], 16) for i in (1, 3, 5)]
-
-
 def test_copy_keeps_time_and_sound_and_shows_the_box_where_the_face_is(tmp_path: Path) -> None:
     sound = voice("happy", seconds=3.0)
     source = write_video(tmp_path / "clip.mp4", GREY, samples=sound)
@@ -66,7 +61,9 @@ def test_copy_keeps_time_and_sound_and_shows_the_box_where_the_face_is(tmp_path:
     assert np.abs(late[edge] - 100).max() < 25  # the face was last seen more than a second ago
     colours = [image[-4:, 40:60].mean(axis=(0, 1)) for image in (early, late)]
     assert np.abs(colours[0] - colours[1]).max() < 12  # the timeline's strip stands still
-    assert np.abs(colours[0] - rgb("sad")).max() < 60  # column 50 of 160 is at 0.94 s: step 1
+    assert (
+        np.abs(colours[0] - list(rgb_of("sad"))).max() < 60
+    )  # column 50 of 160 is at 0.94 s: step 1
 
 
 def test_bars_are_as_long_as_probabilities(tmp_path: Path) -> None:
@@ -74,7 +71,10 @@ def test_bars_are_as_long_as_probabilities(tmp_path: Path) -> None:
     (image,) = pictures(target, 0.2)
     first = image[10:14, 68:148].mean(axis=0)  # happy, 0.9 in the first step
     second = image[24:28, 68:148].mean(axis=0)
-    lit = [np.abs(row - rgb(n)).sum(axis=1) < 120 for row, n in ((first, "happy"), (second, "sad"))]
+    lit = [
+        np.abs(row - list(rgb_of(n))).sum(axis=1) < 120
+        for row, n in ((first, "happy"), (second, "sad"))
+    ]
     assert lit[0].sum() > 60 and lit[1].sum() < 20
 
 

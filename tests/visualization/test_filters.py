@@ -13,7 +13,7 @@ from avser.errors import ConfigError
 from avser.testing.nets import tiny_net, tiny_spec
 from avser.visualization.filter_plots import _side_by_side, filters_figure
 from avser.visualization.filters import MEANINGS, first_filters, rankings
-from avser.visualization.plots import to_png
+from avser.visualization.plots import render
 
 ROWS, FRAMES = 64, 5
 
@@ -54,7 +54,7 @@ def test_the_picture_shows_the_best_first(made: Tensor) -> None:
     shown = bands[0].axes[0].images[0].get_array()
     assert shown.shape == (ROWS, 2 * FRAMES + 1)
     np.testing.assert_allclose(shown[:, :FRAMES], made[3, 0])
-    assert to_png(figure, dpi=40).startswith(b"\x89PNG")
+    assert render(figure, dpi=40).startswith(b"\x89PNG")
 
 
 def test_planes_stand_side_by_side() -> None:

@@ -7,7 +7,6 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from avser.emotions import VOCABULARY
 from avser.errors import ConfigError
 from avser.types import STEP_S, Prediction, TimelineEntry
 from avser.visualization import clip_plots as draw_clip
@@ -52,13 +51,6 @@ def prediction(labels: list[str | None]) -> Prediction:
         timeline=tuple(steps),
         model="tiny",
     )
-
-
-def test_every_emotion_has_a_colour_of_its_own() -> None:
-    assert tuple(draw.COLOURS) == VOCABULARY
-    assert len(set(draw.COLOURS.values())) == len(VOCABULARY)
-    assert draw.colour_of("angry") == draw.COLOURS["angry"]
-    assert draw.colour_of("another") not in draw.COLOURS.values()
 
 
 def test_confusion_shows_counts_and_shares() -> None:
@@ -160,15 +152,34 @@ def test_timeline_joins_steps_and_leaves_gaps() -> None:
 def test_timeline_of_no_signal_says_so(labels: list[str | None]) -> None:
     figure = draw_clip.timeline_figure(prediction(labels))
     assert "no signal" in words(figure)
-    assert draw.to_png(figure, dpi=40).startswith(b"\x89PNG")
+    assert draw.render(figure, dpi=40).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF-"), ("a.SVG", b"<?xml")]
+)
+def test_the_suffix_decides_the_format(name: str, head: bytes, tmp_path: Path) -> None:
+    figure = draw.confusion_figure([[1]], ["sad"])
+    path = draw.save_figure(figure, tmp_path / name, dpi=50)
+    twin = draw.confusion_figure([[1]], ["sad"])
+    again = draw.save_figure(twin, tmp_path / f"b{path.suffix}", dpi=50)
+    assert path.read_bytes().startswith(head)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, again.name])
+    if path.suffix != ".png":
+        assert path.read_bytes() == again.read_bytes()  # no date, no random name
+
+
+def test_another_suffix_is_refused_with_the_legal_ones(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a", "a.png.txt"):
+        with pytest.raises(ConfigError, match=r"expected a name that ends in \.png, \.pdf, \.svg"):
+            draw.save_figure(draw.confusion_figure([[1]], ["sad"]), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_png_is_whole_and_the_same_each_time(tmp_path: Path) -> None:
-    draw.save_png(draw.confusion_figure([[1]], ["sad"]), tmp_path / "a.png", dpi=50)
-    draw.save_png(draw.confusion_figure([[1]], ["sad"]), tmp_path / "b.png", dpi=50)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
-    with Image.open(tmp_path / "a.png") as image:
+    images = [draw.render(draw.confusion_figure([[1]], ["sad"]), dpi=50) for _ in range(2)]
+    assert images[0] == images[1]
+    with Image.open(io.BytesIO(images[0])) as image:
         image.load()
         assert image.width > 100
 
