@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-core
 STAMP_DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test check test-long bench sample clean
+.PHONY: demo test check docs dist test-long bench sample clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -26,12 +26,22 @@ demo: $(STAMP)
 test: $(STAMP_DEV)
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal -q
 
-# Style, types, floors, coverage.
-check: $(STAMP_DEV)
+# Style, types, order of packages, coverage, docs.
+check: docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered
+
+# The site, into site/: any warning is an error, and pages load nothing from another host.
+docs: $(STAMP_DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# Wheel and source archive; a tag, if given, must be the version.
+dist: $(STAMP_DEV)
+	@test -z "$(TAG)" || test "$(TAG)" = "v$$($(BIN)/python -c 'import avser; print(avser.__version__)')" || \
+	  { echo "Bad tag $(TAG): it is not the version of avser."; exit 1; }
+	$(BIN)/python -m build
 
 # What needs minutes, other interpreters, a browser, or real corpora (AVSER_DATA); says what it
 # skipped. Chromium is installed where that can be done.
@@ -50,7 +60,7 @@ sample: $(STAMP_DEV)
 	$(BIN)/python examples/make_sample.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
 
 # Published systems: make reproduce-deepemonet, and so on.
 include systems.mk

@@ -1,10 +1,10 @@
-# Rows of the published systems (docs/systems.md), each a target: `make deepemonet_svm_random`.
+# Rows of the published systems (docs/guides/systems.md), each a target: `make deepemonet_svm_random`.
 # `make reproduce-deepemonet` makes all rows of one system; what is finished is skipped, what was
 # interrupted goes on. Settings:
 #   AVSER_DATA=DIR     folder of the corpora
 #   RUNS=DIR           run folders: models, reports, curves, confusion matrices
 #   RESULTS=DIR        one JSON file a row
-#   SHORT=1            the shortened recipes of RESULTS.md; tables tell "40 of 200 epochs"
+#   SHORT=1            the shortened recipes of docs/results/published.md; tables tell "40 of 200 epochs"
 #   PRETRAINED=PATH    ImageNet weights of resnet34; true asks the hub, false leaves those rows out
 RUNS ?= runs/systems
 RESULTS ?= results

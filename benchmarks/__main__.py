@@ -25,6 +25,7 @@ NAMES = (
     "serve",
     "export",
 )
+TABLES = ("imports", "trace")  # of the code itself: no figure of a machine
 _PACKAGES = (
     "avser",
     "torch",
@@ -41,11 +42,17 @@ _PACKAGES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks that were named, or all; missed goals are shown, not failed."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in TABLES:
+        code: int = import_module(f"benchmarks.{words[0]}").main(words[1:])
+        return code
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join([*NAMES, *TABLES])}"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all")
     parser.add_argument("--json", metavar="FILE", help="write all figures, with the machine's")
-    own = parser.parse_args(arguments)
+    own = parser.parse_args(words)
     if wrong := [name for name in own.names if name not in NAMES]:
         parser.error(f"Bad benchmark {wrong[0]!r}: expected one of {', '.join(NAMES)}.")
     # wide enough for every column where the output is no terminal

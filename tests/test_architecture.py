@@ -3,10 +3,11 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from benchmarks.imports import imported, package_of, sources
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,42 +27,10 @@ ONLY = {
 MOST_FUNCTION_LINES = 60
 
 
-def package_of(path: Path) -> str:
-    """Package of a file: ``avser/<package>/...``, ``avser/<module>.py``, or ``datamodules``."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return parts[1] if parts[0] == "avser" else parts[0]
-
-
-def sources() -> list[Path]:
-    """Files of all packages, without ``avser/__init__.py``, which only names public classes."""
-    files = [p for top in ("avser", "datamodules") for p in (ROOT / top).rglob("*.py")]
-    return sorted(p for p in files if p != ROOT / "avser" / "__init__.py")
-
-
 def python_files() -> list[Path]:
     """All Python of the project."""
     tops = ("avser", "datamodules", "configs", "checkpoints", "tests", "examples", "benchmarks")
     return sorted(p for top in tops for p in (ROOT / top).rglob("*.py"))
-
-
-def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of every import of a file, at any depth; relative ones resolved."""
-    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    if package[0] == "datamodules":
-        package = ("avser", *package)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) + 1 - node.level] if node.level else ()
-            home = ".".join([*base, *([node.module] if node.module else [])])
-            yield from ((node.lineno, f"{home}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Call) and node.args:
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            name = node.func.id if isinstance(node.func, ast.Name) else name
-            first = node.args[0]
-            if name in ("import_module", "__import__") and isinstance(first, ast.Constant):
-                yield node.lineno, str(first.value)
 
 
 def loaded_by(statement: str, *modules: str) -> list[str]:

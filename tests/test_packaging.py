@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from avser import __version__
+
 ROOT = Path(__file__).parent.parent
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 TOPS = ("avser", "datamodules", "configs", "checkpoints")
 DATA = (".yaml", ".safetensors", ".md", ".txt", ".typed")
 
@@ -71,8 +75,26 @@ def test_configurations_are_found_as_they_are_installed() -> None:
 def test_versions_agree() -> None:
     import avser
 
-    assert project()["project"]["version"] == avser.__version__
+    own = project()
+    assert own["project"]["dynamic"] == ["version"] and "version" not in own["project"]
+    assert own["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "avser.__version__"}
+    dates = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)
+    assert dates and dates[0] == avser.__version__
     assert (ROOT / "avser" / "py.typed").exists()
+
+
+def test_outside_files_call_make_and_name_no_invented_host() -> None:
+    for path in (ROOT / ".github").rglob("*.yml"):
+        assert isinstance(yaml.safe_load(path.read_text()), dict), path
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            commands = [step["run"] for step in job["steps"] if "run" in step]
+            assert all(command.startswith("make ") for command in commands), path
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["authors"] == project()["project"]["authors"]
+    assert "urls" not in project()["project"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [hook["id"] for hook in hooks] == ["ruff", "ruff-format", "mypy"]
 
 
 # -- the wheel -----------------------------------------------------------------------------------
@@ -138,7 +160,7 @@ def test_the_wheel_holds_the_house_and_no_tests(wheel: Path) -> None:
 def test_the_wheel_works_outside_of_the_clone(python: Path, tmp_path: Path) -> None:
     command = python.with_name("avser")
     version = run(command, "--version", folder=tmp_path)
-    assert version == f"avser {project()['project']['version']}"
+    assert version == f"avser {__version__}"
     code = (
         "import avser, avser.datamodules.corpora as c, avser.datamodules.clips as d\n"
         "from avser.datamodules.corpora.ravdess import Ravdess\n"
