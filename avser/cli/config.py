@@ -24,7 +24,7 @@ def locate(name: str) -> str:
     """Path of a configuration: as given, or ``configs/...`` as it is installed with avser.
 
     Raises:
-        ConfigError: there is none; the sentence lists those of the same folder.
+        ConfigError: there is none; the sentence gives the nearest names.
     """
     if Path(name).is_file():
         return name
@@ -34,7 +34,13 @@ def locate(name: str) -> str:
     if inside.is_file():
         return str(inside)
     known = sorted(f"configs/{p.relative_to(root).as_posix()}" for p in root.rglob("*.yaml"))
-    raise ConfigError(unknown("configuration", name, known))
+    near = get_close_matches(name, known, n=4, cutoff=0.4)
+    near += [k for k in known if Path(name).stem and Path(name).stem in k and k not in near][:4]
+    meant = f"did you mean {' or '.join(map(repr, near[:4]))}?" if near else "it is no file."
+    raise ConfigError(
+        f"Bad configuration {name!r}: expected a file, or one of the {len(known)} in configs/; "
+        f"{meant}"
+    )
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,10 +49,20 @@ class Parser(argparse.ArgumentParser):
     Args:
         command: name of the command.
         about: one line.
+        corpus: add ``--corpus NAME``, which is ``-c configs/data/NAME.yaml``.
+        epilog: text below the flags.
     """
 
-    def __init__(self, command: str, about: str) -> None:
-        super().__init__(prog=f"avser {command}", description=about, allow_abbrev=False)
+    def __init__(
+        self, command: str, about: str, *, corpus: bool = True, epilog: str | None = None
+    ) -> None:
+        super().__init__(
+            prog=f"avser {command}",
+            description=about,
+            allow_abbrev=False,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         self.add_argument(
             "-c",
             "--config",
@@ -55,14 +71,37 @@ class Parser(argparse.ArgumentParser):
             metavar="FILE",
             help="configuration; several compose, later ones win",
         )
-        self.add_argument("--root", metavar="DIR", help="folder of the corpus")
+        self._has_corpus = corpus
+        if corpus:
+            self.add_argument(
+                "--corpus",
+                metavar="NAME",
+                help="configs/data/NAME.yaml: a corpus by name, or folders, manifest for your own",
+            )
+        self.add_argument("--root", metavar="DIR", help="folder (or CSV) of the corpus")
 
     def split(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """Parse our own flags; return them and the words for the configuration's parser."""
         own, rest = self.parse_known_args(list(words))
-        configs = [w for name in own.config for w in ("-c", locate(name))]
+        named = own.corpus if self._has_corpus and own.corpus else None
+        names = [*([_corpus_config(named)] if named else []), *own.config]
+        configs = [w for name in names for w in ("-c", locate(name))]
         root = [f"--data.corpus.init_args.root={own.root}"] if own.root else []
-        return own, [*configs, *rest, *root]
+        return own, [*configs, *expand_classes(rest), *root]
+
+
+def _corpus_config(name: str) -> str:
+    """Configuration of a corpus's name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    root = Path(str(files("avser.configs"))) / "data"
+    known = sorted(path.stem for path in root.glob("*.yaml"))
+    key = name.strip().lower().replace("-", "_")
+    if key not in known:
+        raise ConfigError(unknown("corpus", name, known))
+    return f"configs/data/{key}.yaml"
 
 
 def prepare_data(data: "LabelledDataModule", *, strict: bool = True) -> None:
@@ -244,12 +283,52 @@ def _sentence(text: str) -> str:
         told = [x for x in told if "Does not validate" not in x and not x.endswith(":")] or told
     what = " ".join(told[0].split()) if told else "it does not parse"
     what = re.sub(r'^Parser key "[\w.]+": *', "", what).rstrip(".")
+    if "arguments are required" in what:
+        return _required(what)
+    if "unrecognized arguments" in what.lower():
+        return _unrecognized(what)
     place = f" at {'.'.join(keys)}" if keys else ""
     slot = keys[-1].rpartition(".")[2] if keys else ""
     named = re.findall(r"class_path '([\w.]+)'", message)  # the innermost comes last
     wrong_class = any(word in what.lower() for word in ("no attribute", "import", "no module"))
     hint = _candidates(slot, named[-1] if named else "") if wrong_class else "."
     return f"Bad configuration{place}: {what[:400]}{hint}"
+
+
+def _required(what: str) -> str:
+    """Sentence for a command without its data or model configuration."""
+    if "data." in what:
+        return (
+            "Bad configuration: no data; name a corpus, --corpus NAME --root DIR (your own: "
+            "--corpus folders or --corpus manifest), or give -c DATA.yaml."
+        )
+    return (
+        "Bad configuration: no model; give one, such as -c configs/model/audio_crnn.yaml for sound "
+        "or -c configs/model/av_jca.yaml for sound and video."
+    )
+
+
+def _unrecognized(what: str) -> str:
+    """Sentence for a flag that no setting has, with the nearest one."""
+    from pytorch_lightning import Trainer
+
+    from avser.training.task import EmotionTask
+
+    data = [import_module("avser.datamodules.clips").ClipDataModule]
+    data.append(import_module("avser.datamodules.images").ImageDataModule)
+    owners = {"model": [EmotionTask], "data": data, "trainer": [Trainer]}
+    known = sorted(
+        {
+            f"--{group}.{name}"
+            for group, classes in owners.items()
+            for kind in classes
+            for name in inspect.signature(kind).parameters
+        }
+    )
+    flag = what.partition(":")[2].split()[0].partition("=")[0]
+    near = get_close_matches(flag, known, n=2)
+    meant = f"did you mean {' or '.join(near)}?" if near else "see --print_config."
+    return f"Bad flag {flag}: there is no such setting; {meant}"
 
 
 #: Where the classes of a slot are, and what they subclass.
@@ -266,24 +345,58 @@ _SLOTS = {
 }
 
 
-def _candidates(slot: str, wrong: str) -> str:
-    """Say which classes fit a slot, and which was probably meant."""
-    if slot not in _SLOTS:
-        return "."
+def expand_classes(words: Sequence[str]) -> list[str]:
+    """Replace short names of classes by class paths: ``--data.split loso``, ``--model.head Lstm``.
+
+    A short name is the class's own name, or its attribute ``name``, in any case.
+    """
+    expanded: list[str] = []
+    flag = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name.startswith("--"):
+            expanded.append(f"{name}={_class_path(name, value)}")
+        else:
+            expanded.append(_class_path(flag, word))
+        flag = "" if equals else word
+    return expanded
+
+
+def _class_path(flag: str, value: str) -> str:
+    slot = flag.removesuffix(".class_path").rpartition(".")[2]
+    known = flag.startswith(("--data.", "--model.")) and slot in _SLOTS
+    if not known or not value.isidentifier() or value in ("null", "None"):
+        return value
+    for kind in _classes_of(slot):
+        names = {kind.__name__.lower(), str(getattr(kind, "name", "")).lower()}
+        if value.lower() in names:
+            return f"{kind.__module__}.{kind.__qualname__}"
+    return value
+
+
+def _classes_of(slot: str) -> list[type]:
+    """Classes that fit a slot, found by walking its package."""
     place, base_path = _SLOTS[slot]
     package = import_module(place)
     for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
         import_module(f"{place}.{module.name}")
     module_name, _, name = base_path.rpartition(".")
-    known = sorted(_concrete(getattr(import_module(module_name), name)))
+    return _concrete(getattr(import_module(module_name), name))
+
+
+def _candidates(slot: str, wrong: str) -> str:
+    """Which classes fit a slot, and which was probably meant."""
+    if slot not in _SLOTS:
+        return "."
+    known = sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in _classes_of(slot))
     close = get_close_matches(wrong, known, n=1)
     meant = f"; did you mean {close[0]}?" if close else "."
     return f"; expected one of {', '.join(known)}{meant}" if known else "."
 
 
-def _concrete(base: Any) -> set[str]:  # noqa: ANN401 (mypy can't tell a class's subclasses)
-    found = {f"{base.__module__}.{base.__qualname__}"} if not inspect.isabstract(base) else set()
+def _concrete(base: Any) -> list[type]:  # noqa: ANN401 (mypy can't tell a class's subclasses)
+    classes = [] if inspect.isabstract(base) else [base]
     for child in base.__subclasses__():
         if child.__module__.startswith("avser."):
-            found |= _concrete(child)
-    return found
+            classes += [kind for kind in _concrete(child) if kind not in classes]
+    return classes

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def run(words: Sequence[str]) -> int:
     """Print the figures, and write them where asked."""
-    parser = Parser("evaluate", "Measure a model on a corpus. Settings may follow as --data.*")
+    about = "Measure a model on a corpus. Settings may follow as --data.*"
+    parser = Parser("evaluate", about, corpus=False)
     parser.add_argument(
         "--model",
         metavar="NAME|DIR",

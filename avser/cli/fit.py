@@ -7,10 +7,27 @@ from typing import Any
 from avser.cli.config import Parser, parse, prepare_data
 from avser.cli.quiet import quiet
 
+_SETTINGS = """\
+settings that are changed most (any setting of a configuration may follow as a flag):
+  --trainer.max_epochs N        epochs
+  --model.lr X                  learning rate
+  --data.batch_size N           clips of a training batch
+  --seed_everything N           seed
+  --data.split NAME             auto, speaker_kfold, loso, held_out, given, random, ...
+  --data.split.fold K           fold that is the test part
+  --data.emotions [A,B]         classes to keep
+  --data.merge {calm: neutral}  classes to merge
+  --data.max_missing SHARE      clips that may be left out because they can't be decoded
+  --trainer.devices N           processes or GPUs
+
+--print_config shows every setting and its value; --model.audio.help CLASS explains a class.
+example: avser fit --corpus folders --root DIR -c configs/model/audio_crnn.yaml --out RUN/
+"""
+
 
 def run(words: Sequence[str]) -> int:
     """Train, calibrate, release and measure; resumes an unfinished run."""
-    parser = Parser("fit", "Train a model. Settings may follow as --data.*, --model.*, --trainer.*")
+    parser = Parser("fit", "Train a model into a run folder.", epilog=_SETTINGS)
     parser.add_argument("--out", metavar="RUN", type=Path, help="run folder; needed to train")
     parser.add_argument("--no-test", action="store_true", help="leave the test part alone")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run")

@@ -146,7 +146,9 @@ class Predictions:
         seen = list(first.seen)
         for run in others:
             place = {name: row for row, name in enumerate(run.clip_ids)}
-            if set(place) != set(first.clip_ids) or run.emotions != first.emotions:
+            if set(place) != set(first.clip_ids):
+                raise ConfigError(_different_clips(first.clip_ids, run.clip_ids))
+            if run.emotions != first.emotions:
                 raise ConfigError(
                     f"Bad ensemble: its models have classes {', '.join(first.emotions)} and "
                     f"{', '.join(run.emotions)}; choose models of the same classes."
@@ -210,3 +212,13 @@ def _doubles(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _logarithms(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.log(np.maximum(_doubles(probabilities), 1e-12))
+
+
+def _different_clips(first: Sequence[str], other: Sequence[str]) -> str:
+    """Sentence for predictions of two models that were tested on different clips."""
+    alone = sorted(set(first) ^ set(other))
+    return (
+        f"Bad ensemble: its models were tested on different clips ({len(first)} and {len(other)}, "
+        f"{len(set(first) & set(other))} in both; in one alone: {alone[0]}); combine runs of the "
+        "same split and fold."
+    )

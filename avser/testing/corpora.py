@@ -326,11 +326,22 @@ def fake_manifest(root: Path, *, speakers: Speakers = 4, per_emotion: int = 2) -
     return root
 
 
+def fake_folders(root: Path, *, speakers: Speakers = 4, per_emotion: int = 2) -> Path:
+    """Folders named after speakers and emotions: ``anna/Anger/0.wav``."""
+    for speaker in _names(speakers, ("anna", "ben", "cleo", "dan", "eva", "finn")):
+        for emotion, seed in product(VOCABULARY[:5], range(per_emotion)):
+            sound = _take(emotion, speaker=f"folders/{speaker}", seed=seed, sample_rate=16_000)
+            write_wav(root / speaker / emotion.title() / f"{seed}.wav", sound)
+        _junk(root / speaker, "0.wav")
+    return root
+
+
 #: Name of a corpus to what writes a fake of it.
 FAKES: Mapping[str, Callable[..., Path]] = {
     "crema_d": fake_crema_d,
     "emodb": fake_emodb,
     "enterface": fake_enterface,
+    "folders": fake_folders,
     "iemocap": fake_iemocap,
     "manifest": fake_manifest,
     "ravdess": fake_ravdess,

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from avser.errors import CorpusError, unknown
+from avser.media.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from avser.types import Corpus
 
-SOUND = (".wav", ".flac", ".mp3")  # in order of preference where a take has several
-VIDEO = (".mp4", ".avi", ".flv", ".mov", ".mkv")
+
+def _in_order(first: Sequence[str], suffixes: frozenset[str]) -> tuple[str, ...]:
+    return (*first, *sorted(suffixes - set(first)))
+
+
+# in order of preference where a take has several files
+SOUND = _in_order((".wav", ".flac", ".mp3"), AUDIO_SUFFIXES)
+VIDEO = _in_order((".mp4", ".avi", ".flv", ".mov", ".mkv"), VIDEO_SUFFIXES)
+
+_DELIMITERS = ",;\t|"  # the first of the most frequent in the header
 
 
 def files_below(root: Path, *, suffixes: Sequence[str]) -> list[Path]:
     """Files below the root with one of the suffixes (any case), those nearest to it first.
 
-    What file managers leave behind (``.DS_Store``, ``._x``, ``__MACOSX``) is left out.
+    Linked folders are followed, each once. What file managers leave behind (``.DS_Store``,
+    ``._x``, ``__MACOSX``) is left out.
     """
     found: list[tuple[int, int, str, Path]] = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [f for f in folders if not f.startswith(".") and f != "__MACOSX"]
+    visited: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:  # a link back: its files are listed elsewhere
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         here = Path(folder)
         depth = len(here.parts)
         for name in names:
@@ -83,29 +100,68 @@ def table(root: Path, *, name: str) -> list[dict[str, str]] | None:
 
 
 def rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Rows of one CSV file, each with the number of its (last) line; missing cells are empty.
+    """Rows of one table of text, each with the number of its (last) line; missing cells are empty.
+
+    Commas, semicolons, tabs or bars may delimit the cells, as the header shows; spreadsheet
+    programs write all of them. Blank rows and a first line ``sep=;`` are skipped. The text is
+    UTF-8, UTF-16 with a byte order mark, or Windows-1252.
 
     Raises:
-        CorpusError: the file can't be read as a CSV of UTF-8 text, or a row has more cells than
-            the header.
+        CorpusError: the file can't be read as such a table, or a row has more cells than the
+            header.
     """
-    found: list[tuple[int, dict[str, str]]] = []
+    table: list[tuple[int, dict[str, str]]] = []
+    lines = list(io.StringIO(_text(path), newline=""))
+    skipped = 0
+    while skipped < len(lines) and (not lines[skipped].strip() or _SEPARATOR.match(lines[skipped])):
+        skipped += 1
+    delimiter = _delimiter(lines[: skipped + 1])
+    reader = csv.reader(lines[skipped:], delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            for cells in reader:
-                if len(cells) > len(header):
-                    raise CorpusError(
-                        f"Bad line {reader.line_num} of {str(path)!r}: it has {len(cells)} cells, "
-                        f"expected at most the header's {len(header)}; put cells that hold a "
-                        "comma in double quotes."
-                    )
-                if cells:
-                    padded = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
-                    found.append((reader.line_num, dict(zip(header, padded, strict=True))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(
-            f"Bad table {str(path)!r}: {error}; expected a CSV file of UTF-8 text."
-        ) from error
-    return found
+        header = [name.strip() for name in next(reader, [])]
+        for cells in reader:
+            line, cells = reader.line_num + skipped, [cell.strip() for cell in cells]
+            if any(cells[len(header) :]):
+                raise CorpusError(
+                    f"Bad line {line} of {str(path)!r}: it has {len(cells)} cells, expected at "
+                    f"most the header's {len(header)}; put cells that hold a {delimiter!r} in "
+                    "double quotes."
+                )
+            if any(cells):
+                padded = cells + [""] * (len(header) - len(cells))
+                table.append((line, dict(zip(header, padded, strict=False))))
+    except csv.Error as error:
+        raise _no_table(path, f"line {reader.line_num + skipped}: {error}") from error
+    return table
+
+
+_SEPARATOR = re.compile(r"sep=.\s*$", re.IGNORECASE)  # what Excel writes for itself
+
+
+def _no_table(path: Path, why: object) -> CorpusError:
+    return CorpusError(f"Bad table {str(path)!r}: {why}; expected a CSV file of UTF-8 text.")
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _no_table(path, error.strerror) from error
+    codings = ("utf-16",) if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
+    for coding in codings:
+        try:
+            text = raw.decode(coding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise _no_table(path, "it is no text")
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The delimiter that a line ``sep=;`` states, or the most frequent one of the header."""
+    for line in lines[:-1]:
+        if _SEPARATOR.match(line):
+            return line[4]
+    header = re.sub(r'"[^"]*"', "", lines[-1]) if lines else ""
+    return max(_DELIMITERS, key=header.count)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 
 from avser.emotions import canonical
 from avser.errors import ConfigError, CorpusError, unknown
+from avser.media.suffixes import is_video_name
 from avser.types import Clip, Corpus
 
-from ._layout import VIDEO, missing, rows
+from ._layout import missing, rows
 
-REQUIRED = ("path", "emotion", "speaker")
-OPTIONAL = ("start", "end", "part", "sex", "sentence", "video", "features", "clip_id")
+REQUIRED = ("path", "emotion")
+OPTIONAL = ("speaker", "start", "end", "part", "sex", "sentence", "video", "features", "clip_id")
 PARTS = {
     "train": "train",
     "validation": "validation",
@@ -25,9 +28,10 @@ SEXES = {"female": "female", "f": "female", "male": "male", "m": "male"}
 class Manifest(Corpus):
     """A CSV with a row a clip; its name is what stands before the speakers.
 
-    Columns ``path,emotion,speaker`` must be there (the cells of the last two may be empty);
+    Columns ``path,emotion`` must be there (a cell of the last may be empty); ``speaker``,
     ``start,end`` (seconds), ``part`` (train, validation, test), ``sex``, ``sentence``,
-    ``video``, ``features`` and ``clip_id`` may be; any further column becomes an attribute.
+    ``video``, ``features`` and ``clip_id`` may be; any further column becomes an attribute. Names
+    of columns may be in capitals; commas, semicolons, tabs or bars may stand between the cells.
     Paths are relative to the CSV; ``features`` are as `avser.media.visual_features` reads them. A
     clip of a video file is its own video. Emotions may be spelt as in the alias table of
     `avser.emotions`.
@@ -40,7 +44,7 @@ class Manifest(Corpus):
     name = "manifest"
     title = "Manifest"
     licence = "as its owner says"
-    url = "your own CSV file with the columns path,emotion,speaker"
+    url = "your own CSV file with the columns path,emotion and speaker"
     citation = ""
     label_target = "given"
 
@@ -58,7 +62,7 @@ class Manifest(Corpus):
         path = self.root / "manifest.csv" if self.root.is_dir() else self.root
         if not path.is_file():
             raise missing(self, example="manifest.csv")
-        table = rows(path)
+        table = [(line, {k.lower(): v for k, v in row.items()}) for line, row in rows(path)]
         absent = [column for column in REQUIRED if table and column not in table[0][1]]
         if absent or not table:
             what = f"it lacks the column {absent[0]!r}" if absent else "it has no rows"
@@ -66,17 +70,19 @@ class Manifest(Corpus):
                 f"Bad manifest {str(path)!r}: {what}; expected a header with "
                 f"{','.join(REQUIRED)} (optional: {','.join(OPTIONAL)}), then a row a clip."
             )
+        same = Counter(_stem(row) for _, row in table)
         clips: dict[str, Clip] = {}
         for line, row in table:
-            clip = self._clip(row, csv_path=path, line=line)
+            clip = self._clip(row, csv_path=path, line=line, twice=same[_stem(row)] > 1)
             if clip.clip_id in clips:
                 raise _bad_row(
                     path, line, f"clip {clip.clip_id!r} stands there twice; give a column clip_id."
                 )
             clips[clip.clip_id] = clip
+        self.notes = similar_speakers({clip.speaker for clip in clips.values()})
         return [clips[clip_id] for clip_id in sorted(clips)]
 
-    def _clip(self, row: dict[str, str], *, csv_path: Path, line: int) -> Clip:
+    def _clip(self, row: dict[str, str], *, csv_path: Path, line: int, twice: bool) -> Clip:
         try:
             path = _media(row["path"], csv_path.parent)
             start, end = _seconds(row.get("start", "")), _seconds(row.get("end", ""))
@@ -88,13 +94,13 @@ class Manifest(Corpus):
             sex = _one_of(row.get("sex", ""), "sex", SEXES)
         except (CorpusError, ConfigError) as error:
             raise _bad_row(csv_path, line, str(error)) from error
-        if video is None and path.suffix.lower() in VIDEO:
+        if video is None and is_video_name(path):
             video = path
         return Clip(
             path=path,
-            clip_id=row.get("clip_id") or _clip_id(row["path"], start),
+            clip_id=_clip_id(row, suffix=twice),
             emotion=emotion,
-            speaker=f"{self.corpus}/{row['speaker']}" if row["speaker"] else "",
+            speaker=f"{self.corpus}/{row['speaker']}" if row.get("speaker") else "",
             corpus=self.corpus,
             video=video,
             features=_features(row.get("features", ""), csv_path.parent),
@@ -111,11 +117,38 @@ def _bad_row(path: Path, line: int, why: str) -> CorpusError:
     return CorpusError(f"Bad line {line} of {str(path)!r}: {why}")
 
 
-def _clip_id(path: str, start: float | None) -> str:
-    """Take the path as written; an absolute one differs between machines, so its name alone."""
-    pure = PurePath(path.replace("\\", "/"))
-    stem = pure.stem if pure.is_absolute() else pure.with_suffix("").as_posix()
-    return stem if start is None else f"{stem}@{start:.3f}"
+def _stem(row: Mapping[str, str]) -> tuple[str, str, str]:
+    """Rows of one stem differ in the suffix of their file alone, or in nothing."""
+    path = PurePath(row["path"].replace("\\", "/"))
+    stem = path.stem if path.is_absolute() else str(path.parent / path.stem)
+    return row.get("clip_id", ""), stem, row.get("start", "")
+
+
+def _clip_id(row: Mapping[str, str], *, suffix: bool = False) -> str:
+    """The row's own id, or its path as written, and the start.
+
+    An absolute path differs between machines, so its name alone is taken. ``suffix`` keeps the
+    file's suffix, for ``x.wav`` beside ``x.mp4``.
+    """
+    if row.get("clip_id"):
+        return row["clip_id"]
+    pure = PurePath(row["path"].replace("\\", "/"))
+    pure = PurePath(pure.name) if pure.is_absolute() else pure
+    stem = pure.as_posix() if suffix or not pure.name else pure.with_suffix("").as_posix()
+    return f"{stem}@{_seconds(row['start']):.3f}" if row.get("start") else stem
+
+
+def similar_speakers(speakers: Iterable[str]) -> list[str]:
+    """Notes on speakers whose names differ in upper and lower case or in spaces alone."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(speakers):
+        alike.setdefault("".join(name.lower().split()), []).append(name.partition("/")[2])
+    return [
+        f"speakers {' and '.join(map(repr, names))} count as {len(names)} people; spell them "
+        "alike if they are one"
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 def _media(text: str, folder: Path) -> Path:
@@ -136,7 +169,7 @@ def _seconds(text: str) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
+        value = float(text.replace(",", "."))  # 12,5 in German spreadsheets
     except ValueError:
         value = -1.0
     if not 0.0 <= value < float("inf"):

@@ -275,3 +275,20 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_models_tested_on_different_clips_are_no_ensemble() -> None:
+    runs = [
+        Predictions(
+            clip_ids=ids,
+            speakers=["s", "s"],
+            sexes=["", ""],
+            labels=np.array([0, 1]),
+            probabilities=np.full((2, 2), 0.5),
+            emotions=("sad", "angry"),
+            seen=[False, False],
+        )
+        for ids in (["x/a", "x/b"], ["x/b", "x/c"])
+    ]
+    with pytest.raises(ConfigError, match=r"different clips \(2 and 2, 1 in both.* x/a\)"):
+        Predictions.mean(runs)
