@@ -8,7 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from avser.media.reader import Block
+from avser.media.reader import MediaBlock
 from avser.types import SAMPLE_RATE
 
 AAC_TAIL = 1_024  # an AAC stream is a whole number of such frames
@@ -68,7 +68,7 @@ def write_clip(
     return path
 
 
-def joined(blocks: list[Block]) -> NDArray[np.float32]:
+def joined(blocks: list[MediaBlock]) -> NDArray[np.float32]:
     return np.concatenate([np.zeros(0, np.float32), *(block.samples for block in blocks)])
 
 

@@ -28,7 +28,7 @@ from avser.errors import AvserError, CacheError
 from avser.media.reader import read_audio
 from avser.types import SAMPLE_RATE, Clip
 
-_SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 1"
+_SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 2"
 _COMMIT_S = 1.0  # an interrupted preparation loses at most so much work
 _PROBE = 64 * 1024  # bytes hashed at a file's start, middle and end
 

@@ -24,7 +24,7 @@ from avser.media.clip import load_clip
 from avser.media.faces import FACES_PER_STEP, FaceDetector
 from avser.types import Clip
 
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[AudioSource]:
         MediaError: the file can't be opened.
         SignalError: it has no sound.
     """
-    from avser.media.reader import open_media
+    from avser.media.reader import open_media, scaled
 
     with open_media(path) as reader:
         if not reader.has_audio:
@@ -78,7 +78,7 @@ def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[AudioSource]:
         begun, count = time.monotonic(), 0
         for block in reader:
             for start in range(0, len(block.samples), BLOCK):
-                piece = block.samples[start : start + BLOCK]
+                piece = scaled(block.samples[start : start + BLOCK], reader.gain)
                 count += len(piece)
                 due = begun + count / SAMPLE_RATE / speed if speed else time.monotonic()
                 time.sleep(max(0.0, due - time.monotonic()))

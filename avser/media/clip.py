@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avser.errors import SignalError
+from avser.media.decoders import NO_SAMPLES
 from avser.media.faces import (
     DETECT_HEIGHT,
     FaceCollector,
@@ -30,7 +31,7 @@ from avser.media.faces import (
     FaceTrack,
     sample_times,
 )
-from avser.media.reader import Frame, MediaReader, open_media, probe
+from avser.media.reader import Frame, MediaReader, open_media, probe, scaled
 from avser.media.visual_features import Features
 from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, steps_of
 
@@ -62,10 +63,16 @@ class ClipCut:
 
 
 class AudioSpool:
-    """Samples that follow one another; beyond a minute they wait in a temporary file."""
+    """Samples that follow one another; beyond a minute they wait in a temporary file.
+
+    Attributes:
+        count: samples so far.
+        gain: factor of all samples when they are read; they are cut at -1 and 1.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.gain = 1.0
         self._parts: list[Samples] = []
         self._file: IO[bytes] | None = None
 
@@ -85,10 +92,10 @@ class AudioSpool:
     def cut(self, start: int, count: int) -> Samples:
         """Samples from ``start``, at most ``count``."""
         if self._file is None:
-            whole = np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
-            return whole[start : start + count]
+            self._parts = [np.concatenate(self._parts)] if self._parts else [NO_SAMPLES]
+            return scaled(self._parts[0][start : start + count], self.gain)
         self._file.seek(4 * start)
-        return np.frombuffer(self._file.read(4 * count), np.float32).copy()  # writable
+        return scaled(np.frombuffer(self._file.read(4 * count), np.float32), self.gain)
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -270,7 +277,7 @@ def load_clip(
                 _read_with_faces(reader, found, after, detector=detector)
             else:
                 _read(reader, found, after, look=None)
-            found.warnings = reader.warnings
+            found.warnings, found.sound.gain = reader.warnings, reader.gain
             # of a file of which nothing was asked, only its header tells the length
             length = reader.duration_s or probe(path).duration_s or 0.0
             found.duration_s = max(length, found.sound.count / SAMPLE_RATE)

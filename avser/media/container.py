@@ -1,20 +1,58 @@
-"""Opening a media file and choosing its streams, or saying in one sentence why that can't be."""
+"""Opening a media file and choosing its streams; the boundary that only `MediaError` passes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
 from av import AudioStream, VideoStream
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 
-from avser.errors import MediaError
+from avser.errors import AvserError, MediaError
 
 # Demuxers that may open a file. Text art, image sequences and above all playlists (which name
 # further files and addresses) stay out, whatever a file's name or content pretends.
 _DEMUXERS = (
-    "mov,matroska,webm,avi,flv,mpegts,mpeg,ogg,wav,w64,aiff,flac,mp3,aac,asf,caf,au,amr,ac3,eac3"
+    "mov,matroska,webm,avi,flv,mpegts,mpeg,ogg,wav,w64,aiff,flac,mp3,aac,asf,caf,au,amr,ac3,eac3,"
+    "dts,tta,wv,ape,voc,nistsphere,mpegvideo,mxf,dv,gif,rm,nut,ivf"
 )
+
+# Containers with an index: their seeking and their stated durations can be trusted.
+_INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
+_LFS_POINTER = b"version https://git-lfs"
+_WIDEST_PIXEL = 8.0  # no camera has pixels of another shape; damaged headers have
+
+
+@contextmanager
+def media_errors(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong inside into a `MediaError` about a file.
+
+    Decoders raise errors of many kinds on damaged files, and so does the system on odd names and
+    missing permissions. Errors of avser pass as they are.
+
+    Raises:
+        MediaError: anything else went wrong.
+    """
+    try:
+        yield
+    except AvserError:
+        raise
+    except FFmpegError as error:
+        raise unreadable(
+            path,
+            "it is no recording, or its index is missing",
+            "expected sound or video such as .wav, .mp3, .mp4, .mov, .webm or .mkv, whole",
+        ) from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise unreadable(path, f"the system says '{why}'", "check name and permissions") from error
+    except MemoryError as error:
+        raise unreadable(path, "there is not enough memory", "check that it is whole") from error
+    except Exception as error:
+        what = f"it is damaged ({type(error).__name__}: {error})"
+        raise unreadable(path, what, "record or download it again") from error
 
 
 def open_container(path: Path) -> InputContainer:
@@ -23,24 +61,22 @@ def open_container(path: Path) -> InputContainer:
     Raises:
         MediaError: the file is missing, empty, or no media.
     """
-    if not path.exists():
-        raise unreadable(path, "there is no such file", "check the path")
-    if not path.is_file():
-        raise unreadable(path, "it is a folder", "name the files in it")
-    if not path.stat().st_size:
-        raise unreadable(path, "it is empty", "record or download it again")
-    try:
+    with media_errors(path):
+        if "\0" in str(path):
+            raise unreadable(path, "its name holds a NUL character", "check the list of names")
+        if not path.exists():
+            raise unreadable(path, "there is no such file", "check the path")
+        if path.is_dir():
+            raise unreadable(path, "it is a folder", "name the files in it")
+        if not path.is_file():
+            raise unreadable(path, "it is a pipe or a device", "store it in a file first")
+        if not path.stat().st_size:
+            raise unreadable(path, "it is empty", "record or download it again")
         return av.open(
             str(path.absolute()),  # absolute: a name such as "concat:a" is no address then
             options={"format_whitelist": _DEMUXERS, **_probing(path)},
             metadata_errors="ignore",
         )
-    except (FFmpegError, ValueError) as error:
-        raise unreadable(
-            path,
-            "it is no recording, or its index is missing",
-            "expected sound or video such as .wav, .mp3, .mp4, .mov, .webm or .mkv, whole",
-        ) from error
 
 
 def _probing(path: Path) -> dict[str, str]:
@@ -48,9 +84,16 @@ def _probing(path: Path) -> dict[str, str]:
 
     By default FFmpeg tries thousands of packets of every wav, and even eight take twice as long as
     to decode a clip. Such a stream pretends to be two channels: in one channel there is none.
+
+    Raises:
+        MediaError: the file is a pointer of git-lfs.
     """
     with path.open("rb") as file:
         head = file.read(24)
+    if head.startswith(_LFS_POINTER):
+        raise unreadable(
+            path, "it is a git-lfs pointer, not the recording", "fetch it with 'git lfs pull'"
+        )
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return {}
     mono = head[12:16] == b"fmt " and head[22:24] == b"\x01\x00"
@@ -59,7 +102,8 @@ def _probing(path: Path) -> dict[str, str]:
 
 def unreadable(path: Path, why: str, cure: str) -> MediaError:
     """Make the one sentence of every error here: what, which file, why, the cure."""
-    return MediaError(f"Can't read {path}: {why}; {cure}.")
+    name = str(path).replace("\0", "\\0")
+    return MediaError(f"Can't read {name}: {why}; {cure}.")
 
 
 def main_streams(
@@ -70,7 +114,8 @@ def main_streams(
     Raises:
         MediaError: both are None.
     """
-    audio, video = container.streams.best("audio"), container.streams.best("video")
+    with media_errors(path):
+        audio, video = container.streams.best("audio"), container.streams.best("video")
     if not isinstance(audio, AudioStream) or not audio.codec_context:
         audio = None
     if not isinstance(video, VideoStream) or not video.codec_context:
@@ -81,3 +126,40 @@ def main_streams(
         container.close()
         raise unreadable(path, "it holds neither sound nor picture", "choose a recording")
     return audio, video
+
+
+def is_indexed(container: InputContainer) -> bool:
+    """Whether the container has an index, so that stated durations and seeking can be trusted."""
+    return not _INDEXED.isdisjoint(container.format.name.split(","))
+
+
+def seconds(ticks: int | None, stream: Stream) -> float:
+    """Seconds of a stream's ticks."""
+    return float((ticks or 0) * stream.time_base) if stream.time_base else 0.0
+
+
+def first_time_s(*streams: Stream | None) -> float:
+    """Time in the file at which the earliest of the streams begins, as their headers say."""
+    starts = [
+        seconds(stream.start_time, stream)
+        for stream in streams
+        if stream is not None and stream.start_time is not None
+    ]
+    return min(starts, default=0.0)
+
+
+def stated_length_s(container: InputContainer) -> float | None:
+    """Length in seconds as the container states it, from its first time to its last."""
+    if not container.duration or container.duration < 0:
+        return None
+    length_s = container.duration / av.time_base
+    start_s = (container.start_time or 0) / av.time_base
+    # Matroska and FLV state the time at which they end, counted from 0 and not from their start
+    ends_at = not {"matroska", "webm", "flv"}.isdisjoint(container.format.name.split(","))
+    return length_s - start_s if ends_at and 0 < start_s < length_s else length_s
+
+
+def pixel_aspect(stream: VideoStream) -> float:
+    """Width of a pixel over its height: 1 for most, 16/15 for PAL, 2 for anamorphic."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL else 1.0

@@ -1,6 +1,6 @@
-"""Opening and decoding with PyAV: what `avser.media.reader` is built on.
+"""Decoding of one stream: sound at 16 kHz, and the pictures shown at given times.
 
-Containers, time stamps, sample formats and rotation are known here; all else sees one clock.
+`avser.media.reader` feeds packets whose time stamps `avser.media.clock` has corrected.
 """
 
 from __future__ import annotations
@@ -19,29 +19,48 @@ from av.packet import Packet
 from av.stream import Stream
 from numpy.typing import NDArray
 
-from avser.types import SAMPLE_RATE
+from avser.media.container import is_indexed, pixel_aspect, seconds, stated_length_s
+from avser.media.samples import (
+    FULL_SCALE,
+    ChannelMixer,
+    Samples,
+    bad_warning,
+    scaled_warning,
+    too_many_bad,
+    zero_bad,
+)
+from avser.types import SAMPLE_RATE, STEP_S
 
-# Containers with an index: their seeking and their stated durations can be trusted.
-_INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
 # Containers that tell how long each picture lasts; others state one length where pictures come as
 # they please.
 _TIMED = {"mov", "avi"}
 
 _GAP_S = 0.1  # containers round times to 1 ms and more; a longer hole in the sound is real
-_MAX_GAP_S = 60.0  # a longer one is a broken clock
-_PREROLL_S = 1.0  # decoded before a cut and dropped: codecs need up to 80 ms to settle
+_PREROLL_S = 1.0  # decoded before a part and dropped: codecs need up to 80 ms to settle
 _SHORT_S = 0.5  # a stream that ends so much before its stated end is cut short
 _SLOPPY = 4_096  # bytes by which recorders err about the length of their own file
 _FRAME_SLACK_S = 0.001  # containers that round times to 1 ms
+_LONGEST_STEP_S = 60.0  # a picture that claims to last longer claims it in a damaged header
+_OVERSHOOT = 1.42  # lossy codecs exceed full scale by up to 3 dB where the original touched it
+_DOWN_MIX = 0.4142  # FFmpeg's scale of 5.1 in two channels, which it applies to integers alone
+_NAMED_LAYOUTS = 8  # more channels than that have no layout that FFmpeg could mix
+_MOST_PIXELS = 2**26  # twice 8K; a damaged header can ask for any size
+DECODE_ERRORS = (FFmpegError, ValueError, IndexError, OverflowError)
 
-Samples = NDArray[np.float32]
 Image = NDArray[np.uint8]
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One upright picture: seconds from time 0, and ``image [H, W, 3]`` uint8 RGB."""
+    """The upright picture shown at a time.
+
+    Pictures that are shown at several times are one and the same array.
+
+    Attributes:
+        time_s: seconds from time 0 for which it was asked.
+        image: ``[H, W, 3]`` uint8 RGB, with square pixels.
+    """
 
     time_s: float
     image: Image
@@ -55,19 +74,30 @@ class AudioDecoder:
         origin_s: time of the file that is time 0; None is the first sound plus `start_s`.
         start_s: where the part begins, in seconds after the beginning of the file.
         length_s: length of the part; ``inf`` is to the end.
+
+    Attributes:
+        position: index of the next sample, from time 0; samples below 0 are dropped.
+        reached_s: time in the file where what was decoded ends.
+        bad, total: samples that are no numbers, and all samples of the file's own rate.
+        peak: largest size of a sample; above 1 the caller scales by it.
     """
 
     def __init__(
         self, stream: AudioStream, *, origin_s: float | None, start_s: float, length_s: float
     ) -> None:
         self.stream = stream
-        self.position = 0  # index of the next sample, from time 0; below 0 it is dropped
-        self.reached_s: float | None = None  # time in the file where what was decoded ends
+        self.position = 0
+        self.reached_s: float | None = None
+        self.bad = self.total = 0
+        self.peak = 0.0
         self._origin_s, self._start_s = origin_s, start_s
         self._limit = round(min(length_s * SAMPLE_RATE, 2**60))
         self._kind: tuple[str, str, int] | None = None
+        self._scale = 1.0  # of what the resampler gives
         self._resampler: AudioResampler | None = None
-        self._held: list[Samples] = []
+        self._mixer = ChannelMixer()
+        self._overlap = 0  # samples to drop: a section of the file begins before the last one ends
+        self._held: deque[Samples] = deque()
 
     @property
     def done(self) -> bool:
@@ -89,6 +119,28 @@ class AudioDecoder:
         """Whether samples wait to be pulled."""
         return bool(self._held)
 
+    @property
+    def gain(self) -> float:
+        """Factor that brings the samples into -1..1.
+
+        Lossless floats are scaled as soon as they exceed full scale. Lossy codecs overshoot a
+        little, which every player clips.
+        """
+        lossless = self.stream.codec_context.name.startswith(("pcm_", "wavpack"))
+        return 1.0 if self.peak <= (FULL_SCALE if lossless else _OVERSHOOT) else 1 / self.peak
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was mended in the samples so far, in words."""
+        found = [bad_warning(self.bad, self.total)] if self.bad else []
+        found += [scaled_warning(self.peak)] if self.gain != 1 else []
+        return (*found, *self._mixer.warnings)
+
+    @property
+    def is_mostly_bad(self) -> bool:
+        """Whether most samples are no numbers."""
+        return self.total > 0 and too_many_bad(self.bad, self.total)
+
     def feed(self, packet: Packet[Stream] | None) -> None:
         """Decode a piece of the stream; None is its end.
 
@@ -103,41 +155,71 @@ class AudioDecoder:
                 self._flush()
 
     def _take(self, frame: AudioFrame) -> None:
-        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         # not frame.time: the frames that a decoder holds back to the end have none
-        time_s = self.reached_s if frame.pts is None else _seconds(frame.pts, self.stream)
+        time_s = self.reached_s if frame.pts is None else seconds(frame.pts, self.stream)
         self._align(time_s or 0.0)
+        self.reached_s = (self.reached_s or 0.0) + frame.samples / frame.sample_rate
+        frame = self._cleaned(frame)
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self._kind or self._resampler is None:
             self._flush()
-            # 32-bit integers, not floats: only for them FFmpeg scales the down-mix to full scale
-            self._resampler = av.AudioResampler("s32", "mono", SAMPLE_RATE)
-            self._kind = kind
+            self._resampler, self._kind = self._resampler_for(frame), kind
         frame.pts = None  # the resampler need not know: gaps are closed here
         self._add(self._resampler.resample(frame))
-        self.reached_s = (self.reached_s or 0.0) + frame.samples / frame.sample_rate
+
+    def _resampler_for(self, frame: AudioFrame) -> AudioResampler:
+        """To two channels at most: whether those cancel each other is seen before they are mixed.
+
+        Integers stay integers: only for them FFmpeg scales the down-mix to full scale. Floats may
+        exceed full scale, and are scaled when all are known.
+        """
+        channels = frame.layout.nb_channels
+        layout = "mono" if channels == 1 else "stereo"
+        if not _is_float(frame):
+            self._scale = 2.0**-31
+            return av.AudioResampler("s32p", layout, SAMPLE_RATE)
+        self._scale = _DOWN_MIX if channels > 2 else 1.0
+        return av.AudioResampler("fltp", layout, SAMPLE_RATE)
+
+    def _cleaned(self, frame: AudioFrame) -> AudioFrame:
+        """Replace samples that are no numbers, and channels that no layout names."""
+        channels = frame.layout.nb_channels
+        self.total += frame.samples * channels
+        if _is_float(frame):
+            values, bad = zero_bad(_floats(frame))
+            self.peak = max(self.peak, float(np.abs(values).max(initial=0.0)))
+            if bad:
+                self.bad += bad
+                for plane, row in zip(frame.planes, values, strict=True):
+                    np.frombuffer(memoryview(plane), row.dtype)[: len(row)] = row
+        return _averaged(frame) if channels > _NAMED_LAYOUTS else frame
 
     def pull(self, samples: int) -> Samples:
         """Hand over so many samples, or as many as there are."""
-        if not self._held or not samples:
-            return NO_SAMPLES
-        held = np.concatenate(self._held)
-        self._held = [held[samples:]] if len(held) > samples else []
-        return held[:samples].copy()  # a copy, or one block would keep all of `held` alive
+        taken: list[Samples] = []
+        while self._held and samples > 0:
+            first = self._held.popleft()
+            if len(first) > samples:
+                self._held.appendleft(first[samples:])
+            taken.append(first[:samples])
+            samples -= len(taken[-1])
+        return np.concatenate(taken) if taken else NO_SAMPLES  # a copy: keeps nothing else alive
 
     def _align(self, time_s: float) -> None:
         """Bring the position to where sound of that time belongs, by silence where it is late."""
         if self._origin_s is None:
             self._origin_s = time_s + self._start_s
-        if self.reached_s is not None and time_s - self.reached_s < _GAP_S:
+        if self.reached_s is not None and abs(time_s - self.reached_s) < _GAP_S:
             return
         self._flush()
         gap = round((time_s - self._origin_s) * SAMPLE_RATE) - self.position
-        if gap > _MAX_GAP_S * SAMPLE_RATE:
-            self._origin_s += gap / SAMPLE_RATE
-        elif self.reached_s is None and gap < 0:
+        self._overlap = 0
+        if self.reached_s is None and gap < 0:
             self.position = gap
         elif gap > 0:
             self._append(np.zeros(gap, np.float32))
+        else:
+            self._overlap = -gap
         self.reached_s = time_s
 
     def _flush(self) -> None:
@@ -147,17 +229,45 @@ class AudioDecoder:
 
     def _add(self, frames: Iterable[AudioFrame]) -> None:
         for frame in frames:
-            self._append(frame.to_ndarray()[0].astype(np.float32) * np.float32(2**-31))
+            values = frame.to_ndarray().astype(np.float32) * np.float32(self._scale)
+            self._append(self._mixer.mix(values))
 
     def _append(self, samples: Samples) -> None:
+        dropped = min(self._overlap, len(samples))
+        self._overlap -= dropped
+        samples = samples[dropped:]
         kept = samples[max(0, -self.position) : max(0, self._limit - self.position)]
         self.position += len(samples)
         if kept.size:
             self._held.append(kept)
 
 
+def _is_float(frame: AudioFrame) -> bool:
+    return bool(frame.format.name.startswith(("flt", "dbl")))
+
+
+def _floats(frame: AudioFrame) -> NDArray[np.floating]:
+    return np.asarray(frame.to_ndarray(), np.float64 if "dbl" in frame.format.name else np.float32)
+
+
+def _averaged(frame: AudioFrame) -> AudioFrame:
+    """The mean of a frame's channels, as a frame of one channel of floats in -1..1."""
+    values = frame.to_ndarray()
+    rows = values if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels).T
+    mean = rows.astype(np.float64).mean(axis=0)
+    if values.dtype == np.uint8:
+        mean = mean / 128 - 1
+    elif np.issubdtype(values.dtype, np.signedinteger):
+        mean = mean / 2.0 ** (8 * values.dtype.itemsize - 1)
+    averaged = AudioFrame.from_ndarray(mean[None].astype(np.float32), format="fltp", layout="mono")
+    averaged.sample_rate = frame.sample_rate
+    return averaged
+
+
 class VideoDecoder:
-    """Decodes one stream in order and converts the frames that were asked for.
+    """Decodes one stream in order and gives the picture shown at each time asked for.
+
+    A picture is shown from its own time until the next one comes.
 
     Args:
         stream: the picture of an open file.
@@ -165,6 +275,12 @@ class VideoDecoder:
         length_s: length of the part; ``inf`` is to the end.
         times: seconds from time 0, ascending.
         height: of the upright pictures in pixels, or None to keep their own.
+
+    Attributes:
+        reached_s: time in the file where what was decoded ends.
+        sure_s: all that belongs before this time is decoded.
+        end_s: end of what was decoded so far, in seconds from time 0.
+        done: whether all that was asked for is decoded.
     """
 
     def __init__(
@@ -177,20 +293,30 @@ class VideoDecoder:
         height: int | None,
     ) -> None:
         self.stream = stream
-        self.reached_s: float | None = None  # time in the file where what was decoded ends
-        self.sure_s = 0.0  # all that belongs before this time is decoded
-        self.end_s = 0.0  # end of what was decoded so far, in seconds from time 0
-        self._spared_s = 0.0  # and of what was not
+        self.reached_s: float | None = None
+        self.sure_s = self.end_s = 0.0
+        self._stated_s = 0.0  # latest end of a picture, as its packet states it
+        self._given = False
         stream.thread_type = "AUTO"
+        stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
         self._origin_s, self._length_s, self._height = origin_s, length_s, height
-        self._step_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
+        self._aspect = pixel_aspect(stream)
+        rate = float(stream.average_rate or 25)
+        self._step_s = min(max(1 / rate, 1e-3), _LONGEST_STEP_S)
         self._gap_s = self._step_s  # the longest between two pictures, so far
         self._timed = not _TIMED.isdisjoint(stream.container.format.name.split(","))
+        self._stated_end_s = (
+            seconds(stream.start_time, stream) + seconds(stream.duration, stream) - origin_s
+            if stream.duration and self._timed
+            else None
+        )
         self._times = times
         self._drawn: deque[float] = deque()  # after the one that is wanted next
         self._wanted = next(times, None)
+        self._shown: VideoFrame | None = None
+        self._image: Image | None = None  # of what is shown, once it is asked for
         self.done = self._wanted is None or self._wanted >= length_s
-        self._frames: list[Frame] = []
+        self._frames: deque[Frame] = deque()
 
     @property
     def holds(self) -> bool:
@@ -204,29 +330,30 @@ class VideoDecoder:
             FFmpegError: the piece is damaged; the next one may be fed.
         """
         if packet is not None:
-            self._spare(packet)
+            self._choose(packet)
         for frame in self.stream.decode(packet):
             self._take(frame)
-        if packet is None:
-            self.end_s = max(self.end_s, self._spared_s)
+        if packet is None and self.reached_s is not None:
+            self._reach(self._stated_s)
 
-    def _spare(self, packet: Packet[Stream]) -> None:
+    def _choose(self, packet: Packet[Stream]) -> None:
         """Leave a picture undecoded that nobody asked for and that no other is built on.
 
-        Most encoders make every second picture so, or more. Asked for is the first at or after a
-        time: one that comes within two pictures of a time is decoded.
+        Most encoders make every second picture so, or more. A picture is shown at a time for which
+        it was asked only where that is less than the longest gap after its own time.
         """
         wanted = True
-        if self._timed and packet.pts is not None:
-            time_s = _seconds(packet.pts, self.stream) - self._origin_s
-            last = time_s + _FRAME_SLACK_S
-            self._draw(last)
-            self._gap_s = max(self._gap_s, _seconds(packet.duration, self.stream))
-            before = time_s - 2 * self._gap_s
+        if self._stated_end_s is not None and packet.pts is not None:
+            time_s = seconds(packet.pts, self.stream) - self._origin_s
+            length_s = min(seconds(packet.duration, self.stream), _LONGEST_STEP_S)
+            self._gap_s = max(self._gap_s, length_s)
+            after_s = time_s + self._gap_s + 2 * _FRAME_SLACK_S
+            self._draw(after_s)
             coming = [] if self._wanted is None else [self._wanted, *self._drawn]
-            wanted = any(before < t <= last for t in coming) or time_s >= self._length_s
-            if not wanted and time_s <= self.end_s + _MAX_GAP_S:
-                self._spared_s = max(self._spared_s, time_s + self._step_s)
+            wanted = any(time_s - 2 * _FRAME_SLACK_S <= t < after_s for t in coming)
+            wanted |= time_s >= self._length_s or after_s >= self._stated_end_s
+            # durations follow the order of decoding, so that one alone may be another picture's
+            self._stated_s = max(self._stated_s, min(time_s + length_s, self._stated_end_s))
         self.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
 
     def _draw(self, until_s: float) -> None:
@@ -239,53 +366,78 @@ class VideoDecoder:
 
     def pull(self, until_s: float) -> list[Frame]:
         """Hand over the frames before that time."""
-        frames = [frame for frame in self._frames if frame.time_s < until_s]
-        self._frames = self._frames[len(frames) :]
+        frames: list[Frame] = []
+        while self._frames and self._frames[0].time_s < until_s:
+            frames.append(self._frames.popleft())
         return frames
+
+    def finish(self, end_s: float) -> None:
+        """After the end of the stream, show the last picture until the end of the clip."""
+        self._show_until(max(end_s, self.end_s))
+        last_s = min(self.end_s + STEP_S, self._length_s)
+        if not self._given and self._wanted is not None and self._wanted < last_s:
+            self._give(self._wanted)  # a clip that ends within its first step
+        self.done = True
 
     def _take(self, frame: VideoFrame) -> None:
         time_s = self.end_s
         if frame.pts is not None:
-            time_s = _seconds(frame.pts, self.stream) - self._origin_s
-        if time_s > self.end_s + _MAX_GAP_S:
-            return
-        self.sure_s, self.end_s = time_s, max(self.end_s, time_s + self._step_s)
-        self.reached_s = self.end_s + self._origin_s
-        if self._wanted is None or time_s >= self._length_s:
-            self.done = True
-        elif time_s >= self._wanted - _FRAME_SLACK_S:
-            self._frames.append(Frame(max(time_s, 0.0), _upright(frame, self._height)))
-            while self._wanted is not None and self._wanted <= time_s + _FRAME_SLACK_S:
-                self._draw(self._wanted)
+            time_s = seconds(frame.pts, self.stream) - self._origin_s
+        if self._shown is None and self._wanted is not None:
+            time_s = self._first_time(time_s)
+        self._show_until(time_s)
+        self._shown, self._image = frame, None
+        self.sure_s = time_s
+        end_s = time_s + self._step_s  # of uneven pictures that is a mean
+        self._reach(end_s if self._stated_end_s is None else min(end_s, self._stated_end_s))
+        self.done = self._wanted is None or time_s >= self._length_s
+
+    def _reach(self, time_s: float) -> None:
+        self.reached_s = max(self.reached_s or 0.0, time_s + self._origin_s)
+        self.end_s = min(max(self.end_s, time_s), self._length_s)
+
+    def _first_time(self, time_s: float) -> float:
+        """Time of the first picture: one that is hardly late is shown from the beginning."""
+        return 0.0 if 0 < time_s <= _GAP_S else time_s
+
+    def _show_until(self, time_s: float) -> None:
+        """Give what is shown for the times that are asked for before that one."""
+        end_s = min(time_s - _FRAME_SLACK_S, self._length_s)
+        while self._wanted is not None and self._wanted < end_s:
+            self._give(self._wanted)
+            last_s = self._wanted
+            while self._wanted is not None and self._wanted <= last_s:
+                self._draw(last_s)
                 self._wanted = self._drawn.popleft() if self._drawn else None
-            self.done = self._wanted is None or self._wanted >= self._length_s
+
+    def _give(self, time_s: float) -> None:
+        if self._shown is None:
+            return
+        if self._image is None:
+            self._image = upright_image(self._shown, aspect=self._aspect, height=self._height)
+        self._frames.append(Frame(time_s, self._image))
+        self._given = True
 
 
-def _upright(frame: VideoFrame, height: int | None) -> Image:
-    """Convert to RGB ``[H, W, 3]``, shrunk and then turned as the file says."""
+def upright_image(frame: VideoFrame, *, aspect: float = 1.0, height: int | None = None) -> Image:
+    """Convert to RGB ``[H, W, 3]`` with square pixels, shrunk and turned as the file says.
+
+    Args:
+        frame: decoded picture.
+        aspect: width of its pixels over their height, as `pixel_aspect` gives it.
+        height: shrink to this height in pixels; None keeps the picture's own.
+    """
     turned = frame.rotation % 180 != 0
-    shown = frame.width if turned else frame.height
+    width = frame.width * aspect
+    shown = width if turned else frame.height
     scale = 1.0 if height is None else min(1.0, height / shown)
     image = frame.to_ndarray(
         format="rgb24",
-        width=max(1, round(frame.width * scale)),
+        width=max(1, round(width * scale)),
         height=max(1, round(frame.height * scale)),
         interpolation="AREA",
     )
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
-
-
-def _indexed(container: InputContainer) -> bool:
-    return not _INDEXED.isdisjoint(container.format.name.split(","))
-
-
-def _seconds(ticks: int | None, stream: Stream) -> float:
-    return float((ticks or 0) * stream.time_base) if stream.time_base else 0.0
-
-
-def first_time_s(*streams: Stream | None) -> float:
-    """Time in the file at which the earliest of the streams begins, as their headers say."""
-    return min(_seconds(stream.start_time, stream) for stream in streams if stream is not None)
 
 
 def seek_before(container: InputContainer, time_s: float) -> bool:
@@ -293,11 +445,11 @@ def seek_before(container: InputContainer, time_s: float) -> bool:
 
     Without an index, times after a seek are guesses.
     """
-    if time_s <= 2 * _PREROLL_S or not _indexed(container):
+    if time_s <= 2 * _PREROLL_S or not is_indexed(container):
         return False
     try:
         container.seek(int((time_s - _PREROLL_S) * av.time_base))
-    except FFmpegError:
+    except (FFmpegError, OverflowError):
         return False
     return True
 
@@ -313,7 +465,7 @@ def is_short(
         everything: whether these are all its streams.
     """
     parts = [part for part in parts if not part.done]
-    if not parts or not _indexed(container):
+    if not parts or not is_indexed(container):
         return False
     with open(container.name, "rb") as file:
         kind, size = file.read(4), int.from_bytes(file.read(4), "little")
@@ -321,12 +473,13 @@ def is_short(
         return size > Path(container.name).stat().st_size + _SLOPPY
     if any(part.stream.duration is not None for part in parts):
         ends = [
-            _seconds(part.stream.start_time, part.stream)
-            + _seconds(part.stream.duration, part.stream)
+            seconds(part.stream.start_time, part.stream)
+            + seconds(part.stream.duration, part.stream)
             for part in parts
         ]
         return any(
             (p.reached_s or 0.0) < end - _SHORT_S for p, end in zip(parts, ends, strict=True)
         )
-    end_s = (container.duration or 0) / av.time_base  # of the longest stream
+    start_s = (container.start_time or 0) / av.time_base
+    end_s = start_s + (stated_length_s(container) or 0.0)  # of the longest stream
     return everything and max(part.reached_s or 0.0 for part in parts) < end_s - _SHORT_S

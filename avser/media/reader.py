@@ -1,19 +1,24 @@
 """Sound and picture of a media file.
 
 Everything is decoded by PyAV (FFmpeg's libraries inside the wheel; no ffmpeg command is needed).
-Sound becomes float32 mono at 16 kHz in -1..1, pictures become upright RGB. One pass over the file
-serves both streams, in bounded blocks, so that the length of a file does not matter to memory.
+Sound becomes float32 mono at 16 kHz, pictures become upright RGB with square pixels. One pass over
+the file serves both streams, in bounded blocks, so that the length of a file does not matter to
+memory.
 
 Rules:
 
 - **Time 0** is where the earlier of the two streams begins (or ``start_s``). Sound that begins
-  later than the picture is preceded by silence, and gaps in it (up to 60 s: longer ones are broken
-  clocks) become silence, so that sample ``n`` is heard at ``n / 16000`` s, beside that frame.
-- **Mono** is the mean of left and right. More channels follow FFmpeg's standard down-mix (centre
-  in full, sides and surrounds weaker, no LFE), scaled so that it can't clip.
-- **Frames** are given for the times asked: the first decoded frame at or after each time (within
-  1 ms, for containers that round their times). A frame that answers several times is given once;
-  a time after the last frame is not answered. Only these frames are converted.
+  later than the picture is preceded by silence, and gaps in it become silence, so that sample ``n``
+  belongs to ``n / 16000`` s, beside the frame shown then. Time stamps that jump are joined, alike
+  for both streams (see `avser.media.clock`).
+- **Mono** is the mean of left and right, or the louder one where they cancel each other. More
+  channels follow FFmpeg's standard down-mix (centre in full, sides and surrounds weaker, no LFE),
+  scaled so that it can't clip.
+- **Scale** is -1..1. Blocks hold floats as the file has them, times `MediaReader.gain` when all are
+  known; `read_audio` and `avser.media.clip` apply it. NaN and infinite samples are 0.
+- **Frames** are what is shown at the times asked: the last picture at or before each time (within
+  1 ms, for containers that round their times), held until the next one, and the last one until the
+  clip ends. Before the first picture nothing is shown. Only these frames are converted.
 - A cover picture inside a music file is not video.
 
 What becomes of odd files:
@@ -24,10 +29,11 @@ What becomes of odd files:
 | picture only | no samples (an empty array), frames |
 | wav of zero samples | no samples, no error |
 | silent | samples that are all zero |
-| cut short, damaged inside | the good part; ``truncated``, ``bad_packets`` and ``warning`` say so |
+| cut short, damaged inside | the good part, and a warning |
 | cut so that the index is missing (mp4 without moov) | `MediaError` |
-| empty, text, random bytes, playlists, missing, a folder | `MediaError` |
-| cut (``start_s``) after the end | no samples, no frames, no error |
+| mostly NaN | `MediaError` |
+| empty, text, random bytes, playlists, git-lfs pointers, missing, a folder | `MediaError` |
+| part (``start_s``) after the end | no samples, no frames, no error |
 """
 
 from __future__ import annotations
@@ -36,32 +42,44 @@ import logging
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Self
 
-import av
 import numpy as np
-from av.error import FFmpegError
+from av import VideoStream
+from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
 from avser.errors import ConfigError
-from avser.media.container import main_streams, open_container, unreadable
+from avser.media.clock import FileClock
+from avser.media.container import (
+    first_time_s,
+    is_indexed,
+    main_streams,
+    media_errors,
+    open_container,
+    pixel_aspect,
+    stated_length_s,
+    unreadable,
+)
 from avser.media.decoders import (
+    DECODE_ERRORS,
     NO_SAMPLES,
     AudioDecoder,
-    Samples,
     VideoDecoder,
-    first_time_s,
     is_short,
     seek_before,
 )
 from avser.media.decoders import Frame as Frame  # part of this module's face
+from avser.media.samples import Samples
 from avser.types import SAMPLE_RATE
 
 _SOUND_AHEAD_S = 30.0  # how far one stream may lie before the other in the file (2 MB of sound)
 _PICTURE_AHEAD_S = 2.0  # frames are large
+_PROBED_PACKETS = 50  # after so many a picture that can't be decoded is not waited for
+_MOST_LOST_PACKETS = 1_000  # of streams that a damaged file makes up while it is read
 
 _log = logging.getLogger(__name__)
 
@@ -92,13 +110,14 @@ class MediaInfo:
 
 
 @dataclass(frozen=True)
-class Block:
+class MediaBlock:
     """A stretch of a file.
 
     Attributes:
         start_sample: index of the first sample, at 16 kHz from time 0.
-        samples: ``[n]`` float32; blocks follow each other without gap or overlap.
-        frames: the frames asked for that are seen in the stretch, in order of time. Where a file
+        samples: ``[n]`` float32, not yet scaled by the reader's `gain`; blocks follow each other
+            without gap or overlap.
+        frames: the frames asked for that are shown in the stretch, in order of time. Where a file
             stores its streams far apart (30 s of sound, 2 s of picture), a frame may come in
             another block; its time is right.
     """
@@ -109,22 +128,23 @@ class Block:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """Say what is in a file, decoding one frame at most.
+    """Describe what is in a file, decoding one frame at most.
 
     Raises:
         MediaError: the file is missing, empty, or no media.
     """
-    with open_container(Path(path)) as container:
-        audio, video = main_streams(container, Path(path))
+    path = Path(path)
+    with open_container(path) as container, media_errors(path):
+        audio, video = main_streams(container, path)
         width = height = rotation = 0
         if video:
             width, height = video.codec_context.width, video.codec_context.height
-            with suppress(FFmpegError, StopIteration):
-                rotation = int(next(container.decode(video)).rotation)
+            width = round(width * pixel_aspect(video))
+            rotation = _rotation(container, video)
             if rotation % 180:
                 width, height = height, width
         return MediaInfo(
-            duration_s=container.duration / av.time_base if container.duration else None,
+            duration_s=stated_length_s(container),
             has_audio=audio is not None,
             has_video=video is not None,
             sample_rate=int(audio.codec_context.sample_rate) if audio else 0,
@@ -136,12 +156,21 @@ def probe(path: str | Path) -> MediaInfo:
         )
 
 
+def _rotation(container: InputContainer, video: VideoStream) -> int:
+    """Rotation of the first picture that can be decoded soon; 0 where none can."""
+    for packet in islice(container.demux(video), _PROBED_PACKETS):
+        with suppress(*DECODE_ERRORS):
+            for frame in video.decode(packet):
+                return int(frame.rotation)
+    return 0
+
+
 def read_audio(
     path: str | Path, *, start_s: float | None = None, end_s: float | None = None
 ) -> Samples:
     """Read the sound of a short clip at once, ``[S]`` float32 mono 16 kHz in -1..1.
 
-    A file without sound gives an empty array. What is wrong inside is logged; `open_media` tells.
+    A file without sound gives an empty array. What is wrong inside is logged.
 
     Args:
         path: media file, with or without picture.
@@ -154,9 +183,16 @@ def read_audio(
     """
     with open_media(path, start_s=start_s, end_s=end_s) as reader:
         parts = [block.samples for block in reader]
-        if reader.warning:
-            _log.warning(reader.warning)
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        for warning in reader.warnings:
+            _log.warning("%s: %s", path, warning)
+    return scaled(np.concatenate(parts), reader.gain) if parts else np.zeros(0, np.float32)
+
+
+def scaled(samples: Samples, gain: float) -> Samples:
+    """Samples times a reader's gain, in -1..1; lossy codecs overshoot a little, which is cut."""
+    if gain != 1:
+        samples = samples * np.float32(gain)
+    return np.clip(samples, -1.0, 1.0)
 
 
 def open_media(
@@ -183,7 +219,7 @@ def open_media(
         block_s: length of a block in seconds (2.048 s is four steps).
 
     Returns:
-        An iterator of `Block`; close it, use it in ``with``, or exhaust it.
+        An iterator of `MediaBlock`; close it, use it in ``with``, or exhaust it.
 
     Raises:
         MediaError: the file is missing, empty, or no media; later: nothing in it can be decoded.
@@ -206,7 +242,7 @@ def open_media(
     )
 
 
-class MediaReader(Iterator[Block]):
+class MediaReader(Iterator[MediaBlock]):
     """One pass over a file; made by `open_media`.
 
     Attributes:
@@ -231,18 +267,28 @@ class MediaReader(Iterator[Block]):
         self._block, self._container = block, open_container(path)
         sound, picture = main_streams(self._container, path)
         self.has_audio, self.has_video = sound is not None, picture is not None
-        origin_s = start_s + first_time_s(sound, picture)
-        seeked = start_s > 0 and seek_before(self._container, origin_s)
         self._sound: AudioDecoder | None = None
         self._picture: VideoDecoder | None = None
-        if audio and sound:
-            # without a picture, the first sound decoded tells the origin better than the header
-            late = origin_s if picture or seeked else None
-            self._sound = AudioDecoder(sound, origin_s=late, start_s=start_s, length_s=length_s)
-        if times is not None and picture:
-            self._picture = VideoDecoder(
-                picture, origin_s=origin_s, length_s=length_s, times=times, height=frame_height
+        with media_errors(path):
+            begin_s = first_time_s(sound, picture)
+            origin_s = start_s + begin_s
+            length = stated_length_s(self._container) if is_indexed(self._container) else None
+            stated_end_s = None if length is None else begin_s + length
+            seeked = start_s > 0 and seek_before(self._container, origin_s)
+            self._clock = FileClock(
+                start_s=origin_s if seeked else begin_s, stated_end_s=stated_end_s
             )
+            self._begin_s, self._origin_s = begin_s, origin_s
+            if audio and sound:
+                # without a picture, the first sound decoded tells the origin better than the header
+                late = origin_s if picture or seeked else None
+                self._sound = AudioDecoder(sound, origin_s=late, start_s=start_s, length_s=length_s)
+            if times is not None and picture:
+                self._picture = VideoDecoder(
+                    picture, origin_s=origin_s, length_s=length_s, times=times, height=frame_height
+                )
+        # both are followed, whatever is asked for: each confirms the other's time
+        self._streams = [stream for stream in (sound, picture) if stream is not None]
         self._parts: list[AudioDecoder | VideoDecoder] = [
             p for p in (self._sound, self._picture) if p
         ]
@@ -254,19 +300,33 @@ class MediaReader(Iterator[Block]):
         return max((part.end_s for part in self._parts), default=0.0)
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is wrong inside the file, in words; complete when the pass is over."""
-        return (self.warning,) if self.warning else ()
+    def gain(self) -> float:
+        """Factor that brings all samples so far into -1..1: 1 for nearly every file."""
+        return self._sound.gain if self._sound else 1.0
 
     @property
-    def warning(self) -> str | None:
-        """What is wrong inside the file, in one sentence, or None."""
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong inside the file and what was mended, in words, so far."""
         wrong = ["it ends before its stated end"] if self.truncated else []
         wrong += [f"{self.bad_packets} piece(s) can't be decoded"] if self.bad_packets else []
-        return f"Damaged {self.path}: {' and '.join(wrong)}; the rest is used." if wrong else None
+        damage = f"the file is damaged: {' and '.join(wrong)}, and the rest is used"
+        mended = self._sound.warnings if self._sound else ()
+        return (*([damage] if wrong else []), *self._jumps(), *mended)
 
-    def __next__(self) -> Block:
-        return next(self._generator)
+    def _jumps(self) -> Iterator[str]:
+        """Words about a clock that jumps; sound alone that starts anew loses nothing."""
+        jumps = self._clock.jumps
+        if jumps and (len(self._streams) > 1 or self._clock.forward):
+            first_s = max(0.0, jumps[0] - self._origin_s)
+            many = "once" if len(jumps) == 1 else f"{len(jumps)} times"
+            yield f"its time stamps jump {many}, first at {first_s:.2f} s, and are joined there"
+
+    def __next__(self) -> MediaBlock:
+        with media_errors(self.path):
+            block = next(self._generator, None)
+        if block is None:
+            raise StopIteration
+        return block
 
     def __enter__(self) -> Self:
         return self
@@ -279,65 +339,82 @@ class MediaReader(Iterator[Block]):
         self._generator.close()
         self._container.close()
 
-    def _blocks(self) -> Generator[Block]:
+    def _blocks(self) -> Generator[MediaBlock]:
         first = 0  # sample at which the next block begins
+        parts = {part.stream.index: part for part in self._parts}
         for packet in self._packets():
-            part = next(p for p in self._parts if p.stream.index == packet.stream.index)
-            self._feed(part, packet)
+            self._clock.correct(packet)
+            if packet.stream.index in parts:
+                self._feed(parts[packet.stream.index], packet)
             while self._ready(first + self._block):
-                yield from self._cut(first, first + self._block)
+                yield from self._take_block(first, first + self._block)
                 first += self._block
             far = first + self._block + _PICTURE_AHEAD_S * SAMPLE_RATE
             if self._picture and self._picture.sure_s * SAMPLE_RATE > far:
-                yield from self._cut(first, first)
+                yield from self._take_block(first, first)
         for part in self._parts:
             self._feed(part, None)
-        self._judge()
+        self._check()
+        if self._picture:
+            self._picture.finish(max(self.duration_s, self._clock.end_s - self._origin_s))
         while any(part.holds for part in self._parts):
-            yield from self._cut(first, first + self._block)
+            yield from self._take_block(first, first + self._block)
             first += self._block
         self._container.close()
 
     def _packets(self) -> Iterator[Packet[Stream]]:
         """Give packets in the order of the file until all that was asked for is decoded."""
-        streams = [part.stream for part in self._parts]
-        try:
-            for packet in self._container.demux(streams) if streams else ():
-                if packet.size:  # the empty ones at the end ask for what decoders hold back
-                    yield packet
-                if all(part.done for part in self._parts):
-                    return
-        except FFmpegError:
-            self.truncated = True
+        lost = 0
+        while self._parts and lost < _MOST_LOST_PACKETS:
+            try:
+                for packet in self._container.demux(self._streams):
+                    if packet.size:  # the empty ones at the end ask for what decoders hold back
+                        yield packet
+                    if all(part.done for part in self._parts):
+                        return
+                return
+            except IndexError:  # a packet of a stream that was not there at the beginning
+                lost += 1
+            except DECODE_ERRORS:
+                self.truncated = True
+                return
 
     def _feed(self, part: AudioDecoder | VideoDecoder, packet: Packet[Stream] | None) -> None:
         try:
             if not part.done:
                 part.feed(packet)
-        except FFmpegError:
+        except DECODE_ERRORS:
             self.bad_packets += packet is not None
 
     def _ready(self, last: int) -> bool:
-        """Tell whether all that belongs before sample `last` has been decoded."""
+        """Whether all that belongs before sample `last` has been decoded."""
         if not all(part.done or part.sure_s * SAMPLE_RATE >= last for part in self._parts):
             sound = self._sound
             return sound is not None and sound.position > last + _SOUND_AHEAD_S * SAMPLE_RATE
         return any(part.holds for part in self._parts)
 
-    def _cut(self, first: int, last: int) -> Iterator[Block]:
+    def _take_block(self, first: int, last: int) -> Iterator[MediaBlock]:
         """Make the block of samples `first` to `last`; an empty span takes early frames along."""
         samples = self._sound.pull(last - first) if self._sound else NO_SAMPLES
         until_s = last / SAMPLE_RATE if last > first else float("inf")
         frames = self._picture.pull(until_s) if self._picture else []
         if samples.size or frames:
-            yield Block(first, samples, frames)
+            yield MediaBlock(first, samples, frames)
 
-    def _judge(self) -> None:
-        """After the pass, tell whether the file was cut short, and refuse one with nothing."""
+    def _check(self) -> None:
+        """After the pass, see whether the file was cut short, and refuse one with nothing."""
         everything = len(self._parts) == self.has_audio + self.has_video
         self.truncated |= is_short(self._container, self._parts, everything=everything)
-        if self.warning and all(part.reached_s is None for part in self._parts):
+        damaged = self.truncated or self.bad_packets
+        if damaged and all(part.reached_s is None for part in self._parts):
             raise unreadable(self.path, "nothing can be decoded", "record or download it again")
+        sound = self._sound
+        if sound is not None and sound.is_mostly_bad:
+            raise unreadable(
+                self.path,
+                f"{sound.bad} of {sound.total} samples are NaN, infinite or out of all range",
+                "export it again with samples in -1..1",
+            )
 
 
 def _ascending(times: float | Iterable[float]) -> Iterator[float]:

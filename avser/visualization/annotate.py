@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from avser.errors import MediaError
 from avser.files import atomic_write
-from avser.media.reader import Frame, open_media, probe
+from avser.media.reader import Frame, open_media, probe, scaled
 from avser.types import SAMPLE_RATE, FaceBox, Prediction, TimelineEntry
 from avser.visualization.colours import rgb_of
 
@@ -112,7 +112,7 @@ def _write(
             writer.show(block.frames)
             end_s = max((f.time_s for f in block.frames), default=0.0)
             if sound is not None and block.samples.size:
-                sound.write(block.samples)
+                sound.write(scaled(block.samples, reader.gain))
                 end_s = (block.start_sample + block.samples.size) / SAMPLE_RATE
             writer.draw_until(end_s)
             if progress is not None:

@@ -66,7 +66,7 @@ def test_voice_and_face_answer_together(predictor: Predictor, folder: Path) -> N
     answer = predictor(folder / "one.mp4")
     assert answer.modalities == ("audio", "video") and answer.reason is None
     assert answer.model == "both" and answer.faces is None
-    assert len(answer.boxes) == 7 and all(0 < b.x < 0.3 and b.score > 0.9 for b in answer.boxes)
+    assert len(answer.boxes) == 8 and all(0 < b.x < 0.3 and b.score > 0.9 for b in answer.boxes)
     assert "faces" not in answer.to_dict()
     forced = Predictor(predictor.net, name="both")(folder / "one.mp4", modality="audio")
     assert forced.modalities == ("audio",) and forced.reason is None
@@ -80,7 +80,7 @@ def test_voice_and_face_answer_together(predictor: Predictor, folder: Path) -> N
 @pytest.mark.parametrize(
     ("name", "modalities", "reason"),
     [
-        ("none.mp4", ("audio",), "no face found in 7 of 7 sampled frames"),
+        ("none.mp4", ("audio",), "no face found in 8 of 8 sampled frames"),
         ("silent.mp4", ("video",), "the sound is silent"),
         ("mute.mp4", ("video",), "the file has no sound"),
     ],

@@ -79,8 +79,21 @@ def told(collector: FaceCollector, count: int) -> Faces:
     # a picture with structure, so that people in different places look different
     ramp = np.random.default_rng(3).integers(0, 255, (*SMALL, 3)).astype(np.uint8)
     for time_s in islice(sample_times(), count):
-        collector.add(Frame(time_s, ramp))
+        collector.add(Frame(time_s, ramp.copy()))
     return collector.finish()
+
+
+def test_a_held_picture_is_looked_at_once_and_counts_at_each_time() -> None:
+    detector = Told([[detection(100)], [detection(120)]])
+    first, second = (np.full((*SMALL, 3), level, np.uint8) for level in (60, 90))
+    with FaceCollector(detector=detector) as collector:
+        for time_s, image in zip(sample_times(), [first] * 5 + [second] * 3, strict=False):
+            collector.add(Frame(time_s, image))
+        main = collector.finish().main
+        assert main is not None and main.places.tolist() == list(range(8))
+        x = main.boxes[:, 0] * SMALL[1]
+        np.testing.assert_allclose(x, [100] * 5 + [120] * 3)
+        assert len(np.asarray(main.crops)) == 8
 
 
 # the grid
@@ -126,14 +139,14 @@ def test_a_face_in_a_file_is_found_in_every_sampled_frame(
 ) -> None:
     people = [still(head(face, height=200), count=20)]
     pictures = np.stack([scene(people, index=n, size=(480, 640)) for n in range(20)])
-    path = write_video(tmp_path / "a.mp4", pictures)  # 2 s, the last frame at 1.9
+    path = write_video(tmp_path / "a.mp4", pictures)  # 2 s: the last frame is shown until 2.0
     with FaceCollector(detector=detector) as collector:
         for block in open_media(path, frame_times=sample_times(), frame_height=DETECT_HEIGHT):
             for frame in block.frames:
                 assert frame.image.shape == (360, 480, 3)
                 collector.add(frame)
         found = collector.finish()
-        assert (found.sampled, found.found, found.reason) == (7, 7, None)
+        assert (found.sampled, found.found, found.reason) == (8, 8, None)
         assert found.main is not None and len(found.tracks) == 1
         x, y, w, h = found.main.boxes.mean(axis=0)
         assert x + w / 2 == pytest.approx(0.5, abs=0.03) and 0.35 < y + h / 2 < 0.65

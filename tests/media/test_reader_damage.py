@@ -35,7 +35,7 @@ def test_a_truncated_file_gives_its_good_part(
     with open_media(path, frame_times=0.5) as reader:
         samples = joined(list(reader))
     assert reader.truncated
-    assert "ends before its stated end" in str(reader.warning)
+    assert "ends before its stated end" in str(reader.warnings)
     assert SAMPLE_RATE < len(samples) < 3 * SAMPLE_RATE
     assert pitch(samples) == pytest.approx(440, abs=1)
     with caplog.at_level(logging.WARNING):
@@ -53,7 +53,7 @@ def test_damage_inside_leaves_the_rest(tmp_path: Path, clip: Path) -> None:
     with open_media(path, frame_times=0.04) as reader:
         blocks = list(reader)
     assert reader.bad_packets > 0
-    assert "can't be decoded" in str(reader.warning)
+    assert "can't be decoded" in str(reader.warnings)
     assert len(joined(blocks)) == pytest.approx(4 * SAMPLE_RATE, abs=SAMPLE_RATE // 4)
     assert sum(len(block.frames) for block in blocks) > 80
 

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avser.errors import ConfigError
 from avser.media.faces.crop import SIZE, align
-from avser.media.faces.detect import FaceDetector, MtcnnDetector
+from avser.media.faces.detect import Detection, FaceDetector, MtcnnDetector
 from avser.media.faces.tracker import Tracker, look_of
 from avser.media.faces.tracks import Crops, Faces, FaceTrack, Spool
 from avser.types import STEP_S
 
 if TYPE_CHECKING:
     from avser.media.decoders import Frame
+
+Image = NDArray[np.uint8]
 
 FACES_PER_STEP = 2  # one every quarter of a second: expressions last half a second and more
 DETECT_HEIGHT = 360  # pixels; a third of the time of 720, and a talking head is large enough
@@ -91,6 +94,7 @@ class FaceCollector:
         self._tracker = Tracker()
         self._people: dict[int, _Seen] = {}
         self._sampled = 0
+        self._last: tuple[Image, list[Detection], list[Image], list[int]] | None = None
 
     def add(self, frame: Frame) -> None:
         """Look at one sampled frame; frames come in order of time.
@@ -98,22 +102,30 @@ class FaceCollector:
         Raises:
             ConfigError: there is no room for the crops.
         """
-        if self._detector is None:
-            self._detector = MtcnnDetector()
         self._sampled += 1
-        detections = self._detector(frame.image)
-        crops = [align(frame.image, d.landmarks, d.box, size=self._size) for d in detections]
+        detections, crops, numbers = self._faces_of(frame.image)
         looks = [look_of(crop) for crop in crops]
         people = self._tracker.update(frame.time_s, detections=detections, looks=looks)
         height, width = frame.image.shape[:2]
         place = self._place(frame.time_s)
-        for person, detection, crop in zip(people, detections, crops, strict=True):
+        for person, detection, number in zip(people, detections, numbers, strict=True):
             seen = self._people.setdefault(person, _Seen())
             seen.times_s.append(frame.time_s)
             seen.boxes.append(_shares(detection.box, width, height))
             seen.scores.append(detection.score)
             seen.places.append(place)
-            seen.numbers.append(self._spool.append(crop))
+            seen.numbers.append(number)
+
+    def _faces_of(self, image: Image) -> tuple[list[Detection], list[Image], list[int]]:
+        """Faces of a picture, their crops and the crops' numbers; of a held one, the same again."""
+        if self._last is None or self._last[0] is not image:
+            if self._detector is None:
+                self._detector = MtcnnDetector()
+            detections = self._detector(image)
+            crops = [align(image, d.landmarks, d.box, size=self._size) for d in detections]
+            numbers = [self._spool.append(crop) for crop in crops]
+            self._last = (image, detections, crops, numbers)
+        return self._last[1:]
 
     def finish(self) -> Faces:
         """Say who was seen in the frames so far; crops can be read until the collector closes."""

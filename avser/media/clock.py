@@ -1,0 +1,131 @@
+"""One clock for the streams of a file: time stamps that jump are joined, alike for all streams.
+
+Recordings that were put together, phones that set their clock and damaged headers make time stamps
+jump. Stamps are corrected packet by packet before decoding, so that decoders see time that runs on.
+
+A stamp is believed where it goes on from the stream's last one, where another stream covers the
+time up to it, where the hole before it is a minute at most, or where an indexed container's stated
+length confirms it. Any other is a jump: a new section of the file begins, at the end of what came
+before, and the other streams join the section at their own jump. Holes together are bounded, so
+that stamps alone never make much work.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from av.packet import Packet
+from av.stream import Stream
+
+from avser.media.container import seconds
+
+_BACKWARD_S = 0.1  # containers round times to 1 ms and more; decoding order is exact
+_REORDERED_S = 10.0  # the same for stamps in presentation order, which pictures reorder
+_SLOW_S = 1.0  # up to one packet a second nothing is a hole
+_UNCONFIRMED_S = 60.0  # a longer hole needs to be confirmed
+_HOLES_S = 3_600.0  # all holes together: silence is written for them
+_JOIN_BACK_S = 10.0  # by which a stream may overlap itself where it joins a section
+_SECTIONS = 8  # latest ones that are looked at for a jump
+
+
+@dataclass
+class _Position:
+    """Where one stream is: its section, and its last stamps on the corrected clock."""
+
+    section: int = 0
+    last_dts_s: float | None = None
+    last_pts_s: float | None = None
+
+
+class FileClock:
+    """Corrects the stamps of packets so that time runs on.
+
+    Args:
+        start_s: time in the file at which it begins.
+        stated_end_s: time in the file at which it ends, as an index confirms it; else None.
+
+    Attributes:
+        end_s: time, corrected, at which the packets so far end.
+        jumps: times, corrected, at which new sections begin.
+        forward: whether a jump left time out.
+    """
+
+    def __init__(self, *, start_s: float, stated_end_s: float | None) -> None:
+        self.end_s = start_s
+        self.jumps: list[float] = []
+        self.forward = False
+        self._stated_end_s = stated_end_s
+        self._offsets = [0.0]  # of each section, added to its stamps
+        self._positions: defaultdict[int, _Position] = defaultdict(_Position)
+        self._holes_s = 0.0
+
+    def correct(self, packet: Packet[Stream]) -> None:
+        """Move a packet's stamps onto the clock; packets come in the order of the file."""
+        stream = packet.stream
+        ticks = packet.dts if packet.dts is not None else packet.pts
+        if ticks is None or not stream.time_base:
+            return
+        position, stamp_s = self._positions[stream.index], seconds(ticks, stream)
+        time_s = stamp_s + self._offsets[position.section]
+        if not self._goes_on(position, time_s, has_dts=packet.dts is not None):
+            position.section = self._section_for(position, stamp_s)
+            time_s = stamp_s + self._offsets[position.section]
+        shift = round(self._offsets[position.section] / float(stream.time_base))
+        if packet.dts is not None:
+            packet.dts += shift
+            position.last_dts_s = time_s
+        if packet.pts is not None:
+            packet.pts += shift
+            shown_s = seconds(packet.pts, stream)
+            if not self._shown_in_reach(time_s, shown_s):
+                packet.pts, shown_s = packet.dts, time_s
+            position.last_pts_s = shown_s
+            time_s = max(time_s, shown_s)
+        length_s = min(max(seconds(packet.duration, stream), 0.0), _SLOW_S)
+        self.end_s = max(self.end_s, time_s + length_s)
+
+    def _goes_on(self, position: _Position, time_s: float, *, has_dts: bool) -> bool:
+        last_s = position.last_dts_s if has_dts else position.last_pts_s
+        tolerance_s = _BACKWARD_S if has_dts else _REORDERED_S
+        if last_s is not None and time_s < last_s - tolerance_s:
+            return False
+        hole_s = time_s - self.end_s
+        if hole_s <= _SLOW_S:
+            return True
+        if hole_s > _UNCONFIRMED_S and not self._confirmed(time_s):
+            return False
+        if self._holes_s + hole_s > _HOLES_S:
+            return False
+        self._holes_s += hole_s
+        return True
+
+    def _confirmed(self, time_s: float) -> bool:
+        return self._stated_end_s is not None and time_s <= self._stated_end_s + _SLOW_S
+
+    def _shown_in_reach(self, decoded_s: float, shown_s: float) -> bool:
+        """Whether a picture may be shown so long after it is decoded; far off is damage."""
+        if abs(shown_s - decoded_s) <= _UNCONFIRMED_S:
+            return True
+        near = shown_s <= self.end_s + _UNCONFIRMED_S or self._confirmed(shown_s)
+        return near and 0 < shown_s - decoded_s <= _HOLES_S
+
+    def _section_for(self, position: _Position, stamp_s: float) -> int:
+        """The section that a jump leads to: one that is there already, or a new one."""
+        last_s = position.last_dts_s if position.last_dts_s is not None else position.last_pts_s
+        for section in range(len(self._offsets) - 1, max(-1, len(self._offsets) - _SECTIONS), -1):
+            if section == position.section or last_s is None:
+                continue
+            after_s = stamp_s + self._offsets[section] - last_s
+            newer = section > position.section
+            back_s, on_s = (_JOIN_BACK_S, _UNCONFIRMED_S) if newer else (_BACKWARD_S, _SLOW_S)
+            if -back_s <= after_s <= on_s:
+                return section
+        # in a file with an index one stream may lie far before another, and jumps are single
+        # slips; elsewhere the streams lie side by side, and the part before ends with the longest
+        beside = self._stated_end_s is None or last_s is None
+        begin_s = self.end_s if beside or last_s is None else last_s
+        self.forward |= stamp_s + self._offsets[position.section] > begin_s
+        self._offsets.append(begin_s - stamp_s)
+        self.jumps.append(begin_s)
+        return len(self._offsets) - 1
