@@ -21,6 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from avser.bundle.card import standard_card
+from avser.bundle.swap import read_unchanged, replace_folder
 from avser.errors import BundleError, unknown
 from avser.models.baselines.base import Baseline
 from avser.models.factory import build_net
@@ -94,7 +95,7 @@ def save(
     card: str | None = None,
     half: bool = False,
 ) -> Path:
-    """Write a bundle, all or nothing; an existing one is replaced.
+    """Write a bundle, all or nothing; an existing one is replaced in one step.
 
     Args:
         net: the network.
@@ -131,13 +132,12 @@ def save(
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (new / file).write_bytes(raw)
+        _read_weights(new, config)  # what replaces an older model is on disk, whole
         (new / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         _write_provenance(new, provenance)
         (new / "README.md").write_text(card or standard_card(config, provenance))
         new.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        new.rename(folder)
+        replace_folder(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return folder
@@ -232,7 +232,12 @@ def load(model: str | Path | None = None, *, allow: Sequence[str] = ()) -> Bundl
     Raises:
         BundleError: not found, damaged, or unsafe.
     """
-    folder = find(model)
+    return read_unchanged(
+        lambda: find(model), lambda folder: _load(folder, allow), mark="config.yaml"
+    )
+
+
+def _load(folder: Path, allow: Sequence[str]) -> Bundle:
     config = _read_yaml(folder / "config.yaml")
     if config.get("format") != FORMAT:
         raise BundleError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import avser
 from avser.bundle.serialization import Bundle
+from avser.bundle.swap import replace_folder
 from avser.errors import ConfigError
 
 _APP = '''\
@@ -67,9 +68,7 @@ def write_space(bundle: Bundle, folder: str | Path) -> Path:
     try:
         _fill(bundle, new)
         new.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        new.rename(folder)
+        replace_folder(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return folder

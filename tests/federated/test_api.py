@@ -1,6 +1,7 @@
 """What a federation's server answers over HTTP, and the few lines that ask it."""
 
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,9 @@ def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LatestRelease]:
         root = tmp_path_factory.mktemp("federation")
         patch.setenv("AVSER_CACHE", str(root / "cache"))
         sim = simulation(root, data=tiny_data(root / "ravdess"), rounds=1)
-        sim.store.note("refused", client="eve", round=1, reason="<b>malformed</b>")
+        sim.store.note(
+            "refused", client="eve", round=1, reason="<b>malformed</b>", detail="at/home"
+        )
         sim.run("inprocess")
         write_session(
             sim.folder, settings=sim.settings, plan=sim.plan, constants=constants_of(sim.net)
@@ -77,7 +80,7 @@ def test_the_newest_model_travels_and_is_verified(
     kept = newest.store.latest()
     assert kept is not None
     assert digest_of(arrays_of(loaded.net, kept.average)) == digest_of(kept.average)
-    assert all(s.startswith("federation/ravdess/") for s in loaded.provenance.speakers)
+    assert all(s.startswith("federation/contributor-") for s in loaded.provenance.speakers)
     again = federation.model(tmp_path / "model", arm="B")  # the folder is taken over
     assert again.name == "tiny"
     with pytest.raises(ServerError, match="expected one of A, B"):
@@ -99,6 +102,48 @@ def test_a_model_that_holds_other_files_is_refused(newest: LatestRelease, tmp_pa
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(BundleError, match="no bundle to replace"):
         unpack(good, tmp_path / "mine")
+
+
+@pytest.mark.parametrize("damage", ["weights", "config", "missing"])
+def test_a_refused_download_leaves_the_old_model(
+    damage: str, newest: LatestRelease, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    unpack(pack(newest.folder / "bundle"), folder)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w") as packed:
+        for name, content in before.items():
+            if damage == "weights" and name.startswith("model-"):
+                content = content[:-1] + bytes([content[-1] ^ 1])
+            if damage == "config" and name == "config.yaml":
+                content = content.replace(b"class_path: avser.", b"class_path: os.")
+            if damage != "missing" or name != "trained_on.yaml":
+                packed.writestr(name, content)
+    with pytest.raises(BundleError, match="Bad "):
+        unpack(changed.getvalue(), folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert bundle.load(folder).name == unpack(pack(folder), folder).name
+
+
+def test_contributors_are_published_under_pseudonyms(
+    federation: Federation, newest: LatestRelease, tmp_path: Path
+) -> None:
+    status = federation.status()
+    loaded = federation.model(tmp_path / "model")
+    public = json.dumps(status) + (tmp_path / "model" / "trained_on.yaml").read_text()
+    names = [line["client"] for line in newest.store.ledger() if line["what"] == "joined"]
+    assert names and not any(name in public for name in [*names, "eve", "at/home"])
+    shown = [c["client"] for c in status["clients"]]
+    assert len(set(shown)) == 4 and all(c.startswith("contributor-") for c in shown)
+    assert sorted(loaded.provenance.speakers) == sorted(f"federation/{c}" for c in shown)
+    again = LatestRelease(folder=newest.folder, tests={})
+    assert [c["client"] for c in again.status()["clients"]] == shown  # after a restart too
+    named = LatestRelease(folder=newest.folder, tests={}, show_names=True).status()
+    assert [c["client"] for c in named["clients"]] == names
+    assert named["refusals"][0]["client"] == "eve" and "detail" not in named["refusals"][0]
+    assert (newest.folder / "pseudonyms.key").stat().st_mode & 0o077 == 0
 
 
 def test_a_model_is_tested_on_the_servers_corpus(
@@ -172,6 +217,11 @@ def test_a_desk_answers_with_the_newest_model(newest: LatestRelease, tmp_path: P
     assert isinstance(second, JobResult) and desk.models[0].row["name"] == "newer"
     assert first.prediction.probabilities != second.prediction.probabilities
     assert not isinstance(job, Annotate)
+    (folder / "config.yaml").write_text("no bundle any more")
+    next(folder.glob("model-*")).rename(folder / "model-00000000.safetensors")
+    third = desk(job)  # the model before it serves on
+    assert isinstance(third, JobResult)
+    assert third.prediction.probabilities == second.prediction.probabilities
 
 
 def test_a_session_is_read_back(newest: LatestRelease, tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_client_that_fails_or_is_silent_does_not_block_a_round(data: Any, tmp_
     server.grid.pull_messages = pulled  # type: ignore[method-assign]
     server.round(1)
     assert server.kept.update == 1 and server.kept.row["accepted"] == 2
-    assert "no more disk" in ledger(server, "refused")[0]["reason"]
+    assert "no more disk" in ledger(server, "refused")[0]["detail"]
     assert [line["client"] for line in ledger(server, "late")] == [silent]
 
 
@@ -256,5 +256,5 @@ def test_nodes_that_do_not_greet_properly_are_left_out(data: Any, tmp_path: Path
     server = Server(served(sim).session, grid, grid.server_context())
     server.roster.refresh()
     assert len(server.roster.nodes) == 2
-    reasons = [line["reason"] for line in ledger(server, "refused")]
-    assert "no data here" in reasons[0] and "malformed greeting" in reasons[1]
+    first, second = ledger(server, "refused")
+    assert "no data here" in first["detail"] and second["reason"] == "malformed greeting"

@@ -34,6 +34,9 @@ def parser() -> Parser:
     own.add_argument("--rounds", metavar="R", type=int)
     own.add_argument("--strategy", metavar="S")
     own.add_argument("--token", help="bearer token of the HTTP interface")
+    own.add_argument(
+        "--show-names", action="store_true", help="publish contributors' names, not pseudonyms"
+    )
     own.add_argument("--until-done", action="store_true", help="end after the last round")
     return own
 
@@ -129,7 +132,9 @@ def _prepare(own: Any, words: list[str]) -> Any:  # noqa: ANN401
         path = locate(name)
         tests[Path(path).stem] = parse_data(["-c", path, labels])
     extra = {"before": before} if before is not None else {}
-    return LatestRelease(folder=own.out, tests=tests, arm=own.arm_b, **extra)
+    return LatestRelease(
+        folder=own.out, tests=tests, arm=own.arm_b, show_names=own.show_names, **extra
+    )
 
 
 def _same(path: Path, text: str) -> None:

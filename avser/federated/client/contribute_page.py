@@ -56,8 +56,12 @@ class LatestModel:
                         raise
                 self._fetched = time.monotonic()
             loaded = bundle.load(self.folder)
-            self.name, self.spec = loaded.name, dict(loaded.config["net"])
-            self.predictor = Predictor(loaded.net, name=loaded.name, device="cpu")
+            predictor = Predictor(loaded.net, name=loaded.name, device="cpu")
+            self.name, self.spec, self.predictor = (
+                loaded.name,
+                dict(loaded.config["net"]),
+                predictor,
+            )
 
 
 class ContributionSession:

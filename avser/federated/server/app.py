@@ -156,7 +156,8 @@ class Server:
         except RefusalError as error:
             who = offer.client if offer else str(reply.metadata.src_node_id)
             what = offer.update if offer else None
-            store.note("refused", client=who, round=what, reason=str(error))
+            detail = {"detail": error.detail} if error.detail else {}
+            store.note("refused", client=who, round=what, reason=str(error), **detail)
             return None
         for text in update.notes:
             store.note("capped", client=update.offer.client, round=update.offer.update, reason=text)

@@ -61,7 +61,12 @@ class ClientRegistry:
         node = reply.metadata.src_node_id
         note = self.session.store.note
         if reply.has_error():
-            note("refused", node=str(node), reason=f"it could not join: {reply.error.reason}")
+            note(
+                "refused",
+                node=str(node),
+                reason="it could not join",
+                detail=str(reply.error.reason),
+            )
             return
         try:
             hello = reply.content.config_records["hello"]
@@ -71,7 +76,7 @@ class ClientRegistry:
             if not branches:
                 raise ValueError(f"streams {streams} are not this model's")
         except (KeyError, ValueError) as error:
-            note("refused", node=str(node), reason=f"malformed greeting: {error}")
+            note("refused", node=str(node), reason="malformed greeting", detail=str(error))
             return
         if any(n.client == client for n in self.nodes.values()):
             client = f"{client}#{node}"

@@ -1,15 +1,21 @@
 """The newest model of a run, released after each round and measured on the server's clips."""
 
+import hashlib
+import hmac
 import io
 import json
+import secrets
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Provenance
+from avser.bundle.swap import read_unchanged, replace_folder
 from avser.errors import BundleError, ConfigError, unknown
 from avser.evaluation.predict import predict
 from avser.federated.deployment.apps import read_session
@@ -31,15 +37,20 @@ class LatestRelease:
         tests: data modules by name, each with a test part.
         before: what the base model was trained on.
         arm: a second base model, for comparisons: a name, bundle or run folder; None is none.
+        show_names: publish contributors' names; else a pseudonym stands for each.
     """
 
     folder: Path
     tests: Mapping[str, Any]
     before: Provenance = field(default_factory=Provenance)
     arm: str | None = None
+    show_names: bool = False
 
     def __post_init__(self) -> None:
         self.store = RunStore(self.folder)
+        self._secret = b"" if self.show_names else read_secret(self.folder / "pseudonyms.key")
+        for left in self.folder.glob(".bundle-*"):  # of a server that was killed
+            shutil.rmtree(left, ignore_errors=True)
         self.settings, self.learner = read_session(self.folder)
         self.update = -1
         self._rows: dict[str, Any] = self._read()
@@ -85,8 +96,13 @@ class LatestRelease:
             return {}
 
     def _provenance(self, update: int) -> Provenance:
-        """The server knows who contributed, by the names that clients gave, and no recording."""
-        names = {str(x["client"]) for x in self.store.ledger() if x["what"] == "accepted"}
+        """The server knows who contributed, by the names that clients gave, and no recording.
+
+        Under secure aggregation it does not know whose updates a round held: all who joined count.
+        """
+        what = "joined" if self.settings.secure_aggregation else "accepted"
+        events = [x for x in self.store.ledger() if x["what"] == what]
+        names = {self.public_name(str(x["client"])) for x in events}
         return Provenance(
             corpora=sorted({"federation", *self.before.corpora}),
             speakers=sorted({f"federation/{n}" for n in names} | set(self.before.speakers)),
@@ -97,6 +113,20 @@ class LatestRelease:
             merge=dict(self.learner.plan.merge),
             epochs=update,
         )
+
+    def public_name(self, client: str) -> str:
+        """The name of a client that others may read: a pseudonym, the same for the whole run."""
+        if self.show_names:
+            return client
+        code = hmac.new(self._secret, client.encode(), hashlib.sha256).hexdigest()
+        return f"contributor-{code[:10]}"
+
+    def _public(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """An event without what only the operator may know: names, nodes and clients' errors."""
+        public = {k: v for k, v in event.items() if k not in ("node", "detail")}
+        if "client" in event:
+            public["client"] = self.public_name(str(event["client"]))
+        return public
 
     # -- what others ask ---------------------------------------------------------------------
 
@@ -139,13 +169,14 @@ class LatestRelease:
         for line in ledger:
             name = str(line.get("client", ""))
             if line["what"] == "joined":
-                there[name] = {"client": name, "accepted": 0, "refused": 0, "here": True}
+                shown = self.public_name(name)
+                there[name] = {"client": shown, "accepted": 0, "refused": 0, "here": True}
             elif name in there and line["what"] in ("accepted", "refused"):
                 there[name][line["what"]] += 1
             elif name in there and line["what"] == "left":
                 there[name]["here"] = False
         rows = self.store.rows()
-        problems = ("refused", "capped", "late", "abandoned")
+        problems = ("refused", "capped", "late", "abandoned", "empty")
         return {
             "round": self.update if self.update >= 0 else 0,
             "rounds": self.settings.rounds,
@@ -156,16 +187,29 @@ class LatestRelease:
             "contributions": sum(line["what"] == "accepted" for line in ledger),
             "measured": self._rows,
             "epsilon": rows[-1].get("epsilon") if rows else None,
-            "refusals": [line for line in ledger if line["what"] in problems][-50:],
+            "refusals": [self._public(line) for line in ledger if line["what"] in problems][-50:],
             "arms": ["A"] + (["B"] if self.arm is not None else []),
         }
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret that a run's pseudonyms are made from; it is drawn at the first call."""
+    if not path.is_file():
+        with atomic_write(path, mode="wb") as file:
+            file.write(secrets.token_bytes(32))
+        path.chmod(0o600)
+    return path.read_bytes()
 
 
 # -- models that travel --------------------------------------------------------------------------
 
 
 def pack(folder: Path) -> bytes:
-    """A bundle as a zip file of its plain files."""
+    """A bundle as a zip file of its plain files, all of one release."""
+    return read_unchanged(lambda: folder, _pack, mark="config.yaml")
+
+
+def _pack(folder: Path) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as packed:
         for path in sorted(folder.iterdir()):
@@ -175,7 +219,9 @@ def pack(folder: Path) -> bytes:
 
 
 def unpack(content: bytes, folder: Path) -> bundle.Bundle:
-    """Write a packed bundle into a folder and load it, hash and all.
+    """Write a packed bundle beside a folder, load it, hash and all, and let it take the name.
+
+    What the folder held before stays as it was where the new one is refused.
 
     Raises:
         BundleError: it is none, or the folder holds something else.
@@ -191,13 +237,20 @@ def unpack(content: bytes, folder: Path) -> bundle.Bundle:
             files = {i.filename: packed.read(i) for i in parts}
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise BundleError(f"Bad model of the server: {error}.") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("model-*.safetensors"):
-        old.unlink()
-    for name, data in files.items():
-        with atomic_write(folder / name, mode="wb") as file:
-            file.write(data)
-    return bundle.load(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for name, data in files.items():
+            with atomic_write(new / name, mode="wb") as file:
+                file.write(data)
+        if not all((new / name).is_file() for name in ("config.yaml", "trained_on.yaml")):
+            raise BundleError("Bad model of the server: config.yaml or trained_on.yaml is missing.")
+        loaded = bundle.load(new)
+        new.chmod(0o755)
+        replace_folder(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return replace(loaded, folder=folder)
 
 
 def _is_part(name: str) -> bool:

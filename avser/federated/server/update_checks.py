@@ -57,7 +57,16 @@ class ClientUpdate:
 
 
 class RefusalError(Exception):
-    """Why a reply is not taken."""
+    """Why a reply is not accepted.
+
+    Args:
+        reason: that anybody may read.
+        detail: text of the client's own, for the operator alone; it may name people and paths.
+    """
+
+    def __init__(self, reason: str, *, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
 
 
 @dataclass
@@ -100,7 +109,7 @@ class UpdateChecks:
             RefusalError: it is not taken; the text says why.
         """
         if reply.has_error():
-            raise RefusalError(f"the client failed: {reply.error.reason}")
+            raise RefusalError("the client failed", detail=str(reply.error.reason))
         if offer is None:
             raise RefusalError("late or replayed: no open offer of this round is answered by it")
         if reply.metadata.src_node_id != offer.node:
@@ -114,7 +123,8 @@ class UpdateChecks:
         except RefusalError:
             raise
         except Exception as error:  # whatever a stranger's message makes of our parsing
-            raise RefusalError(f"malformed: {type(error).__name__}: {error}") from error
+            kind = type(error).__name__
+            raise RefusalError(f"malformed: {kind}", detail=str(error)) from error
 
     def _parsed(self, reply: Message, offer: TrainingOffer, size: int) -> ClientUpdate:
         content = reply.content

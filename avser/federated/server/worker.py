@@ -1,9 +1,13 @@
 """What a worker process answers with: always the newest model of a run."""
 
+import logging
 from pathlib import Path
 
+from avser.errors import AvserError
 from avser.web.job_handler import JobHandler, load
 from avser.web.jobs import Annotate, Classify, JobResult, Model
+
+_log = logging.getLogger(__name__)
 
 
 class LatestReleaseHandler:
@@ -34,5 +38,8 @@ class LatestReleaseHandler:
         """Do a job; see `avser.web.job_handler.JobHandler`."""
         stamp = self._now()
         if stamp and stamp != self._stamp:
-            self._desk, self._stamp = self._load(), stamp
+            try:
+                self._desk, self._stamp = self._load(), stamp
+            except AvserError as error:
+                _log.warning("The model before this one serves on: %s", error)
         return self._desk(job)
