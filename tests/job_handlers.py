@@ -20,7 +20,7 @@ ROW = {
 }
 
 
-def heard(path: str, *, share: float = 0.75) -> Prediction:
+def predicted(path: str, *, share: float = 0.75) -> Prediction:
     """A prediction of half a second."""
     shares = {"happy": share, "sad": 1 - share}
     step = TimelineEntry(start_s=0.0, end_s=0.5, label="happy", probabilities=shares)
@@ -37,7 +37,7 @@ def heard(path: str, *, share: float = 0.75) -> Prediction:
     )
 
 
-class FakeDesk:
+class FakeJobHandler:
     """Does what the clip's first word says: hang, crash, bug, bad, long, slow, or answer."""
 
     models = (Model(row=ROW, card="# A card"),)
@@ -60,14 +60,14 @@ class FakeDesk:
             raise TooLongError(f"Bad clip {job.path}: longer than {job.longest_s:g} s; cut it.")
         (job.path.parent / "left").write_text("a temporary file of the worker")
         plot = b"png" if job.plot else b""
-        return JobResult(prediction=heard(str(job.path)), plot=plot)
+        return JobResult(prediction=predicted(str(job.path)), plot=plot)
 
 
-def make_desk(*, fails: bool = False) -> FakeDesk:
+def make_handler(*, fails: bool = False) -> FakeJobHandler:
     """Set one up, or fail as a model does that can't be loaded."""
     if fails:
         raise BundleError("Bad model 'x': there is none.")
-    return FakeDesk()
+    return FakeJobHandler()
 
 
-failing_desk = partial(make_desk, fails=True)
+failing_handler = partial(make_handler, fails=True)

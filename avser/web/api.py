@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 
 from avser import __version__
 from avser.errors import AvserError
-from avser.web.gate import Gate, refusal
 from avser.web.jobs import FaceChoice, Modality
+from avser.web.request_limiter import RequestLimiter, refusal
 from avser.web.schema import ClipSchema, Health, Models, Refusal
 from avser.web.service import Service, plain_name
 
@@ -26,7 +26,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Refusal, "description": "the clip is unreadable, too long, or lacks a stream"},
     429: {"model": Refusal, "description": "the queue is full"},
     500: {"model": Refusal, "description": "the clip made a worker fail"},
-    504: {"model": Refusal, "description": "the answer was not there in time"},
+    504: {"model": Refusal, "description": "there was no result in time"},
 }
 
 
@@ -52,8 +52,8 @@ def create_api(service: Service, *, token: str | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.add_middleware(Gate, service=service, token=token)
-    _say_errors(app)
+    app.add_middleware(RequestLimiter, service=service, token=token)
+    _handle_errors(app)
     _add_classify(app, service)
     _add_states(app, service)
     return app
@@ -67,14 +67,14 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         modality: Annotated[Modality, Form(description="streams to use")] = "auto",
         faces: Annotated[FaceChoice, Form(description="all: each face alone too")] = "main",
     ) -> JSONResponse:
-        """Classify one clip; the upload is deleted before the answer is given."""
+        """Classify one clip; the upload is deleted before the response is sent."""
         name = plain_name(file.filename)
         try:
             with service.private() as folder:
                 path = folder / "clip"
                 with path.open("wb") as kept:
                     await run_in_threadpool(shutil.copyfileobj, file.file, kept)
-                answer = await service.classify(
+                result = await service.classify(
                     path,
                     name=name,
                     deadline=request.state.deadline,
@@ -83,24 +83,24 @@ def _add_classify(app: FastAPI, service: Service) -> None:
                 )
         except AvserError as error:
             return refusal(error, path=name)
-        return JSONResponse(answer.prediction.to_dict())
+        return JSONResponse(result.prediction.to_dict())
 
 
 def _add_states(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", response_model=Models, responses={401: _REFUSALS[401]})
     async def models() -> dict[str, Any]:
-        """List the models that answer."""
+        """List the loaded models."""
         return {"models": [model.row for model in service.workers.models]}
 
     @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
     async def healthz() -> JSONResponse:
-        """Say whether clips can be classified; needs no token."""
+        """Report whether clips can be classified; needs no token."""
         alive = service.workers.alive
         content = Health(status="ok" if alive else "no worker", version=__version__, workers=alive)
         return JSONResponse(content.model_dump(), 200 if alive else 503)
 
 
-def _say_errors(app: FastAPI) -> None:
+def _handle_errors(app: FastAPI) -> None:
     """Give every error the same shape, with one sentence."""
 
     @app.exception_handler(RequestValidationError)
@@ -109,8 +109,8 @@ def _say_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def other(_request: Request, error: HTTPException) -> JSONResponse:
-        found = RequestError(f"Bad request: {error.detail}.")
-        return refusal(found, status=error.status_code)
+        wrong = RequestError(f"Bad request: {error.detail}.")
+        return refusal(wrong, status=error.status_code)
 
 
 class RequestError(AvserError):

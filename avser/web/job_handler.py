@@ -1,4 +1,4 @@
-"""What a worker process does with its jobs. Loads torch only when a desk is set up."""
+"""Execution of jobs in a worker process; torch is loaded when a handler is made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load(*, model: str | None = None, device: str = "cpu", threads: int = 1) -> JobHandler:
-    """Load a model and set up a desk with it.
+    """Load a model and set up a handler with it.
 
     Args:
         model: released name or folder; None is the two default models.
@@ -46,12 +46,12 @@ def _model(name: str) -> Model:
     return Model(
         row=row,
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
-        sees="video" in row["modalities"],
+        has_video="video" in row["modalities"],
     )
 
 
 class JobHandler:
-    """Answers jobs with one predictor, one after another.
+    """Executes jobs with one predictor, one after another.
 
     Args:
         predictor: that classifies.

@@ -1,4 +1,4 @@
-"""What is asked of a worker, and what it answers. Plain data, sent between processes."""
+"""Jobs of a worker and their results: plain data, sent between processes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Classify:
 
 @dataclass(frozen=True, kw_only=True)
 class Annotate:
-    """Draw what was found into a copy of the clip; the answer is the bytes of an mp4."""
+    """Annotate a copy of the clip; the result is the bytes of an mp4."""
 
     path: Path
     prediction: Prediction
@@ -39,7 +39,7 @@ class Annotate:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """Answer to `Classify`; ``plot`` is a PNG, or empty."""
+    """Result of `Classify`; ``plot`` is a PNG, or empty."""
 
     prediction: Prediction
     plot: bytes = b""
@@ -50,11 +50,11 @@ class Model:
     """A model that a worker has loaded.
 
     Attributes:
-        row: what ``GET /v1/models`` says of it; see `avser.bundle.listing`.
+        row: its entry in ``GET /v1/models``; see `avser.bundle.listing`.
         card: its model card, Markdown.
-        sees: whether it has a face half that looks at pictures.
+        has_video: whether it has a video branch.
     """
 
     row: Mapping[str, Any]
     card: str = ""
-    sees: bool = False
+    has_video: bool = False

@@ -1,4 +1,4 @@
-"""What a server takes on, and the one sentence for each thing that it does not."""
+"""Limits of a server, and the error for each of them."""
 
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -7,7 +7,7 @@ from avser.errors import AvserError, ConfigError
 
 
 class RefusedError(AvserError):
-    """A request is not answered; ``status`` is the HTTP status that says so."""
+    """A request is refused with the HTTP status ``status``."""
 
     status: ClassVar[int] = 400
 
@@ -37,13 +37,13 @@ class BusyError(RefusedError):
 
 
 class BrokenError(RefusedError):
-    """The worker ended in the middle of a clip, or failed in a way that nobody foresaw."""
+    """The worker ended in the middle of a clip, or failed unexpectedly."""
 
     status = 500
 
 
 class LateError(RefusedError):
-    """The answer was not there in time."""
+    """There was no result in time."""
 
     status = 504
 
@@ -81,22 +81,21 @@ class Limits:
         return round(self.upload_mb * 1e6)
 
     def too_large(self) -> TooLargeError:
-        """Say that an upload is over the limit."""
+        """The error of an upload over the limit."""
         return TooLargeError(
             f"Bad upload: it is larger than the {self.upload_mb:g} MB that this server takes; "
             "send a shorter or smaller clip."
         )
 
     def too_late(self) -> LateError:
-        """Say that time is up."""
+        """The error of a request whose time is up."""
         return LateError(
-            f"Bad timing: the answer was not there within {self.time_s:g} s; send a shorter clip, "
-            "or try again later."
+            f"Timeout: no result within {self.time_s:g} s; send a shorter clip, or try again later."
         )
 
     def busy(self) -> BusyError:
-        """Say that the queue is full."""
+        """The error of a request that the queue has no place for."""
         return BusyError(
-            f"Bad moment: {self.concurrency} clips are at work and {self.queue} wait; try again "
-            "in some seconds."
+            f"The server is busy: {self.concurrency} clips are processed and {self.queue} wait; "
+            "retry in some seconds."
         )

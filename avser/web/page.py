@@ -16,13 +16,13 @@ from avser.web.service import Service, plain_name
 from avser.web.widgets import (
     camera,
     card_text,
-    claim,
-    cleared,
     download,
+    empty_update,
+    error_update,
     microphone,
-    refused,
-    result,
-    shown,
+    result_update,
+    result_view,
+    take_upload,
 )
 
 _MOST_ANNOTATED_S = 60.0  # a longer copy would be too large to travel inside the page
@@ -40,29 +40,29 @@ class Page:
         self.service = service
 
     async def clip(self, upload: str | None) -> AsyncIterator[list[Any]]:
-        """Answer one clip, then draw on it; see `Result.outputs`."""
+        """Classify one clip, then annotate it; see `ResultView.outputs`."""
         if upload is None:
-            yield refused("Bad clip: there is none yet; record one or drop a file.")
+            yield error_update("Bad clip: there is none yet; record or upload one.")
             return
         service, deadline, name = self.service, self.service.deadline(), plain_name(upload)
         try:
-            with service.workers.place(), self._claimed(upload) as path:
-                answer = await service.classify(path, name=name, deadline=deadline, plot=True)
-                found = answer.prediction
-                yield shown(found, plot=answer.plot)
+            with service.workers.place(), self._taken(upload) as path:
+                result = await service.classify(path, name=name, deadline=deadline, plot=True)
+                found = result.prediction
+                yield result_update(found, plot=result.plot)
                 if not found.boxes:
                     return
                 if found.duration_s > _MOST_ANNOTATED_S:
-                    note = f"Clips over {_MOST_ANNOTATED_S:g} s are not drawn on here."
-                    yield shown(found, plot=answer.plot, note=note)
+                    note = f"Clips over {_MOST_ANNOTATED_S:g} s are not annotated here."
+                    yield result_update(found, plot=result.plot, note=note)
                     return
                 video = await service.annotate(path, found, deadline=service.deadline())
-                yield shown(found, plot=answer.plot, video=video)
+                yield result_update(found, plot=result.plot, video=video)
         except AvserError as error:
-            yield refused(str(error))
+            yield error_update(str(error))
 
     async def many(self, uploads: Sequence[Any] | None) -> AsyncIterator[tuple[Any, str]]:
-        """Answer clips one after another: the table so far, and a link to it as CSV.
+        """Classify clips one after another: the table so far, and a link to it as CSV.
 
         Args:
             uploads: as the page sends them, not as Gradio prepares them: for each file it would
@@ -79,23 +79,26 @@ class Page:
         yield table(rows), link if rows else ""
 
     @contextmanager
-    def _claimed(self, upload: str) -> Iterator[Path]:
+    def _taken(self, upload: str) -> Iterator[Path]:
         service = self.service
-        with service.private() as folder, claim(upload, folder, within=service.uploads) as path:
+        with (
+            service.private() as folder,
+            take_upload(upload, folder, within=service.uploads) as path,
+        ):
             yield path
 
     async def _row(self, upload: str) -> dict[str, Any]:
         service, name = self.service, plain_name(upload)
         try:
-            with service.workers.place(), self._claimed(upload) as path:
-                answer = await service.classify(path, name=name, deadline=service.deadline())
-            return answer.prediction.to_dict()
+            with service.workers.place(), self._taken(upload) as path:
+                result = await service.classify(path, name=name, deadline=service.deadline())
+            return result.prediction.to_dict()
         except AvserError as error:
             return {"path": name, "error": {"type": type(error).__name__, "message": str(error)}}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the table of many clips shows."""
+    """Headers and cells of the table of several clips."""
     names = emotions_of(rows)
     cells = []
     for row in rows:
@@ -104,7 +107,7 @@ def table(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         used = " + ".join(row.get("modalities", ()))
         share = [f"{shares[n]:.2f}" if n in shares else "" for n in names]
         cells.append([row["path"], row.get("label") or "–", *share, used, why])
-    return {"headers": ["clip", "label", *names, "by", "why not more"], "data": cells}
+    return {"headers": ["clip", "label", *names, "streams", "note"], "data": cells}
 
 
 def build_page(service: Service) -> Any:  # noqa: ANN401 (a gradio.Blocks)
@@ -119,30 +122,30 @@ def build_page(service: Service) -> Any:  # noqa: ANN401 (a gradio.Blocks)
         gr.Markdown(
             "# avser\nExpressed emotion in clips of people speaking: an estimate, made by "
             f"{' and '.join(m.row['name'] for m in models)} on this server alone. Clips are "
-            f"deleted after their answer. At most {limits.duration_s:g} s and "
+            f"deleted as soon as they are classified. At most {limits.duration_s:g} s and "
             f"{limits.upload_mb:g} MB."
         )
         with gr.Tab("Clip"), gr.Row():
             with gr.Column():
                 inputs = []
-                for title, make in (("Video", camera), ("Voice", microphone)):
+                for title, make in (("Video", camera), ("Audio", microphone)):
                     with gr.Tab(title):
                         source = make(label=title)
                         button = gr.Button("Classify", variant="primary", interactive=False)
                         inputs.append((source, button))
             with gr.Column():
-                found = result()
+                found = result_view()
         for source, button in inputs:
             _classifies(page, source, button, found.outputs)
-        with gr.Tab("Many"):
+        with gr.Tab("Several clips"):
             files = gr.File(file_count="multiple", label="Clips")
             start = gr.Button("Classify all", variant="primary")
-            answers = gr.Dataframe(label="Answers", interactive=False, wrap=True, elem_id="answers")
+            results = gr.Dataframe(label="Results", interactive=False, wrap=True, elem_id="results")
             link = gr.HTML(elem_id="csv", js_on_load=None)
             start.click(
                 page.many,
                 files,
-                [answers, link],
+                [results, link],
                 api_visibility="private",
                 concurrency_limit=None,
                 preprocess=False,
@@ -153,9 +156,9 @@ def build_page(service: Service) -> Any:  # noqa: ANN401 (a gradio.Blocks)
 
 
 def _classifies(page: Page, source: Any, button: gr.Button, outputs: list[Any]) -> None:  # noqa: ANN401
-    """Let a button classify what a recorder holds, once: the clip is deleted after its answer."""
+    """Let a button classify what a recorder holds, once: the clip is deleted then."""
     source.change(
-        lambda clip: [gr.Button(interactive=clip is not None), *cleared()],
+        lambda clip: [gr.Button(interactive=clip is not None), *empty_update()],
         source,
         [button, *outputs],
         api_visibility="private",

@@ -1,4 +1,4 @@
-"""Shapes of the interface's answers, for its OpenAPI document.
+"""Response schemas of the HTTP interface, for its OpenAPI document.
 
 They describe what `Prediction.to_dict` and `avser.bundle.listing.listed` give; a test holds them
 together.
@@ -14,7 +14,7 @@ class _Exact(BaseModel):
 
 
 class StepSchema(_Exact):
-    """What was heard or seen in one step of 0.512 s; null where there was nothing to judge."""
+    """Prediction of one step of 0.512 s; null where there is no signal."""
 
     start_s: float
     end_s: float
@@ -34,7 +34,7 @@ class BoxSchema(_Exact):
 
 
 class FaceSchema(_Exact):
-    """What one person's face says, without the sound."""
+    """Prediction from one person's face alone."""
 
     face_id: int
     label: str | None
@@ -44,7 +44,7 @@ class FaceSchema(_Exact):
 
 
 class ClipSchema(_Exact):
-    """The answer for one clip: what ``avser classify --json`` gives for it."""
+    """Prediction of one clip, as ``avser classify --json`` writes it."""
 
     path: str | None = Field(description="name of the file")
     label: str | None = Field(description="most probable emotion; null where there is no signal")
@@ -58,21 +58,21 @@ class ClipSchema(_Exact):
 
 
 class Error(_Exact):
-    """What went wrong, in one sentence."""
+    """An error, in one sentence."""
 
     type: str
     message: str
 
 
 class Refusal(_Exact):
-    """Why there is no answer."""
+    """Response of a refused request."""
 
     path: str | None
     error: Error
 
 
 class ModelRow(_Exact):
-    """A model that the server answers with."""
+    """A loaded model."""
 
     name: str
     emotions: list[str]
@@ -84,13 +84,13 @@ class ModelRow(_Exact):
 
 
 class Models(_Exact):
-    """All models that the server answers with."""
+    """All loaded models."""
 
     models: list[ModelRow]
 
 
 class Health(_Exact):
-    """Whether the server can answer."""
+    """Whether clips can be classified."""
 
     status: Literal["ok", "no worker"]
     version: str

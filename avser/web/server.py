@@ -38,7 +38,9 @@ def create_app(service: Service, *, token: str | None = None) -> Any:  # noqa: A
 
     from avser.web.api import create_api
     from avser.web.page import build_page
-    from avser.web.widgets import CSS, THEME
+    from avser.web.widgets import CSS, THEME, separate_uploads
+
+    separate_uploads()
 
     def knows(_name: str, password: str) -> bool:
         return token is None or hmac.compare_digest(password.encode(), token.encode())

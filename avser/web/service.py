@@ -1,4 +1,4 @@
-"""What the page and the HTTP interface share: private folders, deadlines, and names in answers."""
+"""Classification of uploads for page and HTTP interface: folders, deadlines, file names."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from avser.errors import AvserError
 from avser.types import Prediction
 from avser.web.jobs import Annotate, Classify, FaceChoice, JobResult, Modality
 from avser.web.limits import Limits
-from avser.web.workers import Make, Workers
+from avser.web.workers import HandlerFactory, Workers
 
 
 class Service:
     """Classifies uploads with workers, and keeps nothing of them.
 
     Args:
-        make: sets up the desk in each worker; see `avser.web.workers`.
+        make: sets up the handler in each worker; see `avser.web.workers`.
         limits: of the server.
-        folder: where uploads lie until they are answered; readable to us alone.
+        folder: where uploads lie until they are classified; readable to us alone.
 
     Attributes:
         uploads: folder of what was sent to the page and not yet classified.
     """
 
-    def __init__(self, make: Make, *, limits: Limits, folder: Path) -> None:
+    def __init__(self, make: HandlerFactory, *, limits: Limits, folder: Path) -> None:
         self.limits, self.folder, self.uploads = limits, folder, folder / "page"
         self.workers = Workers(make, limits=limits)
 
     def deadline(self) -> float:
-        """When a request that begins now must have been answered, of `time.monotonic`."""
+        """Deadline of a request that begins now, of `time.monotonic`."""
         return time.monotonic() + self.limits.time_s
 
     @contextmanager
@@ -60,14 +60,14 @@ class Service:
 
         Args:
             path: of the file, in a `private` folder.
-            name: that it has for its owner; answers and errors know it by that.
+            name: that it has for its owner; results and errors name it so.
             deadline: of `time.monotonic`.
             modality: which streams to use.
-            faces: "all" also says what every face says alone.
+            faces: "all" adds a prediction of each face alone.
             plot: whether to draw the timeline.
 
         Raises:
-            RefusedError: it lasts too long, or was not answered in time.
+            RefusedError: it lasts too long, or had no result in time.
             AvserError: it can't be read, or lacks a stream.
         """
         job = Classify(
@@ -78,15 +78,15 @@ class Service:
             plot=plot,
         )
         try:
-            answer = await self.workers.ask(job, deadline=deadline)
+            result = await self.workers.ask(job, deadline=deadline)
         except AvserError as error:
             raise type(error)(str(error).replace(str(path), name)) from error
-        found = answer.prediction
+        found = result.prediction
         reason = found.reason.replace(str(path), name) if found.reason else found.reason
-        return replace(answer, prediction=replace(found, path=name, reason=reason))
+        return replace(result, prediction=replace(found, path=name, reason=reason))
 
     async def annotate(self, path: Path, prediction: Prediction, *, deadline: float) -> bytes:
-        """Draw what was found into a copy of a clip, an mp4; see `classify`."""
+        """Annotate a copy of a clip, an mp4; see `classify`."""
         return await self.workers.ask(Annotate(path=path, prediction=prediction), deadline=deadline)
 
     def close(self) -> None:

@@ -1,13 +1,14 @@
-"""Building blocks of pages: a recorder, and what shows an answer.
+"""Components of the pages: recorders, and the view of a result.
 
-Nothing of an answer becomes a file on the server: pictures, videos and tables travel inside the
-page. Only uploads do, and `claim` takes those out of Gradio's folder.
+No result becomes a file on the server: pictures, videos and tables travel inside the
+page. Only uploads do, and `take_upload` takes those out of Gradio's folder.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio import route_utils
 
 from avser.errors import MediaError
 from avser.types import Prediction
@@ -29,7 +31,7 @@ CSS = """
 .avser-words .refused { color: #b00020; font-weight: 600 }
 .avser-picture img { width: 100%; background: #fff; border-radius: 8px }
 .avser-video video { width: 100%; border-radius: 8px }
-#answers td { white-space: normal; max-width: 22em }
+#results td { white-space: normal; max-width: 22em }
 footer { display: none !important }
 """
 # a browser plays a blob everywhere, and a data: address not everywhere
@@ -47,7 +49,7 @@ watch('value', show);
 
 
 def camera(*, label: str = "Video") -> gr.Video:
-    """A video from the webcam or a file, played back; its value is a file for `claim`."""
+    """A video from the webcam or a file, played back; its value is a file for `take_upload`."""
     return gr.Video(
         sources=["upload", "webcam"],
         include_audio=True,
@@ -57,8 +59,8 @@ def camera(*, label: str = "Video") -> gr.Video:
     )
 
 
-def microphone(*, label: str = "Voice") -> gr.Audio:
-    """A voice from the microphone or a file, played back; its value is a file for `claim`."""
+def microphone(*, label: str = "Audio") -> gr.Audio:
+    """Audio from the microphone or a file, played back; its value is a file for `take_upload`."""
     return gr.Audio(
         sources=["upload", "microphone"],
         type="filepath",
@@ -68,53 +70,70 @@ def microphone(*, label: str = "Voice") -> gr.Audio:
     )
 
 
+class SeparateUpload(route_utils.GradioUploadFile):
+    """An upload whose folder is named by chance, and not after its content.
+
+    Otherwise two visitors who send the same file share a path, and the first one's request takes
+    the file away from the second.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401 (what Gradio gives)
+        super().__init__(*args, **settings)
+        self.sha.update(secrets.token_bytes(32))
+
+
+def separate_uploads() -> None:
+    """Give each upload to Gradio a folder of its own."""
+    vars(route_utils)["GradioUploadFile"] = SeparateUpload
+
+
 @contextmanager
-def claim(upload: str, folder: Path, *, within: Path) -> Iterator[Path]:
+def take_upload(upload: str, folder: Path, *, within: Path) -> Iterator[Path]:
     """Take an upload out of Gradio's folder, so that nothing is left of it there.
 
     Args:
-        upload: file that a component gave.
+        upload: path of a component's file.
         folder: that it is moved to; whoever made it removes it.
         within: Gradio's folder; nothing is taken from elsewhere, whatever a request says.
 
     Raises:
         MediaError: it is gone already.
     """
-    given, path = Path(upload).resolve(), folder / "clip"
+    source, path = Path(upload).resolve(), folder / "clip"
     try:
-        if not given.is_relative_to(within.resolve()):
-            raise FileNotFoundError(given)
-        os.replace(given, path)
+        if not source.is_relative_to(within.resolve()):
+            raise FileNotFoundError(source)
+        os.replace(source, path)
     except OSError:
         raise MediaError(
-            "Bad clip: it is no longer here, for clips are deleted after their answer; record it "
-            "or drop it again."
+            "Bad clip: it has been deleted, as every clip is once it is classified; record or "
+            "upload it again."
         ) from None
     with suppress(OSError):  # others of that content may lie beside it
-        given.parent.rmdir()
+        source.parent.rmdir()
     yield path
 
 
 @dataclass(frozen=True)
-class Result:
-    """Components that show an answer: bars, words, timeline and annotated video."""
+class ResultView:
+    """Components of a result: bars, text, timeline and annotated video."""
 
     label: gr.Label
-    words: gr.HTML
+    text: gr.HTML
     plot: gr.HTML
     video: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
         """The components, in the order in which updates are given."""
-        return [self.label, self.words, self.plot, self.video]
+        return [self.label, self.text, self.plot, self.video]
 
 
-def result() -> Result:
-    """Make the components that show an answer."""
-    return Result(
+def result_view() -> ResultView:
+    """Make the components of a result."""
+    return ResultView(
         label=gr.Label(label="Expressed emotion", elem_id="label"),
-        words=gr.HTML(elem_id="words", elem_classes="avser-words", js_on_load=None),
+        text=gr.HTML(elem_id="words", elem_classes="avser-words", js_on_load=None),
         plot=gr.HTML(elem_id="plot", elem_classes="avser-picture", js_on_load=None),
         video=gr.HTML(
             elem_id="annotated",
@@ -125,43 +144,43 @@ def result() -> Result:
     )
 
 
-def shown(
+def result_update(
     prediction: Prediction, *, plot: bytes = b"", video: bytes = b"", note: str = ""
 ) -> list[Any]:
-    """Updates of `Result.outputs` for an answer.
+    """Updates of `ResultView.outputs` for a prediction.
 
     Args:
         prediction: to show.
         plot: of the timeline, PNG.
         video: annotated copy, mp4.
-        note: said below.
+        note: a sentence below.
     """
     shares = dict(prediction.probabilities) if prediction.probabilities else None
-    return [shares, words(prediction, note=note), picture(plot), base64.b64encode(video).decode()]
+    return [shares, summary(prediction, note=note), picture(plot), base64.b64encode(video).decode()]
 
 
-def refused(sentence: str) -> list[Any]:
-    """Updates of `Result.outputs` where there is no answer."""
+def error_update(sentence: str) -> list[Any]:
+    """Updates of `ResultView.outputs` where there is no prediction."""
     return [None, f'<p class="refused" role="alert">{escape(sentence)}</p>', "", ""]
 
 
-def cleared() -> list[Any]:
-    """Updates of `Result.outputs` that take an old answer away."""
+def empty_update() -> list[Any]:
+    """Updates of `ResultView.outputs` that remove the last result."""
     return [None, "", "", ""]
 
 
-def words(prediction: Prediction, *, note: str = "") -> str:
-    """Say in HTML what was used, and why not more."""
+def summary(prediction: Prediction, *, note: str = "") -> str:
+    """Return HTML that names the streams used and the reason why one was not."""
     if prediction.label is None:
-        said = ["No voice and no face to judge."]
+        sentences = ["No voice and no face were found in this clip."]
     else:
         names = {"audio": "the voice", "video": "the face"}
         used = " and ".join(names[m] for m in prediction.modalities)
-        said = [f"Judged by <b>{used}</b>, with {escape(prediction.model)}."]
+        sentences = [f"Based on <b>{used}</b>; model: {escape(prediction.model)}."]
         if prediction.reason:
-            said.append(f"Why not more: {escape(prediction.reason)}.")
-    said += [escape(note)] if note else []
-    return "".join(f"<p>{sentence}</p>" for sentence in said)
+            sentences.append(f"Note: {escape(prediction.reason)}.")
+    sentences += [escape(note)] if note else []
+    return "".join(f"<p>{sentence}</p>" for sentence in sentences)
 
 
 def picture(png: bytes) -> str:

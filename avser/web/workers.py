@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class AnyJobHandler(Protocol):
-    """What answers jobs in a worker; see `avser.web.job_handler.Desk`."""
+    """Executes jobs in a worker; see `avser.web.job_handler.JobHandler`."""
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -42,19 +42,19 @@ class AnyJobHandler(Protocol):
         """Do a job."""
 
 
-Make = Callable[[], AnyJobHandler]  # pickled: a function of a module, or a partial of one
+HandlerFactory = Callable[[], AnyJobHandler]  # pickled: a function of a module, or a partial of one
 
 
-def _attend(link: Connection, make: Make, threads: int) -> None:
+def _run_worker(link: Connection, make: HandlerFactory, threads: int) -> None:
     """What a worker process runs until its server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
     try:
-        desk = make()
+        handler = make()
     except AvserError as error:
         link.send(error)
         return
-    link.send(desk.models)
+    link.send(handler.models)
     while True:
         try:
             job = link.recv()
@@ -62,28 +62,28 @@ def _attend(link: Connection, make: Make, threads: int) -> None:
             return  # the server is gone
         reply: Any
         try:
-            reply = desk(job)
+            reply = handler(job)
         except AvserError as error:
             reply = error
         except Exception:
             _log.exception("A worker failed.")
             reply = BrokenError(
-                "Bad clip: it made the worker fail; the server's log tells more, and the file "
-                "converted to wav or mp4 may do."
+                "Bad clip: it made the worker fail; see the server's log, or convert the file to "
+                "wav or mp4."
             )
         link.send(reply)
 
 
 class Worker:
-    """One process that answers one job at a time; begins to start at once.
+    """One process that executes one job at a time; it begins to start at once.
 
     Args:
-        make: sets up the desk, in the process.
+        make: sets up the handler, in the process.
         limits: of the server.
         threads: of the arithmetic in the process.
     """
 
-    def __init__(self, make: Make, *, limits: Limits, threads: int = 1) -> None:
+    def __init__(self, make: HandlerFactory, *, limits: Limits, threads: int = 1) -> None:
         self._make, self._limits, self._threads = make, limits, threads
         self._start()
 
@@ -91,7 +91,7 @@ class Worker:
         self._ready = False
         self._link, theirs = _PROCESSES.Pipe()
         self._process = _PROCESSES.Process(
-            target=_attend, args=(theirs, self._make, self._threads), daemon=True
+            target=_run_worker, args=(theirs, self._make, self._threads), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -130,7 +130,7 @@ class Worker:
         Raises:
             LateError: it was not done in time.
             BrokenError: the process ended.
-            AvserError: what the desk says of the clip.
+            AvserError: what the handler says of the clip.
         """
         if not self._ready:  # started again a moment ago
             self._wait(deadline)
@@ -143,7 +143,7 @@ class Worker:
         if isinstance(reply, AvserError):
             raise reply
         if not isinstance(reply, JobResult | bytes):
-            raise BrokenError("Bad answer of a worker; try again.")
+            raise BrokenError("Bad reply of a worker; try again.")
         return reply
 
     def _wait(self, deadline: float) -> None:
@@ -185,11 +185,11 @@ class Workers:
     """Workers behind a queue of bounded length.
 
     Args:
-        make: sets up the desk in each worker.
+        make: sets up the handler in each worker.
         limits: of the server.
     """
 
-    def __init__(self, make: Make, *, limits: Limits) -> None:
+    def __init__(self, make: HandlerFactory, *, limits: Limits) -> None:
         self.limits, self.taken = limits, 0
         self._lock, count = Lock(), limits.concurrency
         threads = max(1, (os.cpu_count() or 1) // count)
@@ -220,7 +220,7 @@ class Workers:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Take a place at a worker or in the queue, from the upload to the answer.
+        """Take a place at a worker or in the queue, from the upload to the response.
 
         Raises:
             BusyError: there is none.

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from federations import simulation, tiny_data, tiny_model, tiny_plan
-from job_handlers import make_desk
+from job_handlers import make_handler
 
 from avser.bundle import serialization as bundle
 from avser.errors import BundleError, ConfigError
@@ -54,7 +54,7 @@ def federation(
     newest: LatestRelease, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Federation]:
     limits = Limits(upload_mb=0.5, concurrency=1, queue=1, time_s=30)
-    service = Service(make_desk, limits=limits, folder=tmp_path_factory.mktemp("uploads"))
+    service = Service(make_handler, limits=limits, folder=tmp_path_factory.mktemp("uploads"))
     service.workers.wait()
     with TestClient(create_federation_api(newest, service)) as http:
         found = Federation("http://nobody")

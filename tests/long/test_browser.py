@@ -16,7 +16,7 @@ pytestmark = pytest.mark.long
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample.mp4"
 SERVE = ("-m", "avser", "serve", "--port", "0")
-ANSWERED = "#words >> text=Judged by"
+ANSWERED = "#words >> text=Based on"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_clip_that_is_dropped_is_answered_as_the_interface_answers(
     classify(page)
     shown = page.inner_text("#label").split("\n")
     assert shown[1] == reply["label"] == "happy"
-    assert page.inner_text("#words").startswith("Judged by the voice and the face")
+    assert page.inner_text("#words").startswith("Based on the voice and the face")
     page.wait_for_selector("#plot img")
     assert page.evaluate("document.querySelector('#plot img').naturalWidth") > 500
     page.wait_for_function("document.querySelector('#annotated video').duration > 4")
@@ -78,7 +78,7 @@ def test_clip_that_is_dropped_is_answered_as_the_interface_answers(
 
 
 def test_voice_is_recorded_played_and_recorded_again(page: Any, folder: Path) -> None:
-    page.get_by_role("tab", name="Voice").click()
+    page.get_by_role("tab", name="Audio").click()
     page.get_by_label("Record audio").click()
     for _ in range(2):
         page.get_by_role("button", name="Record", exact=True).click()
@@ -102,7 +102,7 @@ def test_webcam_without_a_face_says_why_only_the_voice_was_used(page: Any, folde
     record.click()
     classify(page)
     words = page.inner_text("#words")
-    assert words.startswith("Judged by the voice, with") and "Why not more: no face" in words
+    assert words.startswith("Based on the voice; model:") and "Note: no face" in words
     assert left(folder) == []
 
 
@@ -122,7 +122,7 @@ def test_many_files_become_a_table_and_a_csv(
 ) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_text("no sound at all")
-    page.get_by_role("tab", name="Many").click()
+    page.get_by_role("tab", name="Several clips").click()
     page.locator("input[type=file]:not([accept])").last.set_input_files(
         [SAMPLE, microphone, broken]
     )
@@ -136,7 +136,7 @@ def test_many_files_become_a_table_and_a_csv(
     assert rows[0].startswith("path,label,neutral,happy")
     assert rows[1].startswith("sample.mp4,happy,") and rows[2].startswith("voice.wav,")
     assert "Can't read broken.wav" in rows[3]
-    assert "Can't read broken.wav" in page.inner_text("#answers")
+    assert "Can't read broken.wav" in page.inner_text("#results")
     assert left(folder) == []
 
 
@@ -170,6 +170,6 @@ def test_space_runs_as_it_is(tmp_path: Path) -> None:
             page.goto(address)
             page.set_input_files("input[type=file] >> nth=0", SAMPLE)
             classify(page)
-            assert page.inner_text("#words").startswith("Judged by the voice, with audio_crnn")
+            assert page.inner_text("#words").startswith("Based on the voice; model: audio_crnn")
             assert asked == []
     assert left(tmp_path / "run") == []

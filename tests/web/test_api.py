@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from job_handlers import ROW, heard, make_desk
+from job_handlers import ROW, make_handler, predicted
 
 from avser.web.api import create_api
 from avser.web.limits import Limits
@@ -19,10 +19,10 @@ LIMITS = Limits(upload_mb=0.2, duration_s=9, concurrency=1, queue=1, time_s=2)
 
 
 class Client:
-    """A server of fake desks, and its folder."""
+    """A server of fake job handlers, and its folder."""
 
     def __init__(self, folder: Path, *, token: str | None = None, limits: Limits = LIMITS) -> None:
-        self.service = Service(make_desk, limits=limits, folder=folder)
+        self.service = Service(make_handler, limits=limits, folder=folder)
         self.service.workers.wait()
         self.http = TestClient(create_api(self.service, token=token))
 
@@ -34,7 +34,8 @@ class Client:
         assert reply.status_code == status, reply.text
         found = Refusal.model_validate(reply.json())
         assert (
-            found.error.message.startswith(("Bad ", "Can't ")) and "\n" not in found.error.message
+            found.error.message.startswith(("Bad ", "Can't ", "Timeout: ", "The server is busy: "))
+            and "\n" not in found.error.message
         )
         assert str(self.service.folder) not in reply.text
         return found
@@ -64,8 +65,8 @@ def test_answer_is_the_object_of_the_command_and_of_the_document(client: Client)
     reply = client.post("good", name="C:\\mine\\take 1.wav")
     assert reply.status_code == 200
     found = reply.json()
-    assert list(found) == list(heard("x").to_dict())
-    assert found == heard("take 1.wav").to_dict()  # also inside the reason
+    assert list(found) == list(predicted("x").to_dict())
+    assert found == predicted("take 1.wav").to_dict()  # also inside the reason
     ClipSchema.model_validate(found)
 
 
@@ -132,7 +133,7 @@ def test_full_queue(client: Client) -> None:
     codes = sorted(reply.status_code for reply in replies)
     assert codes == [200, 200, 429, 429, 429, 429]
     busy = next(reply for reply in replies if reply.status_code == 429)
-    assert "1 clips are at work and 1 wait" in client.refused(busy, 429).error.message
+    assert "1 clips are processed and 1 wait" in client.refused(busy, 429).error.message
     assert busy.headers["retry-after"] == "1"
 
 

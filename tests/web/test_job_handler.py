@@ -14,7 +14,7 @@ from avser.web.limits import TooLongError
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> JobHandler:
+def handler(tmp_path_factory: pytest.TempPathFactory) -> JobHandler:
     return load(model=str(tiny_bundle(tmp_path_factory.mktemp("model") / "tiny")))
 
 
@@ -24,51 +24,53 @@ def usual_temporary_folder() -> Iterator[None]:
     tempfile.tempdir = None
 
 
-def classified(desk: JobHandler, job: Classify) -> JobResult:
-    answer = desk(job)
+def classified(handler: JobHandler, job: Classify) -> JobResult:
+    answer = handler(job)
     assert isinstance(answer, JobResult)
     return answer
 
 
-def test_clip_is_classified_as_the_predictor_does(desk: JobHandler, tmp_path: Path) -> None:
+def test_clip_is_classified_as_the_predictor_does(handler: JobHandler, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "clip", voice("happy", seconds=1.2))
-    answer = classified(desk, Classify(path=path))
-    assert answer.prediction == desk.predictor(path) and answer.plot == b""
-    assert [model.row["name"] for model in desk.models] == ["tiny"]
-    assert not desk.models[0].sees and desk.models[0].card.startswith("# tiny")
+    answer = classified(handler, Classify(path=path))
+    assert answer.prediction == handler.predictor(path) and answer.plot == b""
+    assert [model.row["name"] for model in handler.models] == ["tiny"]
+    assert not handler.models[0].has_video and handler.models[0].card.startswith("# tiny")
     assert torch.get_num_threads() == 1
 
 
-def test_timeline_is_drawn_where_asked(desk: JobHandler, tmp_path: Path) -> None:
+def test_timeline_is_drawn_where_asked(handler: JobHandler, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "clip", voice("happy"))
-    assert classified(desk, Classify(path=path, plot=True)).plot.startswith(b"\x89PNG")
+    assert classified(handler, Classify(path=path, plot=True)).plot.startswith(b"\x89PNG")
 
 
-def test_clip_that_lasts_too_long_is_refused(desk: JobHandler, tmp_path: Path) -> None:
+def test_clip_that_lasts_too_long_is_refused(handler: JobHandler, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "clip", voice("happy", seconds=3.0))
     with pytest.raises(TooLongError, match="longer than the 2 s that this server takes"):
-        desk(Classify(path=path, longest_s=2.0))
-    assert classified(desk, Classify(path=path, longest_s=3.2)).prediction.label
+        handler(Classify(path=path, longest_s=2.0))
+    assert classified(handler, Classify(path=path, longest_s=3.2)).prediction.label
 
 
-def test_bad_clip_and_missing_stream_are_refused(desk: JobHandler, tmp_path: Path) -> None:
+def test_bad_clip_and_missing_stream_are_refused(handler: JobHandler, tmp_path: Path) -> None:
     path = tmp_path / "clip"
     path.write_text("no media")
     with pytest.raises(MediaError, match="no recording"):
-        desk(Classify(path=path))
+        handler(Classify(path=path))
     write_video(path.with_suffix(".mp4"), face_frames("sad", count=8))
     with pytest.raises(SignalError, match="no audio stream"):
-        desk(Classify(path=path.with_suffix(".mp4"), modality="audio"))
+        handler(Classify(path=path.with_suffix(".mp4"), modality="audio"))
 
 
-def test_temporary_files_stay_in_the_folder_of_the_clip(desk: JobHandler, tmp_path: Path) -> None:
+def test_temporary_files_stay_in_the_folder_of_the_clip(
+    handler: JobHandler, tmp_path: Path
+) -> None:
     path = write_wav(tmp_path / "clip", voice("happy"))
-    desk(Classify(path=path))
+    handler(Classify(path=path))
     assert Path(tempfile.gettempdir()) == tmp_path
 
 
-def test_copy_is_drawn_on(desk: JobHandler, tmp_path: Path) -> None:
+def test_copy_is_drawn_on(handler: JobHandler, tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", face_frames("sad", count=8), samples=voice("sad"))
-    found = classified(desk, Classify(path=path)).prediction
-    video = desk(Annotate(path=path, prediction=found))
+    found = classified(handler, Classify(path=path)).prediction
+    video = handler(Annotate(path=path, prediction=found))
     assert isinstance(video, bytes) and video[4:8] == b"ftyp"

@@ -20,7 +20,7 @@ def test_each_limit_has_its_status_and_one_sentence() -> None:
     said: list[tuple[RefusedError, type[RefusedError], int, str]] = [
         (limits.too_large(), TooLargeError, 413, "2 MB"),
         (limits.too_late(), LateError, 504, "5 s"),
-        (limits.busy(), BusyError, 429, "3 clips are at work and 4 wait"),
+        (limits.busy(), BusyError, 429, "3 clips are processed and 4 wait"),
     ]
     for error, kind, status, words in said:
         assert isinstance(error, kind) and error.status == status

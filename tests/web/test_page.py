@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from job_handlers import heard, make_desk
+from job_handlers import make_handler, predicted
 
 from avser.web.limits import Limits
 from avser.web.page import Page, table
@@ -14,7 +14,7 @@ from avser.web.service import Service
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
-    found = Service(make_desk, limits=Limits(concurrency=1, queue=0, time_s=3), folder=folder)
+    found = Service(make_handler, limits=Limits(concurrency=1, queue=0, time_s=3), folder=folder)
     found.workers.wait()
     yield found
     found.close()
@@ -47,8 +47,8 @@ def all_of(updates: AsyncIterator[Any]) -> list[Any]:
 def test_clip_is_answered_then_drawn_on_and_deleted(page: Page, service: Service) -> None:
     first, last = all_of(page.clip(upload(service, "good")))
     label, words, plot, video = first
-    assert label == heard("x").probabilities
-    assert "Judged by <b>the voice</b>, with fake" in words
+    assert label == predicted("x").probabilities
+    assert "Based on <b>the voice</b>; model: fake" in words
     assert "Damaged take.wav: the rest is used" in words and str(service.folder) not in words
     assert base64.b64encode(b"png").decode() in plot and video == ""
     assert last[:3] == first[:3] and base64.b64decode(last[3]) == b"mp4"
@@ -69,13 +69,13 @@ def test_busy_server_says_so_and_deletes_nothing(page: Page, service: Service) -
     path = upload(service, "good later")
     with service.workers.place():
         ((_, words, _, _),) = all_of(page.clip(path))
-    assert "try again" in words
+    assert "retry in some seconds" in words
     assert len(all_of(page.clip(path))) == 2  # it was still there
 
 
 def test_clip_that_is_gone_or_was_never_there(page: Page, service: Service) -> None:
     ((_, words, _, _),) = all_of(page.clip(str(service.folder / "page" / "gone" / "take.wav")))
-    assert "clips are deleted after their answer" in words
+    assert "it has been deleted" in words
     ((_, words, _, _),) = all_of(page.clip(None))
     assert "there is none yet" in words
 
@@ -89,7 +89,7 @@ def test_many_clips_give_a_row_each_and_a_csv(page: Page, service: Service) -> N
     uploads = [{"path": upload(service, text, name=f"{text}.wav")} for text in ("good", "bad")]
     *steps, (found, link) = all_of(page.many(uploads))
     assert [len(shown["data"]) for shown, _ in steps] == [1, 2] and not any(x for _, x in steps)
-    assert found["headers"] == ["clip", "label", "happy", "sad", "by", "why not more"]
+    assert found["headers"] == ["clip", "label", "happy", "sad", "streams", "note"]
     assert found["data"][0][:5] == ["good.wav", "happy", "0.75", "0.25", "audio"]
     assert found["data"][1][:2] == ["bad.wav", "–"] and "it is bad" in found["data"][1][-1]
     csv = base64.b64decode(link.split("base64,")[1].split('"')[0]).decode()
@@ -100,7 +100,7 @@ def test_many_clips_give_a_row_each_and_a_csv(page: Page, service: Service) -> N
 def test_requests_that_no_page_sends(page: Page) -> None:
     *_, (found, _) = all_of(page.many([{"path": "/etc/passwd"}, {"url": "http://x/"}, 3]))
     assert [row[0] for row in found["data"]] == ["passwd", "None", "None"]
-    assert all("no longer here" in row[-1] for row in found["data"])
+    assert all("has been deleted" in row[-1] for row in found["data"])
 
 
 def test_no_clips() -> None:

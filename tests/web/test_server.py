@@ -2,13 +2,15 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from job_handlers import make_desk
+from job_handlers import make_handler, predicted
 
 from avser.errors import ConfigError
 from avser.web.limits import Limits
+from avser.web.page import Page
 from avser.web.server import create_app, is_loopback, listen_at
 from avser.web.service import Service
 
@@ -19,7 +21,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
         monkeypatch.setenv(name, "")  # set by the server; given back after the test
     folder = tmp_path / "served"
     folder.mkdir()
-    found = Service(make_desk, limits=Limits(concurrency=1, upload_mb=0.1), folder=folder)
+    found = Service(make_handler, limits=Limits(concurrency=1, upload_mb=0.1), folder=folder)
     found.workers.wait()
     yield found
     found.close()
@@ -41,7 +43,7 @@ def test_page_and_interface_are_one_application(service: Service) -> None:
         assert http.get("/healthz").json()["status"] == "ok"
         assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
         text = http.get("/config").text
-        for words in ("Clip", "Many", "About the model", "# A card", "deleted after their answer"):
+        for words in ("Clip", "Several clips", "About the model", "# A card", "deleted as soon"):
             assert words in text
         assert http.get("/gradio_api/info").json()["named_endpoints"] == {}  # ours is /v1
         large = {"files": ("a.wav", b"x" * 200_000)}
@@ -49,6 +51,23 @@ def test_page_and_interface_are_one_application(service: Service) -> None:
         kept = http.post("/gradio_api/upload", files={"files": ("a.wav", b"good")}).json()
         assert Path(kept[0]).is_relative_to(service.folder / "page")
     assert not service.folder.exists()
+
+
+def test_two_visitors_who_send_the_same_file_have_a_path_each(service: Service) -> None:
+    with client(service) as http:
+        sent = [
+            http.post("/gradio_api/upload", files={"files": ("a.wav", b"good")}).json()[0]
+            for _ in range(3)
+        ]
+        assert len(set(sent)) == 3
+        for path in sent:  # the first one's result deletes the first one's file alone
+            label, *_ = asyncio.run(classified(Page(service), path))
+            assert label == predicted("x").probabilities
+
+
+async def classified(page: Page, path: str) -> list[Any]:
+    """The last update of the page for an upload."""
+    return [update async for update in page.clip(path)][-1]
 
 
 def test_address_in_a_files_place_is_not_fetched(service: Service) -> None:

@@ -2,19 +2,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from job_handlers import heard
+from job_handlers import predicted
 
 from avser.errors import MediaError
 from avser.web.widgets import (
     THEME,
     camera,
-    claim,
-    cleared,
     download,
+    empty_update,
+    error_update,
     microphone,
-    refused,
-    result,
-    shown,
+    result_update,
+    result_view,
+    take_upload,
 )
 
 
@@ -30,20 +30,27 @@ def test_fonts_are_those_of_the_system() -> None:
 
 
 def test_updates_fit_the_components() -> None:
-    outputs = result().outputs
-    assert len(shown(heard("a.wav"))) == len(refused("Bad.")) == len(cleared()) == len(outputs)
+    outputs = result_view().outputs
+    assert (
+        len(result_update(predicted("a.wav")))
+        == len(error_update("Bad."))
+        == len(empty_update())
+        == len(outputs)
+    )
 
 
 def test_silence_is_said() -> None:
-    silent = replace(heard("a"), label=None, probabilities=None, modalities=(), reason="no_signal")
-    label, words, _, _ = shown(silent)
-    assert label is None and words == "<p>No voice and no face to judge.</p>"
+    silent = replace(
+        predicted("a"), label=None, probabilities=None, modalities=(), reason="no_signal"
+    )
+    label, words, _, _ = result_update(silent)
+    assert label is None and words == "<p>No voice and no face were found in this clip.</p>"
 
 
 def test_both_streams_and_a_note_are_named() -> None:
-    both = replace(heard("a"), modalities=("audio", "video"), reason=None)
-    words = shown(both, note="5 < 6")[1]
-    assert "<b>the voice and the face</b>" in words and "Why" not in words and "5 &lt; 6" in words
+    both = replace(predicted("a"), modalities=("audio", "video"), reason=None)
+    words = result_update(both, note="5 < 6")[1]
+    assert "<b>the voice and the face</b>" in words and "Note" not in words and "5 &lt; 6" in words
 
 
 def test_upload_is_taken_out_of_its_folder_once(tmp_path: Path) -> None:
@@ -51,10 +58,10 @@ def test_upload_is_taken_out_of_its_folder_once(tmp_path: Path) -> None:
     given.parent.mkdir(parents=True)
     mine.mkdir()
     given.write_text("sound")
-    with claim(str(given), mine, within=tmp_path / "up") as path:
+    with take_upload(str(given), mine, within=tmp_path / "up") as path:
         assert path.read_text() == "sound" and not given.parent.exists()
-    again = claim(str(given), mine, within=tmp_path / "up")
-    with pytest.raises(MediaError, match="no longer here"), again:
+    again = take_upload(str(given), mine, within=tmp_path / "up")
+    with pytest.raises(MediaError, match="has been deleted"), again:
         pass
 
 
@@ -64,7 +71,7 @@ def test_nothing_is_taken_from_elsewhere(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("mine")
     for path in (secret, tmp_path / "up" / ".." / "secret"):
-        taken = claim(str(path), tmp_path / "mine", within=tmp_path / "up")
+        taken = take_upload(str(path), tmp_path / "mine", within=tmp_path / "up")
         with pytest.raises(MediaError), taken:
             pass
     assert secret.read_text() == "mine"

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from job_handlers import ROW, heard, make_desk
+from job_handlers import ROW, make_handler, predicted
 
 from avser.errors import BundleError, MediaError
 from avser.web.jobs import Annotate, Classify, JobResult
@@ -15,7 +15,7 @@ from avser.web.workers import Workers
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Workers]:
-    found = Workers(make_desk, limits=Limits(concurrency=1, queue=1, time_s=3))
+    found = Workers(make_handler, limits=Limits(concurrency=1, queue=1, time_s=3))
     found.wait()
     yield found
     found.close()
@@ -35,8 +35,8 @@ def ask(workers: Workers, path: Path, *, seconds: float = 20.0) -> JobResult:
 def test_worker_tells_its_models_and_answers_jobs(workers: Workers, tmp_path: Path) -> None:
     assert [model.row for model in workers.models] == [ROW]
     path = clip(tmp_path, "good")
-    assert ask(workers, path).prediction == heard(str(path))
-    job = Annotate(path=path, prediction=heard(str(path)))
+    assert ask(workers, path).prediction == predicted(str(path))
+    job = Annotate(path=path, prediction=predicted(str(path)))
     assert asyncio.run(workers.ask(job, deadline=time.monotonic() + 20)) == b"mp4"
 
 
@@ -61,7 +61,7 @@ def test_hanging_clip_is_ended_at_its_deadline_and_others_go_on(
     workers: Workers, tmp_path: Path
 ) -> None:
     began = time.monotonic()
-    with pytest.raises(LateError, match="not there within 3 s"):
+    with pytest.raises(LateError, match="no result within 3 s"):
         ask(workers, clip(tmp_path, "hang"), seconds=0.3)
     assert time.monotonic() - began < 5
     assert ask(workers, clip(tmp_path, "good")).prediction.label == "happy"
@@ -75,7 +75,7 @@ def test_job_whose_time_is_up_is_not_begun(workers: Workers, tmp_path: Path) -> 
 
 def test_places_are_bounded_and_given_back(workers: Workers) -> None:
     with workers.place(), workers.place():
-        with pytest.raises(BusyError, match="1 clips are at work and 1 wait"), workers.place():
+        with pytest.raises(BusyError, match="1 clips are processed and 1 wait"), workers.place():
             pass
     with workers.place():
         assert workers.taken == 1
@@ -83,7 +83,7 @@ def test_places_are_bounded_and_given_back(workers: Workers) -> None:
 
 
 def test_model_that_does_not_load_is_said_at_the_start() -> None:
-    failing = Workers(partial(make_desk, fails=True), limits=Limits(concurrency=2))
+    failing = Workers(partial(make_handler, fails=True), limits=Limits(concurrency=2))
     with pytest.raises(BundleError, match="Bad model 'x'"):
         failing.wait()
     assert failing.alive == 0

@@ -21,7 +21,7 @@ from avser.federated.client.contributions import Contributions
 from avser.federated.client.remote import Federation
 from avser.inference.predictor import Predictor
 from avser.media.reader import read_audio
-from avser.web.widgets import CSS, THEME, claim, microphone
+from avser.web.widgets import CSS, THEME, microphone, take_upload
 
 NEWER_S = 60.0  # between two looks for a newer model
 GOAL_S = 1.0
@@ -126,7 +126,7 @@ class ContributionSession:
 
     def _drop(self, clip: str) -> None:
         try:
-            with claim(clip, self.scratch, within=self.scratch) as path:
+            with take_upload(clip, self.scratch, within=self.scratch) as path:
                 path.unlink(missing_ok=True)
         except AvserError:
             return

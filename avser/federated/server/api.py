@@ -23,8 +23,8 @@ from avser.federated.server.mfcc import answer_cepstra
 from avser.federated.server.releases import LatestRelease, pack
 from avser.federated.server.worker import LatestReleaseHandler
 from avser.web.api import create_api
-from avser.web.gate import refusal
 from avser.web.limits import Limits
+from avser.web.request_limiter import refusal
 from avser.web.service import Service, plain_name
 
 

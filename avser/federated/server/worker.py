@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 class LatestReleaseHandler:
-    """A desk that looks before every job whether there is a newer model.
+    """A handler that looks before every job whether there is a newer model.
 
     Args:
         folder: of the newest bundle, which is replaced whole.

@@ -1,4 +1,4 @@
-"""What every request passes before its body is read: token, places, size and time."""
+"""Limits that apply before and while a request is read: token, places, size and time."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _API = "/v1/"
 
 
 def refusal(error: AvserError, *, path: str | None = None, status: int = 422) -> JSONResponse:
-    """The answer that says why there is none: the object that ``avser classify --json`` gives."""
+    """The response of a refused request: an error as ``avser classify --json`` writes it."""
     status = error.status if isinstance(error, RefusedError) else status
     content = {"path": path, "error": {"type": type(error).__name__, "message": str(error)}}
     headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}
     return JSONResponse(content, status, headers.get(status))
 
 
-class Gate:
-    """Refuses before it reads, and stops reading at the limits.
+class RequestLimiter:
+    """Middleware that refuses before it reads, and stops reading at the limits.
 
     The interface's requests need the token, if there is one, and take a place in the queue until
-    they are answered; the page asks for both itself.
+    the response is sent; the page checks both itself.
 
     Args:
         app: behind it.
@@ -60,7 +60,7 @@ class Gate:
         body = _Body(receive, self.service, deadline) if posts else None
         began = False
 
-        async def tell(message: MutableMapping[str, Any]) -> None:
+        async def checked_send(message: MutableMapping[str, Any]) -> None:
             nonlocal began
             if body is not None and body.refused is not None:
                 raise body.refused  # whatever a framework made of it
@@ -70,12 +70,12 @@ class Gate:
         try:
             with ExitStack() as stack:
                 if ours:
-                    self._know(headers)
+                    self._check_token(headers)
                 if ours and posts:
                     stack.enter_context(self.service.workers.place())
                 if body is not None:
                     body.expect(headers.get("content-length"))
-                await self.app(scope, body or receive, tell)
+                await self.app(scope, body or receive, checked_send)
         except RefusedError as error:
             if began:
                 raise
@@ -83,7 +83,7 @@ class Gate:
                 await body.drain()
             await refusal(error)(scope, receive, send)
 
-    def _know(self, headers: Headers) -> None:
+    def _check_token(self, headers: Headers) -> None:
         if self.token is None:
             return
         kind, _, given = headers.get("authorization", "").partition(" ")
@@ -131,7 +131,7 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Throw away as much again: many clients look at the answer only when all is sent."""
+        """Throw away as much again: many clients read the response only when all is sent."""
         most = self._read + self._most
         try:
             async with asyncio.timeout(max(0.0, min(10.0, self._deadline - time.monotonic()))):

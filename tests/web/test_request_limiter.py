@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
-from avser.web.gate import Gate, Receive, Scope, Send
 from avser.web.limits import Limits
+from avser.web.request_limiter import Receive, RequestLimiter, Scope, Send
 
 Message = MutableMapping[str, Any]
 HALF = b"x" * 60_000  # with what a form may have around it, three of them are over the limit
@@ -72,7 +72,7 @@ class Caller:
             "path": path,
             "headers": [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()],
         }
-        gate = Gate(reader, service=self.service)  # type: ignore[arg-type]
+        gate = RequestLimiter(reader, service=self.service)  # type: ignore[arg-type]
         asyncio.run(gate(scope, self.receive, self.send))
         return self.sent[0]["status"], json.loads(self.sent[1]["body"])
 
