@@ -44,6 +44,16 @@ def _group_table(figures: Mapping[str, Any]) -> list[str]:
     return ["", "| speakers | UAR | clips |", "|---|---|---|", *rows] if rows else []
 
 
+def _stress_table(figures: Mapping[str, Any]) -> list[str]:
+    """UAR under each condition of degraded sound, where that was measured."""
+    rows = [
+        f"| {name} | {_percent(row.get('uar'))} |"
+        for name, row in dict(figures.get("stress") or {}).items()
+    ]
+    head = ["", "Degraded recordings of the same clips:", "", "| condition | UAR |", "|---|---|"]
+    return [*head, *rows] if rows else []
+
+
 def standard_card(config: Mapping[str, Any], provenance: object) -> str:
     """Return the text of a card.
 
@@ -92,6 +102,7 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
         if figures.get("command"):
             lines += ["", "```", str(figures["command"]), "```"]
         lines += _group_table(figures)
+        lines += _stress_table(figures)
     else:
         lines += ["None: it was trained without a test part."]
     heads = set(config.get("temperatures") or {})

@@ -170,7 +170,7 @@ def _weights(net: EmotionNet, *, half: bool) -> bytes:
 #: What a bundle keeps of a summary: what its card shows.
 _FIGURES = (
     "uar accuracy macro_f1 ece n classes recall per_sex marks split corpus label_target "
-    "split_hash seeds epochs interval_unit commit notes streams levels about source command"
+    "split_hash seeds epochs interval_unit commit notes streams levels stress about source command"
 ).split()
 
 

@@ -25,6 +25,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
     parser.add_argument("--name", help="name of the model in the tables")
     parser.add_argument("--json", metavar="FILE", help="also write the results there; - is stdout")
+    parser.add_argument("--stress", action="store_true", help="measure degraded test clips too")
     parser.add_argument("--row", type=Path, metavar="FILE", help="append every fold's figure there")
     own, rest = parser.split(words)
     from rich.console import Console
@@ -49,9 +50,8 @@ def run(words: Sequence[str]) -> int:
             _append(own.row, fold, summary)
 
     name = own.name or own.out.resolve().name
-    crossval.run(
-        folds, words=[*rest, "--name", name], has_folds=has_folds, jobs=own.jobs, finished=finished
-    )
+    words = [*rest, "--name", name, *(["--stress"] if own.stress else [])]
+    crossval.run(folds, words=words, has_folds=has_folds, jobs=own.jobs, finished=finished)
     everything = crossval.plan(own.out, folds=count, seeds=own.seeds)
     runs, summary = crossval.merge(everything, expected=count, split=split)
     print_table(summary, console)

@@ -30,6 +30,11 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--unseen-only", action="store_true", help="drop speakers of the training")
     parser.add_argument("--report", metavar="OUT", type=Path, help="folder for report and results")
+    parser.add_argument(
+        "--stress",
+        action="store_true",
+        help="also measure under noise, telephones, codecs, rooms, hum, clipping, level and offset",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the results there; - is stdout")
     own, rest = parser.split(words)
     if bool(own.config) == bool(own.corpus):
@@ -62,6 +67,8 @@ def run(words: Sequence[str]) -> int:
     if data.split.unit == "chunk" and predictions.clip_ids and split.endswith("test part"):
         summary["levels"] = stream_figures({"clip": [by_clip(predictions)]}, seeds=[])
     console = Console(stderr=own.json == "-")
+    if own.stress:
+        summary["stress"] = _stress(models, data, clips, unseen_only=own.unseen_only)
     print_table(summary, console)
     if own.report is not None:
         page = write_report(own.report, summary, predictions=predictions)
@@ -129,9 +136,53 @@ def _parts(own: Any, data: Any) -> tuple["SplitParts", str]:  # noqa: ANN401
 
 
 def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[str]]:  # noqa: ANN401
-    """Answer the clips whose class the model has; over the classes that both share."""
-    from avser.data.splits import clip_name
+    """Predict the clips whose class the model has; over the classes that both share."""
     from avser.evaluation.predict import predict, restrict
+
+    rows, known, seen, notes = _comparable(loaded, data, clips)
+    found = predict(loaded.net, data.loader(rows), rows, seen=seen, classes=data.classes)
+    return restrict(found, known), notes
+
+
+def _stress(
+    models: "Sequence[Bundle]",
+    data: Any,  # noqa: ANN401
+    clips: list[Any],
+    *,
+    unseen_only: bool,
+) -> dict[str, Any]:
+    """Figures of the models' mean under each condition."""
+    from avser.cli.progress import counting
+    from avser.evaluation.predictions import Predictions
+    from avser.evaluation.stress import stress, stress_figures
+
+    each = []
+    for model in models:
+        rows, known, seen, _ = _comparable(model, data, clips)
+        with counting("stress") as progress:
+            found = stress(
+                model.net,
+                data.loader(rows),
+                rows,
+                seen=seen,
+                classes=data.classes,
+                kept=known,
+                progress=progress,
+            )
+        each.append(found)
+    joined = {name: Predictions.mean([found[name] for found in each]) for name in each[0]}
+    if unseen_only:
+        joined = {name: made.unseen() for name, made in joined.items()}
+    return stress_figures({name: [made] for name, made in joined.items()}, seeds=[])
+
+
+def _comparable(
+    loaded: "Bundle",
+    data: Any,  # noqa: ANN401
+    clips: list[Any],
+) -> tuple[list[Any], list[str], set[str], list[str]]:
+    """Clips and classes that model and corpus share, what the model has seen of them, and notes."""
+    from avser.data.splits import clip_name
 
     known = [name for name in data.classes if name in loaded.net.emotions]
     if len(known) < 2:
@@ -158,8 +209,7 @@ def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[
             all_seen.add(clip.speaker or name)
     if loaded.net.audio is not None:
         data.enrol_voices(loaded.net.audio)
-    found = predict(loaded.net, data.loader(rows), rows, seen=all_seen, classes=data.classes)
-    return restrict(found, known), notes
+    return rows, known, all_seen, notes
 
 
 def _summary(

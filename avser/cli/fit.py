@@ -34,6 +34,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "--patience", type=int, help="stop after so many epochs without a better one"
     )
+    parser.add_argument("--stress", action="store_true", help="measure degraded test clips too")
     parser.add_argument("--name", help="name of the model; the run folder's name by default")
     own, rest = parser.split(words)
     if any(w.startswith("--print_config") for w in rest):
@@ -49,6 +50,7 @@ def run(words: Sequence[str]) -> int:
             patience=own.patience,
             name=own.name,
             measure=not own.no_test,
+            stressed=own.stress,
         )
     return 0
 
@@ -61,6 +63,7 @@ def _train(
     patience: int | None,
     name: str | None,
     measure: bool,
+    stressed: bool,
 ) -> None:
     from rich.console import Console
 
@@ -100,6 +103,7 @@ def _train(
             seed=int(config["seed_everything"]),
             config_text=text,
             measure=measure,
+            stressed=stressed,
         )
     except SystemExit as error:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from error

@@ -1,7 +1,7 @@
 """Progress bars, on stderr."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,13 +11,18 @@ if TYPE_CHECKING:
     from avser.federated.simulation.run import Progress as FederatedProgress
 
 
-@contextmanager
-def decoding() -> Iterator[Callable[[int, int], None]]:
+def decoding() -> AbstractContextManager[Callable[[int, int], None]]:
     """Show a bar while clips are decoded; nothing if all are in the cache."""
+    return counting("decoding")
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal from the first call of what it gives, ``(done, total)``."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = ("decoding", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     bar = Progress(*columns, console=console, transient=True)
 

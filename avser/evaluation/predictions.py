@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,6 +205,15 @@ class Predictions:
             raise ConfigError(
                 f"Bad predictions file {str(path)!r}: {error}; expected the JSON that avser writes."
             ) from error
+
+
+def file_name(name: str) -> str:
+    """Turn a stream's, level's or condition's name into a part of a file's name.
+
+    >>> file_name("Opus 8 kbit/s")
+    'opus_8_kbit_s'
+    """
+    return re.sub(r"[^a-z0-9.-]+", "_", name.lower())
 
 
 def _doubles(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from avser.evaluation.summary import MEANINGS, Predictions
 from avser.evaluation.tables import facts, percent
 from avser.files import atomic_write
 from avser.visualization import plots as draw
+from avser.visualization.stress_plot import stress_figure
 
 MISTAKES = 20  # rows: enough to listen to, few enough to read
 
@@ -90,6 +91,7 @@ def page_of(
         _sexes(summary),
         _speakers(summary),
         _calibration(summary),
+        _stress(summary),
         _training(history),
         _validation(validation),
         _split(audit),
@@ -239,6 +241,28 @@ def _calibration(summary: Mapping[str, Any]) -> str:
     )
     words = f"<p>ECE <b>{percent(summary['ece'])} %</b> {page.marks(summary['marks'])}</p>"
     return page.section("Calibration", words + page.figure(drawn, text))
+
+
+def _stress(summary: Mapping[str, Any]) -> str:
+    """UAR under each condition, drawn and as a table."""
+    stress: Mapping[str, Mapping[str, Any]] = summary.get("stress", {})
+    if not stress:
+        return ""
+    rows = [
+        [
+            escape(name),
+            percent(figures["uar"]),
+            percent(figures["accuracy"]),
+            page.marks(summary["marks"]),
+        ]
+        for name, figures in stress.items()
+    ]
+    text = "UAR on the same clips, degraded: seeded draws of noise, rooms and babble for each clip."
+    return page.section(
+        "Stress",
+        page.table(["Condition", "UAR, % [95 %]", "Accuracy, % [95 %]", "Marks"], rows)
+        + page.figure(stress_figure(stress), text),
+    )
 
 
 def _training(history: Mapping[str, Sequence[float]] | None) -> str:

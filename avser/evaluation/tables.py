@@ -102,6 +102,8 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
     for name, value in summary["recall"].items():
         detail.add_row(Text(name), f"{summary['support'][name]:g}", percent(value), _loud(marks))
     console.print(detail)
+    if "stress" in summary:
+        console.print(_stress_table(summary["stress"], marks))
 
     about = _grid()
     for name, value in facts(summary).items():
@@ -109,6 +111,16 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
     console.print(about)
     for note in summary["notes"]:
         console.print(Text(f"Note: {note}"))
+
+
+def _stress_table(stress: Mapping[str, Any], marks: Sequence[str]) -> Table:
+    """UAR under each condition, and how far that is under the clean one."""
+    table = _table("Stress", "Condition", "UAR, % [95 % interval]", "Change")
+    clean = next(iter(stress.values()))["uar"]["value"]
+    for name, figures in stress.items():
+        change = 100 * (figures["uar"]["value"] - clean)
+        table.add_row(Text(name), Text(percent(figures["uar"])), f"{change:+.1f}", _loud(marks))
+    return table
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from avser.errors import AvserError, ConfigError
-from avser.evaluation.predictions import Predictions
+from avser.evaluation.predictions import Predictions, file_name
 from avser.evaluation.summary import SEEN_SPEAKERS, stream_figures, summarise
 
 
@@ -158,9 +158,9 @@ def merge(
     )
     if all("cost" in s for s in summaries):
         summary["cost"] = _cost([s["cost"] for s in summaries])
-    for kind in ("streams", "levels"):
+    for kind in ("streams", "levels", "stress"):
         found = {
-            name: [_predictions(rows, f"test.{name}.json") for rows in done.values()]
+            name: [_predictions(rows, f"test.{file_name(name)}.json") for rows in done.values()]
             for name in first.get(kind, {})
         }
         if found:

@@ -21,6 +21,8 @@ from avser.bundle import serialization as bundle
 from avser.data.splits import clip_name
 from avser.errors import ConfigError
 from avser.evaluation.predict import by_clip, calibrate, predict
+from avser.evaluation.predictions import file_name
+from avser.evaluation.stress import stress, stress_figures
 from avser.evaluation.summary import Predictions, stream_figures, summarise
 from avser.files import atomic_write
 from avser.models.net import EmotionNet
@@ -96,6 +98,7 @@ def fit(
     seed: int | None,
     config_text: str,
     measure: bool = True,
+    stressed: bool = False,
 ) -> dict[str, Any] | None:
     """Train, calibrate, release into ``folder/bundle``, and measure the test part.
 
@@ -112,6 +115,7 @@ def fit(
         seed: of the training.
         config_text: the resolved configuration, for the report.
         measure: also the test part; without it, nothing of that part is looked at.
+        stressed: measure it under the conditions of `avser.media.degradations` too.
 
     Returns:
         The summary of the test part, or None where there is none.
@@ -126,6 +130,8 @@ def fit(
     summary = None
     if data.parts.test and measure:
         predictions, summary = _measure(net, data, provenance, folder=folder, name=name)
+        if stressed:
+            summary["stress"] = _stress(net, data, provenance, folder)
     saved = bundle.save(
         net,
         folder / "bundle",
@@ -205,6 +211,18 @@ def _measure(
         runs = {level: [found] for level, found in levels.items()}
         summary["levels"] = stream_figures(runs, seeds=summary["seeds"])
     return predictions, summary
+
+
+def _stress(
+    net: EmotionNet, data: LabelledDataModule, provenance: bundle.Provenance, folder: Path
+) -> dict[str, Any]:
+    """Keep the predictions of degraded test clips, and sum them up."""
+    test = data.parts.test
+    found = stress(net, data.loader(test), test, seen=set(provenance.speakers))
+    for name, made in found.items():
+        made.save(folder / "predictions" / f"test.{file_name(name)}.json")
+    seed = provenance.seed if provenance.seed is not None else 0
+    return stress_figures({name: [made] for name, made in found.items()}, seeds=[seed])
 
 
 def _levels(

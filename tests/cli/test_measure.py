@@ -9,6 +9,7 @@ import yaml
 
 from avser.bundle.serialization import Provenance
 from avser.cli import main
+from avser.media.degradations import CONDITIONS
 from avser.testing.corpora import fake_ravdess, fake_savee
 from avser.testing.nets import tiny_bundle, tiny_spec
 
@@ -234,6 +235,28 @@ def test_evaluate_lists_corpora(evaluate: Evaluate) -> None:
     assert "Bad corpus 'ravdes'" in said and "did you mean 'ravdess'" in said
 
 
+def test_evaluate_measures_degraded_clips(
+    ravdess: str,
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = {name: CONDITIONS[name] for name in ("telephone", "white noise 10 dB")}
+    monkeypatch.setattr("avser.evaluation.stress.CONDITIONS", chosen)
+    words = ["-c", "configs/data/ravdess.yaml", "--root", ravdess, "--model", model, "--stress"]
+    folds = "--data.split.init_args.folds=2"
+    assert main(["evaluate", *words, folds, "--report", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    rows = [line for line in said.splitlines() if "telephone" in line]
+    assert len(rows) == 1
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["stress"]) == ["clean", *chosen]
+    assert results["stress"]["clean"]["uar"] == results["uar"]
+    page = (tmp_path / "report.html").read_text()
+    assert "<h2>Stress</h2>" in page and "white noise 10 dB" in page
+
+
 # -- crossval ------------------------------------------------------------------------------------
 
 
@@ -274,6 +297,25 @@ def test_crossval_trains_merges_and_skips_what_is_done(
     assert main(words) == 0  # once more: nothing is trained
     assert json.loads(capsys.readouterr().out) == found
     assert times(out) == after_all
+
+
+def test_crossval_joins_the_stress_tables_of_its_folds(
+    ravdess: str, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "avser.evaluation.stress.CONDITIONS", {"offset 0.005": CONDITIONS["offset 0.005"]}
+    )
+    words = ["-c", "configs/data/ravdess.yaml", "-c", config, "--root", ravdess, "--stress"]
+    folds = ["--data.split.init_args.folds=2", "--data.split.init_args.validation_speakers=1"]
+    for fold in (0, 1):
+        run = ["--out", str(tmp_path / f"seed0/fold{fold}"), f"--data.split.init_args.fold={fold}"]
+        assert main(["fit", *words, *folds, *run]) == 0
+    assert main(["crossval", *words, *folds, "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert list(found["stress"]) == ["clean", "offset 0.005"]
+    assert found["stress"]["clean"]["uar"] == found["uar"]
+    card = (tmp_path / "seed0/fold0/bundle/README.md").read_text()
+    assert "| offset 0.005 |" in card
 
 
 def test_crossval_with_a_failing_fold_is_one_sentence(

@@ -1,0 +1,50 @@
+"""The picture of a stress table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from avser.errors import ConfigError
+from avser.visualization.plots import FAINT, INK, PAPER, PARTS
+
+
+def stress_figure(stress: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Figure:
+    """Draw the UAR of each condition with its interval, and the clean one as a line.
+
+    Args:
+        stress: condition to figures, as ``summary["stress"]`` holds them; the first is clean.
+        title: over the picture.
+
+    Raises:
+        ConfigError: there is no condition.
+    """
+    if not stress:
+        raise ConfigError("Bad stress table: it has no condition; measure some first.")
+    names = list(stress)
+    values = [100 * float(stress[name]["uar"]["value"]) for name in names]
+    figure = Figure(figsize=(7.0, 0.6 + 0.32 * len(names)), facecolor=PAPER, layout="constrained")
+    axes = figure.add_subplot()
+    places = list(range(len(names)))[::-1]
+    colours = [PARTS["validation"] if i else INK for i in range(len(names))]
+    axes.barh(places, values, color=colours, height=0.66)
+    for place, name, value in zip(places, names, values, strict=True):
+        low, high = stress[name]["uar"]["low"], stress[name]["uar"]["high"]
+        end = value
+        if low is not None and high is not None:
+            axes.plot([100 * low, 100 * high], [place, place], color="#111111", linewidth=1.2)
+            end = 100 * float(high)
+        axes.text(max(end, value) + 1, place, f"{value:.1f}", va="center", color=INK, fontsize=9)
+    axes.axvline(values[0], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_yticks(places, names)
+    axes.set_xlim(0, 109)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("UAR, % (line: 95 % interval)")
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    if title:
+        axes.set_title(title, loc="left", fontsize=11)
+    return figure
