@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from avser.errors import ConfigError
-from avser.visualization.plots import FAINT, INK, PAPER, PARTS
+from avser.visualization.colours import FAINT, INK, PAPER, PARTS
 
 
 def stress_figure(stress: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Figure:
