@@ -30,11 +30,7 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument("--unseen-only", action="store_true", help="drop speakers of the training")
     parser.add_argument("--report", metavar="OUT", type=Path, help="folder for report and results")
-    parser.add_argument(
-        "--stress",
-        action="store_true",
-        help="also measure under noise, telephones, codecs, rooms, hum, clipping, level and offset",
-    )
+    parser.add_argument("--stress", action="store_true", help="measure degraded clips too")
     parser.add_argument("--json", metavar="FILE", help="write the results there; - is stdout")
     own, rest = parser.split(words)
     if bool(own.config) == bool(own.corpus):

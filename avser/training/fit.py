@@ -102,8 +102,6 @@ def fit(
 ) -> dict[str, Any] | None:
     """Train, calibrate, release into ``folder/bundle``, and measure the test part.
 
-    A net whose heads are baselines is fitted in one pass, which counts as one epoch.
-
     Args:
         trainer: with `callbacks` and `loggers` of the folder.
         task: to train.
@@ -115,7 +113,7 @@ def fit(
         seed: of the training.
         config_text: the resolved configuration, for the report.
         measure: also the test part; without it, nothing of that part is looked at.
-        stressed: measure it under the conditions of `avser.media.degradations` too.
+        stressed: measure it degraded, too.
 
     Returns:
         The summary of the test part, or None where there is none.
@@ -129,9 +127,8 @@ def fit(
     provenance = _provenance(data, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
     if data.parts.test and measure:
-        predictions, summary = _measure(net, data, provenance, folder=folder, name=name)
-        if stressed:
-            summary["stress"] = _stress(net, data, provenance, folder)
+        made = _measure(net, data, provenance, folder=folder, name=name, stressed=stressed)
+        predictions, summary = made
     saved = bundle.save(
         net,
         folder / "bundle",
@@ -158,7 +155,10 @@ def _train(
     folder: Path,
     resume: Path | None,
 ) -> tuple[EmotionNet, int, float] | None:
-    """Train or fit; return the net, epochs and seconds of all starts, on the first process."""
+    """Train or fit; return the net, epochs and seconds of all starts, on the first process.
+
+    A net whose heads are baselines is fitted in one pass, which counts as one epoch.
+    """
     begin = perf_counter()
     if has_baseline(task.net):
         if not trainer.is_global_zero:
@@ -188,6 +188,7 @@ def _measure(
     *,
     folder: Path,
     name: str,
+    stressed: bool,
 ) -> tuple[Predictions, dict[str, Any]]:
     """Answer the test part, keep the predictions, and sum them up."""
     test, seen = data.parts.test, set(provenance.speakers)
@@ -210,6 +211,8 @@ def _measure(
     if levels:
         runs = {level: [found] for level, found in levels.items()}
         summary["levels"] = stream_figures(runs, seeds=summary["seeds"])
+    if stressed:
+        summary["stress"] = _stress(net, data, provenance, folder)
     return predictions, summary
 
 

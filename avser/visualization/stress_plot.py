@@ -6,7 +6,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from avser.errors import ConfigError
-from avser.visualization.colours import FAINT, INK, PAPER, PARTS
+from avser.visualization.colours import FAINT, INK, PARTS
+from avser.visualization.plots import plain, sheet
 
 
 def stress_figure(stress: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Figure:
@@ -23,10 +24,10 @@ def stress_figure(stress: Mapping[str, Mapping[str, Any]], *, title: str = "") -
         raise ConfigError("Bad stress table: it has no condition; measure some first.")
     names = list(stress)
     values = [100 * float(stress[name]["uar"]["value"]) for name in names]
-    figure = Figure(figsize=(7.0, 0.6 + 0.32 * len(names)), facecolor=PAPER, layout="constrained")
+    figure = sheet(7.0, 0.6 + 0.32 * len(names))
     axes = figure.add_subplot()
     places = list(range(len(names)))[::-1]
-    colours = [PARTS["validation"] if i else INK for i in range(len(names))]
+    colours = [PARTS["validation" if i else "train"] for i in range(len(names))]
     axes.barh(places, values, color=colours, height=0.66)
     for place, name, value in zip(places, names, values, strict=True):
         low, high = stress[name]["uar"]["low"], stress[name]["uar"]["high"]
@@ -40,10 +41,9 @@ def stress_figure(stress: Mapping[str, Mapping[str, Any]], *, title: str = "") -
     axes.set_xlim(0, 109)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("UAR, % (line: 95 % interval)")
-    axes.grid(axis="x", color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    plain(axes)
+    axes.grid(visible=False, axis="y")
+    axes.grid(axis="x", color=FAINT, linewidth=0.7)
     axes.tick_params(axis="y", length=0)
     if title:
         axes.set_title(title, loc="left", fontsize=11)

@@ -10,7 +10,7 @@ from avser.evaluation.stress import clip_rng, degraded, stress, stress_figures
 from avser.media.degradations import CONDITIONS, Condition, Samples
 from avser.testing.nets import tiny_net
 from avser.types import Batch, Clip
-from avser.visualization.plots import to_png
+from avser.visualization.plots import render
 from avser.visualization.stress_plot import stress_figure
 
 EMOTIONS = ("happy", "sad", "angry")
@@ -98,4 +98,4 @@ def test_figures_have_intervals_and_are_drawn() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["clean", "telephone"]
     widths = [bar.get_width() for bar in axes.patches]  # type: ignore[attr-defined]
     assert widths[0] == 100 * figures["clean"]["uar"]["value"]
-    assert to_png(drawn).startswith(b"\x89PNG")
+    assert render(drawn).startswith(b"\x89PNG")
