@@ -12,12 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "extending"
 
+CONFIGS = "tests/test_configs.py"
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 #: Per page: the most files it may name, and the tests concerned, with what they must include.
 RECIPES: dict[str, tuple[int, tuple[str, ...], str]] = {
-    "corpus": (3, ("tests/datamodules", "tests/test_configs.py"), "emovo"),
-    "fusion": (2, ("tests/models/test_fusion.py", "tests/test_configs.py"), "gated"),
-    "frontend": (2, ("tests/models/test_frontends.py", "tests/test_configs.py"), "log_?spectrum"),
-    "encoder": (3, ("tests/models", "tests/test_configs.py"), "frame.?mlp"),
+    "corpus": (3, ("tests/datamodules", CONFIGS), "emovo"),
+    "fusion": (2, ("tests/models/test_fusion.py", CONFIGS), "gated"),
+    "frontend": (2, ("tests/models/test_frontends.py", CONFIGS), "log_spectrum"),
+    "encoder": (3, ("tests/models", CONFIGS), "frame_mlp"),
     "command": (2, ("tests/cli/test_commands.py", "tests/cli/test_classes.py"), "classes"),
 }
 pytestmark = pytest.mark.long
@@ -33,6 +35,11 @@ def named(page: str) -> list[str]:
     """Paths in the table at the head of a page."""
     head = (PAGES / f"{page}.md").read_text(encoding="utf-8").partition("\n## ")[0]
     return re.findall(r"^\| `([^`]+)` \|", head, re.MULTILINE)
+
+
+def bare(text: str) -> str:
+    """Small letters alone: ``LogSpectrum``, ``log_spectrum`` and ``log spectrum`` are one."""
+    return re.sub("[^a-z]", "", text.lower())
 
 
 @pytest.fixture
@@ -83,10 +90,14 @@ def test_recipe_followed_to_the_letter_passes_every_test_concerned(page: str, co
     python = [name for name in files if name.endswith(".py")]
     run(copy, "-m", "ruff", "check", *python)
     run(copy, "-m", "ruff", "format", "--check", *python)
-    collected = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", *suites)
-    new = [line for line in collected.splitlines() if re.search(word, line, re.IGNORECASE)]
+    collected = run(copy, *PYTEST, "--collect-only", *suites)
+    new = [line for line in collected.splitlines() if bare(word) in bare(line)]
     assert len(new) >= (2 if page == "command" else 4), collected[-2000:]
     print(*new, sep="\n")
-    said = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not long", *suites)
-    print(said.splitlines()[-1])
-    run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_architecture.py")
+    own = [suite for suite in suites if suite != CONFIGS]
+    # of the configurations the new one alone: each is trained for a step
+    for words in (own, [CONFIGS, "-k", word] if CONFIGS in suites else []):
+        if words:
+            said = run(copy, *PYTEST, "-m", "not long", *words)
+            print(said.splitlines()[-1])
+    run(copy, *PYTEST, "tests/test_architecture.py")
