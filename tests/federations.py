@@ -16,7 +16,7 @@ from avser.federated.session import Session
 from avser.federated.settings import FederatedSettings
 from avser.federated.simulation.grid import InProcessGrid
 from avser.federated.simulation.run import Simulation
-from avser.testing.corpora import fake_ravdess
+from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.nets import tiny_spec
 
 

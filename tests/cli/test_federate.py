@@ -10,7 +10,7 @@ import yaml
 from federations import tiny_model
 
 from avser.cli import main
-from avser.testing.corpora import fake_ravdess
+from avser.testing.corpora.ravdess import fake_ravdess
 
 
 def said(capsys: pytest.CaptureFixture[str], words: Sequence[str], code: int) -> str:

@@ -10,7 +10,8 @@ import yaml
 from avser.bundle.serialization import Provenance
 from avser.cli import main
 from avser.media.degradations import CONDITIONS
-from avser.testing.corpora import fake_ravdess, fake_savee
+from avser.testing.corpora.ravdess import fake_ravdess
+from avser.testing.corpora.savee import fake_savee
 from avser.testing.nets import tiny_bundle, tiny_spec
 
 RAVDESS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")

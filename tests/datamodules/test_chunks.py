@@ -14,7 +14,7 @@ from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.ravdess import Ravdess
 from avser.evaluation.predict import by_clip, predict
 from avser.evaluation.predictions import Predictions
-from avser.testing.corpora import fake_ravdess
+from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.nets import tiny_net
 from avser.types import STEP_SAMPLES, Clip
 

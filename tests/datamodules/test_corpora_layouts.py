@@ -56,7 +56,7 @@ def test_ravdess_name_of_another_shape_is_refused(stem: str) -> None:
 
 
 def test_ravdess_counts_and_meaning(tmp_path: Path) -> None:
-    clips = by_id(Ravdess(fakes.fake_ravdess(tmp_path, speakers=("07", "12"), per_emotion=8)))
+    clips = by_id(Ravdess(fakes.FAKES["ravdess"](tmp_path, speakers=("07", "12"), per_emotion=8)))
     assert Counter(c.emotion for c in clips.values()) == {
         **dict.fromkeys(EMOTIONS.values(), 16),
         "neutral": 8,  # no strong intensity
@@ -79,7 +79,7 @@ def test_ravdess_song_is_excluded_unless_asked_for(trees: dict[str, Path]) -> No
 @pytest.fixture(scope="module")
 def av_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("av") / "ravdess"
-    return fakes.fake_ravdess(root, speakers=1, per_emotion=1, video=True)
+    return fakes.FAKES["ravdess"](root, speakers=1, per_emotion=1, video=True)
 
 
 def test_ravdess_sound_is_paired_with_the_video_of_the_take(av_tree: Path) -> None:
@@ -143,7 +143,7 @@ def test_ravdess_bad_settings_are_sentences(av_tree: Path, tmp_path: Path) -> No
 
 
 def test_savee_original_and_flat(tmp_path: Path) -> None:
-    root = fakes.fake_savee(tmp_path / "savee", speakers=("KL",), per_emotion=4, video=True)
+    root = fakes.FAKES["savee"](tmp_path / "savee", speakers=("KL",), per_emotion=4, video=True)
     clips = by_id(Savee(root))
     assert len(clips) == 28
     clip = clips["KL_su02"]
@@ -191,7 +191,7 @@ def test_tess_misnamed_file_belongs_to_the_older_woman(trees: dict[str, Path]) -
 
 @pytest.fixture(scope="module")
 def crema(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.fake_crema_d(tmp_path_factory.mktemp("crema"), per_emotion=1, video=True)
+    return fakes.FAKES["crema_d"](tmp_path_factory.mktemp("crema"), per_emotion=1, video=True)
 
 
 def test_crema_d_acted_labels_pairs_and_people(crema: Path) -> None:
@@ -231,7 +231,7 @@ def test_crema_d_votes_need_the_table(crema: Path, tmp_path: Path) -> None:
 
 
 def test_enterface_trusts_folders_over_names(tmp_path: Path) -> None:
-    root = fakes.fake_enterface(tmp_path, speakers=("1", "3", "6", "11", "12"), per_emotion=1)
+    root = fakes.FAKES["enterface"](tmp_path, speakers=("1", "3", "6", "11", "12"), per_emotion=1)
     clips = by_id(Enterface(root))
     assert len(clips) == 5 * 6
     assert Counter(c.speaker for c in clips.values())["enterface/12"] == 6

@@ -98,7 +98,7 @@ def test_mix_keeps_speakers_and_ids_apart(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         tables.append(manifest(tmp_path / name, "path,emotion,speaker", "a.wav,sad,anna"))
-    ravdess = fakes.fake_ravdess(tmp_path / "ravdess", speakers=1, per_emotion=1)
+    ravdess = fakes.FAKES["ravdess"](tmp_path / "ravdess", speakers=1, per_emotion=1)
     parts: list[Corpus] = [Ravdess(ravdess), Manifest(tables[0].root, corpus="one")]
     parts.append(Manifest(tables[1].root, corpus="two"))
     clips = Mix(parts).clips()

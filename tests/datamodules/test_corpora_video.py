@@ -26,23 +26,25 @@ FACE = Path(__file__).parents[2] / "examples" / "face.jpg"
 
 
 def ravdess(root: Path) -> Corpus:
-    return Ravdess(fakes.fake_ravdess(root, speakers=1, per_emotion=1, video=True))
+    return Ravdess(fakes.FAKES["ravdess"](root, speakers=1, per_emotion=1, video=True))
 
 
 def ravdess_av(root: Path) -> Corpus:
-    return Ravdess(fakes.fake_ravdess(root, speakers=1, per_emotion=1, video=True), modality="av")
+    return Ravdess(
+        fakes.FAKES["ravdess"](root, speakers=1, per_emotion=1, video=True), modality="av"
+    )
 
 
 def savee(root: Path) -> Corpus:
-    return Savee(fakes.fake_savee(root, speakers=1, per_emotion=1, video=True))
+    return Savee(fakes.FAKES["savee"](root, speakers=1, per_emotion=1, video=True))
 
 
 def crema_d(root: Path) -> Corpus:
-    return CremaD(fakes.fake_crema_d(root, speakers=1, per_emotion=1, video=True))
+    return CremaD(fakes.FAKES["crema_d"](root, speakers=1, per_emotion=1, video=True))
 
 
 def enterface(root: Path) -> Corpus:
-    return Enterface(fakes.fake_enterface(root, speakers=1, per_emotion=1))
+    return Enterface(fakes.FAKES["enterface"](root, speakers=1, per_emotion=1))
 
 
 def with_a_face(clip: Clip) -> Clip:
@@ -71,7 +73,7 @@ def test_a_data_module_serves_voice_and_face_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AVSER_CACHE", str(tmp_path / "cache"))
-    root = fakes.fake_ravdess(tmp_path / "ravdess", speakers=3, per_emotion=1, video=True)
+    root = fakes.FAKES["ravdess"](tmp_path / "ravdess", speakers=3, per_emotion=1, video=True)
 
     class Few(Ravdess):
         """Three emotions, to look at few films; one film is lost."""

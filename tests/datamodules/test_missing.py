@@ -14,7 +14,7 @@ from avser.data.splits import Loso
 from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.savee import Savee
 from avser.errors import ConfigError, CorpusError
-from avser.testing.corpora import fake_savee
+from avser.testing.corpora.savee import fake_savee
 from avser.testing.media import write_wav
 from avser.testing.nets import tiny_spec
 from avser.types import Clip

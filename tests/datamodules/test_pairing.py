@@ -12,7 +12,7 @@ from avser.datamodules.corpora.paired import Paired
 from avser.datamodules.corpora.ravdess import Ravdess
 from avser.errors import ConfigError
 from avser.evaluation.summary import PAIRED
-from avser.testing.corpora import fake_ravdess
+from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.images import fake_fer2013
 
 EMOTIONS = ["neutral", "happy", "sad"]

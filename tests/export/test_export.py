@@ -22,7 +22,7 @@ from avser.extras import require
 from avser.models.frontends.logmel import LogMel
 from avser.models.heads import AttentiveHead, LstmHead
 from avser.models.net import EmotionNet
-from avser.testing.corpora import fake_ravdess
+from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.nets import tiny_bundle, tiny_net
 
 SIZES = (*((size, s) for s in (0.3, 3.3, 61.0) for size in (1, 3)), (1, 600.0))

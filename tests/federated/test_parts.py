@@ -256,7 +256,7 @@ def test_clients_without_picture_train_the_voice_alone(tmp_path: Path) -> None:
     from avser.data.splits import SpeakerKFold
     from avser.datamodules.clips import ClipDataModule
     from avser.datamodules.corpora.ravdess import Ravdess
-    from avser.testing.corpora import fake_ravdess
+    from avser.testing.corpora.ravdess import fake_ravdess
 
     root = fake_ravdess(tmp_path / "ravdess", speakers=5)
     corpus, emotions = Ravdess(root, features="auto"), ["happy", "sad", "angry"]

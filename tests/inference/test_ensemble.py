@@ -14,7 +14,7 @@ from avser.errors import ConfigError
 from avser.evaluation.predictions import Predictions
 from avser.inference.ensemble import Ensemble, mean_prediction
 from avser.inference.predictor import Failure, Predictor
-from avser.testing.corpora import fake_savee
+from avser.testing.corpora.savee import fake_savee
 from avser.testing.media import voice, write_wav
 from avser.testing.nets import tiny_net, tiny_spec
 from avser.types import Prediction, TimelineEntry

@@ -12,7 +12,9 @@ from avser.bundle import serialization as bundle
 from avser.cli import main
 from avser.data import face_cache
 from avser.media.faces import Detection
-from avser.testing.corpora import fake_emodb, fake_enterface, fake_savee
+from avser.testing.corpora.emodb import fake_emodb
+from avser.testing.corpora.enterface import fake_enterface
+from avser.testing.corpora.savee import fake_savee
 
 pytestmark = pytest.mark.long
 

@@ -22,7 +22,8 @@ from federations import tiny_model
 from avser.bundle import serialization as bundle
 from avser.federated.client.remote import Federation, ServerError
 from avser.federated.deployment import keys
-from avser.testing.corpora import fake_manifest, fake_ravdess
+from avser.testing.corpora.manifest import fake_manifest
+from avser.testing.corpora.ravdess import fake_ravdess
 
 pytestmark = pytest.mark.long
 

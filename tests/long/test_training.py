@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from avser.bundle import serialization as bundle
-from avser.testing.corpora import fake_ravdess
+from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.nets import tiny_spec
 from avser.training.run_folder import history
 

@@ -16,7 +16,7 @@ from avser.evaluation.summary import ENROLLED
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.fusion.concat import ConcatFusion
 from avser.models.heads import AttentiveHead
-from avser.testing.corpora import fake_ravdess
+from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.nets import tiny_audio_encoder
 from avser.training.augment import Augment
 from avser.training.task import EmotionTask

@@ -8,7 +8,7 @@ import torch
 from avser.bundle import serialization as bundle
 from avser.cli import main
 from avser.evaluation.predictions import Predictions
-from avser.testing.corpora import fake_ravdess
+from avser.testing.corpora.ravdess import fake_ravdess
 from avser.training.fit import calibrate, claim_run_folder, history
 from avser.training.task import EmotionTask
 

@@ -12,7 +12,7 @@ import pytest
 from avser.cli import main
 from avser.errors import AvserError, ConfigError
 from avser.evaluation.predictions import Predictions
-from avser.testing.corpora import fake_ravdess
+from avser.testing.corpora.ravdess import fake_ravdess
 from avser.training import search
 from avser.training.search import Choice, Range, Space, Trial, draw, read_space
 

@@ -16,7 +16,7 @@ from avser.models.encoders.timm_audio import TimmAudioEncoder
 from avser.models.frontends.logmel import LogMel
 from avser.models.heads import AttentiveHead
 from avser.models.net import HeadOutput
-from avser.testing.corpora import fake_emodb
+from avser.testing.corpora.emodb import fake_emodb
 from avser.testing.nets import tiny_audio_encoder
 from avser.training.augment import Augment
 from avser.training.image_augment import ImageAugment
