@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
-from avser.types import STEP_SAMPLES
+from avser.types import STEP_SAMPLES, Batch, steps_of
 
 WINDOW, HOP = 1024, 256  # of the phase vocoder: 64 ms holds two periods of a low voice
 
@@ -132,10 +132,15 @@ class Augment(nn.Module):
         self.mixup = mixup
         self._partner: Tensor | None = None
         self._share: Tensor | None = None
+        self._wide: Tensor | None = None
+        self._rate: Tensor | None = None
+        self._delay: Tensor | None = None
 
     def draw(self, size: int, like: Tensor) -> Self:
-        """Draw the mixup partners and shares for a batch of ``size``."""
-        self._partner = self._share = None
+        """Draw the mixup partners and shares and the time scales for a batch of ``size``."""
+        self._partner = self._share = self._wide = self._rate = self._delay = None
+        if self.enabled and self.stretch > 0:
+            self._wide = _uniform(size, 1 - self.stretch, 1 + self.stretch, like)
         if self.enabled and self.mixup > 0 and size > 1:
             beta = torch.distributions.Beta(self.mixup, self.mixup)
             share = beta.sample((size,)).to(like.device)
@@ -155,11 +160,13 @@ class Augment(nn.Module):
         if not self.enabled or not waveform.shape[1]:
             return waveform, lengths
         size = len(waveform)
+        self._rate = waveform.new_ones(size)
         if len(self.semitones) * len(self.tempos) > 1:
             waveform, lengths = self._recast(waveform, lengths)
         if self.speed > 0:
             rate = _uniform(size, 1 - self.speed, 1 + self.speed, waveform)
             waveform, lengths = change_speed(waveform, lengths, rate)
+            self._rate = self._rate * rate
         if self.shift_s > 0:
             waveform, lengths = self._shift(waveform, lengths)
         valid = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
@@ -186,15 +193,43 @@ class Augment(nn.Module):
                 wave, count = change_pitch_and_tempo(wave, count, semitones=semitones, tempo=tempo)
             out[rows, : wave.shape[1]] = wave
             new[rows] = count
+            if self._rate is not None:
+                self._rate[rows] = tempo
         return out[:, : max(1, int(new.max()))], new
 
     def _shift(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         most = int(self.shift_s * 16_000)
         shift = torch.randint(0, most + 1, (len(waveform), 1), device=waveform.device)
+        self._delay = shift.squeeze(1)
         padded = F.pad(waveform, (0, most))
         index = torch.arange(padded.shape[1], device=waveform.device) - shift
         moved = padded.gather(1, index.clamp(min=0)) * (index >= 0)
         return moved, lengths + shift.squeeze(1) * (lengths > 0)
+
+    def move_video(self, batch: Batch) -> None:
+        """Move faces and features of a batch as `waveform` and `spectrogram` move its sound.
+
+        Each step shows what the sound in its middle belongs to; steps outside the clip are invalid.
+        """
+        if not self.enabled or self._rate is None:
+            return
+        rate, waveform = self._rate, batch["waveform"]
+        wide = torch.ones_like(rate) if self._wide is None else self._wide
+        delay = torch.zeros_like(rate) if self._delay is None else self._delay.to(rate)
+        steps = torch.arange(max(1, steps_of(waveform.shape[1])), device=rate.device)
+        middle = (steps + 0.5) * STEP_SAMPLES * wide[:, None]
+        source = ((middle - delay[:, None]) * rate[:, None] / STEP_SAMPLES).floor().long()
+        row = torch.arange(len(rate), device=rate.device)[:, None]
+        for name, fill in (("faces", 0), ("face_mask", False), ("video_features", torch.nan)):
+            x: Tensor = batch[name]  # type: ignore[literal-required]
+            inside = (source >= 0) & (source < x.shape[1])
+            if not x.numel():
+                shape = (x.shape[0], len(steps), *x.shape[2:])
+                batch[name] = x.new_zeros(shape)  # type: ignore[literal-required]
+                continue
+            moved = x[row, source.clamp(0, x.shape[1] - 1)]
+            moved[~inside] = fill
+            batch[name] = moved  # type: ignore[literal-required]
 
     def spectrogram(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Change ``features [B, C, M, F]`` and ``mask [B, F]``: warp, mask out, mix."""
@@ -212,7 +247,9 @@ class Augment(nn.Module):
     def _warp(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         size, _, rows, frames = features.shape
         up = _uniform(size, 1 - self.pitch, 1 + self.pitch, features)
-        wide = _uniform(size, 1 - self.stretch, 1 + self.stretch, features)
+        wide = self._wide  # drawn with the batch, because faces move with it
+        if wide is None:
+            wide = _uniform(size, 1 - self.stretch, 1 + self.stretch, features)
         theta = features.new_zeros(size, 2, 3)
         # both scalings hold the origin (lowest row, first frame) in place
         theta[:, 0, 0], theta[:, 0, 2] = wide, wide - 1

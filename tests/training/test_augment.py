@@ -3,8 +3,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.training.augment import Augment, change_pitch_and_tempo, change_speed
+from avser.types import STEP_SAMPLES as STEP
 
 OFF = {
     "speed": 0.0,
@@ -256,3 +258,29 @@ def test_each_clip_comes_in_one_of_nine_versions() -> None:
     assert torch.equal(same, wave) and torch.equal(whole, lengths)
     with pytest.raises(ConfigError, match="Bad tempos"):
         Augment(tempos=(0.0,))
+
+
+def test_faces_move_with_the_sound() -> None:
+    """At the time of an event at 3.5 s, its own step is shown, or the next to it."""
+    steps, size, event = 12, 64, 56_000
+    wave = torch.zeros(size, steps * STEP)
+    wave[:, event : event + 400] = 0.5
+    number = torch.arange(steps).expand(size, -1)
+    batch = audio_batch(wave, torch.full((size,), steps * STEP))
+    batch["video_features"] = number[..., None].float()
+    batch["faces"] = number[..., None, None, None, None].expand(-1, -1, 2, 1, 4, 4).byte()
+    batch["face_mask"] = torch.ones(size, steps, 2, dtype=torch.bool)
+    torch.manual_seed(0)
+    augment = only(speed=0.1, shift_s=0.6, stretch=0.1).draw(size, wave)
+    batch["waveform"], batch["lengths"] = augment.waveform(batch["waveform"], batch["lengths"])
+    augment.move_video(batch)
+    assert augment._wide is not None
+    at = (batch["waveform"].abs().argmax(dim=1) / augment._wide / STEP).long()
+    assert len(at.unique()) >= 3  # without moving, the step would be off by up to two
+    row = torch.arange(size)
+    shown = batch["video_features"][row, at, 0]
+    assert (shown - event // STEP).abs().max() <= 1
+    assert torch.equal(batch["faces"][row, at, 0, 0, 0, 0].float(), shown)
+    inside = ~batch["video_features"][..., 0].isnan()
+    assert torch.equal(batch["face_mask"][..., 0], inside) and not inside.all()
+    assert inside.shape[1] == -(-batch["waveform"].shape[1] // STEP)
