@@ -89,7 +89,7 @@ def _train(
     text = cli.parser.dump(config, skip_link_targets=True, skip_unset=False)
     with atomic_write(folder / "config.yaml") as file:
         file.write(text)
-    cli.trainer.loggers = training.loggers(folder)
+    cli.trainer.loggers = [*training.loggers(folder), *cli.trainer.loggers]
     prepare_data(cli.datamodule)
     try:
         summary = training.fit(

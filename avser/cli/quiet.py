@@ -14,6 +14,7 @@ _REMARKS = (
     r"The '\w+' does not have many workers",  # samples come from a memory map
     r"Checkpoint directory .* exists and is not empty",  # of the run that goes on
     r"Experiment logs directory .* exists and is not empty",
+    r"It is recommended to use `self\.log\(.*sync_dist=True",  # figures are joined before
     r"Grad strides do not match bucket view strides",  # of kernels 5 x 5 of one channel; harmless
 )
 

@@ -1,6 +1,7 @@
 """The LightningModule: losses, schedule, weight averaging, and what validation measures."""
 
 import copy
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
@@ -9,6 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from avser.errors import ConfigError
@@ -64,6 +66,15 @@ def _check_augment(
                 "Bad image_augment of a spectrogram: mirrored it is no sound, and voices are mixed "
                 "by model.augment; set its flip and mixup to 0."
             )
+
+
+def _check_freeze(net: EmotionNet, freeze: Mapping[str, int]) -> None:
+    """Refuse epochs in which nothing would learn."""
+    if net.fusion is None and freeze and all(freeze.get(name, 0) for name in net.heads):
+        raise ConfigError(
+            f"Bad freeze {dict(freeze)}: it leaves nothing that learns; leave out "
+            f"{', '.join(net.heads)}, or add a fusion."
+        )
 
 
 class EmotionTask(LightningModule):
@@ -146,7 +157,8 @@ class EmotionTask(LightningModule):
         self.teacher = self._find_teacher(teacher, teacher_weight, teacher_temperature)
         self.held, self.lr_scale = freeze or {}, lr_scale or {}
         for stream in (*self.held, *self.lr_scale):
-            encoder_of(self.net, stream)  # a misspelt stream is told now
+            encoder_of(self.net, stream)  # a misspelt stream is refused now
+        _check_freeze(self.net, self.held)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.augment, self.image_augment = augment, image_augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
@@ -158,8 +170,9 @@ class EmotionTask(LightningModule):
         classes = len(emotions)
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
-        self.register_buffer("score", torch.zeros(()))
+        self.register_buffer("score", torch.tensor(torch.nan))
         self.clock, self.provisional = 0.0, False  # the latter is set by `ProgressiveResizing`
+        self.train_loss, self.validation_loss = MeanMetric(), MeanMetric()
         self.train_confusion = MulticlassConfusionMatrix(classes)
         self.validation_confusion = MulticlassConfusionMatrix(classes)
 
@@ -215,12 +228,14 @@ class EmotionTask(LightningModule):
     def _take_statistics(self, data: Any) -> None:  # noqa: ANN401
         """Give both nets what encoders need to know of the training part."""
         audio, video, averaged = self.net.audio, self.net.video, self.averaged.audio
-        if audio is not None:
-            data.enrol_voices(audio)
         if audio is not None and averaged is not None and audio.needs_statistics:
             audio.fit_statistics(data.loader(data.parts.train))
             for name in audio.fitted:
                 averaged.get_buffer(name).copy_(audio.get_buffer(name))
+        if audio is not None:
+            if audio.memory is not None:
+                audio.memory.clear()  # what was kept before lacks these statistics
+            data.enrol_voices(audio)
         if video is not None and video.needs_statistics:
             for net in (self.net, self.averaged):
                 if net.video is not None:
@@ -268,8 +283,28 @@ class EmotionTask(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Hold streams still that are not to learn yet."""
         self.clock = perf_counter()
-        for stream, epochs in self.held.items():
-            hold(self.net, stream, epochs < 0 or self.current_epoch < epochs)
+        for stream in self.held:
+            hold(self.net, stream, self._is_frozen(stream), gradients=self._distributed)
+
+    @property
+    def _distributed(self) -> bool:
+        return bool(self.trainer.world_size > 1)
+
+    def _is_frozen(self, stream: str) -> bool:
+        epochs = self.held.get(stream, 0)
+        return bool(epochs < 0 or self.current_epoch < epochs)
+
+    def on_after_backward(self) -> None:
+        """Drop the gradients of frozen streams, where several processes exchange them.
+
+        Which parameters have gradients is agreed between the processes once, at the start; without
+        one, the optimizer passes a parameter over.
+        """
+        if self._distributed:
+            for stream in filter(self._is_frozen, self.held):
+                for module in (encoder_of(self.net, stream), self.net.heads[stream]):
+                    for parameter in module.parameters():
+                        parameter.grad = None
 
     def _targets(self, label: Tensor) -> Tensor:
         """Smoothed one-hot rows ``[B, K]``."""
@@ -304,6 +339,8 @@ class EmotionTask(LightningModule):
             batch["waveform"], batch["lengths"] = self.augment.waveform(
                 batch["waveform"], batch["lengths"]
             )
+            if self.net.video is not None:
+                self.augment.move_video(batch)
         if self.teacher is not None:  # on the same augmented sound
             soft, present = self.teacher(batch, temperature=self.teacher_temperature)
             share = self.teacher_weight * present.to(target.dtype)[:, None]
@@ -322,13 +359,15 @@ class EmotionTask(LightningModule):
         loss, main = self.training_loss(batch)
         self.train_confusion.update(main.logits, batch["label"])
         size = len(batch["label"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.train_loss.update(loss.detach(), size)
         return loss
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Move the averaged weights towards the trained ones."""
-        self.updates += 1
-        count = int(self.updates)
+        """Move the averaged weights towards the trained ones, after each optimizer step."""
+        count = int(self.trainer.global_step)
+        if count == int(self.updates):
+            return  # gradients are still accumulated
+        self.updates.fill_(count)
         decay = min(self.ema, (1 + count) / (10 + count))  # young averages forget fast
         with torch.no_grad():
             for mean, new in zip(
@@ -341,8 +380,9 @@ class EmotionTask(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log figures on the (augmented) training batches, and what the epoch took."""
+        self._log_loss("train", self.train_loss)
         self._log_uar("train", self.train_confusion)
-        self.log("train/seconds", perf_counter() - self.clock, sync_dist=True)
+        self._log("train/seconds", perf_counter() - self.clock)
 
     # -- validation ------------------------------------------------------------------------
 
@@ -352,7 +392,7 @@ class EmotionTask(LightningModule):
         answer = self.averaged.answer(streams)
         loss = self._total(streams, self._targets(batch["label"]))
         self.validation_confusion.update(answer.probabilities, batch["label"])
-        self.log("validation/loss", loss, batch_size=len(batch["label"]), sync_dist=True)
+        self.validation_loss.update(loss, len(batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
         """Log validation UAR, and its running mean, which chooses the epoch.
@@ -360,16 +400,30 @@ class EmotionTask(LightningModule):
         UAR on a hundred clips moves by several points from epoch to epoch; the best of many such
         draws is luck, so the epoch is chosen by a mean over about five epochs.
         """
+        self._log_loss("validation", self.validation_loss)
         uar = self._log_uar("validation", self.validation_confusion)
         if not self.trainer.sanity_checking:
-            self.score.copy_(uar if self.current_epoch == 0 else 0.8 * self.score + 0.2 * uar)
-            self.log("validation/score", self.score - float(self.provisional), sync_dist=True)
+            first = bool(self.score.isnan())
+            self.score.copy_(uar if first else 0.8 * self.score + 0.2 * uar)
+            self._log("validation/score", self.score - float(self.provisional))
 
     def _log_uar(self, part: str, metric: MulticlassConfusionMatrix) -> Tensor:
         confusion = metric.compute().float()
         uar = recall_mean(confusion)
         right = confusion.diagonal().sum() / confusion.sum().clamp(min=1)
-        self.log(f"{part}/accuracy", right, sync_dist=True)
-        self.log(f"{part}/uar", uar, prog_bar=True, sync_dist=True)
+        self._log(f"{part}/accuracy", right)
+        self._log(f"{part}/uar", uar, prog_bar=True)
         metric.reset()
         return uar
+
+    def _log_loss(self, part: str, metric: MeanMetric) -> None:
+        self._log(f"{part}/loss", metric.compute())
+        metric.reset()
+
+    def _log(self, name: str, value: Tensor | float, *, prog_bar: bool = False) -> None:
+        """Log a figure that the metrics have already joined over all processes.
+
+        ``sync_dist`` would join it when it is first read, which the progress bar does on the first
+        process alone: that one would wait for the others in another collective than they are in.
+        """
+        self.log(name, value, prog_bar=prog_bar)

@@ -107,11 +107,17 @@ def refuse_heard(
         )
 
 
-def hold(net: EmotionNet, stream: str, still: bool) -> None:
-    """Hold a stream still, or let it learn.
+def hold(net: EmotionNet, stream: str, still: bool, *, gradients: bool = False) -> None:
+    """Freeze a stream, or let it learn.
 
-    A stream that is held still also keeps its batch-norm statistics and has no dropout.
+    A frozen stream also keeps its batch-norm statistics and has no dropout.
+
+    Args:
+        net: that has the stream.
+        stream: "audio" or "video".
+        still: whether it is frozen.
+        gradients: compute its gradients all the same; the caller drops them.
     """
     for module in (encoder_of(net, stream), net.heads[stream]):
-        module.requires_grad_(not still)
+        module.requires_grad_(gradients or not still)
         module.train(not still)

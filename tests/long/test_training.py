@@ -156,12 +156,15 @@ def test_interrupted_training_says_so_and_goes_on(train: Train) -> None:
     assert [e for start in epochs_of(train.run) for e in start] == list(range(EPOCHS))
 
 
+TWO = "--trainer.accelerator cpu --trainer.strategy ddp --trainer.devices 2".split()
+BAR = "--trainer.enable_progress_bar=true"  # what a user has; the settings here turn it off
+
+
 def test_two_processes_train_one_model(train: Train) -> None:
     train.run.mkdir()
     (train.run / "config.yaml").write_text("{}")  # an old, finished run
     (train.run / "DONE").write_text("9 epochs\n")
-    words = "--trainer.accelerator cpu --trainer.strategy ddp --trainer.devices 2 --overwrite"
-    code, out, err = train.finish([*train.fit, *words.split()])
+    code, out, err = train.finish([*train.fit, *TWO, BAR, "--overwrite"])
     assert (code, err.strip()) == (0, "")
     assert out.count("Model: ") == 1  # one process speaks
     first, second = train.seen(0), train.seen(1)
@@ -176,6 +179,57 @@ def test_two_processes_train_one_model(train: Train) -> None:
     assert epochs_of(train.run) == [list(range(EPOCHS))]
     loaded = bundle.load(train.run)
     assert loaded.provenance.epochs == EPOCHS and loaded.name == "run"
+
+
+def test_two_processes_log_what_one_logs(train: Train) -> None:
+    """With batches of half the size, the updates are the same but for rounding and their order."""
+    train.finish([*train.fit, "--data.batch_size=8"])
+    alone = history(train.run)
+    code, _, err = train.finish([*train.fit, *TWO, BAR, "--data.batch_size=4", "--overwrite"])
+    assert (code, err.strip()) == (0, "")
+    both = history(train.run)
+    assert set(both) == set(alone)
+    for name in ("train/loss", "validation/loss"):
+        assert both[name] == pytest.approx(alone[name], rel=0.15)
+
+
+@pytest.mark.parametrize("epochs", [-1, 2])
+def test_two_processes_freeze_a_stream(train: Train, epochs: int) -> None:
+    """Only the fused head and the video branch learn, then all."""
+    config = yaml.safe_load((train.folder / "tiny.yaml").read_text())
+    config["model"] |= {
+        "video": {
+            "class_path": "avser.models.encoders.features.FeatureVideoEncoder",
+            "init_args": {"features": 35, "dim": 8, "normalise": "none"},
+        },
+        "fusion": {
+            "class_path": "avser.models.fusion.concat.ConcatFusion",
+            "init_args": {"width": 8},
+        },
+        "freeze": {"audio": epochs},
+    }
+    (train.folder / "tiny.yaml").write_text(yaml.safe_dump(config))
+    code, _, err = train.finish([*train.fit, *TWO, BAR])
+    assert (code, err.strip()) == (0, "")
+
+
+def test_sigterm_ends_both_processes(train: Train) -> None:
+    process = train.start([*train.fit, *TWO, BAR])
+    wait(lambda: bool(train.seen(0)) and bool(train.seen(1)), process)
+    pids = children_of(process.pid)
+    assert pids
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children_of(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -61,9 +61,12 @@ def task_of(*, normalise: Any = "clip", **settings: Any) -> EmotionTask:
     )
 
 
-def train(task: EmotionTask, data: ClipDataModule, *, steps: int = 3, folder: Path) -> Trainer:
+def train(
+    task: EmotionTask, data: ClipDataModule, *, steps: int = 3, folder: Path, accumulate: int = 1
+) -> Trainer:
     trainer = Trainer(
         fast_dev_run=steps,
+        accumulate_grad_batches=accumulate,
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
@@ -167,6 +170,17 @@ def test_training_moves_the_weights_and_their_average_follows(
     buffers = dict(task.averaged.named_buffers())
     ours = {k: v for k, v in task.net.named_buffers() if "num_batches" in k}
     assert ours and all(torch.equal(buffers[k], v) for k, v in ours.items())
+
+
+def test_the_average_moves_once_an_optimizer_step(data: ClipDataModule, tmp_path: Path) -> None:
+    task = task_of(ema=0.9)
+    trainer = train(task, data, folder=tmp_path, accumulate=3)
+    assert int(task.updates) == trainer.global_step == 1
+
+
+def test_freezing_all_that_learns_is_refused() -> None:
+    with pytest.raises(ConfigError, match="leaves nothing that learns"):
+        task_of(freeze={"audio": -1})
 
 
 def test_without_averaging_both_are_the_same(data: ClipDataModule, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ class AudioEncoder(nn.Module, ABC):
         total, squares, count = self.frame_sums(batches)
         mean = total / count
         deviation = (squares / count - mean.square()).clamp(min=1e-6).sqrt()
-        return torch.stack([mean, deviation])
+        return torch.stack([mean, deviation]).cpu()  # datasets hold it, whatever trains
 
     @torch.no_grad()
     def frame_sums(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, int]:

@@ -23,11 +23,17 @@ class FeatureCache:
     """
 
     def __init__(self, *, training: bool, limit_bytes: int = 2**30) -> None:
-        self.training, self.room = training, limit_bytes
+        self.training, self.limit_bytes = training, limit_bytes
+        self.room = limit_bytes
         self._kept: dict[bytes, tuple[Tensor, Tensor]] = {}
 
     def __deepcopy__(self, _: dict[int, Any]) -> Self:
         return self  # features are the same for a copied network
+
+    def clear(self) -> None:
+        """Forget all features, as after a change of the statistics that they were made with."""
+        self._kept.clear()
+        self.room = self.limit_bytes
 
     def serves(self, encoder: nn.Module, waveform: Tensor) -> bool:
         """Whether clips of this encoder can be looked up now."""

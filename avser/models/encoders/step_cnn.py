@@ -248,7 +248,8 @@ class StepCnnEncoder(AudioEncoder):
     def _pieces(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
         """Images ``[n, C, M, f]`` of all steps, and their valid frames ``[n, f]``."""
         for batch in batches:
-            waveform, mask = self.prepared(batch["waveform"], batch["lengths"])
+            home = self.normaliser.mean.device
+            waveform, mask = self.prepared(batch["waveform"].to(home), batch["lengths"].to(home))
             steps = waveform.shape[1] // STEP_SAMPLES
             yield self._images(waveform, mask), rearrange(mask, "b (t f) -> (b t) f", t=steps)
 
