@@ -68,8 +68,12 @@ def _check_augment(
             )
 
 
-def _check_freeze(net: EmotionNet, freeze: Mapping[str, int]) -> None:
-    """Refuse epochs in which nothing would learn."""
+def _check_streams(
+    net: EmotionNet, *, freeze: Mapping[str, int], lr_scale: Mapping[str, float]
+) -> None:
+    """Refuse streams that the net lacks, and epochs in which nothing would learn."""
+    for stream in (*freeze, *lr_scale):
+        encoder_of(net, stream)
     if net.fusion is None and freeze and all(freeze.get(name, 0) for name in net.heads):
         raise ConfigError(
             f"Bad freeze {dict(freeze)}: it leaves nothing that learns; leave out "
@@ -156,9 +160,7 @@ class EmotionTask(LightningModule):
         self.started_from = start_from(self.net, init or {})
         self.teacher = self._find_teacher(teacher, teacher_weight, teacher_temperature)
         self.held, self.lr_scale = freeze or {}, lr_scale or {}
-        for stream in (*self.held, *self.lr_scale):
-            encoder_of(self.net, stream)  # a misspelt stream is refused now
-        _check_freeze(self.net, self.held)
+        _check_streams(self.net, freeze=self.held, lr_scale=self.lr_scale)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.augment, self.image_augment = augment, image_augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
