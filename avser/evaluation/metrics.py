@@ -18,6 +18,9 @@ from avser.errors import ConfigError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+# Of 4 groups there are 35 different draws, so that a tail of 2.5 % holds none; of 5 there are 126.
+MIN_GROUPS = 5
+
 Statistic = Callable[[NDArray[np.number]], Floats]  # [..., K, K] -> [...]
 
 
@@ -239,7 +242,7 @@ def bootstrap_interval(
         seed: of the draws.
 
     Returns:
-        The figure; its ends are None with fewer than 2 groups.
+        The figure; its ends are None with fewer than `MIN_GROUPS` groups.
 
     Raises:
         ConfigError: shapes do not fit, there are no clips, or the level is not between 0 and 1.
@@ -252,7 +255,7 @@ def bootstrap_interval(
     counts = _group_counts(labels, predicted, groups, classes=classes, runs=runs)
     value = float(_mean_of_finite(statistic(counts.sum(1))))
     total = counts.shape[1]
-    if total < 2:
+    if total < MIN_GROUPS:
         return Figure(value)
     # Groups that count alike are drawn as one kind: exact, and fast where each clip is a group.
     rows = rearrange(counts, "r g k l -> g (r k l)")

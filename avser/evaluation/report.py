@@ -124,7 +124,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
         ends = (
             f"95 %: {percent(figure['low'])} to {percent(figure['high'])}"
             if figure["low"] is not None
-            else f"no interval: fewer than 2 {summary['interval_unit']}s"
+            else f"no interval: too few {summary['interval_unit']}s"
         )
         cards.append(
             f'<div class="card{" first" if key == "uar" else ""}">{name}'

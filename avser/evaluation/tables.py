@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from avser.evaluation import metrics
+
 
 def percent(figure: Mapping[str, Any] | float | None) -> str:
     """Write a share, or a figure with its interval, in percent.
@@ -44,7 +46,9 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "Seeds": ", ".join(map(str, summary["seeds"])) or "unknown",
         "Epochs run": ", ".join(map(str, summary["epochs"])) or "unknown",
         "Commit": summary["commit"] or "unknown",
-        "Intervals": f"95 %, bootstrap by {unit}",
+        "Intervals": f"95 %, bootstrap by {unit}"
+        if summary["uar"]["low"] is not None
+        else f"none: too few {unit}s, {metrics.MIN_GROUPS} are needed",
     }
     if "cost" in summary:
         about["Cost"] = cost_words(summary["cost"])

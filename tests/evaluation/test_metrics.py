@@ -142,14 +142,20 @@ def test_interval_by_speaker_is_wider_than_by_clip_where_speakers_differ() -> No
     assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
 
 
-def test_one_speaker_has_no_interval() -> None:
-    found = metrics.bootstrap_interval(metrics.uar_of, LABELS, GUESSES, ["a"] * 8, classes=3)
-    assert (found.low, found.high) == (None, None)
-    assert found.value == pytest.approx(0.75)
+@pytest.mark.parametrize(
+    ("speakers", "has_interval"), [(1, False), (2, False), (4, False), (5, True)]
+)
+def test_few_speakers_have_no_interval(speakers: int, has_interval: bool) -> None:
+    groups = [f"s{n % speakers}" for n in range(8)]
+    figure = metrics.bootstrap_interval(metrics.uar_of, LABELS, GUESSES, groups, classes=3)
+    assert (figure.low is not None, figure.high is not None) == (has_interval, has_interval)
+    assert figure.value == pytest.approx(0.75)
 
 
 def test_drawn_sets_that_miss_a_class_are_judged_over_those_they_have() -> None:
-    found = metrics.bootstrap_interval(metrics.uar_of, [0, 1], [0, 1], ["a", "b"], classes=2)
+    found = metrics.bootstrap_interval(
+        metrics.uar_of, [0, 1] * 3, [0, 1] * 3, [*"abcdef"], classes=2
+    )
     assert found == metrics.Figure(1.0, 1.0, 1.0)
 
 
@@ -163,7 +169,7 @@ def test_value_over_runs_is_the_mean_of_each_runs_figure() -> None:
     assert found.value == pytest.approx(np.mean(each))
 
 
-@given(pairs(), st.integers(2, 5))
+@given(pairs(), st.integers(2, 9))
 @settings(max_examples=50, deadline=None)
 def test_interval_is_ordered_and_within_bounds(rows: list[tuple[int, int]], groups: int) -> None:
     labels, guesses = (list(column) for column in zip(*rows, strict=True))
@@ -172,7 +178,7 @@ def test_interval_is_ordered_and_within_bounds(rows: list[tuple[int, int]], grou
         metrics.uar_of, labels, guesses, names, classes=4, samples=100
     )
     assert 0 <= found.value <= 1
-    if len(set(names)) > 1:
+    if len(set(names)) >= metrics.MIN_GROUPS:
         assert found.low is not None
         assert found.high is not None
         assert 0 <= found.low <= found.high <= 1
