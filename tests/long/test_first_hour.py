@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from avser.testing.corpora import fake_folders
+from avser.testing.corpora.folders import fake_folders
 from avser.testing.nets import tiny_spec
 
 pytestmark = pytest.mark.long
