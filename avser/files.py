@@ -1,4 +1,4 @@
-"""Writing that never leaves half a file.
+"""Atomic writing, and local copies of inputs that are no files.
 
 A reader sees the old file or the whole new one: the text or bytes go to a temporary name in the
 same folder (so that the last step is a rename inside one file system), are flushed to the disk,
@@ -7,25 +7,41 @@ and take the place of the old file in one step. After an error nothing is left b
 
 import json
 import os
+import re
+import select
+import stat
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from avser.errors import ConfigError, MediaError
+
 _PERMISSIONS = 0o666  # as open() asks; the temporary file is made private and then gets these
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a drive
+_PIECE = 1 << 20  # bytes that are copied at once
+MOST_SPOOLED = 4 << 30  # bytes of an input that is no file; an hour of video has about a tenth
 
 
 @contextmanager
 def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
     """Open a file that takes its name only when the block ends without an error.
 
-    Missing folders are made. Text is UTF-8, its lines end with a line feed.
+    Missing folders are made. Text is UTF-8, its lines end with a line feed; file names that are
+    not UTF-8 keep their bytes. A device or a pipe is written directly: it can't be replaced.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
+    text = {"encoding": "utf-8", "newline": "\n", "errors": "surrogateescape"}
+    text = text if mode == "w" else {}
+    if is_special(path):
+        with open(path, mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+        return
+    # a long name would be too long with what is added; 255 bytes are legal nearly everywhere
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
     try:
         with open(handle, mode, **text) as file:  # type: ignore[call-overload]
             yield file
@@ -40,8 +56,128 @@ def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterato
         raise
 
 
+def is_special(path: str | Path) -> bool:
+    """Whether a path is a device, a pipe or a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def is_url(source: str | Path) -> bool:
+    """Whether an input is an address such as ``https://...`` or ``s3://...``.
+
+    >>> is_url("s3://bucket/clip.wav"), is_url("clips/a.wav")
+    (True, False)
+    """
+    return _URL.match(str(source)) is not None
+
+
+@contextmanager
+def local_copy(
+    source: str | Path,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    most: int = MOST_SPOOLED,
+) -> Iterator[Path]:
+    """Give a file with the content of an input: the file itself, or a temporary copy.
+
+    Copied are standard input (``-``), pipes and devices, and addresses (``https://``, ``s3://``,
+    ...) that fsspec can open. The copy is removed afterwards.
+
+    Args:
+        source: path, address, or ``-``.
+        stopped: asked now and then; True ends the copying.
+        most: bytes that are copied at most.
+
+    Raises:
+        MediaError: the address or pipe can't be read, or holds more than `most` bytes.
+        ConfigError: what opens such an address is not installed.
+    """
+    name = str(source)
+    if name.startswith("file://"):
+        from urllib.request import url2pathname
+
+        yield Path(url2pathname(name.removeprefix("file://")))
+    elif name == "-" or is_url(name) or is_special(name):
+        # the suffix is kept: some formats have no other mark
+        suffix = Path(name.partition("?")[0]).suffix if is_url(name) else ""
+        with tempfile.NamedTemporaryFile(prefix="avser-input-", suffix=suffix[:16]) as file:
+            with _opened(name) as given:
+                _copy(name, given, file, stopped=stopped, most=most)
+            file.flush()
+            yield Path(file.name)
+    else:
+        yield Path(name)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[IO[bytes]]:
+    """Open standard input, a pipe or an address for reading."""
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        if not is_url(name):
+            # not blocking, since a pipe that nobody writes to would block an interruption too
+            with open(os.open(name, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+                yield file
+            return
+        import fsspec
+
+        with fsspec.open(name, "rb") as file:
+            yield file
+    except ImportError as error:  # fsspec names the package of that kind of address
+        raise ConfigError(
+            f"Bad input {name}: {str(error).splitlines()[0].rstrip('.')}; run pip install "
+            "'avser[scale]' for https, or that package."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
+    except (MediaError, ConfigError):
+        raise
+    except Exception as error:  # each kind of store has its own classes of errors
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> MediaError:
+    words = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return MediaError(f"Can't read {name}: {words}; check the address and the rights.")
+
+
+def _copy(
+    name: str, given: IO[bytes], file: IO[bytes], *, stopped: Callable[[], bool], most: int
+) -> None:
+    """Copy all bytes, at most `most`; a pipe is waited for in turns, so that it can be stopped."""
+    handle = None
+    with suppress(OSError, ValueError, AttributeError):
+        handle = given.fileno() if name == "-" or is_special(name) else None
+    read = getattr(given, "read1", given.read)  # what is there, without waiting for more
+    total = 0
+    while not stopped():
+        if handle is not None and not select.select([handle], [], [], 0.5)[0]:
+            continue
+        piece = read(_PIECE)
+        if piece is None:  # somebody else was faster
+            continue
+        if not piece:
+            break
+        total += len(piece)
+        if total > most:
+            raise MediaError(
+                f"Can't read {name}: it holds more than {most} bytes; save it to a file, and name "
+                "that."
+            )
+        file.write(piece)
+    if stopped():
+        raise MediaError(f"Can't read {name}: it was interrupted; start again.")
+    if not total:
+        raise MediaError(f"Can't read {name}: it is empty; record or send it again.")
+
+
 def write_json(where: str | Path | None, content: object) -> None:
-    """Write one JSON value to a file, or print it where that is "-"; None is nowhere."""
+    """Write one JSON value to a file, or print it where that is "-"; None writes nothing."""
     text = json.dumps(content, indent=1)
     if where == "-":
         print(text)
@@ -51,9 +187,9 @@ def write_json(where: str | Path | None, content: object) -> None:
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a file of JSON objects; none where it is missing.
+    """Read a file of JSON objects, one a line; nothing where the file is missing.
 
-    Half a line, of a process that was killed while it wrote, is passed over.
+    Half a line, of a process that was killed while it wrote, is left out.
     """
     if not path.is_file():
         return
