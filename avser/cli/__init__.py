@@ -5,9 +5,13 @@ a summary of one line, and if it has ``run(arguments) -> int``. Only that line i
 ``avser --help``; a command's module is imported when the command is called.
 """
 
+import codecs
+import io
+import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -42,7 +46,7 @@ def _usage() -> str:
         "usage: avser COMMAND ...\n\n"
         "Recognise emotion in clips of people speaking, from the voice, the face, or both.\n\n"
         f"commands:\n{rows}\n\n"
-        "avser COMMAND --help tells more. --debug shows tracebacks; --version the version."
+        "avser COMMAND --help lists the options. --debug shows tracebacks; --version the version."
     )
 
 
@@ -65,8 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in commands():
         print(f"avser: {unknown('command', command, commands())}", file=sys.stderr)
         return 2
+    _encode_any_name()
     try:
-        code: int = import_module(f"avser.cli.{command.replace('-', '_')}").run(rest)
+        with _logging(debug=debug):
+            code: int = import_module(f"avser.cli.{command.replace('-', '_')}").run(rest)
         return code
     except AvserError as error:
         if debug:
@@ -77,10 +83,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"avser {command}: interrupted.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; so be it
+        sys.stderr.close()  # whatever read the output has ended
         return 1
     except OSError as error:  # a file that can't be written, a full disk
         if debug:
             raise
         print(f"avser {command}: {error}", file=sys.stderr)
         return 1
+
+
+def _encode_any_name() -> None:
+    """Let standard output take every file name, and characters that the terminal lacks.
+
+    Bytes of a name that are no UTF-8 are written as they are; other characters are escaped.
+    """
+    codecs.register_error("avser", _replace)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="avser")
+
+
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Error handler of standard output."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    bytes_of_a_name = all("\udc80" <= c <= "\udcff" for c in characters)
+    handler = codecs.lookup_error("surrogateescape" if bytes_of_a_name else "backslashreplace")
+    replacement: tuple[str | bytes, int] = handler(error)
+    return replacement
+
+
+@contextmanager
+def _logging(*, debug: bool) -> Iterator[None]:
+    """Log what the package does to stderr under ``--debug``, with tracebacks of failed inputs."""
+    if not debug:
+        yield
+        return
+    logger, handler = logging.getLogger("avser"), logging.StreamHandler()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

@@ -1,237 +1,284 @@
 """``avser classify``: label media files, or folders of them."""
 
 import argparse
-import json
-import os
+import signal
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from avser.cli.inputs import expand
-from avser.errors import ConfigError, unknown
-from avser.inference.rows import write_csv
+from avser.cli.inputs import Inputs, expand, nothing_there
+from avser.errors import ConfigError
+from avser.files import is_special
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from avser.cli.progress import ClassifyProgress
+    from avser.cli.side_files import SideFiles
     from avser.inference.predictor import Failure
-    from avser.media.faces import FaceDetector
+    from avser.inference.row_log import RowLog
     from avser.types import Prediction
 
-_FORMATS = ("csv", "json", "vtt", "srt", "TextGrid")
+#: Legal endings of the files of each output.
+SUFFIXES = {"json": (".json", ".jsonl", ".ndjson"), "csv": (".csv",), "parquet": (".parquet",)}
+
+_COUNTED = 1_000  # inputs that are drawn beforehand, so that few have a bar with an end
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     p = argparse.ArgumentParser(prog="avser classify", description="Label media files.")
-    p.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, or patterns")
+    p.add_argument("paths", nargs="*", metavar="PATH", help="files, folders, patterns, addresses "
+                   "(https://...), or - for standard input")  # fmt: skip
+    p.add_argument("--list", metavar="FILE", action="append", default=[], help="text file with one "
+                   "input a line; - is stdin")  # fmt: skip
     p.add_argument("--model", metavar="NAME|DIR", action="append", help="released model, bundle, "
                    "or run folder; several: the mean of their probabilities")  # fmt: skip
     p.add_argument("--modality", choices=("auto", "audio", "video", "both"), default="auto")
     p.add_argument("--recursive", action="store_true", help="folders with all below them")
     p.add_argument("--workers", type=int, default=2, metavar="N", help="decoding threads")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    p.add_argument("--json", metavar="FILE", help="write all results as JSON; - is stdout")
-    p.add_argument("--csv", metavar="FILE", help="write one row a clip; - is stdout")
+    p.add_argument("--json", metavar="FILE", help="write all results: .json, or .jsonl for a line "
+                   "a clip; - is stdout")  # fmt: skip
+    p.add_argument("--csv", metavar="FILE", help="write one row a clip: .csv; - is stdout")
+    p.add_argument("--parquet", metavar="FILE", help="write one row a clip: .parquet")
+    p.add_argument("--resume", action="store_true", help="keep the rows that the finished files "
+                   "have already; an interrupted job goes on without it")  # fmt: skip
     p.add_argument(
         "--timeline", metavar="FILE", help="one clip: a file ending in .csv, .json, .vtt, .srt or "
         ".TextGrid; several: a folder, with --timeline-format",
     )  # fmt: skip
-    p.add_argument("--timeline-format", choices=_FORMATS)
-    p.add_argument("--plot", metavar="FILE.png", help="draw the timeline; several clips: a folder")
+    p.add_argument("--timeline-format", choices=("csv", "json", "vtt", "srt", "TextGrid"))
+    p.add_argument("--plot", metavar="FILE", help="draw the timeline: .png, .pdf or .svg; several "
+                   "clips: a folder")  # fmt: skip
     p.add_argument("--annotate", metavar="OUT.mp4", help="write the clip with box, label and bars; "
                    "several clips: a folder")  # fmt: skip
-    p.add_argument("--faces", choices=("main", "all"), default="main", help="all: what every face "
-                   "says alone, in the JSON")  # fmt: skip
+    p.add_argument("--faces", choices=("main", "all"), default="main", help="all: the prediction "
+                   "for every face alone, in the JSON")  # fmt: skip
     p.add_argument("--detector", metavar="YUNET.onnx", help="OpenCV's YuNet in MTCNN's place")
-    p.add_argument("--features", metavar="TABLE.csv", help="precomputed picture features, a row a "
+    p.add_argument("--features", metavar="TABLE.csv", help="precomputed video features, a row a "
                    "clip, for models that read them")  # fmt: skip
     p.add_argument("--enrol", metavar="FOLDER", help="unlabelled clips of the speaker, to "
                    "normalise by; for models that do")  # fmt: skip
-    p.add_argument("--resume", action="store_true", help="keep the results that --json has already")
-    p.add_argument("--quiet", action="store_true", help="no bars and no progress")
+    p.add_argument("--quiet", action="store_true", help="no bars, no progress, no file names")
     return p
 
 
 def run(words: Sequence[str]) -> int:
-    """Classify; 1 if any input failed."""
-    own = parser().parse_args(list(words))
-    paths = expand(own.paths, recursive=own.recursive)
-    _check(own, len(paths))
-    kept = _kept(own) if own.resume else {}
-    todo = [p for p in paths if p not in kept]
-    rows: dict[str, Mapping[str, Any]] = dict(kept)
+    """Classify; 1 if any input failed, 130 or 143 where interrupted."""
+    command = parser()
+    own = command.parse_args(list(words))
+    if not own.paths and not own.list:
+        command.error("give PATH or --list FILE")
+    outputs = _Outputs(own)
+    inputs = Inputs(own.paths, recursive=own.recursive, lists=own.list)
+    drawn = iter(inputs)
+    first = list(islice(drawn, _COUNTED))
+    if not first:
+        raise nothing_there(own.paths or own.list)
+    from avser.cli.side_files import SideFiles
+
+    files = SideFiles(own, several=len(first) > 1, above=inputs.common_folder())
+    total = len(first) if len(first) < _COUNTED else None
+    job = _Job(own, chain(first, drawn), total=total, side_files=files)
+    with ExitStack() as stack:
+        stack.enter_context(_terminable())
+        log = stack.enter_context(outputs.log(own)) if outputs.files else None
+        try:
+            outputs.write(job.rows(log), log)
+        except KeyboardInterrupt as error:
+            kept = "" if log is None else f"; the same command goes on from {log.path}"
+            print(f"avser classify: interrupted{kept}.", file=sys.stderr)
+            return 143 if isinstance(error, _TerminatedError) else 130
+    notes = [inputs.summary(), *files.summary(), *(f"wrote {name}." for name in outputs.files)]
+    for note in notes if not own.quiet else ():
+        if note:
+            print(f"avser: {note}", file=sys.stderr)
+    return 1 if job.failed else 0
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, taken as Ctrl-C is."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C: rows are kept, temporary files go."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        if todo:
-            for path, result in _results(own, todo, everything=paths):
-                rows[path] = result
-    finally:  # interrupted, it keeps what it has; refused, it leaves old files alone
-        if rows:
-            _write([rows[p] for p in paths if p in rows], own)
-    return 1 if any("error" in row for row in rows.values()) else 0
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _check(own: argparse.Namespace, count: int) -> None:
-    if own.resume and own.json in (None, "-"):
-        raise ConfigError(
-            "Bad --resume: it needs the file of the earlier results; give --json FILE."
+class _Outputs:
+    """Files and streams that the rows go to.
+
+    Raises:
+        ConfigError: a name's ending is not legal, or two outputs are streams.
+    """
+
+    def __init__(self, own: argparse.Namespace) -> None:
+        self.files: list[str] = []
+        self.streams: list[tuple[str, str]] = []
+        for kind, suffixes in SUFFIXES.items():
+            name = getattr(own, kind)
+            if name is None:
+                continue
+            if name == "-" or is_special(name):
+                self.streams.append((kind, name))
+            elif Path(name).suffix.lower() in suffixes:
+                self.files.append(name)
+            else:
+                others = [o for o, s in SUFFIXES.items() if Path(name).suffix.lower() in s]
+                cure = f"; --{others[0]} writes that" if others else ""
+                raise ConfigError(
+                    f"Bad --{kind} {name}: expected a name that ends in {' or '.join(suffixes)}"
+                    f"{cure}."
+                )
+        if len(self.streams) > 1 or ("parquet", "-") in self.streams:
+            raise ConfigError(
+                "Bad outputs: --json and --csv can't both be stdout, and Parquet can't at all; "
+                "name a file."
+            )
+        if any(name.endswith(".parquet") for name in self.files):
+            from avser.extras import require
+
+            require("scale", "pyarrow")
+        if own.resume and not self.files:
+            raise ConfigError(
+                "Bad --resume: it needs the file of the earlier results; give --json FILE."
+            )
+        self.to_terminal = not self.streams and not own.quiet
+
+    def log(self, own: argparse.Namespace) -> "RowLog":
+        """Open the log of the rows beside the first file."""
+        from avser.inference.row_log import RowLog, log_path
+        from avser.inference.writers import read_rows
+
+        names = ("model", "modality", "faces", "detector", "features", "enrol")
+        settings = {name: getattr(own, name) for name in names}
+        # tables have no timeline, so that they can't stand for the rows of a JSON file
+        whole = next((n for n in self.files if n == own.json), self.files[0])
+        kept = own.resume and Path(whole).exists()
+        return RowLog(
+            log_path(self.files[0]),
+            settings=settings,
+            earlier=partial(read_rows, whole) if kept else tuple,
         )
-    if own.json == "-" and own.csv == "-":
-        raise ConfigError("Bad outputs: --json and --csv can't both be stdout; name a file.")
-    if own.timeline and count > 1 and not own.timeline_format:
-        raise ConfigError(
-            f"Bad --timeline for {count} clips: it names a folder then; add --timeline-format."
-        )
-    kind = own.timeline_format or Path(own.timeline or "x.json").suffix.removeprefix(".")
-    if kind.lower() not in {name.lower() for name in _FORMATS}:
-        raise ConfigError(unknown("timeline format", kind, _FORMATS))
+
+    def write(self, rows: Iterator[Mapping[str, Any]], log: "RowLog | None") -> None:
+        """Write rows as they come to the one stream, or through the log to all files."""
+        from avser.inference.writers import write_csv, write_json, write_rows
+
+        if log is not None:
+            for _ in rows:
+                pass
+            for name in self.files:
+                write_rows(log.rows(), name)
+            rows = log.rows()
+        for kind, name in self.streams:
+            write = write_csv if kind == "csv" else write_json
+            if name == "-":
+                write(rows, sys.stdout)
+            else:
+                with open(name, "w", encoding="utf-8", errors="surrogateescape") as file:
+                    write(rows, file)
+        for _ in rows if log is None else ():
+            pass
+        if log is not None:
+            log.remove()
 
 
-def _kept(own: argparse.Namespace) -> dict[str, Mapping[str, Any]]:
-    path = Path(own.json)
-    if not path.exists():
-        return {}
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return {row["path"]: row for row in rows if "error" not in row}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"Bad results {path}: not what --json writes; remove it.") from error
+@dataclass
+class _Job:
+    """Inputs on their way to rows."""
+
+    own: argparse.Namespace
+    inputs: Iterator[str]
+    total: int | None
+    side_files: "SideFiles"
+    failed: bool = False
+    _places: deque[int] = field(default_factory=deque)  # in the log, of the inputs under way
+
+    def rows(self, log: "RowLog | None") -> Iterator[Mapping[str, Any]]:
+        """Classify what the log does not hold; every row is in the log before it is given."""
+        todo = self._todo(log)
+        first = next(todo, None)
+        if first is None:
+            return
+        from avser.cli.progress import classifying
+
+        own = self.own
+        predictor = _predictor(own)
+        bars = not own.quiet and not (sys.stdout.isatty() and "-" in (own.json, own.csv))
+        with classifying(self.total, quiet=not bars) as progress:
+            results = predictor.classify(
+                chain([first], todo),
+                modality=own.modality,
+                faces=own.faces,
+                workers=own.workers,
+                progress=progress.reading,
+            )
+            for result in results:
+                row = self._row(result, progress)
+                if log is not None:
+                    log.add(self._places.popleft(), row)
+                progress.done()
+                yield row
+
+    def _todo(self, log: "RowLog | None") -> Iterator[str]:
+        for path in self.inputs:
+            if log is None:
+                yield path
+            elif not log.keep(path):
+                self._places.append(log.reserve())
+                yield path
+
+    def _row(self, result: "Prediction | Failure", progress: "ClassifyProgress") -> dict[str, Any]:
+        from avser.cli.results import result_lines
+        from avser.inference.predictor import Failure
+
+        row = dict(result.to_dict())
+        failure = result if isinstance(result, Failure) else self.side_files.write(result)
+        if failure is not None:
+            self.failed = True
+            row["error"] = failure.to_dict()["error"]
+            progress.warn(f"avser: {failure.path}: {failure.error}")
+        to_terminal = not self.own.quiet and "-" not in (self.own.json, self.own.csv)
+        if to_terminal and not isinstance(result, Failure):
+            several = self.total is None or self.total > 1
+            progress.print(result_lines(result, several=several, ascii_only=progress.ascii_only))
+        return row
 
 
-def _results(
-    own: argparse.Namespace, paths: list[str], *, everything: list[str]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    from rich.console import Console
-
-    from avser.cli.progress import watching
+def _predictor(own: argparse.Namespace) -> "Any":  # noqa: ANN401 (a Predictor or an Ensemble)
     from avser.inference.ensemble import Ensemble
-    from avser.inference.predictor import Failure, Predictor
+    from avser.inference.predictor import Predictor
 
-    detector = _detector(own)
-    models = [
+    detector = None
+    if own.detector is not None:
+        from avser.media.faces import YuNetDetector
+
+        detector = YuNetDetector(Path(own.detector))
+    models: list[Predictor] = [
         Predictor.from_pretrained(m, device=own.device, detector=detector, features=own.features)
         for m in own.model or [None]
     ]
     predictor = models[0] if len(models) == 1 else Ensemble(models)
     if own.enrol:
         predictor.enrol(expand([own.enrol], recursive=True))
-    err = Console(stderr=True)
-    out = Console(soft_wrap=True)  # a path is not broken over lines
-    several = len(everything) > 1
-    with watching(err, len(paths), quiet=own.quiet) as watch:
-        answers = predictor.classify(
-            paths,
-            modality=own.modality,
-            faces=own.faces,
-            workers=own.workers,
-            progress=watch.reading,
-        )
-        for path, answer in zip(paths, answers, strict=True):
-            if isinstance(answer, Failure):
-                print(f"avser: {path}: {answer.error}", file=sys.stderr)
-            else:
-                _side_files(own, path, answer, everything)
-            watch.done()
-            if "-" not in (own.json, own.csv) and not own.quiet:
-                _show(out, path, answer, several=several)
-            yield path, answer.to_dict()
-
-
-def _detector(own: argparse.Namespace) -> "FaceDetector | None":
-    if own.detector is None:
-        return None
-    from avser.media.faces import YuNetDetector
-
-    return YuNetDetector(Path(own.detector))
-
-
-def _side_files(
-    own: argparse.Namespace, path: str, answer: "Prediction", everything: list[str]
-) -> None:
-    from avser.media.reader import probe
-
-    if own.timeline:
-        from avser.inference.timeline import write_timeline
-
-        kind = own.timeline_format
-        write_timeline(answer, _target(own.timeline, path, everything, suffix=kind), format=kind)
-    if own.plot:
-        from avser.visualization.annotate import thumbnails
-        from avser.visualization.clip_plots import timeline_figure
-        from avser.visualization.plots import save_figure
-
-        target = _target(own.plot, path, everything, suffix="png")
-        save_figure(timeline_figure(answer, faces=thumbnails(answer, path)), target)
-    if own.annotate and probe(path).has_video:
-        from avser.visualization.annotate import annotate
-
-        annotate(answer, path, _target(own.annotate, path, everything, suffix="mp4"))
-
-
-def _target(name: str, path: str, everything: list[str], *, suffix: str | None) -> Path:
-    """Return the file of that name; for several clips, one in that folder, laid out as they are."""
-    if len(everything) == 1:
-        return Path(name)
-    above = os.path.commonpath([Path(p).absolute().parent for p in everything])
-    inside = Path(path).absolute().relative_to(above)
-    return Path(name) / f"{inside}.{suffix}"
-
-
-# -- what a person sees ----------------------------------------------------------------------
-
-
-def _show(out: "Console", path: str, answer: "Prediction | Failure", *, several: bool) -> None:
-    from rich.markup import escape
-
-    from avser.inference.predictor import Failure
-
-    if isinstance(answer, Failure):
-        return
-    head = f"[bold]{escape(path)}[/bold]"
-    if answer.probabilities is None or answer.label is None:
-        out.print(f"{head}: no voice and no face to judge ({answer.reason})")
-        return
-    sure = f"{answer.probabilities[answer.label]:.0%}"
-    used = " and ".join(answer.modalities)
-    out.print(f"{head}: [bold]{answer.label}[/bold] {sure}  [dim]({used}, {answer.model})[/dim]")
-    if answer.reason:
-        out.print(f"  {escape(answer.reason)}")
-    if several:
-        return
-    for emotion, p in sorted(answer.probabilities.items(), key=lambda item: -item[1]):
-        out.print(f"  {emotion:<10} {_bar(p)} {p:6.1%}", highlight=False)
-    out.print("  timeline")
-    for entry in answer.timeline:
-        span = f"{entry.start_s:6.2f} to {entry.end_s:6.2f} s"
-        if entry.label is None or entry.probabilities is None:
-            out.print(f"  {span}  [dim](silence)[/dim]", highlight=False)
-        else:
-            p = entry.probabilities[entry.label]
-            out.print(f"  {span}  {entry.label:<10} {_bar(p, 12)} {p:4.0%}", highlight=False)
-
-
-def _bar(share: float, width: int = 30) -> str:
-    eighths = round(share * width * 8)
-    full, part = divmod(eighths, 8)
-    return ("█" * full + " ▏▎▍▌▋▊▉"[part]).ljust(width + 1)
-
-
-# -- files -------------------------------------------------------------------------------------
-
-
-def _write(rows: list[Mapping[str, Any]], own: argparse.Namespace) -> None:
-    if own.json == "-":
-        print(json.dumps(rows, indent=1))
-    elif own.json:
-        from avser.files import atomic_write
-
-        with atomic_write(own.json) as file:
-            file.write(json.dumps(rows, indent=1) + "\n")
-    if own.csv == "-":
-        write_csv(rows, sys.stdout)
-    elif own.csv:
-        from avser.files import atomic_write
-
-        with atomic_write(own.csv) as file:
-            write_csv(rows, file)
+    return predictor

@@ -132,10 +132,10 @@ def _web(own: argparse.Namespace) -> int:
     require("onnx", "onnx", "onnxscript", "onnxruntime")
     from avser.export.onnx_file import AudioGraph
     from avser.export.page_folder import save_page
-    from avser.inference.streaming import streams
+    from avser.inference.streaming import is_causal
 
     loaded = bundle.load(own.model)
-    graph = AudioGraph(loaded, streaming=streams(loaded.net.audio_branch()))
+    graph = AudioGraph(loaded, streaming=is_causal(loaded.net.audio_branch()))
     page = save_page(graph, own.web, ort=own.ort)
     size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
     print(f"{page}: {size / 1e6:.1f} MB in all; here: python -m http.server -d {page.parent}")

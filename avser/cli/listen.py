@@ -1,42 +1,56 @@
-"""``avser listen``: label a microphone or a file while it plays."""
+"""``avser listen``: label live speech."""
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from avser.export.runtime import OnnxStream
-    from avser.inference.live import AudioSource, LivePrediction
+    from avser.inference.live import AudioBlock, LivePrediction
+
+Shares = Mapping[str, float]
+
+STEP_S = 0.512
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    p = argparse.ArgumentParser(
-        prog="avser listen", description="Label a voice while it speaks, every 0.512 s."
-    )
+    p = argparse.ArgumentParser(prog="avser listen", description="Label live speech every 0.512 s.")
     p.add_argument(
         "source",
         nargs="?",
         metavar="FILE|-",
-        help="a media file, played in real time; - for raw samples on standard input (16 bits, "
+        help="a media file, read in real time; - for raw samples on standard input (16 bits, "
         "signed, little-endian, one channel, 16 kHz); the microphone by default",
     )
     p.add_argument(
         "--model", metavar="NAME|DIR|FILE.onnx", help="released model, bundle, run, or export"
     )
-    p.add_argument("--device", metavar="NAME|NUMBER", help="microphone; the system's by default")
+    p.add_argument(
+        "--microphone", metavar="NAME|NUMBER", help="recording device; the system's by default"
+    )
     p.add_argument(
         "--window",
         type=float,
         default=4.096,
         metavar="S",
-        help="seconds that are heard at once by a model that can't stream (default 4.096)",
+        help="seconds of sound for each label, with a model that can't stream (default 4.096)",
     )
     p.add_argument("--json", action="store_true", help="one JSON object a step, a line each")
     return p
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A stream, its description, and what predicts a whole file with the same model."""
+
+    stream: "OnnxStream"
+    description: str
+    predict_file: Callable[[str], Shares | None]
 
 
 def run(words: Sequence[str]) -> int:
@@ -49,84 +63,112 @@ def run(words: Sequence[str]) -> int:
         from avser.extras import require
 
         require("mic", "sounddevice")  # before the model is loaded
-    stream, told = _stream(own.model, window_steps=max(1, round(own.window / 0.512)))
+    model = _load(own.model, window_steps=max(1, round(own.window / STEP_S)))
     from avser.inference.live import listen
 
-    print(told, file=sys.stderr)
+    print(model.description, file=sys.stderr)
     try:
-        for heard in listen(stream, _source(own)):
-            _show(heard, as_json=own.json)
+        for prediction in listen(model.stream, _source(own)):
+            _show(prediction, as_json=own.json)
     except KeyboardInterrupt:
         pass  # how one stops a microphone
+    else:
+        if own.source not in (None, "-") and not own.json:
+            _end_live_line()
+            _summarise("Whole file", model.predict_file(own.source))
+            return 0
     if not own.json:
-        if sys.stdout.isatty():
-            print()
-        _sum_up(stream)
+        _end_live_line()
+        _summarise("At the end", model.stream.probabilities)
     return 0
 
 
-def _source(own: argparse.Namespace) -> "Iterable[AudioSource]":
-    from avser.inference import live as listen
+def _source(own: argparse.Namespace) -> "Iterable[AudioBlock]":
+    from avser.inference import live
 
     if own.source == "-":
-        return listen.from_pcm(sys.stdin.buffer)
+        return live.from_pcm(sys.stdin.buffer)
     if own.source is not None:
-        return listen.from_file(own.source)
-    device = own.device
-    return listen.from_microphone(int(device) if device and device.isdigit() else device)
+        return live.from_file(own.source)
+    device = own.microphone
+    return live.from_microphone(int(device) if device and device.isdigit() else device)
 
 
-def _stream(model: str | None, *, window_steps: int) -> "tuple[OnnxStream, str]":
-    """Begin a stream; say with which model, and how much it hears."""
+def _load(model: str | None, *, window_steps: int) -> _Model:
+    """Load a model and begin a stream."""
     if model is not None and Path(model).suffix == ".onnx":
-        from avser.errors import BundleError
-        from avser.export.runtime import OnnxClassifier
-        from avser.extras import require
-
-        require("onnx", "onnxruntime")
-        try:
-            file = OnnxClassifier(model)
-        except ValueError as error:
-            raise BundleError(str(error)) from error
-        stream = file.stream(window_steps=window_steps)
-        return stream, _told(Path(model).name, file.streaming, window_steps)
+        return _load_export(model, window_steps=window_steps)
     import torch
 
     from avser.bundle import serialization as bundle
-    from avser.inference.streaming import stream_of, streams
+    from avser.inference.predictor import Predictor
+    from avser.inference.streaming import is_causal, open_stream
 
     torch.set_num_threads(1)  # a step is too little work to share
-    # the most accurate voice, which hears a window: the released one that streams is far behind
+    # the most accurate voice, which needs a window: the released one that streams is far behind
     loaded = bundle.load(model or bundle.DEFAULT_MODEL)
     branch = loaded.net.audio_branch()
-    stream = stream_of(branch, loaded.net.emotions, window_steps=window_steps)
-    return stream, _told(loaded.name, streams(branch), window_steps)
+    stream = open_stream(branch, loaded.net.emotions, window_steps=window_steps)
+
+    def predict_file(path: str) -> Shares | None:
+        predictor = Predictor(loaded.net, name=loaded.name, device="cpu")
+        return predictor(path, modality="audio").probabilities
+
+    return _Model(stream, _describe(loaded.name, is_causal(branch), window_steps), predict_file)
 
 
-def _told(name: str, streaming: bool, window_steps: int) -> str:
+def _load_export(file: str, *, window_steps: int) -> _Model:
+    from avser.errors import BundleError
+    from avser.export.runtime import OnnxClassifier
+    from avser.extras import require
+    from avser.media.reader import read_audio
+
+    require("onnx", "onnxruntime")
+    try:
+        classifier = OnnxClassifier(file)
+    except ValueError as error:
+        raise BundleError(str(error)) from error
+    return _Model(
+        classifier.stream(window_steps=window_steps),
+        _describe(Path(file).name, classifier.streaming, window_steps),
+        lambda path: classifier(read_audio(path)).probabilities,
+    )
+
+
+def _describe(name: str, streaming: bool, window_steps: int) -> str:
     if streaming:
-        return f"{name}: each step is heard as it comes, after all that came before."
-    return f"{name} can't stream: it hears the last {window_steps * 0.512:.1f} s at every step."
+        return f"{name}: each label uses all sound so far."
+    return f"{name} can't stream: each label uses the last {window_steps * STEP_S:.1f} s."
 
 
-def _show(heard: "LivePrediction", *, as_json: bool) -> None:
-    from avser.inference.live import line
+def _show(prediction: "LivePrediction", *, as_json: bool) -> None:
+    from avser.cli.progress import encodes
+    from avser.inference.live import format_step
 
+    ascii_only = not encodes("▕█▏▁", sys.stdout.encoding)
     if as_json:
-        print(json.dumps(heard.to_dict()), flush=True)
+        print(json.dumps(prediction.to_dict()), flush=True)
     elif sys.stdout.isatty():
         from shutil import get_terminal_size
 
-        text = line(heard, width=get_terminal_size().columns - 1)
+        width = get_terminal_size().columns - 1
+        text = format_step(prediction, width=width, ascii_only=ascii_only)
         print(f"\r{text}\x1b[K", end="", flush=True)
     else:
-        print(line(heard), flush=True)
+        print(format_step(prediction, ascii_only=ascii_only), flush=True)
 
 
-def _sum_up(stream: "OnnxStream") -> None:
-    shares = stream.probabilities
+def _end_live_line() -> None:
+    if sys.stdout.isatty():
+        print()
+
+
+def _summarise(what: str, shares: Shares | None) -> None:
+    """Print the label of all sound."""
+    from avser.cli.results import percent
+
     if shares is None:
-        print("Nothing was heard.")
+        print("There was no voice.")
         return
     label = max(shares, key=lambda name: shares[name])
-    print(f"At the end: {label} {shares[label]:.0%}")
+    print(f"{what}: {label} {percent(shares[label])}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from avser.bundle.listing import listed
+from avser.cli.results import percent
 
 
 def run(words: Sequence[str]) -> int:
@@ -16,14 +17,16 @@ def run(words: Sequence[str]) -> int:
     own = parser.parse_args(list(words))
     from importlib.resources import files
 
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for path in sorted(Path(str(files("avser.checkpoints"))).glob("*/config.yaml")):
-        found.append({**listed(path.parent), "folder": str(path.parent)})
+        rows.append({**listed(path.parent), "folder": str(path.parent)})
     if own.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(rows, indent=1))
         return 0
-    for row in found:
-        figure = f"UAR {row['uar']['value']:.3f} ({row['split']})" if row["uar"] else "no figure"
+    for row in rows:
+        figure = (
+            f"UAR {percent(row['uar']['value'])} ({row['split']})" if row["uar"] else "no figure"
+        )
         print(f"{row['name']}  {row['parameters']:,} parameters, {figure}")
         print(f"  {', '.join(row['emotions'])}")
         print(f"  licence of the weights: {row['licence']}")

@@ -1,8 +1,9 @@
 """Progress bars, on stderr."""
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,41 +42,98 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.stop()
 
 
-class TrainingProgress:
-    """Tells how far the classifying of files is; made by `watching`."""
+class ClassifyProgress:
+    """Bars and result lines of a classification; made by `classifying`.
 
-    def __init__(self, bar: "Progress | None", total: int) -> None:
+    Attributes:
+        ascii_only: whether standard output lacks the characters of bars.
+    """
+
+    def __init__(self, bar: "Progress | None", total: int | None) -> None:
         self._bar = bar
-        self._files = bar.add_task("clips", total=total) if bar is not None and total > 1 else None
+        self._files = bar.add_task("clips", total=total) if bar is not None and total != 1 else None
         self._long: dict[str, TaskID] = {}
+        self.ascii_only = not encodes("█▏", sys.stdout.encoding)
 
     def reading(self, path: str, now_s: float, end_s: float | None) -> None:
-        """A file is read so far; files of more than a minute get a bar of their own."""
+        """Show how far a file is read; files of more than a minute get a bar of their own."""
         if self._bar is None or end_s is None or end_s < 60:
             return
         if path not in self._long:
             name = path if len(path) < 40 else f"…{path[-39:]}"
             self._long[path] = self._bar.add_task(name, total=end_s)
         self._bar.update(self._long[path], completed=now_s)
+        if now_s >= end_s:
+            self._bar.remove_task(self._long.pop(path))
 
     def done(self) -> None:
-        """One more file is answered."""
+        """Count one more file."""
         if self._bar is not None and self._files is not None:
             self._bar.advance(self._files)
 
+    def print(self, lines: Sequence[str]) -> None:
+        """Print lines to standard output; on the terminal of the bars they go above these."""
+        for line in lines:
+            self._print(line, sys.stdout)
+        sys.stdout.flush()
+
+    def warn(self, line: str) -> None:
+        """Print a line to standard error."""
+        self._print(line, sys.stderr)
+
+    def _print(self, line: str, stream: TextIO) -> None:
+        if self._bar is not None and stream.isatty():
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=stream)
+
+
+def encodes(characters: str, encoding: str | None) -> bool:
+    """Whether an encoding has these characters.
+
+    >>> encodes("█", "cp1252"), encodes("█", "utf-8")
+    (False, True)
+    """
+    try:
+        characters.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
 
 @contextmanager
-def watching(console: "Console", total: int, *, quiet: bool) -> Iterator[TrainingProgress]:
-    """Show a bar over the files, and one for each long file, with the time left."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def classifying(total: int | None, *, quiet: bool) -> Iterator[ClassifyProgress]:
+    """Show a bar over the files, and one for each long file, with the time left.
 
-    if quiet:
-        yield TrainingProgress(None, total)
+    Args:
+        total: number of files; None where it is not known.
+        quiet: whether there are no bars.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield ClassifyProgress(None, total)
         return
-    name, share = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f} %")
-    bar = Progress(name, BarColumn(), share, TimeRemainingColumn(), console=console, transient=True)
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    # standard output is left alone: rich would take what is piped elsewhere
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn() if total != 1 else TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
     with bar:
-        yield TrainingProgress(bar, total)
+        yield ClassifyProgress(bar, total)
 
 
 @contextmanager

@@ -1,13 +1,13 @@
-"""Training without the remarks of libraries that its user can do nothing about."""
+"""Filters for warnings of libraries that a user of training can do nothing about."""
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What is said, and why it is of no use here. Other warnings are shown.
-_REMARKS = (
-    r"LightningCLI's args parameter is intended to run",  # our words are not sys.argv: split before
+# Message, and why it is of no use here. Other warnings are shown.
+_IGNORED = (
+    r"LightningCLI's args parameter is intended to run",  # our arguments are not sys.argv
     r".*LeafSpec.* is deprecated",  # of torch 2.13, and Lightning still uses it
     r"The number of training batches \(\d+\) is smaller than the logging interval",  # we log epochs
     r"Found \d+ module\(s\) in eval mode at the start of training",  # the averaged weights
@@ -21,19 +21,21 @@ _REMARKS = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave the remarks out while a training is set up and runs."""
+    """Ignore these warnings while a training is set up and runs."""
     import pytorch_lightning  # noqa: F401 (it sets its loggers' levels when it is imported)
 
     loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "lightning_fabric")]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for remark in _REMARKS:
-            warnings.filterwarnings("ignore", message=remark)
+        for message in _IGNORED:
+            warnings.filterwarnings("ignore", message=message)
         # jsonargparse's deprecations of what Lightning's command line still calls
         for caller in (r"pytorch_lightning\.cli", "jsonargparse"):
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=caller)
         for logger in loggers:
-            logger.setLevel(logging.WARNING)  # seeds, devices and advertisements are said below it
+            logger.setLevel(
+                logging.WARNING
+            )  # seeds, devices and advertisements are logged below it
         try:
             yield
         finally:

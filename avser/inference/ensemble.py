@@ -1,56 +1,67 @@
-"""Several models as one: the mean of their probabilities."""
+"""Mean of the probabilities of several models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from avser.emotions import ordered
 from avser.errors import ConfigError
-from avser.inference.predictor import FaceChoice, Failure, Modality, Predictor, Progress
+from avser.inference.predictor import ClipClassifier, Predictor, Request
+from avser.inference.runner import DISAGREEMENT, disagreement
+from avser.media.clip import LoadedClip
 from avser.types import Prediction, TimelineEntry
 
 Shares = Mapping[str, float]
 
 
-def mean_prediction(answers: Sequence[Prediction]) -> Prediction:
-    """Join what models answered for one clip.
+def mean_prediction(predictions: Sequence[Prediction]) -> Prediction:
+    """Join several models' predictions of one clip.
 
-    A model that heard and saw nothing has no say, nor has it in a step of which it says nothing.
+    A model without signal is left out of the mean, as is a step without a label.
 
     Raises:
         ConfigError: the models have different classes.
     """
-    found = [a.probabilities for a in answers if a.probabilities is not None]
-    shares = _mean(found)
-    used = {m for a in answers for m in a.modalities}
-    whole = max(answers, key=lambda a: len(a.timeline)).timeline
-    first = answers[0]
+    shares = _mean([p.probabilities for p in predictions if p.probabilities is not None])
+    label = _label(shares)
+    used = {m for p in predictions for m in p.modalities}
+    longest = max(predictions, key=lambda p: len(p.timeline)).timeline
+    timeline = tuple(
+        _mean_step(entry, [p.timeline[i] for p in predictions if i < len(p.timeline)])
+        for i, entry in enumerate(longest)
+    )
     return replace(
-        first,
-        label=_label(shares),
+        predictions[0],
+        label=label,
         probabilities=shares,
         modalities=tuple(m for m in ("audio", "video") if m in used),
-        reason=next((a.reason for a in answers if a.reason is None), first.reason),
-        timeline=tuple(
-            _step(entry, [a.timeline[i] for a in answers if i < len(a.timeline)])
-            for i, entry in enumerate(whole)
-        ),
-        model=" + ".join(a.model for a in answers),
-        boxes=next((a.boxes for a in answers if a.boxes), ()),
+        reason="no_signal" if label is None else _reason(predictions, label, timeline),
+        timeline=timeline,
+        model=" + ".join(p.model for p in predictions),
+        boxes=next((p.boxes for p in predictions if p.boxes), ()),
         faces=None,
     )
 
 
-def _step(entry: TimelineEntry, entries: Sequence[TimelineEntry]) -> TimelineEntry:
+def _reason(
+    predictions: Sequence[Prediction], label: str, timeline: Sequence[TimelineEntry]
+) -> str | None:
+    """Give what holds for every model that predicted, and whether the mean disagrees itself."""
+    parts = [(p.reason or "").split("; ") for p in predictions if p.probabilities is not None]
+    shared = [w for w in parts[0] if w and all(w in other for other in parts)]
+    kept = [w for w in shared if not w.startswith(DISAGREEMENT)]
+    return "; ".join([*kept, *disagreement(label, timeline)]) or None
+
+
+def _mean_step(entry: TimelineEntry, entries: Sequence[TimelineEntry]) -> TimelineEntry:
     shares = _mean([e.probabilities for e in entries if e.probabilities is not None])
     return replace(entry, label=_label(shares), probabilities=shares)
 
 
 def _mean(shares: Sequence[Shares]) -> Shares | None:
-    kinds = {frozenset(each) for each in shares}
-    if len(kinds) > 1:
+    if len({frozenset(each) for each in shares}) > 1:
         raise ConfigError("Bad ensemble: its models have different classes; choose others.")
     if not shares:
         return None
@@ -62,43 +73,42 @@ def _label(shares: Shares | None) -> str | None:
     return None if shares is None else max(shares, key=lambda name: shares[name])
 
 
-class Ensemble:
+class Ensemble(ClipClassifier):
     """Classifies files with several predictors and gives the mean of their probabilities.
 
+    A file is loaded once for all of them.
+
     Args:
-        predictors: one a model; the first answers what is not a mean, such as boxes.
+        predictors: one a model; the first one's detector finds the faces.
 
     Raises:
         ConfigError: their classes differ.
     """
 
     def __init__(self, predictors: Sequence[Predictor]) -> None:
-        kinds = {frozenset(p.net.emotions) for p in predictors}
-        if len(kinds) != 1:
+        if len({frozenset(p.net.emotions) for p in predictors}) != 1:
             raise ConfigError("Bad ensemble: its models have different classes; choose others.")
         self.predictors = list(predictors)
-        self.detector = predictors[0].detector
 
     def enrol(self, files: Sequence[str | Path]) -> None:
         """See `Predictor.enrol`."""
         for predictor in self.predictors:
             predictor.enrol(files)
 
-    def classify(
-        self,
-        paths: Iterable[str | Path],
-        *,
-        modality: Modality = "auto",
-        faces: FaceChoice = "main",
-        workers: int = 2,
-        progress: Progress | None = None,
-    ) -> Iterator[Prediction | Failure]:
-        """See `Predictor.classify`: a file fails where any model fails."""
-        rows = list(paths)
-        runs = [
-            p.classify(rows, modality=modality, faces=faces, workers=workers, progress=progress)
-            for p in self.predictors
-        ]
-        for answers in zip(*runs, strict=True):
-            failed = next((a for a in answers if isinstance(a, Failure)), None)
-            yield failed or mean_prediction([a for a in answers if isinstance(a, Prediction)])
+    def check(self, request: Request) -> None:
+        """See `ClipClassifier.check`."""
+        for predictor in self.predictors:
+            predictor.check(request)
+
+    def load(self, path: str, request: Request) -> LoadedClip:
+        """See `ClipClassifier.load`."""
+        looking = [p for p in self.predictors if p.looks_for_faces(request)]
+        clip = (looking or self.predictors)[0].load(path, request)
+        for predictor in self.predictors:
+            clip.features = clip.features or predictor.features_for(path, request)
+        return clip
+
+    def predict(self, clips: Sequence[LoadedClip], request: Request) -> list[Prediction]:
+        """See `ClipClassifier.predict`."""
+        rows = [p.predict(clips, request) for p in self.predictors]
+        return [mean_prediction(each) for each in zip(*rows, strict=True)]

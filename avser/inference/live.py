@@ -1,7 +1,7 @@
-"""Emotion while somebody speaks: sources of live sound, and an answer a step.
+"""Predictions on live sound: its sources, and a prediction a step.
 
-Blocks of a source are short (32 ms) and carry the moment at which their last sample was there, so
-that the delay from the end of a step to its label is measured and not guessed.
+Blocks of a source are short (32 ms) and carry the time at which their last sample arrived, so that
+the delay from the end of a step to its label is measured.
 """
 
 import queue
@@ -20,12 +20,12 @@ from avser.export.runtime import SAMPLE_RATE, OnnxStep, OnnxStream, Samples
 from avser.extras import require
 
 BLOCK = 512  # samples; 32 ms
-_WAITING_S = 10  # of sound that may wait for an answer; more is dropped, so that memory is bounded
+_WAITING_S = 10  # of sound that may wait for the model; more is dropped, so memory is bounded
 
 
 @dataclass(frozen=True)
-class AudioSource:
-    """Samples ``[n]`` of a source, and when the last of them was there (``time.monotonic``)."""
+class AudioBlock:
+    """Samples ``[n]`` of a source, and when the last of them arrived (``time.monotonic``)."""
 
     samples: Samples
     at: float
@@ -33,25 +33,25 @@ class AudioSource:
 
 @dataclass(frozen=True)
 class LivePrediction:
-    """An answer, and how long after the end of its step it came."""
+    """Prediction of a step, and its delay after the end of the step."""
 
     step: OnnxStep
     latency_ms: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of one line."""
-        found = asdict(self.step)
-        found["start_s"], found["end_s"] = round(self.step.start_s, 3), round(self.step.end_s, 3)
-        return found | {"latency_ms": round(self.latency_ms, 1)}
+        row = asdict(self.step)
+        row["start_s"], row["end_s"] = round(self.step.start_s, 3), round(self.step.end_s, 3)
+        return row | {"latency_ms": round(self.latency_ms, 1)}
 
 
-def listen(stream: OnnxStream, source: Iterable[AudioSource]) -> Iterator[LivePrediction]:
-    """Answer for each step of a source, as soon as it is complete."""
+def listen(stream: OnnxStream, source: Iterable[AudioBlock]) -> Iterator[LivePrediction]:
+    """Predict each step of a source as soon as it is complete."""
     last = time.monotonic()
-    for sound in source:
-        last = sound.at
-        for step in stream.push(sound.samples):
-            yield LivePrediction(step, 1000 * (time.monotonic() - sound.at))
+    for block in source:
+        last = block.at
+        for step in stream.push(block.samples):
+            yield LivePrediction(step, 1000 * (time.monotonic() - block.at))
     for step in stream.finish():
         yield LivePrediction(step, 1000 * (time.monotonic() - last))
 
@@ -59,12 +59,12 @@ def listen(stream: OnnxStream, source: Iterable[AudioSource]) -> Iterator[LivePr
 # -- sources -------------------------------------------------------------------------------------
 
 
-def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[AudioSource]:
-    """Play a media file's sound: each block comes when its last sample would be heard.
+def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[AudioBlock]:
+    """Read a media file's sound in real time: each block comes when its last sample is due.
 
     Args:
         path: of the file.
-        speed: 2 plays twice as fast; 0 does not wait at all.
+        speed: 2 is twice as fast; 0 does not wait at all.
 
     Raises:
         MediaError: the file can't be opened.
@@ -82,10 +82,10 @@ def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[AudioSource]:
                 count += len(piece)
                 due = begun + count / SAMPLE_RATE / speed if speed else time.monotonic()
                 time.sleep(max(0.0, due - time.monotonic()))
-                yield AudioSource(piece, due)
+                yield AudioBlock(piece, due)
 
 
-def from_pcm(file: IO[bytes]) -> Iterator[AudioSource]:
+def from_pcm(file: IO[bytes]) -> Iterator[AudioBlock]:
     """Read raw samples of 16 bits (signed, little-endian, one channel, 16 kHz) as they come."""
     rest = b""
     read = getattr(file, "read1", file.read)  # what is there, without waiting for more
@@ -94,10 +94,10 @@ def from_pcm(file: IO[bytes]) -> Iterator[AudioSource]:
         whole = len(rest) // 2 * 2
         samples = np.frombuffer(rest[:whole], dtype="<i2").astype(np.float32) / np.float32(32768)
         rest = rest[whole:]
-        yield AudioSource(samples, time.monotonic())
+        yield AudioBlock(samples, time.monotonic())
 
 
-def from_microphone(device: str | int | None = None) -> Iterator[AudioSource]:
+def from_microphone(device: str | int | None = None) -> Iterator[AudioBlock]:
     """Record from a microphone until interrupted.
 
     Args:
@@ -115,11 +115,11 @@ def from_microphone(device: str | int | None = None) -> Iterator[AudioSource]:
             "Bad microphone: the system's PortAudio library is missing; install it (Debian: "
             "apt install libportaudio2)."
         ) from error
-    waiting: queue.Queue[AudioSource] = queue.Queue(maxsize=_WAITING_S * SAMPLE_RATE // BLOCK)
+    waiting: queue.Queue[AudioBlock] = queue.Queue(maxsize=_WAITING_S * SAMPLE_RATE // BLOCK)
 
     def take(block: NDArray[np.float32], frames: int, clock: object, status: object) -> None:
         try:
-            waiting.put_nowait(AudioSource(block[:, 0].copy(), time.monotonic()))
+            waiting.put_nowait(AudioBlock(block[:, 0].copy(), time.monotonic()))
         except queue.Full:
             print("avser listen: too slow for this machine; sound is lost.", file=sys.stderr)
 
@@ -137,32 +137,44 @@ def from_microphone(device: str | int | None = None) -> Iterator[AudioSource]:
     except (sounddevice.PortAudioError, ValueError) as error:
         raise MediaError(
             f"Bad microphone {device if device is not None else 'default'!r}: "
-            f"{str(error).splitlines()[0]}; python -m sounddevice lists what there is."
+            f"{str(error).splitlines()[0]}; python -m sounddevice lists the devices."
         ) from error
 
 
-# -- what a person sees --------------------------------------------------------------------------
+# -- lines for a terminal --------------------------------------------------------------------------
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
 _FLOOR_DB = 60.0  # of the meter
 
 
-def line(heard: LivePrediction, *, width: int = 140) -> str:
-    """One line: time, label, a bar for each emotion, level and latency."""
-    step = heard.step
+def format_step(prediction: LivePrediction, *, width: int = 140, ascii_only: bool = False) -> str:
+    """One line: time, label, a bar for each emotion, level and latency.
+
+    Args:
+        prediction: of a step.
+        width: characters at most.
+        ascii_only: whether bars are made of # and digits (tenths).
+    """
+    step = prediction.step
     parts = [f"{step.end_s:8.1f} s"]
     if step.probabilities is None or step.label is None:
-        parts.append(f"{'(silence)' if step.silent else '(nothing yet)':<15}")
+        parts.append(f"{'(silence)' if step.silent else '(no label yet)':<15}")
     else:
         label = f"({step.label})" if step.silent else step.label
-        parts.append(f"{label:<10} {step.probabilities[step.label]:4.0%}")
-        bars = (f"{name[:4]} {_eighths(p)}" for name, p in step.probabilities.items())
+        parts.append(f"{label:<10} {100 * step.probabilities[step.label]:5.1f} %")
+        mark = _tenths if ascii_only else _eighths
+        bars = (f"{name[:4]} {mark(p)}" for name, p in step.probabilities.items())
         parts.append("  ".join(bars))
     full = max(0.0, min(1.0, 1 + step.level_dbfs / _FLOOR_DB))
-    meter = "█" * round(10 * full)
-    parts.append(f"▕{meter:<10}▏{max(step.level_dbfs, -99):4.0f} dBFS")
-    parts.append(f"{heard.latency_ms:4.0f} ms")
+    meter = ("#" if ascii_only else "█") * round(10 * full)
+    left, right = "||" if ascii_only else "▕▏"
+    parts.append(f"{left}{meter:<10}{right}{max(step.level_dbfs, -99):4.0f} dBFS")
+    parts.append(f"{prediction.latency_ms:4.0f} ms")
     return "  ".join(parts)[:width]
+
+
+def _tenths(share: float) -> str:
+    return str(min(9, int(10 * share)))
 
 
 def _eighths(share: float) -> str:

@@ -1,15 +1,18 @@
-"""Classifies media files and samples with a released model.
+"""Classification of media files and samples with released models.
 
-One pass over a file gives its sound and the main person's face; both go to one network, which
-says what it used. Short clips are answered in batches while the next ones are decoded; longer ones
-in windows, so that memory does not grow with length.
+A clip goes one straight way: `ClipClassifier.classify` has it loaded in a thread (one pass over
+the file), chooses the model by what was loaded, and predicts a batch of clips at once; long clips
+are predicted in windows, so that memory does not grow with length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Literal, Self, overload
@@ -20,28 +23,33 @@ from numpy.typing import NDArray
 
 from avser.bundle import serialization as bundle
 from avser.errors import AvserError, ConfigError, MediaError, unknown
-from avser.inference.runner import BATCH_CLIPS, Runner, of_samples, prediction
-from avser.inference.windows import WINDOW_STEPS, WindowSpan
+from avser.files import local_copy
+from avser.inference.runner import BATCH_CLIPS, Runner
+from avser.inference.windows import WINDOW_STEPS
 from avser.media.clip import LoadedClip, load_clip, requirement, wait_for
 from avser.media.faces import FaceDetector, MtcnnDetector
-from avser.media.reader import probe
+from avser.media.pictures import is_picture, load_picture
 from avser.media.samples import condition_samples
 from avser.media.visual_features import Features, read_features, scale_of
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.net import EmotionNet
-from avser.types import Prediction
+from avser.types import SAMPLE_RATE, Prediction
 
 Modality = Literal["auto", "audio", "video", "both"]
 FaceChoice = Literal["main", "all"]
-Samples = NDArray[np.float32]
 Progress = Callable[[str, float, float | None], None]
 
 MODALITIES = ("auto", "audio", "video", "both")
 
+_AHEAD = 2 * BATCH_CLIPS  # clips that are loaded or wait to be
+_PICTURE_WEIGHT = 4  # a clip with faces counts as so many in a batch: its loading takes long
+
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be classified, and why."""
+    """An input that could not be classified, and the error."""
 
     path: str
     error: AvserError
@@ -54,17 +62,177 @@ class Failure:
         }
 
 
-class Predictor:
-    """Classifies clips with one model.
+@dataclass(frozen=True)
+class Request:
+    """What is asked of every clip of a job."""
+
+    modality: Modality = "auto"
+    faces: FaceChoice = "main"
+    progress: Progress | None = None
+    stopped: Event = field(default_factory=Event)
+
+
+class ClipClassifier(ABC):
+    """Classifies files in order: loads ahead in threads, predicts in batches."""
+
+    @abstractmethod
+    def check(self, request: Request) -> None:
+        """Raise `ConfigError` where no clip can be asked for that."""
+
+    @abstractmethod
+    def load(self, path: str, request: Request) -> LoadedClip:
+        """Load a clip in one pass; called in threads.
+
+        Raises:
+            AvserError: it can't be read, or lacks the stream that was asked for.
+        """
+
+    @abstractmethod
+    def predict(self, clips: Sequence[LoadedClip], request: Request) -> list[Prediction]:
+        """Predict loaded clips."""
+
+    def classify(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        modality: Modality = "auto",
+        faces: FaceChoice = "main",
+        workers: int = 2,
+        progress: Progress | None = None,
+    ) -> Iterator[Prediction | Failure]:
+        """Classify files in order; a bad one gives a `Failure` and the rest go on.
+
+        Inputs are drawn as they are needed, a few dozen ahead, so that their number does not
+        matter to memory.
+
+        Args:
+            paths: media files, pictures, addresses (``https://...``), or ``-`` for standard input.
+            modality: streams to use; "auto" takes what there is.
+            faces: "all" also predicts every face alone.
+            workers: loading threads.
+            progress: called with path, seconds read and seconds in all while a file is read.
+
+        Raises:
+            ConfigError: the model can't do that for any clip.
+        """
+        request = Request(modality=modality, faces=faces, progress=progress)
+        self.check(request)
+        with ThreadPoolExecutor(max(1, workers), thread_name_prefix="load") as pool:
+            ahead: deque[tuple[str, Future[LoadedClip | Failure]]] = deque()
+            inputs = iter(paths)
+            try:
+                while self._fill(ahead, inputs, pool, request):
+                    yield from self._predict_batch(_next_batch(ahead), request)
+            finally:  # interrupted in the middle of an hour's film, it ends within a second
+                request.stopped.set()
+                pool.shutdown(cancel_futures=True)
+                for _, future in ahead:
+                    if future.done() and not future.cancelled():
+                        _close(future.result())
+
+    def _fill(
+        self,
+        ahead: deque[tuple[str, Future[LoadedClip | Failure]]],
+        inputs: Iterator[str | Path],
+        pool: ThreadPoolExecutor,
+        request: Request,
+    ) -> bool:
+        """Have the next inputs loaded; False where none is left."""
+        while len(ahead) < _AHEAD and (path := next(inputs, None)) is not None:
+            ahead.append((str(path), pool.submit(self._load, str(path), request)))
+        return bool(ahead)
+
+    def _load(self, path: str, request: Request) -> LoadedClip | Failure:
+        try:
+            with local_copy(path, stopped=request.stopped.is_set) as file:
+                try:
+                    return self.load(str(file), request)
+                except AvserError as error:
+                    if str(file) == path:
+                        raise
+                    raise type(error)(str(error).replace(str(file), path)) from error
+        except Exception as error:  # whatever a file does to a decoder, the others go on
+            return failure_of(path, error)
+
+    def _predict_batch(
+        self, batch: Sequence[tuple[str, LoadedClip | Failure]], request: Request
+    ) -> Iterator[Prediction | Failure]:
+        clips = [(path, clip) for path, clip in batch if isinstance(clip, LoadedClip)]
+        try:
+            predictions = iter(self._predict_clips(clips, request))
+            for _, clip in batch:
+                yield clip if isinstance(clip, Failure) else next(predictions)
+        finally:
+            for _, clip in batch:
+                _close(clip)
+
+    def _predict_clips(
+        self, clips: Sequence[tuple[str, LoadedClip]], request: Request
+    ) -> list[Prediction | Failure]:
+        """Predict clips together; where that fails, each alone, so that one does not end all."""
+        if not clips:
+            return []
+        try:
+            predictions = self.predict([clip for _, clip in clips], request)
+        except Exception as error:
+            if len(clips) == 1:
+                return [failure_of(clips[0][0], error)]
+            return [p for clip in clips for p in self._predict_clips([clip], request)]
+        return [replace(p, path=path) for (path, _), p in zip(clips, predictions, strict=True)]
+
+
+def _next_batch(
+    ahead: deque[tuple[str, Future[LoadedClip | Failure]]],
+) -> list[tuple[str, LoadedClip | Failure]]:
+    """Take clips that fill a batch; it depends on the clips alone, not on how fast they load."""
+    batch: list[tuple[str, LoadedClip | Failure]] = []
+    weight = 0
+    while ahead and weight < BATCH_CLIPS:
+        clip = wait_for(ahead[0][1])
+        batch.append((ahead.popleft()[0], clip))
+        if isinstance(clip, LoadedClip):
+            long = clip.steps > WINDOW_STEPS
+            weight += BATCH_CLIPS if long else _PICTURE_WEIGHT if clip.has_video else 1
+    return batch
+
+
+def _close(clip: LoadedClip | Failure) -> None:
+    if isinstance(clip, LoadedClip):
+        clip.close()
+
+
+def failure_of(path: str, error: Exception, *, doing: str = "") -> Failure:
+    """Turn any exception into the row of its input; ``avser --debug`` logs the traceback.
+
+    Args:
+        path: the input.
+        error: an `AvserError` is kept; any other becomes a `MediaError` of one sentence.
+        doing: which part of the work failed, where it was not reading.
+    """
+    _log.debug("%s failed", path, exc_info=error)
+    if isinstance(error, AvserError):
+        return Failure(path, error)
+    words = (error.strerror or "") if isinstance(error, OSError) else ""
+    words = words or " ".join(f"{type(error).__name__}: {error}".split())
+    cure = "check names and rights" if isinstance(error, OSError) else "see --debug"
+    what = f"Failed {doing}" if doing else f"Can't read {path}"
+    return Failure(path, MediaError(f"{what}: {words}; {cure}."))
+
+
+class Predictor(ClipClassifier):
+    """Classifies clips with one model, or with two: one for faces, one for the voice alone.
 
     Args:
         net: the network.
-        name: of the model, given in every answer.
+        name: of the model, given in every prediction.
         device: "auto" takes a GPU if there is one.
         detector: of faces; None is MTCNN, loaded when the first picture is looked at.
-        features: table of precomputed picture features with a row a file, named by its stem, for
-            models whose face half reads those.
-        voice: a model for inputs without a picture; None is this one.
+        features: table of precomputed video features with a row a file, named by its stem, for
+            models whose video branch reads those.
+        voice: predictor for clips in which no face is judged; None is this one.
+
+    Raises:
+        ConfigError: there is no such device.
     """
 
     def __init__(
@@ -87,7 +255,7 @@ class Predictor:
                 f"Bad device {device!r}: {str(error).splitlines()[0]}; use auto or cpu."
             ) from error
         self.name, self.detector, self.features, self.voice = name, detector, features, voice
-        self._runner = Runner(self.net, self.device)
+        self._runner = Runner(self.net, self.device, name=name)
         self._lock = Lock()
         self._scale: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
@@ -103,8 +271,13 @@ class Predictor:
     ) -> Self:
         """Load a released model by name, or a bundle or run folder.
 
-        None takes two: the audio-visual default for inputs with a picture, and the most accurate
-        voice model for the others.
+        Args:
+            model: name or folder. None takes two models: the audio-visual default where a face is
+                judged, and the most accurate voice model elsewhere.
+            device: see `Predictor`.
+            allow: packages besides avser whose classes the bundle may name.
+            detector: see `Predictor`.
+            features: see `Predictor`.
 
         Raises:
             BundleError: there is no such model, or it is damaged or unsafe.
@@ -112,8 +285,8 @@ class Predictor:
         loaded = bundle.load(bundle.default() if model is None else model, allow=allow)
         voice = None
         if model is None and loaded.net.video is not None:
-            sound = bundle.load(bundle.DEFAULT_MODEL)
-            voice = cls(sound.net, name=sound.name, device=device)
+            audio = bundle.load(bundle.DEFAULT_MODEL)
+            voice = cls(audio.net, name=audio.name, device=device)
         return cls(
             loaded.net,
             name=loaded.name,
@@ -153,60 +326,27 @@ class Predictor:
         Args:
             source: path; ``[S]`` or ``[channels, S]`` samples in -1..1; or a list.
             sample_rate: of samples, in Hz.
-            modality: which streams to use; "auto" uses what there is.
+            modality: streams to use; "auto" takes what there is.
 
         Raises:
             AvserError: a clip can't be read or lacks the stream that was asked for.
         """
         sources = source if isinstance(source, list) else [source]
         arrays = [s for s in sources if isinstance(s, np.ndarray)]
-        waves = [condition_samples(s, sample_rate=sample_rate)[0] for s in arrays]
         paths = [s for s in sources if isinstance(s, (str, Path))]
-        if len(waves) + len(paths) != len(sources):
+        if len(arrays) + len(paths) != len(sources):
             raise ConfigError("Bad source: expected paths or arrays of samples.")
-        self._check(modality)
-        of_arrays = iter([self._of_array(w) for w in waves])
+        self.check(Request(modality=modality))
+        waves = [condition_samples(s, sample_rate=sample_rate) for s in arrays]
+        of_arrays = iter([self._predict_samples(*w) for w in waves])
         of_files = self.classify(paths, modality=modality)
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         for item in sources:
-            answer = next(of_arrays) if isinstance(item, np.ndarray) else next(of_files)
-            if isinstance(answer, Failure):
-                raise answer.error
-            found.append(answer)
-        return found if isinstance(source, list) else found[0]
-
-    def classify(
-        self,
-        paths: Iterable[str | Path],
-        *,
-        modality: Modality = "auto",
-        faces: FaceChoice = "main",
-        workers: int = 2,
-        progress: Progress | None = None,
-    ) -> Iterator[Prediction | Failure]:
-        """Classify files in order; a bad one gives a `Failure` and the rest go on.
-
-        Args:
-            paths: media files.
-            modality: which streams to use.
-            faces: "all" also says what every face says alone.
-            workers: decoding threads.
-            progress: called with path, seconds read and seconds in all while a file is read.
-        """
-        self._check(modality)
-        work = _Work(modality=modality, faces=faces, progress=progress)
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            ahead: list[tuple[str, Future[LoadedClip | Failure]]] = []
-            try:
-                for path in paths:
-                    ahead.append((str(path), pool.submit(self._read, str(path), work)))
-                    if len(ahead) == 2 * BATCH_CLIPS:
-                        yield from self._answer(ahead[:BATCH_CLIPS], work)
-                        del ahead[:BATCH_CLIPS]
-                yield from self._answer(ahead, work)
-            finally:  # interrupted in the middle of an hour's film, it ends within a second
-                work.stopped.set()
-                pool.shutdown(cancel_futures=True)
+            result = next(of_arrays) if isinstance(item, np.ndarray) else next(of_files)
+            if isinstance(result, Failure):
+                raise result.error
+            predictions.append(result)
+        return predictions if isinstance(source, list) else predictions[0]
 
     def enrol(self, files: Sequence[str | Path]) -> None:
         """Normalise by a speaker's own clips, whose emotions need not be known.
@@ -230,127 +370,91 @@ class Predictor:
             rows = [read_features(f"{self.features}#{Path(p).stem}").values for p in files]
             self._scale = scale_of(np.concatenate(rows))
 
-    # -- reading ---------------------------------------------------------------------------
+    # -- a clip's way: check, load, choose, predict ------------------------------------------
 
-    def _check(self, modality: str) -> None:
+    def check(self, request: Request) -> None:
+        """See `ClipClassifier.check`."""
+        modality = request.modality
         if modality not in MODALITIES:
             raise ConfigError(unknown("modality", modality, MODALITIES))
         if modality in ("video", "both") and self.net.video is None:
             raise ConfigError(
-                f"Bad modality {modality!r}: model {self.name} has no face half; use auto or audio."
+                f"Bad modality {modality!r}: model {self.name} has no video branch; use auto or "
+                "audio."
             )
 
-    def _chosen(self, clip: str | LoadedClip, modality: Modality) -> Predictor:
-        """The voice model where there is one and no picture is to be judged."""
-        if self.voice is None or modality != "auto":
-            return (self.voice or self) if modality == "audio" else self
-        return self if (probe(clip) if isinstance(clip, str) else clip).has_video else self.voice
+    def load(self, path: str, request: Request) -> LoadedClip:
+        """See `ClipClassifier.load`."""
+        modality, progress = request.modality, request.progress
+        faces = self.looks_for_faces(request)
+        detector = self._face_detector() if faces else None
+        if is_picture(path):
+            requirement(path, modality)(False, True)
+            return load_picture(path, detector=detector)
+        clip = load_clip(
+            path,
+            detector=detector,
+            faces=faces,
+            require=requirement(path, modality),
+            progress=None if progress is None else lambda now, end: progress(path, now, end),
+            stopped=request.stopped,
+        )
+        clip.features = self.features_for(path, request)
+        return clip
 
-    def _read(self, path: str, work: _Work) -> LoadedClip | Failure:
-        modality = work.modality
+    def looks_for_faces(self, request: Request) -> bool:
+        """Whether the model judges faces, and is to."""
+        video = self.net.video
+        by_table = isinstance(video, FeatureVideoEncoder)
+        return video is not None and not by_table and request.modality != "audio"
+
+    def features_for(self, path: str, request: Request) -> Features | None:
+        """The row of a file in the table of features, or None where the model reads none."""
+        by_table = isinstance(self.net.video, FeatureVideoEncoder)
+        if self.features is None or not by_table or request.modality == "audio":
+            return None
         try:
-            net = self._chosen(path, modality).net
-            by_table = isinstance(net.video, FeatureVideoEncoder)
-            looks = net.video is not None and not by_table and modality != "audio"
-            told = work.progress
-            found = load_clip(
-                path,
-                detector=self._finder() if looks else None,
-                faces=looks,
-                require=requirement(path, modality),
-                progress=None if told is None else lambda now, end: told(path, now, end),
-                stopped=work.stopped,
-            )
-            if by_table and self.features is not None and modality != "audio":
-                found.features = self._row(path)
-            return found
-        except AvserError as error:
-            return Failure(path, error)
+            row = read_features(f"{self.features}#{Path(path).stem}")
+        except MediaError:
+            if Path(str(self.features)).is_file():
+                return None  # the table lacks this file: its voice is judged
+            raise
+        return row if self._scale is None else row.scaled(*self._scale)
 
-    def _finder(self) -> FaceDetector:
-        """The one detector of all files; loaded when the first picture is looked at."""
+    def _face_detector(self) -> FaceDetector:
+        """The one detector of all files, loaded when it is first needed."""
         with self._lock:
             if self.detector is None:
                 self.detector = MtcnnDetector()
             return self.detector
 
-    def _row(self, path: str) -> Features | None:
-        try:
-            row = read_features(f"{self.features}#{Path(path).stem}")
-        except MediaError:
-            if Path(str(self.features)).is_file():
-                return None  # the table lacks this file: its voice answers
-            raise
-        return row if self._scale is None else row.scaled(*self._scale)
+    def _choose(self, clip: LoadedClip, modality: Modality) -> Predictor:
+        """The voice model, where there is one, for clips in which no face is judged."""
+        if self.voice is None or modality in ("video", "both"):
+            return self
+        judged = clip.features is not None or (clip.faces is not None and bool(clip.faces.tracks))
+        return self if judged and modality == "auto" else self.voice
 
-    # -- answering -------------------------------------------------------------------------
+    def predict(self, clips: Sequence[LoadedClip], request: Request) -> list[Prediction]:
+        """See `ClipClassifier.predict`."""
+        chosen = [self._choose(clip, request.modality) for clip in clips]
+        predictions: dict[int, Prediction] = {}
+        for model in dict.fromkeys(chosen):
+            mine = [i for i, other in enumerate(chosen) if other is model]
+            results = model._runner.predict(
+                [clips[i] for i in mine],
+                modality=request.modality,
+                all_faces=request.faces == "all",
+            )
+            predictions |= dict(zip(mine, results, strict=True))
+        return [predictions[i] for i in range(len(clips))]
 
-    def _answer(
-        self, ahead: Sequence[tuple[str, Future[LoadedClip | Failure]]], work: _Work
-    ) -> Iterator[Prediction | Failure]:
-        read = [(path, wait_for(future)) for path, future in ahead]
-        short = {
-            path: r for path, r in read if isinstance(r, LoadedClip) and r.steps <= WINDOW_STEPS
-        }
-        answered = self._together(short, work.modality)
-        for path, result in read:
-            if isinstance(result, Failure):
-                yield result
-                continue
-            with result:
-                chosen = self._chosen(result, work.modality)
-                pieces = answered.get(path) or chosen._pieces(result, work.modality)
-                yield chosen._prediction(result, pieces, path=path, work=work)
-
-    def _together(
-        self, short: Mapping[str, LoadedClip], modality: Modality
-    ) -> dict[str, list[WindowSpan]]:
-        """Answer short clips in batches, each with the model that it needs."""
-        done: dict[str, list[WindowSpan]] = {}
-        for model in [self] if self.voice is None else [self, self.voice]:
-            mine = [path for path in short if self._chosen(short[path], modality) is model]
-            cuts = [short[path].cut(0, short[path].steps) for path in mine]
-            pieces = model._runner.run(cuts, head=model._head(modality))
-            done |= {path: [piece] for path, piece in zip(mine, pieces, strict=True)}
-        return done
-
-    def _head(self, modality: Modality) -> str | None:
-        """The head that answers alone where a stream was asked for by name."""
-        several = self.net.fusion is not None
-        return modality if several and modality in ("audio", "video") else None
-
-    def _pieces(self, intake: LoadedClip, modality: Modality) -> list[WindowSpan]:
-        return self._runner.whole(intake, head=self._head(modality))
-
-    def _of_array(self, wave: Samples) -> Prediction:
-        chosen = self.voice or self
-        with of_samples(wave) as intake:
-            pieces = chosen._pieces(intake, "auto")
-            return chosen._prediction(intake, pieces, path=None, work=_Work(modality="audio"))
-
-    def _prediction(
-        self, intake: LoadedClip, pieces: Sequence[WindowSpan], *, path: str | None, work: _Work
+    def _predict_samples(
+        self, samples: NDArray[np.float32], warnings: tuple[str, ...]
     ) -> Prediction:
-        faces = None
-        if work.faces == "all":
-            tracks = intake.faces.tracks if intake.faces is not None else ()
-            faces = tuple(self._runner.face(track, intake) for track in tracks)
-        return prediction(
-            self.net,
-            intake,
-            pieces,
-            model=self.name,
-            path=path,
-            modality=work.modality,
-            faces=faces,
-        )
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What is asked of every file."""
-
-    modality: Modality
-    faces: FaceChoice = "main"
-    progress: Progress | None = None
-    stopped: Event = field(default_factory=Event)
+        """Predict sound in memory, ``[S]`` float32 at 16 kHz."""
+        with LoadedClip() as clip:
+            clip.sound.add(samples)
+            clip.has_audio, clip.duration_s = True, len(samples) / SAMPLE_RATE
+            clip.warnings = warnings
+            return self.predict([clip], Request(modality="audio"))[0]

@@ -1,25 +1,29 @@
-"""A network over cuts of clips: batches, windows, and what their answers say together."""
+"""One network on loaded clips: batches, windows, and the prediction for each clip.
+
+**Label and timeline.** The clip's probabilities are those of the network's head for whole clips
+(attentive pooling weighs the steps); a clip of over 61 s has the mean of its steps. The timeline
+gives each step by itself. Where most steps have another label than the clip, `reason` names it.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from avser.data.dataset import audio_batch
 from avser.errors import SignalError
-from avser.inference.windows import WINDOW_STEPS, WindowSpan, named, timeline, windows
+from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
 from avser.media.clip import ClipCut, LoadedClip, face_cut, load_clip
 from avser.media.faces import FaceTrack
 from avser.models.net import HEADS, EmotionNet
 from avser.types import (
-    SAMPLE_RATE,
     STEP_SAMPLES,
     Batch,
     FaceBox,
@@ -30,11 +34,16 @@ from avser.types import (
 
 BATCH_CLIPS = 16
 _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds memory
+_OFTEN = 0.5  # share of the main person's frames in which somebody else matters
+_LARGE = 0.25  # share of the area of the main person's face from which somebody else matters
+
+#: How the sentence about a disagreement of label and timeline begins.
+DISAGREEMENT = "the whole clip is judged"
 
 
 @dataclass(frozen=True)
-class ClipResult:
-    """What a clip's pieces say together; without signal only ``heads`` is there, and empty."""
+class _ClipOutput:
+    """Joined output of a clip's windows; without signal only ``heads`` is set, and empty."""
 
     label: str | None = None
     probabilities: Mapping[str, float] | None = None
@@ -42,39 +51,24 @@ class ClipResult:
     heads: frozenset[str] = field(default_factory=frozenset)
 
 
-def combine_windows(
-    names: Sequence[str], pieces: Sequence[WindowSpan], duration_s: float
-) -> ClipResult:
-    """Join the pieces of a clip: one piece's own answer, or the mean of the steps of several."""
-    heads = frozenset(HEADS[p.used] for p in pieces if p.used >= 0)
-    if not heads:
-        return ClipResult()
-    steps, mask = torch.cat([p.steps for p in pieces]), torch.cat([p.mask for p in pieces])
-    clip = pieces[0].probabilities if len(pieces) == 1 else steps[mask].mean(dim=0)
-    return ClipResult(
-        names[int(clip.argmax())],
-        named(names, clip),
-        tuple(timeline(names, steps, mask, duration_s)),
-        heads,
-    )
-
-
 class Runner:
-    """Answers cuts with one network.
+    """Runs one network on loaded clips.
 
     Args:
         net: in evaluation mode.
-        device: where it is.
-        reference: of an enrolled voice, ``[2, C, M]``, or None.
+        device: of the network.
+        name: of the model, given in every prediction.
+
+    Attributes:
+        reference: statistics of an enrolled speaker, ``[2, C, M]``, or None.
     """
 
-    def __init__(
-        self, net: EmotionNet, device: torch.device, *, reference: Tensor | None = None
-    ) -> None:
-        self.net, self.device, self.reference = net, device, reference
+    def __init__(self, net: EmotionNet, device: torch.device, *, name: str) -> None:
+        self.net, self.device, self.name = net, device, name
+        self.reference: Tensor | None = None
 
     def enrol(self, files: Sequence[str | Path]) -> None:
-        """Take the voice's statistics of one speaker's files, a minute of each.
+        """Compute a speaker's statistics from files, a minute of each.
 
         Raises:
             SignalError: the files hold no sound.
@@ -82,23 +76,43 @@ class Runner:
         audio = self.net.audio
         waves = []
         for path in files:
-            with load_clip(path) as found:
-                waves.append(found.sound.cut(0, WINDOW_STEPS * STEP_SAMPLES).copy())
-        heard = [torch.from_numpy(wave)[None].to(self.device) for wave in waves if len(wave)]
-        if audio is None or not heard:
+            with load_clip(path) as clip:
+                waves.append(clip.sound.cut(0, WINDOW_STEPS * STEP_SAMPLES).copy())
+        sounds = [torch.from_numpy(wave)[None].to(self.device) for wave in waves if len(wave)]
+        if audio is None or not sounds:
             raise SignalError("Bad --enrol: its files hold no sound; give some that do.")
-        self.reference = audio.reference((w, torch.tensor([w.shape[1]])) for w in heard)
+        self.reference = audio.reference((w, torch.tensor([w.shape[1]])) for w in sounds)
 
     @torch.inference_mode()
-    def run(self, cuts: Sequence[ClipCut], *, head: str | None = None) -> list[WindowSpan]:
-        """Answer cuts of at most a window each, in batches of like length.
+    def predict(
+        self, clips: Sequence[LoadedClip], *, modality: str = "auto", all_faces: bool = False
+    ) -> list[Prediction]:
+        """Predict each clip; short ones together, long ones window by window.
 
         Args:
-            cuts: to answer.
-            head: that is to answer alone, or None for the one that the net chooses.
+            clips: open.
+            modality: "audio" and "video" take the head of that stream alone.
+            all_faces: whether each face is also predicted alone.
         """
+        alone = self.net.fusion is not None and modality in ("audio", "video")
+        head = modality if alone else None
+        short = [i for i, clip in enumerate(clips) if clip.steps <= WINDOW_STEPS]
+        together = self._run([clips[i].cut(0, clips[i].steps) for i in short], head=head)
+        outputs = {i: [output] for i, output in zip(short, together, strict=True)}
+        predictions = []
+        for i, clip in enumerate(clips):
+            output = outputs.get(i) or [
+                self._run([clip.cut(w.start, w.stop - w.start)], head=head)[0].kept(w)
+                for w in windows_of(clip.steps)
+            ]
+            faces = self._faces(clip) if all_faces else None
+            predictions.append(self._prediction(clip, output, modality=modality, faces=faces))
+        return predictions
+
+    def _run(self, cuts: Sequence[ClipCut], *, head: str | None) -> list[WindowOutput]:
+        """Run cuts of at most a window each, in batches of like length; None: any head."""
         order = sorted(range(len(cuts)), key=lambda i: cuts[i].steps)
-        pieces: dict[int, WindowSpan] = {}
+        outputs: dict[int, WindowOutput] = {}
         while order:
             longest = cuts[order[-1]].steps
             size = min(BATCH_CLIPS, max(1, _BATCH_STEPS // longest))
@@ -109,32 +123,32 @@ class Runner:
             answer = self.net.answer(streams)
             for row, i in enumerate(part):
                 steps = cuts[i].steps
-                pieces[i] = WindowSpan(
+                outputs[i] = WindowOutput(
                     answer.probabilities[row].cpu(),
                     answer.step_probabilities[row, :steps].cpu(),
                     answer.mask[row, :steps].cpu(),
                     int(answer.used[row]),
                 )
-        return [pieces[i] for i in range(len(cuts))]
+        return [outputs[i] for i in range(len(cuts))]
 
     def _batch(self, cuts: Sequence[ClipCut]) -> Batch:
         lengths = torch.tensor([len(c.samples) for c in cuts])
-        # as long as the longest stream: every row of an answer has the same steps
+        # as long as the longest stream: every row of the output has the same steps
         waveform = torch.zeros(len(cuts), max(c.steps for c in cuts) * STEP_SAMPLES)
         for row, cut in zip(waveform, cuts, strict=True):
             row[: len(cut.samples)] = torch.from_numpy(np.ascontiguousarray(cut.samples))
         batch = audio_batch(waveform.to(self.device), lengths.to(self.device))
         if any(c.faces is not None for c in cuts):
-            batch["faces"], batch["face_mask"] = self._faces(cuts)
+            batch["faces"], batch["face_mask"] = self._face_batch(cuts)
         if any(c.features is not None for c in cuts):
-            batch["video_features"] = self._features(cuts)
+            batch["video_features"] = self._feature_batch(cuts)
         if self.reference is not None:
             batch["speaker_statistics"] = self.reference.expand(len(cuts), -1, -1, -1).to(
                 self.device
             )
         return batch
 
-    def _faces(self, cuts: Sequence[ClipCut]) -> tuple[Tensor, Tensor]:
+    def _face_batch(self, cuts: Sequence[ClipCut]) -> tuple[Tensor, Tensor]:
         like = next(c.faces for c in cuts if c.faces is not None)
         none = like.new_zeros(0, *like.shape[1:])
         faces = pad_sequence([none if c.faces is None else c.faces for c in cuts], True)
@@ -142,96 +156,132 @@ class Runner:
         masks = pad_sequence([lost if c.face_mask is None else c.face_mask for c in cuts], True)
         return faces.to(self.device), masks.to(self.device)
 
-    def _features(self, cuts: Sequence[ClipCut]) -> Tensor:
+    def _feature_batch(self, cuts: Sequence[ClipCut]) -> Tensor:
         like = next(c.features for c in cuts if c.features is not None)
         none = like.new_zeros(0, like.shape[1])
         rows = [none if c.features is None else c.features for c in cuts]
         return pad_sequence(rows, True, torch.nan).to(self.device)
 
-    def whole(self, intake: LoadedClip, *, head: str | None = None) -> list[WindowSpan]:
-        """Answer a clip of any length; see `run`."""
-        return list(windows(lambda a, n: self.run([intake.cut(a, n)], head=head)[0], intake.steps))
+    def _faces(self, clip: LoadedClip) -> tuple[FaceResult, ...]:
+        """Predict every person in a clip by the face alone."""
+        results = []
+        for track in clip.faces.tracks if clip.faces is not None else ():
+            outputs = [
+                self._run([face_cut(track, w.start, w.stop - w.start)], head="video")[0].kept(w)
+                for w in windows_of(clip.steps)
+            ]
+            output = _join(self.net.emotions, outputs, clip.duration_s)
+            results.append(
+                FaceResult(
+                    face_id=track.face_id,
+                    label=output.label,
+                    probabilities=output.probabilities,
+                    timeline=output.timeline,
+                    boxes=face_boxes(track),
+                )
+            )
+        return tuple(results)
 
-    def face(self, track: FaceTrack, intake: LoadedClip) -> FaceResult:
-        """Answer by one person's face alone."""
-        pieces = windows(
-            lambda a, n: self.run([face_cut(track, a, n)], head="video")[0], intake.steps
+    def _prediction(
+        self,
+        clip: LoadedClip,
+        outputs: Sequence[WindowOutput],
+        *,
+        modality: str,
+        faces: tuple[FaceResult, ...] | None,
+    ) -> Prediction:
+        output = _join(self.net.emotions, outputs, clip.duration_s)
+        main = clip.faces.main if clip.faces is not None else None
+        used = {s for h in output.heads for s in (("audio", "video") if h == "fused" else (h,))}
+        parts = [
+            *missing_streams(self.net, clip, used=used, modality=modality),
+            *other_faces(clip),
+            *disagreement(output.label, output.timeline),
+            *([clip.warning] if clip.warning else []),
+        ]
+        return Prediction(
+            label=output.label,
+            probabilities=output.probabilities,
+            modalities=tuple(sorted(used)),
+            reason="; ".join(parts) or None if output.heads else "no_signal",
+            duration_s=clip.duration_s,
+            timeline=output.timeline,
+            model=self.name,
+            boxes=face_boxes(main) if main is not None else (),
+            faces=faces,
         )
-        said = combine_windows(self.net.emotions, list(pieces), intake.duration_s)
-        return FaceResult(
-            face_id=track.face_id,
-            label=said.label,
-            probabilities=said.probabilities,
-            timeline=said.timeline,
-            boxes=boxes(track),
-        )
 
 
-def boxes(track: FaceTrack) -> tuple[FaceBox, ...]:
-    """Where a person's face was."""
+def _join(names: Sequence[str], outputs: Sequence[WindowOutput], duration_s: float) -> _ClipOutput:
+    """Join a clip's windows: the output of one, or the mean of the steps of several."""
+    heads = frozenset(HEADS[o.used] for o in outputs if o.used >= 0)
+    if not heads:
+        return _ClipOutput()
+    steps, mask = torch.cat([o.steps for o in outputs]), torch.cat([o.mask for o in outputs])
+    clip = outputs[0].probabilities if len(outputs) == 1 else steps[mask].mean(dim=0)
+    return _ClipOutput(
+        names[int(clip.argmax())],
+        named(names, clip),
+        tuple(timeline(names, steps, mask, duration_s)),
+        heads,
+    )
+
+
+def face_boxes(track: FaceTrack) -> tuple[FaceBox, ...]:
+    """Boxes of a person's face over time."""
     rows = zip(track.times_s, track.boxes, track.scores, strict=True)
     return tuple(
-        FaceBox(
-            time_s=float(t),
-            x=float(x),
-            y=float(y),
-            w=float(w),
-            h=float(h),
-            score=float(score),
-        )
+        FaceBox(time_s=float(t), x=float(x), y=float(y), w=float(w), h=float(h), score=float(score))
         for t, (x, y, w, h), score in rows
     )
 
 
-def reason(net: EmotionNet, intake: LoadedClip, said: ClipResult, *, modality: str) -> str | None:
-    """Say in words why a stream of the net was not used, or not throughout."""
-    told = []
-    used = {"audio", "video"} if "fused" in said.heads else set(said.heads)
+# -- parts of `Prediction.reason` ----------------------------------------------------------------
+
+
+def missing_streams(
+    net: EmotionNet, clip: LoadedClip, *, used: set[str], modality: str
+) -> list[str]:
+    """Explain why a stream was not used, or not throughout."""
+    parts = []
     if net.audio is not None and "audio" not in used and modality != "video":
-        told.append("the sound is silent" if intake.sound.count else "the file has no sound")
-    if net.video is not None and modality != "audio":
-        if intake.faces is not None and intake.faces.reason:
-            told.append(intake.faces.reason)
-        elif not intake.has_video and intake.features is None:
-            told.append("the file has no picture")
-        elif intake.faces is None and intake.features is None:
-            told.append("the model's face half reads precomputed features; give --features")
-    if intake.warning:
-        told.append(intake.warning)
-    return "; ".join(told) or None
+        parts.append("the sound is silent" if clip.sound.count else "the file has no sound")
+    if modality == "audio":
+        return parts
+    if clip.faces is not None:  # also where a voice model answers, since there was no face
+        parts += [clip.faces.reason] if clip.faces.reason else []
+    elif net.video is not None and clip.features is None:
+        parts.append(
+            "the model's video branch reads precomputed features; give --features"
+            if clip.has_video
+            else "the file has no picture"
+        )
+    return parts
 
 
-def prediction(
-    net: EmotionNet,
-    intake: LoadedClip,
-    pieces: Sequence[WindowSpan],
-    *,
-    model: str,
-    path: str | None,
-    modality: str = "auto",
-    faces: tuple[FaceResult, ...] | None = None,
-) -> Prediction:
-    """Put together what is said of a clip."""
-    said = combine_windows(net.emotions, pieces, intake.duration_s)
-    main = intake.faces.main if intake.faces is not None else None
-    streams = {s for h in said.heads for s in (("audio", "video") if h == "fused" else (h,))}
-    return Prediction(
-        label=said.label,
-        probabilities=said.probabilities,
-        modalities=tuple(sorted(streams)),
-        reason=reason(net, intake, said, modality=modality) if said.heads else "no_signal",
-        duration_s=intake.duration_s,
-        timeline=said.timeline,
-        model=model,
-        path=path,
-        boxes=boxes(main) if main is not None else (),
-        faces=faces,
-    )
+def other_faces(clip: LoadedClip) -> list[str]:
+    """Mention somebody who is seen about as often and as large as the main person."""
+    if clip.faces is None or not clip.faces.tracks:
+        return []
+    main, *others = clip.faces.tracks
+    frames, area = _OFTEN * len(main.times_s), _LARGE * _area(main)
+    often = [t for t in others if len(t.times_s) >= frames and _area(t) >= area]
+    if not often:
+        return []
+    return [f"{len(often) + 1} faces are seen, and the main one is judged; --faces all judges each"]
 
 
-def of_samples(samples: NDArray[np.float32]) -> LoadedClip:
-    """An intake of sound that is in memory, ``[S]`` float32 at 16 kHz."""
-    found = LoadedClip()
-    found.sound.add(samples)
-    found.has_audio, found.duration_s = True, len(samples) / SAMPLE_RATE
-    return found
+def _area(track: FaceTrack) -> float:
+    """Median share of the picture that a face covers."""
+    return float(np.median(track.boxes[:, 2] * track.boxes[:, 3]))
+
+
+def disagreement(label: str | None, timeline: Sequence[TimelineEntry]) -> list[str]:
+    """Name the label of most steps where the clip has another."""
+    counts = Counter(entry.label for entry in timeline if entry.label is not None)
+    if label is None or not counts:
+        return []
+    other, most = counts.most_common(1)[0]
+    if counts[label] == most:
+        return []
+    return [f"{DISAGREEMENT} {label}, {most} of its {counts.total()} steps alone {other}"]

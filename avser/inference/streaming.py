@@ -1,4 +1,4 @@
-"""A network on a stream of sound: what `avser.export.runtime` does with an exported file."""
+"""Streams of the audio branch of a network: `avser.export.runtime` without an exported file."""
 
 import numpy as np
 import torch
@@ -9,39 +9,40 @@ from avser.models.net import AudioBranch
 from avser.types import STEP_SAMPLES
 
 
-def stream_of(
+def open_stream(
     branch: AudioBranch, emotions: tuple[str, ...], *, window_steps: int = LISTEN_STEPS
 ) -> OnnxStream:
     """Begin a stream of the audio branch of a net.
 
-    A causal one carries its state and has heard all that came; any other hears a window of the
-    last steps, whole, for each answer. It is run once before, since the first run is slow.
+    A causal branch carries its state from step to step, so that each prediction uses all sound so
+    far. Any other runs on a window of the last steps for each prediction. It is run once
+    beforehand, since the first run is slow.
 
     Args:
         branch: in evaluation mode.
         emotions: in the order of its outputs.
-        window_steps: of one that is not causal.
+        window_steps: of a branch that is not causal.
     """
     silence = np.zeros(STEP_SAMPLES, dtype=np.float32)
-    if streams(branch):
-        _States(branch)(silence)
-        return OnnxStream(emotions, _States(branch))
-    whole = _Whole(branch)
+    if is_causal(branch):
+        _StepRunner(branch)(silence)
+        return OnnxStream(emotions, _StepRunner(branch))
+    whole = _WindowRunner(branch)
     whole(np.tile(silence, window_steps))
     return OnnxStream(emotions, Window(whole, steps=window_steps))
 
 
-def streams(branch: AudioBranch) -> bool:
-    """Whether a net carries a state from step to step."""
+def is_causal(branch: AudioBranch) -> bool:
+    """Whether a branch carries a state from step to step."""
     try:
         branch.initial_state(1)
-    except ConfigError:  # its encoder or its head hears what comes later
+    except ConfigError:  # its encoder or its head uses what comes later
         return False
     return True
 
 
-class _States:
-    """Hears step by step; see `avser.export.runtime.Hear`."""
+class _StepRunner:
+    """Runs a causal branch step by step."""
 
     def __init__(self, branch: AudioBranch) -> None:
         self._branch = branch
@@ -56,15 +57,15 @@ class _States:
         return clip[0].numpy(), step[0].numpy(), bool(valid[0])
 
 
-class _Whole:
-    """Hears a clip."""
+class _WindowRunner:
+    """Runs a branch on a whole window."""
 
     def __init__(self, branch: AudioBranch) -> None:
         self._branch = branch
 
     @torch.inference_mode()
     def __call__(self, wave: Samples) -> OnnxSegment:
-        sound = torch.from_numpy(np.ascontiguousarray(wave))[None]
-        found = self._branch(sound, torch.tensor([len(wave)]))
-        clip, steps, valid = (x[0].numpy() for x in found)
+        samples = torch.from_numpy(np.ascontiguousarray(wave))[None]
+        outputs = self._branch(samples, torch.tensor([len(wave)]))
+        clip, steps, valid = (x[0].numpy() for x in outputs)
         return OnnxSegment(clip, steps, valid)

@@ -1,10 +1,10 @@
-"""Clips of any length in windows of bounded length.
+"""Windows of bounded length over clips of any length, and timelines of their steps.
 
 Windows have 120 steps (61.4 s) and hop 60 steps. The outer 30 steps of a window are dropped where
 another window covers them; what is left joins without gap or overlap.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,35 +17,42 @@ MARGIN_STEPS = WINDOW_STEPS // 4
 
 
 @dataclass(frozen=True)
-class WindowSpan:
-    """Steps of a clip: ``probabilities [K]``, ``steps [T, K]``, ``mask [T]``, head index."""
+class Window:
+    """Steps ``start`` to ``stop`` of a clip, of which ``first`` to ``last`` are kept."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class WindowOutput:
+    """Output for a window: ``probabilities [K]``, ``steps [T, K]``, ``mask [T]``, head index."""
 
     probabilities: Tensor
     steps: Tensor
     mask: Tensor
     used: int
 
+    def kept(self, window: Window) -> "WindowOutput":
+        """The same without the steps that another window covers."""
+        keep = slice(window.first - window.start, window.last - window.start)
+        return WindowOutput(self.probabilities, self.steps[keep], self.mask[keep], self.used)
 
-def windows(run: Callable[[int, int], WindowSpan], steps: int) -> Iterator[WindowSpan]:
-    """Answer a clip window by window.
 
-    Args:
-        run: answers so many steps from a start.
-        steps: of the clip, at least 1.
+def windows_of(steps: int) -> Iterator[Window]:
+    """Cut a clip of so many steps, at least 1, into windows.
+
+    >>> [(w.start, w.stop, w.first, w.last) for w in windows_of(150)]
+    [(0, 120, 0, 90), (60, 150, 90, 150)]
     """
     start = 0
     while steps - start > WINDOW_STEPS:
-        skip = MARGIN_STEPS if start else 0
-        yield _cut(run(start, WINDOW_STEPS), skip, WINDOW_STEPS - MARGIN_STEPS)
+        stop = start + WINDOW_STEPS
+        yield Window(start, stop, start + MARGIN_STEPS if start else 0, stop - MARGIN_STEPS)
         start += HOP_STEPS
-    piece = run(start, steps - start)
-    yield _cut(piece, MARGIN_STEPS, steps - start) if start else piece
-
-
-def _cut(piece: WindowSpan, start: int, stop: int) -> WindowSpan:
-    return WindowSpan(
-        piece.probabilities, piece.steps[start:stop], piece.mask[start:stop], piece.used
-    )
+    yield Window(start, steps, start + MARGIN_STEPS if start else 0, steps)
 
 
 def named(names: Sequence[str], probabilities: Tensor) -> dict[str, float]:

@@ -10,8 +10,8 @@ import tempfile
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import IO, Self, TypeVar
@@ -31,7 +31,7 @@ from avser.media.faces import (
     FaceTrack,
     sample_times,
 )
-from avser.media.reader import Frame, MediaReader, open_media, probe, scaled
+from avser.media.reader import Frame, MediaReader, open_media, scaled
 from avser.media.visual_features import Features
 from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, steps_of
 
@@ -140,9 +140,17 @@ class LoadedClip:
         """The steps from ``start``, with the main person's face."""
         samples = self.sound.cut(start * STEP_SAMPLES, steps * STEP_SAMPLES)
         main = self.faces.main if self.faces is not None else None
+        cut = ClipCut(samples)
+        if main is not None:
+            cut = face_cut(main, start, steps, samples=samples)
         if self.features is not None:
-            return ClipCut(samples, features=torch.from_numpy(self.features.on_grid(start, steps)))
-        return ClipCut(samples) if main is None else face_cut(main, start, steps, samples=samples)
+            rows = torch.from_numpy(self.features.on_grid(start, steps))
+            cut = replace(cut, features=rows)
+        return cut
+
+    def hold(self, resource: AbstractContextManager[T]) -> T:
+        """Enter a context that is left when the clip is closed."""
+        return self._resources.enter_context(resource)
 
     def __enter__(self) -> Self:
         return self
@@ -253,7 +261,7 @@ def load_clip(
         CancelledError: it was stopped; nothing is left behind.
     """
     found = LoadedClip()
-    total = probe(path).duration_s if progress is not None else None
+    total: float | None = None
 
     def after(read_s: float) -> None:
         if stopped is not None and stopped.is_set():
@@ -271,6 +279,7 @@ def load_clip(
             block_s=STEP_S,  # faces are looked for as soon as a step is decoded
         ) as reader:
             found.has_audio, found.has_video = reader.has_audio, reader.has_video
+            total = reader.stated_s
             if require is not None:
                 require(reader.has_audio, reader.has_video)
             if faces and reader.has_video:
@@ -278,8 +287,7 @@ def load_clip(
             else:
                 _read(reader, found, after, look=None)
             found.warnings, found.sound.gain = reader.warnings, reader.gain
-            # of a file of which nothing was asked, only its header tells the length
-            length = reader.duration_s or probe(path).duration_s or 0.0
+            length = reader.duration_s or total or 0.0  # nothing decoded: the header's length
             found.duration_s = max(length, found.sound.count / SAMPLE_RATE)
     except BaseException:
         found.close()
@@ -310,7 +318,7 @@ def _read_with_faces(
     *,
     detector: FaceDetector | None,
 ) -> None:
-    collector = found._resources.enter_context(FaceCollector(detector=detector))
+    collector = found.hold(FaceCollector(detector=detector))
     with FaceDetectionWorker(collector) as lookout:
         _read(reader, found, after, look=lookout.add)
         found.faces = lookout.finish()

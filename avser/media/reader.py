@@ -247,6 +247,7 @@ class MediaReader(Iterator[MediaBlock]):
 
     Attributes:
         has_audio, has_video: whether the file has such a stream (asked for or not).
+        stated_s: length in seconds as the container states it, or None.
         bad_packets: pieces that could not be decoded and were left out, so far.
         truncated: the file ended before its stated end; known when the pass is over.
     """
@@ -265,6 +266,7 @@ class MediaReader(Iterator[MediaBlock]):
         self.path = path
         self.truncated, self.bad_packets = False, 0
         self._block, self._container = block, open_container(path)
+        self.stated_s = stated_length_s(self._container)
         sound, picture = main_streams(self._container, path)
         self.has_audio, self.has_video = sound is not None, picture is not None
         self._sound: AudioDecoder | None = None

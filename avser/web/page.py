@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from avser.errors import AvserError
-from avser.inference.rows import emotions_of, write_csv
+from avser.inference.writers import emotions_of, write_csv
 from avser.web.service import Service, plain_name
 from avser.web.widgets import (
     camera,

@@ -22,15 +22,15 @@ from avser.export.onnx_file import bursts
 from avser.export.runtime import OnnxStep, OnnxStream, Samples
 from avser.inference.live import (
     BLOCK,
-    AudioSource,
+    AudioBlock,
     LivePrediction,
+    format_step,
     from_file,
     from_microphone,
     from_pcm,
-    line,
     listen,
 )
-from avser.inference.streaming import stream_of, streams
+from avser.inference.streaming import is_causal, open_stream
 from avser.media.reader import read_audio
 from avser.models.heads import AttentiveHead, LstmHead
 from avser.models.net import AudioBranch, EmotionNet
@@ -46,9 +46,9 @@ def causal_branch(head: Any) -> AudioBranch:
     return EmotionNet(audio=STREAMS["crnn"](), head=head, emotions=NAMES).eval().audio_branch()
 
 
-def blocks(wave: Samples) -> Iterator[AudioSource]:
+def blocks(wave: Samples) -> Iterator[AudioBlock]:
     for start in range(0, len(wave), BLOCK):
-        yield AudioSource(wave[start : start + BLOCK], time.monotonic())
+        yield AudioBlock(wave[start : start + BLOCK], time.monotonic())
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("head", [AttentiveHead(hidden=8), LstmHead(hidden=8)])
 def test_a_causal_network_has_heard_everything(head: Any) -> None:
     branch = causal_branch(head)
-    assert streams(branch)
+    assert is_causal(branch)
     wave = bursts(1, 4.0)[0][0]
-    heard = list(listen(stream_of(branch, NAMES), blocks(wave)))
+    heard = list(listen(open_stream(branch, NAMES), blocks(wave)))
     with torch.inference_mode():
         clip, steps, _ = branch(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))
     assert len(heard) == steps.shape[1] and heard[-1].step.end_s == pytest.approx(4.0)
@@ -82,15 +82,15 @@ def test_a_causal_network_has_heard_everything(head: Any) -> None:
 
 def test_any_other_hears_a_window() -> None:
     branch = tiny_net(NAMES).audio_branch()
-    assert not streams(branch)
+    assert not is_causal(branch)
     wave = bursts(1, 4.0)[0][0]
-    heard = list(listen(stream_of(branch, NAMES, window_steps=2), blocks(wave)))
+    heard = list(listen(open_stream(branch, NAMES, window_steps=2), blocks(wave)))
     end = torch.from_numpy(wave[-(len(wave) % STEP) - STEP :])[None]
     with torch.inference_mode():
         clip = branch(end, torch.tensor([end.shape[1]]))[0]
     assert list((heard[-1].step.so_far or {}).values()) == pytest.approx(clip[0].tolist(), abs=1e-5)
     bidirectional = causal_branch(LstmHead(hidden=8, bidirectional=True))
-    assert not streams(bidirectional)
+    assert not is_causal(bidirectional)
 
 
 # -- sources -------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_raw_samples_may_come_in_odd_pieces() -> None:
 
 @pytest.mark.long  # a busy machine is late
 def test_a_file_is_played_in_real_time_and_answers_come_at_once(clip: Path) -> None:
-    stream = stream_of(causal_branch(AttentiveHead(hidden=8)), NAMES)
+    stream = open_stream(causal_branch(AttentiveHead(hidden=8)), NAMES)
     begun = time.monotonic()
     heard = list(listen(stream, from_file(clip)))
     assert 2.7 < time.monotonic() - begun < 4.0
@@ -166,14 +166,16 @@ def test_a_microphone_gives_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_line_shows_label_bars_level_and_latency() -> None:
     shares = {"happy": 0.9, "sad": 0.1}
     step = OnnxStep(0.0, 0.512, "happy", shares, shares, -30.0, False)
-    shown = line(LivePrediction(step, 7.4))
-    assert shown.split() == ["0.5", "s", "happy", "90%", "happ", "▇", "sad", "▁",
+    shown = format_step(LivePrediction(step, 7.4))
+    assert shown.split() == ["0.5", "s", "happy", "90.0", "%", "happ", "▇", "sad", "▁",
                              "▕█████", "▏", "-30", "dBFS", "7", "ms"]  # fmt: skip
     silence = OnnxStep(0.0, 0.512, None, None, None, -120.0, True)
-    assert "(silence)" in line(LivePrediction(silence, 1.0)) and "█" not in line(
+    assert "(silence)" in format_step(LivePrediction(silence, 1.0)) and "█" not in format_step(
         LivePrediction(silence, 1.0)
     )
-    assert len(line(LivePrediction(step, 7.4), width=30)) == 30
+    assert len(format_step(LivePrediction(step, 7.4), width=30)) == 30
+    plain = format_step(LivePrediction(step, 7.4), ascii_only=True)
+    assert plain.isascii() and "happ 9  sad 1" in plain and "|#####     |" in plain
 
 
 def test_json_has_a_line_for_each_step(
@@ -188,7 +190,7 @@ def test_json_has_a_line_for_each_step(
     assert [r["end_s"] for r in rows] == [0.512, 1.024, 1.2]
     assert all(sum(r["probabilities"].values()) == pytest.approx(1, abs=1e-4) for r in rows)
     assert {"label", "so_far", "level_dbfs", "silent", "latency_ms"} <= set(rows[0])
-    assert "tiny can't stream: it hears the last 4.1 s" in said.err
+    assert "tiny can't stream: each label uses the last 4.1 s" in said.err
 
 
 def test_the_command_plays_a_file(
@@ -197,7 +199,7 @@ def test_the_command_plays_a_file(
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     assert main(["listen", str(clip), "--model", str(folder), "--window", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 7 and lines[-1].startswith("At the end: ")
+    assert len(lines) == 7 and lines[-1].startswith("Whole file: ")
     assert main(["listen", str(clip), "--model", "none.onnx"]) == 1
     assert "there is no such file" in capsys.readouterr().err
 
@@ -227,7 +229,7 @@ def test_an_hour_of_sound_needs_no_more_memory_than_a_minute() -> None:
         (causal_branch(AttentiveHead(hidden=8)), NAMES),
         (loaded.net.audio_branch(), loaded.net.emotions),
     ):
-        stream = stream_of(branch, names)
+        stream = open_stream(branch, names)
         sizes = []
         for _ in range(12):
             for _ in range(round(300 * 16000 / len(voice))):

@@ -9,6 +9,7 @@ import torch
 from avser.cli import main
 from avser.errors import ConfigError, SignalError
 from avser.inference.predictor import Failure, Predictor
+from avser.inference.runner import DISAGREEMENT
 from avser.media.faces import MtcnnDetector
 from avser.media.reader import read_audio
 from avser.models.encoders.face_cnn import FaceCnnEncoder
@@ -19,6 +20,7 @@ from avser.models.net import EmotionNet
 from avser.testing.faces import Person, head, read_picture, scene
 from avser.testing.media import voice, write_video, write_wav
 from avser.testing.nets import tiny_audio_encoder, tiny_net
+from avser.types import Prediction
 
 FACE = Path(__file__).parents[2] / "examples" / "face.jpg"
 EMOTIONS = ("happy", "sad", "angry")
@@ -34,6 +36,12 @@ def av_net(video: torch.nn.Module | None = None) -> EmotionNet:
         head=AttentiveHead(hidden=8),
         emotions=EMOTIONS,
     ).eval()
+
+
+def streams_reason(prediction: Prediction) -> str | None:
+    """The reason without the disagreement of label and timeline: an untrained net has it often."""
+    parts = [p for p in (prediction.reason or "").split("; ") if not p.startswith(DISAGREEMENT)]
+    return "; ".join(p for p in parts if p) or None
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +72,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_voice_and_face_answer_together(predictor: Predictor, folder: Path) -> None:
     answer = predictor(folder / "one.mp4")
-    assert answer.modalities == ("audio", "video") and answer.reason is None
+    assert answer.modalities == ("audio", "video") and streams_reason(answer) is None
     assert answer.model == "both" and answer.faces is None
     assert len(answer.boxes) == 8 and all(0 < b.x < 0.3 and b.score > 0.9 for b in answer.boxes)
     assert "faces" not in answer.to_dict()
     forced = Predictor(predictor.net, name="both")(folder / "one.mp4", modality="audio")
-    assert forced.modalities == ("audio",) and forced.reason is None
+    assert forced.modalities == ("audio",) and streams_reason(forced) is None
     assert forced.probabilities != answer.probabilities
     samples = torch.from_numpy(read_audio(folder / "one.mp4"))[None]
     with torch.inference_mode():
@@ -89,7 +97,7 @@ def test_what_is_missing_is_said(
     predictor: Predictor, folder: Path, name: str, modalities: tuple[str, ...], reason: str
 ) -> None:
     answer = predictor(folder / name)
-    assert answer.modalities == modalities and answer.reason == reason
+    assert answer.modalities == modalities and streams_reason(answer) == reason
     assert answer.label in EMOTIONS and answer.timeline
 
 
@@ -109,7 +117,7 @@ def test_sound_files_go_to_the_voice_model(predictor: Predictor, folder: Path) -
     assert [a.model for a in answers if not isinstance(a, Failure)] == ["voice", "both", "voice"]
     assert predictor(folder / "one.mp4", modality="audio").model == "voice"
     alone = Predictor(predictor.net, name="both")(folder / "voice.wav")
-    assert alone.reason == "the file has no picture" and alone.modalities == ("audio",)
+    assert streams_reason(alone) == "the file has no picture" and alone.modalities == ("audio",)
     with pytest.raises(SignalError, match="no video stream"):
         predictor(folder / "voice.wav", modality="both")
 

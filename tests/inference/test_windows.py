@@ -1,43 +1,34 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 
-from avser.inference.windows import WINDOW_STEPS, WindowSpan, named, timeline, windows
+from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
 from avser.types import STEP_S
 
 NAMES = ("happy", "sad")
 
 
-def numbering(asked: list[tuple[int, int]]) -> Callable[[int, int], WindowSpan]:
-    """A fake network that answers each step with its number."""
-
-    def run(start: int, steps: int) -> WindowSpan:
-        asked.append((start, steps))
-        number = torch.arange(start, start + steps, dtype=torch.float32)
-        rows = torch.stack([number, -number], dim=1)
-        return WindowSpan(torch.tensor([0.5, 0.5]), rows, torch.ones(steps, dtype=torch.bool), 1)
-
-    return run
-
-
 @pytest.mark.parametrize("steps", [1, 2, 119, 120, 121, 179, 180, 181, 241, 500])
 def test_windows_join_without_gap_or_overlap(steps: int) -> None:
-    asked: list[tuple[int, int]] = []
-    pieces = list(windows(numbering(asked), steps))
-    assert torch.cat([p.steps[:, 0] for p in pieces]).tolist() == list(range(steps))
-    assert all(len(p.mask) == len(p.steps) for p in pieces)
-    assert max(count for _, count in asked) <= WINDOW_STEPS
-    assert len(pieces) == 1 or steps > WINDOW_STEPS
+    cut = list(windows_of(steps))
+    kept = [step for w in cut for step in range(w.first, w.last)]
+    assert kept == list(range(steps))
+    assert all(w.start <= w.first < w.last <= w.stop <= steps for w in cut)
+    assert max(w.stop - w.start for w in cut) <= WINDOW_STEPS
+    assert len(cut) == 1 or steps > WINDOW_STEPS
 
 
 def test_every_step_but_the_edges_has_a_quarter_window_around_it() -> None:
-    asked: list[tuple[int, int]] = []
-    for piece in windows(numbering(asked), 400):
-        first, last = int(piece.steps[0, 0]), int(piece.steps[-1, 0])
-        start, count = asked[-1]
-        assert first == 0 or first - start >= WINDOW_STEPS // 4
-        assert last == 399 or start + count - 1 - last >= WINDOW_STEPS // 4
+    for w in windows_of(400):
+        assert w.first == 0 or w.first - w.start >= WINDOW_STEPS // 4
+        assert w.last == 400 or w.stop - w.last >= WINDOW_STEPS // 4
+
+
+def test_a_window_keeps_its_own_steps() -> None:
+    steps = torch.arange(60, 180, dtype=torch.float32).unsqueeze(1).expand(-1, 2)
+    output = WindowOutput(torch.tensor([0.5, 0.5]), steps, torch.ones(120, dtype=torch.bool), 1)
+    second = list(windows_of(400))[1]
+    kept = output.kept(second)
+    assert kept.steps[:, 0].tolist() == list(range(90, 150)) and len(kept.mask) == 60
 
 
 def test_timeline_ends_with_the_clip_and_leaves_out_silence() -> None:

@@ -93,7 +93,7 @@ def test_many_clips_give_a_row_each_and_a_csv(page: Page, service: Service) -> N
     assert found["data"][0][:5] == ["good.wav", "happy", "0.75", "0.25", "audio"]
     assert found["data"][1][:2] == ["bad.wav", "–"] and "it is bad" in found["data"][1][-1]
     csv = base64.b64decode(link.split("base64,")[1].split('"')[0]).decode()
-    assert csv.splitlines()[1].startswith("good.wav,happy,0.75,0.25,audio,")
+    assert csv.splitlines()[1].startswith("good.wav,happy,0.75,audio,")
     assert left(service) == []
 
 
