@@ -21,11 +21,13 @@ from av.stream import Stream
 from avser.media.container import seconds
 
 _BACKWARD_S = 0.1  # containers round times to 1 ms and more; decoding order is exact
-_REORDERED_S = 10.0  # the same for stamps in presentation order, which pictures reorder
+_REORDERED_S = 10.0  # the same for pictures whose times of decoding are missing or guessed
+_GUESSED = {"matroska", "webm"}  # store times of presentation alone
 _SLOW_S = 1.0  # up to one packet a second nothing is a hole
 _UNCONFIRMED_S = 60.0  # a longer hole needs to be confirmed
 _HOLES_S = 3_600.0  # all holes together: silence is written for them
 _JOIN_BACK_S = 10.0  # by which a stream may overlap itself where it joins a section
+_SLIP = 8  # packets after which a jump is no slip of single stamps
 _SECTIONS = 8  # latest ones that are looked at for a jump
 
 
@@ -36,6 +38,12 @@ class _Position:
     section: int = 0
     last_dts_s: float | None = None
     last_pts_s: float | None = None
+    before: tuple[int, float] | None = None  # section and last stamp before its latest jump
+    since: int = 0  # packets since then
+
+    @property
+    def last_s(self) -> float | None:
+        return self.last_pts_s if self.last_dts_s is None else self.last_dts_s
 
 
 class FileClock:
@@ -68,8 +76,18 @@ class FileClock:
             return
         position, stamp_s = self._positions[stream.index], seconds(ticks, stream)
         time_s = stamp_s + self._offsets[position.section]
-        if not self._goes_on(position, time_s, has_dts=packet.dts is not None):
-            position.section = self._section_for(position, stamp_s)
+        guessed = not _GUESSED.isdisjoint(stream.container.format.name.split(","))
+        exact = packet.dts is not None and not (guessed and stream.type == "video")
+        position.since += 1
+        if position.before is not None and self._slip_is_over(position, stamp_s, time_s):
+            position.section, position.before = position.before[0], None
+            time_s = stamp_s + self._offsets[position.section]
+        elif not self._goes_on(position, time_s, exact=exact):
+            shown_s = stamp_s if packet.pts is None else seconds(packet.pts, stream)
+            section = self._section_for(position, stamp_s, shown_s=shown_s)
+            last_s = position.last_s
+            position.before = None if last_s is None else (position.section, last_s)
+            position.section, position.since = section, 0
             time_s = stamp_s + self._offsets[position.section]
         shift = round(self._offsets[position.section] / float(stream.time_base))
         if packet.dts is not None:
@@ -85,9 +103,17 @@ class FileClock:
         length_s = min(max(seconds(packet.duration, stream), 0.0), _SLOW_S)
         self.end_s = max(self.end_s, time_s + length_s)
 
-    def _goes_on(self, position: _Position, time_s: float, *, has_dts: bool) -> bool:
-        last_s = position.last_dts_s if has_dts else position.last_pts_s
-        tolerance_s = _BACKWARD_S if has_dts else _REORDERED_S
+    def _slip_is_over(self, position: _Position, stamp_s: float, time_s: float) -> bool:
+        """Whether a stream goes on from where it was before a jump of a few stamps."""
+        if position.before is None or position.since > _SLIP or position.last_s is None:
+            return False
+        section, before_s = position.before
+        goes_on = -_BACKWARD_S <= stamp_s + self._offsets[section] - before_s <= _SLOW_S
+        return goes_on and abs(time_s - position.last_s) > _BACKWARD_S
+
+    def _goes_on(self, position: _Position, time_s: float, *, exact: bool) -> bool:
+        last_s = position.last_dts_s if exact else position.last_pts_s
+        tolerance_s = _BACKWARD_S if exact else _REORDERED_S
         if last_s is not None and time_s < last_s - tolerance_s:
             return False
         hole_s = time_s - self.end_s
@@ -110,9 +136,9 @@ class FileClock:
         near = shown_s <= self.end_s + _UNCONFIRMED_S or self._confirmed(shown_s)
         return near and 0 < shown_s - decoded_s <= _HOLES_S
 
-    def _section_for(self, position: _Position, stamp_s: float) -> int:
+    def _section_for(self, position: _Position, stamp_s: float, *, shown_s: float) -> int:
         """The section that a jump leads to: one that is there already, or a new one."""
-        last_s = position.last_dts_s if position.last_dts_s is not None else position.last_pts_s
+        last_s = position.last_s
         for section in range(len(self._offsets) - 1, max(-1, len(self._offsets) - _SECTIONS), -1):
             if section == position.section or last_s is None:
                 continue
@@ -126,6 +152,8 @@ class FileClock:
         beside = self._stated_end_s is None or last_s is None
         begin_s = self.end_s if beside or last_s is None else last_s
         self.forward |= stamp_s + self._offsets[position.section] > begin_s
-        self._offsets.append(begin_s - stamp_s)
+        # pictures are decoded a little before they are shown, where they are reordered
+        first_s = shown_s if 0 < shown_s - stamp_s < _REORDERED_S else stamp_s
+        self._offsets.append(begin_s - first_s)
         self.jumps.append(begin_s)
         return len(self._offsets) - 1

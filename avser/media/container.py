@@ -115,7 +115,12 @@ def main_streams(
         MediaError: both are None.
     """
     with media_errors(path):
-        audio, video = container.streams.best("audio"), container.streams.best("video")
+        audio: Stream | None = container.streams.best("audio")
+        video: Stream | None = container.streams.best("video")
+        if audio is None and video is not None:
+            audio = next(iter(container.streams.audio), None)  # no packet of it was seen yet: late
+        elif video is None and audio is not None:
+            video = next(iter(container.streams.video), None)
     if not isinstance(audio, AudioStream) or not audio.codec_context:
         audio = None
     if not isinstance(video, VideoStream) or not video.codec_context:
@@ -153,9 +158,11 @@ def stated_length_s(container: InputContainer) -> float | None:
     if not container.duration or container.duration < 0:
         return None
     length_s = container.duration / av.time_base
+    if container.format.name == "avi":  # its own length is that of the picture
+        return max([length_s, *(seconds(s.frames, s) for s in container.streams.audio)])
     start_s = (container.start_time or 0) / av.time_base
-    # Matroska and FLV state the time at which they end, counted from 0 and not from their start
-    ends_at = not {"matroska", "webm", "flv"}.isdisjoint(container.format.name.split(","))
+    # these state the time at which they end, counted from 0 and not from their start
+    ends_at = not {"matroska", "webm", "flv", "ogg"}.isdisjoint(container.format.name.split(","))
     return length_s - start_s if ends_at and 0 < start_s < length_s else length_s
 
 

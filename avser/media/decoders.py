@@ -192,7 +192,9 @@ class AudioDecoder:
                 self.bad += bad
                 for plane, row in zip(frame.planes, values, strict=True):
                     np.frombuffer(memoryview(plane), row.dtype)[: len(row)] = row
-        return _averaged(frame) if channels > _NAMED_LAYOUTS else frame
+        # three channels without a layout are three microphones, not two and a subwoofer
+        alike = channels > _NAMED_LAYOUTS or frame.layout.name == "3 channels"
+        return _averaged(frame) if alike else frame
 
     def pull(self, samples: int) -> Samples:
         """Hand over so many samples, or as many as there are."""
@@ -471,7 +473,9 @@ def is_short(
         kind, size = file.read(4), int.from_bytes(file.read(4), "little")
     if kind == b"RIFF" and size < 2**32 - 1:  # wav, avi: FFmpeg takes their lengths from the file
         return size > Path(container.name).stat().st_size + _SLOPPY
-    if any(part.stream.duration is not None for part in parts):
+    # Matroska states one length for all streams
+    own = "matroska" not in container.format.name
+    if own and any(part.stream.duration is not None for part in parts):
         ends = [
             seconds(part.stream.start_time, part.stream)
             + seconds(part.stream.duration, part.stream)

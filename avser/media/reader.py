@@ -265,6 +265,7 @@ class MediaReader(Iterator[MediaBlock]):
     ) -> None:
         self.path = path
         self.truncated, self.bad_packets = False, 0
+        self._lost = 0  # pieces of streams that begin inside the file
         self._block, self._container = block, open_container(path)
         self.stated_s = stated_length_s(self._container)
         sound, picture = main_streams(self._container, path)
@@ -311,6 +312,7 @@ class MediaReader(Iterator[MediaBlock]):
         """What is wrong inside the file and what was mended, in words, so far."""
         wrong = ["it ends before its stated end"] if self.truncated else []
         wrong += [f"{self.bad_packets} piece(s) can't be decoded"] if self.bad_packets else []
+        wrong += ["streams that begin inside it are left out"] if self._lost else []
         damage = f"the file is damaged: {' and '.join(wrong)}, and the rest is used"
         mended = self._sound.warnings if self._sound else ()
         return (*([damage] if wrong else []), *self._jumps(), *mended)
@@ -366,8 +368,7 @@ class MediaReader(Iterator[MediaBlock]):
 
     def _packets(self) -> Iterator[Packet[Stream]]:
         """Give packets in the order of the file until all that was asked for is decoded."""
-        lost = 0
-        while self._parts and lost < _MOST_LOST_PACKETS:
+        while self._parts and self._lost < _MOST_LOST_PACKETS:
             try:
                 for packet in self._container.demux(self._streams):
                     if packet.size:  # the empty ones at the end ask for what decoders hold back
@@ -376,7 +377,7 @@ class MediaReader(Iterator[MediaBlock]):
                         return
                 return
             except IndexError:  # a packet of a stream that was not there at the beginning
-                lost += 1
+                self._lost += 1
             except DECODE_ERRORS:
                 self.truncated = True
                 return

@@ -6,9 +6,13 @@ import av
 import numpy as np
 import pytest
 from media_files import AAC_TAIL, SAMPLE, joined, pitch, step_of, tone, write_clip, write_wav
+from numpy.typing import NDArray
 
+from avser.errors import MediaError
 from avser.media import decoders as decode
+from avser.media.clip import load_clip
 from avser.media.reader import open_media, probe, read_audio
+from avser.media.samples import CANCELLED
 from avser.media.suffixes import MEDIA_SUFFIXES
 from avser.types import SAMPLE_RATE
 
@@ -50,6 +54,101 @@ def test_five_point_one_keeps_the_centre_and_never_clips(tmp_path: Path) -> None
     heard = [np.abs(read_audio(write_wav(tmp_path / "a.wav", x))).max() for x in (centre, left)]
     assert heard[0] > 0.1
     assert heard[0] > heard[1] > 0
+
+
+def write_floats(path: Path, samples: NDArray[np.float32], codec: str = "pcm_f32le") -> Path:
+    """`samples` is [channels, n] at 48 kHz."""
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
+    with av.open(str(path), "w") as file:
+        audio = file.add_stream(codec, rate=48_000, layout=layout)
+        form = "flt" if codec == "pcm_f32le" else "fltp"
+        for start in range(0, samples.shape[1], 1_024):
+            piece = np.ascontiguousarray(samples[:, start : start + 1_024])
+            piece = piece.T.reshape(1, -1) if form == "flt" else piece
+            frame = av.AudioFrame.from_ndarray(piece, format=form, layout=layout)
+            frame.sample_rate, frame.time_base = 48_000, Fraction(1, 48_000)
+            frame.pts = start
+            file.mux(audio.encode(frame))
+        file.mux(audio.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("scale", [6.0, 2.0**15])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_floats_over_full_scale_are_scaled_and_not_clipped(
+    tmp_path: Path, channels: int, scale: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_floats(tmp_path / "a.wav", np.stack([scale * tone(1, 48_000)] * channels))
+    samples = read_audio(path)
+    np.testing.assert_allclose(samples[500:-500], 2 * tone(1, SAMPLE_RATE)[500:-500], atol=0.02)
+    assert f"reach {scale / 2:.4g}" in caplog.text
+    with load_clip(path) as clip:
+        np.testing.assert_array_equal(clip.sound.cut(0, clip.sound.count), samples)
+        assert len(clip.warnings) == 1 and "scaled by their peak" in clip.warnings[0]
+
+
+def test_a_lossy_copy_of_loud_sound_is_scaled_too(tmp_path: Path) -> None:
+    loud = write_floats(tmp_path / "a.m4a", np.stack([6 * tone(1, 48_000)] * 2), "aac")
+    samples = read_audio(loud)[2_000:14_000]
+    assert pitch(samples) == pytest.approx(440, abs=2)
+    power = np.abs(np.fft.rfft(samples)) ** 2
+    assert power[980:1_000].sum() < 0.01 * power.sum()  # no third harmonic: nothing was clipped
+    full = write_floats(tmp_path / "b.m4a", np.stack([2 * tone(1, 48_000)] * 2), "aac")
+    with open_media(full) as reader:
+        list(reader)
+    assert reader.gain == 1 and reader.warnings == ()  # an overshoot is no scale of its own
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_bad_floats_of_a_file_are_zero(tmp_path: Path, bad: float) -> None:
+    sound = tone(1, 48_000)
+    spoilt = sound.copy()
+    spoilt[24_000:24_100:5] = bad
+    with open_media(write_floats(tmp_path / "a.wav", spoilt[None])) as reader:
+        samples = joined(list(reader))
+    whole = read_audio(write_floats(tmp_path / "b.wav", sound[None]))
+    assert reader.warnings == ("20 of 48000 samples are NaN, infinite or out of all range "
+                               "and count as 0",)  # fmt: skip
+    np.testing.assert_allclose(samples[:7_950], whole[:7_950], atol=1e-6)
+    np.testing.assert_allclose(samples[8_090:], whole[8_090:], atol=1e-6)
+    spoilt[:30_000] = bad
+    with pytest.raises(MediaError, match="30000 of 48000 samples are NaN"):
+        read_audio(write_floats(tmp_path / "c.wav", spoilt[None]))
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".m4a", ".flac"])
+def test_inverted_stereo_does_not_cancel(tmp_path: Path, suffix: str) -> None:
+    sound = tone(1, 48_000)
+    stereo = np.stack([sound, -sound], axis=1)
+    path = write_wav(tmp_path / "a.wav", stereo, 48_000)
+    if suffix == ".m4a":
+        path = write_floats(tmp_path / "a.m4a", stereo.T, "aac")
+    elif suffix == ".flac":
+        path = recoded(path, tmp_path / "a.flac")
+    with load_clip(path) as clip:
+        samples = clip.sound.cut(0, clip.sound.count)
+        assert clip.warnings == (CANCELLED,)
+    assert np.abs(samples[2_000:-2_000]).max() == pytest.approx(0.5, abs=0.02)
+    assert pitch(samples) == pytest.approx(440, abs=2)
+
+
+def recoded(path: Path, target: Path) -> Path:
+    with av.open(str(path)) as given, av.open(str(target), "w") as made:
+        stream = made.add_stream("flac", rate=48_000, layout="stereo")
+        for frame in given.decode(audio=0):
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode(None))
+    return target
+
+
+@pytest.mark.parametrize("channels", [3, 10, 16, 32])
+def test_any_number_of_channels_is_mixed(tmp_path: Path, channels: int) -> None:
+    samples = np.zeros((SAMPLE_RATE, channels), np.float32)
+    samples[:, -1] = tone(1, SAMPLE_RATE)
+    read = read_audio(write_wav(tmp_path / "a.wav", samples))
+    assert len(read) == SAMPLE_RATE and pitch(read) == pytest.approx(440, abs=1)
+    if channels != 6:
+        np.testing.assert_allclose(read, samples.mean(axis=1), atol=1e-4)
 
 
 def test_silence_is_zeros(tmp_path: Path) -> None:
@@ -207,6 +306,25 @@ def test_frames_shrink_to_a_height_and_never_grow(tmp_path: Path) -> None:
         for height in (80, 500)
     ]
     assert shapes == [(80, 107, 3), (120, 160, 3)]
+
+
+@pytest.mark.parametrize(("aspect", "width"), [(Fraction(16, 15), 77), (Fraction(1, 2), 36)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_pixels_become_square(tmp_path: Path, suffix: str, aspect: Fraction, width: int) -> None:
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(path), "w") as file:
+        video = file.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 72, 48, "yuv420p"
+        video.codec_context.sample_aspect_ratio = aspect
+        for index in range(5):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 72, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            file.mux(video.encode(frame))
+        file.mux(video.encode(None))
+    assert next(open_media(path, frame_times=[0.0])).frames[0].image.shape == (48, width, 3)
+    assert (probe(path).width, probe(path).height) == (width, 48)
+    small = next(open_media(path, frame_times=[0.0], frame_height=24)).frames[0].image
+    assert small.shape == (24, round(72 * aspect / 2), 3)
 
 
 # both

@@ -6,6 +6,7 @@ import pytest
 from media_files import joined, pitch, tone, write_clip, write_wav
 
 from avser.errors import ConfigError, MediaError
+from avser.media.clip import load_clip
 from avser.media.reader import open_media, probe, read_audio
 from avser.types import SAMPLE_RATE
 
@@ -82,6 +83,70 @@ def test_what_is_no_media_is_refused_in_one_sentence(tmp_path: Path, clip: Path)
         assert "\n" not in message
         with pytest.raises(MediaError):
             probe(path)
+
+
+def test_a_pointer_of_git_lfs_is_named_with_its_cure(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n")
+    for read in (read_audio, probe, load_clip):
+        with pytest.raises(MediaError, match=r"git-lfs pointer.*'git lfs pull'"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".wav", "a\0b.wav", "b.wav/c.wav", "d/x.wav"])
+def test_odd_names_are_media_errors(tmp_path: Path, name: str) -> None:
+    write_wav(tmp_path / "b.wav", tone(0.1, SAMPLE_RATE))
+    for read in (read_audio, probe, load_clip):
+        with pytest.raises(MediaError, match=r"^Can't read ") as caught:
+            read(tmp_path / name)
+        assert "\0" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "I/O")])
+def test_what_the_system_refuses_is_a_media_error(
+    tmp_path: Path, error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_wav(tmp_path / "a.wav", tone(0.1, SAMPLE_RATE))
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise error
+
+    for method in ("open", "exists", "stat"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, method, refuse)
+            for read in (read_audio, probe, load_clip):
+                with pytest.raises(MediaError, match=f"the system says '{error.strerror.lower()}'"):
+                    read(path)
+
+
+@pytest.mark.parametrize("error", [IndexError("x"), KeyError("x"), ValueError("x"), MemoryError()])
+def test_only_media_errors_leave(
+    clip: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("avser.media.clock.FileClock.correct", fail)
+    with pytest.raises(MediaError, match=r"^Can't read .*\.$"):
+        read_audio(clip)
+
+
+def test_huge_stamps_cost_no_time_or_memory(tmp_path: Path) -> None:
+    """Each sound packet of an FLV file claims another day."""
+    content = bytearray(write_clip(tmp_path / "a.flv", seconds=1).read_bytes())
+    place, number = 13, 0
+    while place + 11 <= len(content):
+        number += 1
+        stamp = (number * 86_400_000) % 2**32
+        content[place + 4 : place + 7], content[place + 7] = stamp.to_bytes(4)[1:], stamp >> 24
+        place += 15 + int.from_bytes(content[place + 1 : place + 4])
+    path = tmp_path / "b.flv"
+    path.write_bytes(content)
+    with open_media(path, frame_times=0.25) as reader:
+        blocks = list(reader)
+    assert len(joined(blocks)) < 3_700 * SAMPLE_RATE
+    assert sum(len(block.frames) for block in blocks) < 4 * 3_700
+    assert any("time stamps jump" in warning for warning in reader.warnings)
 
 
 def test_settings_out_of_range_are_refused(clip: Path) -> None:
