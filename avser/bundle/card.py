@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from avser.evaluation.numbers import format_figure
 from avser.evaluation.summary import MEANINGS
 
 _LIMITS = """\
@@ -26,13 +27,10 @@ Faces in other light, turned away, masked, small, very young or very old are rec
 who is in the training data, by skin and culture, is unknown or narrow."""
 
 
-def _percent(figure: object) -> str:
+def _figure(figure: object) -> str:
     if not isinstance(figure, Mapping) or figure.get("value") is None:
         return "not measured"
-    text = f"{figure['value']:.3f}"
-    if figure.get("low") is not None:
-        text += f" ({figure['low']:.3f} to {figure['high']:.3f})"
-    return text
+    return format_figure(figure)
 
 
 def _group_table(figures: Mapping[str, Any]) -> list[str]:
@@ -40,14 +38,14 @@ def _group_table(figures: Mapping[str, Any]) -> list[str]:
     for sex, row in dict(figures.get("per_sex") or {}).items():
         figure = row.get("uar") if isinstance(row, Mapping) else None
         if isinstance(figure, Mapping) and figure.get("value") is not None:
-            rows.append(f"| {sex} | {figure['value']:.3f} | {row.get('n', '')} |")
+            rows.append(f"| {sex} | {format_figure(figure['value'])} | {row.get('n', '')} |")
     return ["", "| speakers | UAR | clips |", "|---|---|---|", *rows] if rows else []
 
 
 def _stress_table(figures: Mapping[str, Any]) -> list[str]:
     """UAR under each condition of degraded sound, where that was measured."""
     rows = [
-        f"| {name} | {_percent(row.get('uar'))} |"
+        f"| {name} | {_figure(row.get('uar'))} |"
         for name, row in dict(figures.get("stress") or {}).items()
     ]
     head = ["", "Degraded recordings of the same clips:", "", "| condition | UAR |", "|---|---|"]
@@ -88,13 +86,13 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
     ]
     if figures and "uar" in figures:  # what the card says first may stand there alone
         lines += [
-            f"UAR {_percent(figures.get('uar'))}, accuracy {_percent(figures.get('accuracy'))}, "
-            f"macro-F1 {_percent(figures.get('macro_f1'))}; n = {figures.get('n')}, "
+            f"UAR {_figure(figures.get('uar'))}, accuracy {_figure(figures.get('accuracy'))}, "
+            f"macro-F1 {_figure(figures.get('macro_f1'))}; n = {figures.get('n')}, "
             f"{figures.get('split')}, seeds {figures.get('seeds')}; intervals are 95 %, "
             f"bootstrap by {figures.get('interval_unit')}.",
         ]
         for stream, alone in dict(figures.get("streams") or {}).items():
-            lines += [f"UAR of the {stream} alone {_percent(alone.get('uar'))}."]
+            lines += [f"UAR of the {stream} alone {_figure(alone.get('uar'))}."]
         lines += [f"{mark}: {MEANINGS.get(mark, '')}" for mark in figures.get("marks") or ()]
         lines += [f"Note: {note}." for note in figures.get("notes") or ()]
         if figures.get("source"):

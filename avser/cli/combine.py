@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avser.errors import ConfigError
+from avser.evaluation.numbers import format_figure
 
 if TYPE_CHECKING:
     from avser.evaluation.predictions import Predictions
@@ -98,7 +99,7 @@ def _notes(members: Sequence[Member]) -> list[str]:
     for member in members:
         of = member.predictions
         alone = uar(of.labels, of.predicted, len(of.emotions))
-        told.append(f"{member.name} alone: UAR {alone:.3f}")
+        told.append(f"{member.name} alone: UAR {format_figure(alone)}")
     return told
 
 

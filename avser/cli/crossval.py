@@ -7,6 +7,7 @@ from typing import Any
 
 from avser.cli.config import Parser, parse_data, prepare_data
 from avser.errors import ConfigError
+from avser.evaluation.numbers import format_figure
 
 
 def _seeds(text: str) -> list[int]:
@@ -44,7 +45,8 @@ def run(words: Sequence[str]) -> int:
     def finished(fold: crossval.Fold, summary: Mapping[str, Any]) -> None:
         figure, epochs = summary["uar"]["value"], summary["epochs"][0]
         console.print(
-            f"seed {fold.seed} fold {fold.fold}: UAR {figure:.3f}, {epochs} epochs", highlight=False
+            f"seed {fold.seed} fold {fold.fold}: UAR {format_figure(figure)}, {epochs} epochs",
+            highlight=False,
         )
         if own.row is not None:
             _append(own.row, fold, summary)

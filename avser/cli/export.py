@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from avser.cli.config import Parser
 from avser.errors import ConfigError
+from avser.evaluation.numbers import format_figure
+from avser.visualization.numbers import format_share
 
 if TYPE_CHECKING:
     from avser.bundle.serialization import Bundle
@@ -201,11 +203,12 @@ def _measured(
             plain = graph.save(Path(folder) / "float.onnx")
             figures["float"] = file_uar(plain, data.loader(clips), data.classes)
     for name in sorted(figures):
-        print(f"  {name:5}  {figures[name]:.4f}")
+        print(f"  {name:5}  {format_figure(figures[name])}")
     if not own.int8:
         return True
     lost = figures["float"] - figures["int8"]
-    print(f"  lost   {lost:+.4f}  (8-bit weights need no ranges: nothing was calibrated)")
+    change = format_share(lost, sign=True)
+    print(f"  lost   {change}  (8-bit weights need no ranges: nothing was calibrated)")
     if lost > _MOST_LOST:
         print(f"The loss is more than {_MOST_LOST}; ship the float file.")
     return lost <= _MOST_LOST

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from avser.bundle.listing import listed
-from avser.cli.results import percent
+from avser.evaluation.numbers import format_figure
 
 
 def run(words: Sequence[str]) -> int:
@@ -24,9 +24,7 @@ def run(words: Sequence[str]) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     for row in rows:
-        figure = (
-            f"UAR {percent(row['uar']['value'])} ({row['split']})" if row["uar"] else "no figure"
-        )
+        figure = f"UAR {format_figure(row['uar'])} ({row['split']})" if row["uar"] else "no figure"
         print(f"{row['name']}  {row['parameters']:,} parameters, {figure}")
         print(f"  {', '.join(row['emotions'])}")
         print(f"  licence of the weights: {row['licence']}")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from avser.evaluation.numbers import format_figure
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -155,7 +157,7 @@ def rounds(total: int, console: "Console") -> Iterator["FederatedProgress"]:
             if row.get("warning"):
                 bar.console.print(f"privacy: {row['warning']}", highlight=False)
             if "uar" in row:
-                text = f"round {row['update']}: UAR {100 * row['uar']:.1f} %"
+                text = f"round {row['update']}: UAR {format_figure(row['uar'])}"
                 bar.console.print(text, highlight=False)
 
         def stage(name: str, count: int) -> None:

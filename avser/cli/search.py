@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avser.cli.config import Parser, locate, parse_data
+from avser.evaluation.numbers import format_figure
 
 
 def run(words: Sequence[str]) -> int:
@@ -32,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     parse_data(rest)  # what is wrong with the data is told once, before any trial
 
     def finished(trial: search.Trial) -> None:
-        told = trial.problem or f"validation UAR {trial.uar:.3f}"
+        told = trial.problem or f"validation UAR {format_figure(trial.uar)}"
         console.print(Text(f"trial {trial.number}: {told}"))
 
     found = search.run(
@@ -47,7 +48,7 @@ def run(words: Sequence[str]) -> int:
     short = {name: name.removeprefix("model.").replace(".init_args", "") for name in space}
     table = Table("trial", "validation UAR", *short.values())
     for trial in found:
-        score = "failed" if trial.uar is None else f"{trial.uar:.3f}"
+        score = "failed" if trial.uar is None else format_figure(trial.uar)
         table.add_row(str(trial.number), score, *(str(trial.settings[n]) for n in space))
     console.print(table)
     console.print(f"Best configuration: {own.out / 'best.yaml'}", highlight=False)

@@ -10,7 +10,7 @@ from avser.errors import ConfigError
 
 WIDTH = 180
 COLUMNS = (
-    *("run", "split", "clips", "epochs", "UAR, %", "accuracy, %", "F1, %"),
+    *("run", "split", "clips", "epochs", "UAR", "accuracy", "F1"),
     *("parameters", "MB", "minutes", "clips/s"),
 )
 
@@ -55,15 +55,15 @@ def _read(folder: Path) -> Mapping[str, Any]:
 
 def cells(summary: Mapping[str, Any]) -> list[str]:
     """A run's row; marks stand loud beside its split, other levels below its figures."""
-    from avser.evaluation.tables import percent
+    from avser.evaluation.numbers import format_figure
 
     cost = summary.get("cost", {})
     shortened = [n.split(": ")[1].removesuffix(" epochs") for n in summary["notes"] if _short(n)]
     longest = f"{max(summary['epochs'], default=0)}" if summary["epochs"] else "–"
     levels = summary.get("levels", {}).items()
     figures = [
-        percent(summary[key])
-        + "".join(f"; by {level} {percent(f[key]['value'])}" for level, f in levels)
+        format_figure(summary[key])
+        + "".join(f"; by {level} {format_figure(f[key]['value'])}" for level, f in levels)
         for key in ("uar", "accuracy", "macro_f1")
     ]
     return [

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from avser.evaluation import html as page
 from avser.evaluation import metrics
+from avser.evaluation.numbers import format_figure
 from avser.evaluation.summary import MEANINGS, Predictions
-from avser.evaluation.tables import facts, percent
+from avser.evaluation.tables import facts
 from avser.files import atomic_write
 from avser.visualization import plots as draw
 from avser.visualization.stress_plot import stress_figure
@@ -122,20 +123,20 @@ def _headline(summary: Mapping[str, Any]) -> str:
     for name, key in (("UAR", "uar"), ("Accuracy", "accuracy"), ("Macro-F1", "macro_f1")):
         figure = summary[key]
         ends = (
-            f"95 %: {percent(figure['low'])} to {percent(figure['high'])}"
+            f"95 %: {format_figure(figure['low'])} to {format_figure(figure['high'])}"
             if figure["low"] is not None
             else f"no interval: too few {summary['interval_unit']}s"
         )
         cards.append(
             f'<div class="card{" first" if key == "uar" else ""}">{name}'
-            f"<b>{percent(figure['value'])} %</b>"
+            f"<b>{format_figure(figure['value'])}</b>"
             f'<span class="soft">{ends}</span><br>{page.marks(summary["marks"])}</div>'
         )
     seeds = zip(summary["seeds"], summary["uar"]["per_seed"], strict=False)
     rows = [[escape(name), escape(value)] for name, value in facts(summary).items()]
     if len(summary["seeds"]) > 1:
-        each = ", ".join(f"{percent(value)} (seed {seed})" for seed, value in seeds)
-        rows.insert(0, ["UAR by seed, %", each])
+        each = ", ".join(f"{format_figure(value)} (seed {seed})" for seed, value in seeds)
+        rows.insert(0, ["UAR by seed", each])
     notes = "".join(f"<li>{escape(note)}</li>" for note in summary["notes"])
     return (
         f'<div class="cards">{"".join(cards)}</div>'
@@ -150,19 +151,23 @@ def _classes(summary: Mapping[str, Any]) -> str:
         [
             escape(name),
             page.number(summary["support"][name]),
-            percent(value),
+            format_figure(value),
             page.bar(value),
-            *(percent(summary[what][name]) for what in ("precision", "f1") if what in summary),
+            *(
+                format_figure(summary[what][name])
+                for what in ("precision", "f1")
+                if what in summary
+            ),
             page.marks(summary["marks"]),
         ]
         for name, value in summary["recall"].items()
     ]
-    more = [title for title in ("Precision, %", "F1, %") if "precision" in summary]
+    more = [title for title in ("Precision", "F1") if "precision" in summary]
     drawn = draw.confusion_figure(summary["confusion"], summary["classes"])
     pooled = ", summed over seeds" if len(summary["seeds"]) > 1 else ""
     return page.section(
         "Classes",
-        page.table(["Class", "Clips", "Recall, %", "", *more, "Marks"], rows)
+        page.table(["Class", "Clips", "Recall", "", *more, "Marks"], rows)
         + page.figure(drawn, f"Confusion matrix: clips{pooled}, and share of the true class."),
     )
 
@@ -174,21 +179,22 @@ def _validation(predictions: Predictions | None) -> str:
     classes = predictions.emotions
     counts = metrics.confusion_matrix(predictions.labels, predictions.predicted, len(classes))
     rows = [
-        [escape(name), page.number(int(size)), percent(share), page.bar(share)]
+        [escape(name), page.number(int(size)), format_figure(share), page.bar(share)]
         for name, size, share in zip(
             classes, counts.sum(1), _finite(metrics.recalls_of(counts)), strict=True
         )
     ]
     uar, accuracy = float(metrics.uar_of(counts)), float(metrics.accuracy_of(counts))
     words = (
-        f"<p>UAR {percent(uar)} %, accuracy {percent(accuracy)} % of {len(predictions)} clips. The "
-        "epoch and the temperature were chosen on these clips, so that these are no results.</p>"
+        f"<p>UAR {format_figure(uar)}, accuracy {format_figure(accuracy)} of {len(predictions)} "
+        "clips. The epoch and the temperature were chosen on these clips, so that these are no "
+        "results.</p>"
     )
     drawn = draw.confusion_figure(counts, classes)
     text = "Confusion matrix of the validation part: clips, and share of the true class."
     return page.section(
         "Validation part",
-        words + page.table(["Class", "Clips", "Recall, %", ""], rows) + page.figure(drawn, text),
+        words + page.table(["Class", "Clips", "Recall", ""], rows) + page.figure(drawn, text),
     )
 
 
@@ -199,21 +205,19 @@ def _finite(values: NDArray[np.floating]) -> list[float | None]:
 def _sexes(summary: Mapping[str, Any]) -> str:
     if not summary["per_sex"]:
         return ""
-    head = ["Sex", "Speakers", "Clips", "UAR, % [95 %]", *map(escape, summary["classes"]), "Marks"]
+    head = ["Sex", "Speakers", "Clips", "UAR [95 %]", *map(escape, summary["classes"]), "Marks"]
     rows = [
         [
             escape(name),
             page.number(row["speakers"]),
             page.number(row["n"]),
-            percent(row["uar"]),
-            *(percent(value) for value in row["recall"].values()),
+            format_figure(row["uar"]),
+            *(format_figure(value) for value in row["recall"].values()),
             page.marks(row["marks"]),
         ]
         for name, row in summary["per_sex"].items()
     ]
-    return page.section(
-        "By sex", page.table(head, rows, caption="UAR, and recall of each class in %.")
-    )
+    return page.section("By sex", page.table(head, rows, caption="UAR, and recall of each class."))
 
 
 def _speakers(summary: Mapping[str, Any]) -> str:
@@ -224,13 +228,13 @@ def _speakers(summary: Mapping[str, Any]) -> str:
         [
             escape(name),
             page.number(row["n"]),
-            percent(row["uar"]),
+            format_figure(row["uar"]),
             page.bar(row["uar"]),
             page.marks(row["marks"]),
         ]
         for name, row in sorted(summary["per_speaker"].items(), key=lambda item: -item[1]["uar"])
     ]
-    return page.section("By speaker", page.table(["Speaker", "Clips", "UAR, %", "", "Marks"], rows))
+    return page.section("By speaker", page.table(["Speaker", "Clips", "UAR", "", "Marks"], rows))
 
 
 def _calibration(summary: Mapping[str, Any]) -> str:
@@ -239,7 +243,7 @@ def _calibration(summary: Mapping[str, Any]) -> str:
         "Expected calibration error, over 15 bins of confidence: the mean distance between how "
         "sure the model was and how often it was right."
     )
-    words = f"<p>ECE <b>{percent(summary['ece'])} %</b> {page.marks(summary['marks'])}</p>"
+    words = f"<p>ECE <b>{format_figure(summary['ece'])}</b> {page.marks(summary['marks'])}</p>"
     return page.section("Calibration", words + page.figure(drawn, text))
 
 
@@ -251,8 +255,8 @@ def _stress(summary: Mapping[str, Any]) -> str:
     rows = [
         [
             escape(name),
-            percent(figures["uar"]),
-            percent(figures["accuracy"]),
+            format_figure(figures["uar"]),
+            format_figure(figures["accuracy"]),
             page.marks(summary["marks"]),
         ]
         for name, figures in stress.items()
@@ -260,7 +264,7 @@ def _stress(summary: Mapping[str, Any]) -> str:
     text = "UAR on the same clips, degraded: seeded draws of noise, rooms and babble for each clip."
     return page.section(
         "Stress",
-        page.table(["Condition", "UAR, % [95 %]", "Accuracy, % [95 %]", "Marks"], rows)
+        page.table(["Condition", "UAR [95 %]", "Accuracy [95 %]", "Marks"], rows)
         + page.figure(stress_figure(stress), text),
     )
 
@@ -311,10 +315,10 @@ def _mistakes(predictions: Predictions) -> str:
             escape(predictions.clip_ids[i]),
             escape(predictions.emotions[predictions.labels[i]]),
             escape(predictions.emotions[guess[i]]),
-            percent(float(sure[i])),
+            format_figure(float(sure[i])),
         ]
         for i in order.tolist()
     ]
     return page.section(
-        "Surest mistakes", page.table(["Clip", "Labelled", "Predicted", "Sure, %"], rows)
+        "Surest mistakes", page.table(["Clip", "Labelled", "Predicted", "Confidence"], rows)
     )

@@ -10,21 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from avser.evaluation import metrics
-
-
-def percent(figure: Mapping[str, Any] | float | None) -> str:
-    """Write a share, or a figure with its interval, in percent.
-
-    >>> percent({"value": 0.625, "low": 0.5, "high": 0.75})
-    '62.5 [50.0, 75.0]'
-    >>> percent(None)
-    '–'
-    """
-    if isinstance(figure, Mapping):
-        if figure["low"] is None:
-            return percent(figure["value"])
-        return f"{percent(figure['value'])} [{percent(figure['low'])}, {percent(figure['high'])}]"
-    return "–" if figure is None else f"{100 * figure:.1f}"
+from avser.evaluation.numbers import format_figure
+from avser.visualization.numbers import format_share
 
 
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -36,7 +23,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         row: f"{summary['n']:,} of {speakers or 'unknown'} speakers",
         "Classes": f"{len(summary['classes'])}: {', '.join(summary['classes'])}",
         **{
-            f"By {level}": f"UAR {percent(f['uar'])}, accuracy {percent(f['accuracy'])}, in %"
+            f"By {level}": f"UAR {format_figure(f['uar'])}, accuracy {format_figure(f['accuracy'])}"
             for level, f in summary.get("levels", {}).items()
         },
         "Label target": summary["label_target"],
@@ -78,33 +65,37 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
     """
     marks = summary["marks"]
     title = f"{summary['model']} on {summary['corpus']}, {summary['split']}"
-    main = _table(title, "Figure", "% [95 % interval]")
+    main = _table(title, "Figure", "Value [95 % interval]")
     figures = {"UAR": "uar", "Accuracy": "accuracy", "Macro-F1": "macro_f1"}
     if "macro_precision" in summary:
         figures["Macro-precision"] = "macro_precision"
     for name, key in figures.items():
-        main.add_row(Text(name, "bold"), Text(percent(summary[key])), _loud(marks))
+        main.add_row(Text(name, "bold"), Text(format_figure(summary[key])), _loud(marks))
     for seed, value in zip(summary["seeds"], summary["uar"]["per_seed"], strict=False):
         if len(summary["seeds"]) > 1:
-            main.add_row(f"  UAR, seed {seed}", percent(value), _loud(marks))
-    main.add_row("ECE", percent(summary["ece"]), _loud(marks))
+            main.add_row(f"  UAR, seed {seed}", format_figure(value), _loud(marks))
+    main.add_row("ECE", format_figure(summary["ece"]), _loud(marks))
     for name, figures in summary.get("streams", {}).items():
-        main.add_row(f"UAR, {name} alone", percent(figures["uar"]), _loud(marks))
+        main.add_row(f"UAR, {name} alone", format_figure(figures["uar"]), _loud(marks))
     console.print(main)
 
-    detail = _table("", "Part", "Clips", "UAR or recall, %")
+    detail = _table("", "Part", "Clips", "UAR or recall")
     for name, row in summary["per_sex"].items():
-        detail.add_row(Text(name), str(row["n"]), Text(percent(row["uar"])), _loud(row["marks"]))
+        detail.add_row(
+            Text(name), str(row["n"]), Text(format_figure(row["uar"])), _loud(row["marks"])
+        )
     detail.add_section()
     rows = sorted(summary["per_speaker"].items(), key=lambda item: item[1]["uar"])
     for word, place in (("lowest", 0), ("median", len(rows) // 2), ("highest", -1)):
         if len(rows) > 2:
             name, row = rows[place]
-            cells = (str(row["n"]), Text(percent(row["uar"])), _loud(row["marks"]))
+            cells = (str(row["n"]), Text(format_figure(row["uar"])), _loud(row["marks"]))
             detail.add_row(Text(f"{word} speaker, {name}"), *cells)
     detail.add_section()
     for name, value in summary["recall"].items():
-        detail.add_row(Text(name), f"{summary['support'][name]:g}", percent(value), _loud(marks))
+        detail.add_row(
+            Text(name), f"{summary['support'][name]:g}", format_figure(value), _loud(marks)
+        )
     console.print(detail)
     if "stress" in summary:
         console.print(_stress_table(summary["stress"], marks))
@@ -119,11 +110,11 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
 
 def _stress_table(stress: Mapping[str, Any], marks: Sequence[str]) -> Table:
     """UAR under each condition, and how far that is under the clean one."""
-    table = _table("Stress", "Condition", "UAR, % [95 % interval]", "Change")
+    table = _table("Stress", "Condition", "UAR [95 % interval]", "Change")
     clean = next(iter(stress.values()))["uar"]["value"]
     for name, figures in stress.items():
-        change = 100 * (figures["uar"]["value"] - clean)
-        table.add_row(Text(name), Text(percent(figures["uar"])), f"{change:+.1f}", _loud(marks))
+        change = format_share(figures["uar"]["value"] - clean, sign=True)
+        table.add_row(Text(name), Text(format_figure(figures["uar"])), change, _loud(marks))
     return table
 
 

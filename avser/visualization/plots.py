@@ -24,6 +24,7 @@ from avser.emotions import VOCABULARY
 from avser.errors import ConfigError
 from avser.files import atomic_write
 from avser.visualization.colours import FAINT, INK, PAPER, colour_of
+from avser.visualization.numbers import format_share
 
 DPI = 160  # of saved images: sharp in print at the drawn size
 FORMATS = ("png", "pdf", "svg")  # the first is the usual one
@@ -103,7 +104,7 @@ def confusion_figure(confusion: ArrayLike, emotions: Sequence[str]) -> Figure:
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in itertools.product(range(size), repeat=2):
         if counts[row, column]:
-            text = f"{counts[row, column]}\n{100 * share[row, column]:.0f} %"
+            text = f"{counts[row, column]}\n{format_share(share[row, column])}"
             colour = PAPER if share[row, column] > 0.55 else INK
             axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
     axes.set_xticks(range(size), emotions, rotation=40, ha="right", rotation_mode="anchor")
@@ -139,7 +140,7 @@ def reliability_figure(bins: Sequence[Mapping[str, float | None]], *, ece: float
     upper.plot([0, 1], [0, 1], color=INK, lw=1, ls=(0, (4, 3)), label="calibrated")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="Accuracy")
     if ece is not None:
-        upper.set_title(f"Expected calibration error {100 * ece:.1f} %", fontsize=10, loc="left")
+        upper.set_title(f"Expected calibration error {format_share(ece)}", fontsize=10, loc="left")
     upper.legend(loc="upper left", fontsize=8, frameon=False)
     clips = [float(b["count"] or 0) for b in used]
     lower.bar(left, clips, width, align="edge", color="#9a9a9a", edgecolor=PAPER)
@@ -156,22 +157,21 @@ def curves_figure(history: Mapping[str, Sequence[float]]) -> Figure:
             ``train_loss``, ``validation_loss``, ``train/uar``, ``val_uar``; what has no values
             has no panel, save for loss and UAR.
     """
-    named = {"loss": "Loss", "uar": "UAR, %", "accuracy": "Accuracy, %"}
+    named = {"loss": "Loss", "uar": "UAR", "accuracy": "Accuracy"}
     if not list(_curves(history, "accuracy")):
         del named["accuracy"]
     figure = sheet(1.0 + 3.8 * len(named), 3.4)
     for place, (quantity, label) in enumerate(named.items()):
         axes = figure.add_subplot(1, len(named), place + 1)
         for part, values in _curves(history, quantity):
-            scaled = values * (1 if quantity == "loss" else 100)
             epochs = np.arange(1, len(values) + 1)
-            keep, colour = np.isfinite(scaled), colour_of(part)
+            keep, colour = np.isfinite(values), colour_of(part)
             marker = "o" if keep.sum() < 3 else None  # a line needs two points to be seen
-            axes.plot(epochs[keep], scaled[keep], color=colour, lw=1.8, marker=marker, label=part)
+            axes.plot(epochs[keep], values[keep], color=colour, lw=1.8, marker=marker, label=part)
             if quantity == "uar" and part == "validation" and keep.any():
-                best = int(np.nanargmax(scaled))
-                axes.plot(best + 1, scaled[best], "o", color=colour, ms=6)
-                title = f"highest on validation: {scaled[best]:.1f} %, epoch {best + 1}"
+                best = int(np.nanargmax(values))
+                axes.plot(best + 1, values[best], "o", color=colour, ms=6)
+                title = f"highest on validation: {format_share(values[best])}, epoch {best + 1}"
                 axes.set_title(title, fontsize=9, loc="left")
         axes.set(xlabel="Epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from avser.errors import ConfigError
 from avser.visualization.colours import FAINT, INK, PARTS
+from avser.visualization.numbers import format_share
 from avser.visualization.plots import plain, sheet
 
 
@@ -23,7 +24,7 @@ def stress_figure(stress: Mapping[str, Mapping[str, Any]], *, title: str = "") -
     if not stress:
         raise ConfigError("Bad stress table: it has no condition; measure some first.")
     names = list(stress)
-    values = [100 * float(stress[name]["uar"]["value"]) for name in names]
+    values = [float(stress[name]["uar"]["value"]) for name in names]
     figure = sheet(7.0, 0.6 + 0.32 * len(names))
     axes = figure.add_subplot()
     places = list(range(len(names)))[::-1]
@@ -33,14 +34,16 @@ def stress_figure(stress: Mapping[str, Mapping[str, Any]], *, title: str = "") -
         low, high = stress[name]["uar"]["low"], stress[name]["uar"]["high"]
         end = value
         if low is not None and high is not None:
-            axes.plot([100 * low, 100 * high], [place, place], color="#111111", linewidth=1.2)
-            end = 100 * float(high)
-        axes.text(max(end, value) + 1, place, f"{value:.1f}", va="center", color=INK, fontsize=9)
+            axes.plot([low, high], [place, place], color="#111111", linewidth=1.2)
+            end = float(high)
+        axes.text(
+            max(end, value) + 0.01, place, format_share(value), va="center", color=INK, fontsize=9
+        )
     axes.axvline(values[0], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_yticks(places, names)
-    axes.set_xlim(0, 109)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("UAR, % (line: 95 % interval)")
+    axes.set_xlim(0, 1.09)
+    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.set_xlabel("UAR (line: 95 % interval)")
     plain(axes)
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=FAINT, linewidth=0.7)

@@ -59,8 +59,8 @@ def test_every_seed_is_a_member(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert found["parameters"] == 20
     assert found["notes"][:3] == [  # type: ignore[index]
         "the mean of 2 members",
-        "voice seed0 alone: UAR 0.750",
-        "voice seed1 alone: UAR 0.750",
+        "voice seed0 alone: UAR .750",
+        "voice seed1 alone: UAR .750",
     ]
 
 
@@ -73,7 +73,7 @@ def test_streams_of_one_model_are_fused_late(
     found = combined(capsys, f"{run}:audio", f"{run}:video", "--rule", "product")
     assert found["parameters"] == 10  # one model's heads
     assert found["uar"]["value"] == 1.0  # type: ignore[index]
-    assert "av seed0, video alone: UAR 0.750" in found["notes"]  # type: ignore[operator]
+    assert "av seed0, video alone: UAR .750" in found["notes"]  # type: ignore[operator]
 
 
 def test_the_product_is_that_of_each_clips_shares() -> None:
@@ -101,7 +101,7 @@ def test_single_trainings_are_taken_too(tmp_path: Path, capsys: pytest.CaptureFi
     assert found["model"] == "both"
     assert found["n"] == 2
     fold = validated(tmp_path / "voice") / "seed0" / "fold0"
-    assert "voice seed0 fold0 alone: UAR 0.500" in combined(capsys, str(fold))["notes"]  # type: ignore[operator]
+    assert "voice seed0 fold0 alone: UAR .500" in combined(capsys, str(fold))["notes"]  # type: ignore[operator]
 
 
 def test_what_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import yaml
 from federations import tiny_model
 
 from avser.cli import main
+from avser.evaluation.numbers import format_figure
 from avser.testing.corpora.ravdess import fake_ravdess
 
 
@@ -51,7 +52,7 @@ def test_a_simulation_is_reported_and_goes_on_where_it_ended(
     (row,) = json.loads((tmp_path / "row.json").read_text())
     assert row["run"] == "run" and row["uar"] == facts["figures"]["uar"]
     assert row["central"] == facts["central"] and row["alone"] is None
-    assert "fedavg" in table and f"{100 * row['uar']:.1f}" in table
+    assert "fedavg" in table and format_figure(row["uar"]) in table
 
     based = [
         "simulate",
@@ -77,7 +78,7 @@ def test_the_accountant_speaks_and_updates_are_audited(
     told = said(capsys, ["audit-leakage", run], 0)
     assert "4 speakers, 4 updates, clipped, as the server sees them" in told
     assert "with the run's noise (1 times the clip 0.5) on each" in told
-    assert told.count("chance 50 %") == 2
+    assert told.count("chance .500") == 2
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def test_a_row_tells_figures_and_costs(tmp_path: Path, capsys: pytest.CaptureFix
         "split": "speaker_kfold, 5 folds",
         "clips": "1,200",
         "epochs": "60",
-        "UAR, %": "58.3 [53.3, 63.3]",
-        "accuracy, %": "58.2 [53.2, 63.2]",
-        "F1, %": "57.1 [52.1, 62.1]",
+        "UAR": ".583 [.533, .633]",
+        "accuracy": ".582 [.532, .632]",
+        "F1": ".571 [.521, .621]",
         "parameters": "394,521",
         "MB": "1.58",
         "minutes": "51.2",
@@ -71,7 +71,7 @@ def test_marks_shortened_recipes_and_other_levels_are_told(
     rows = tmp_path / "rows.json"
     *_, row = table(capsys, str(run), "--markdown", "--json", str(rows))
     assert row[1] == "RANDOM SPLIT, SEEN SPEAKERS: random, by chunk" and row[3] == "30 of 400"
-    assert row[4] == "58.3 [53.3, 63.3]; by clip 42.1"
+    assert row[4] == ".583 [.533, .633]; by clip .421"
     (kept,) = json.loads(rows.read_text())
     assert kept["uar"] == figure(0.583) and kept["levels"]["clip"]["accuracy"] == figure(0.461)
 
@@ -85,7 +85,7 @@ def test_runs_stand_below_each_other_and_one_that_is_not_finished_is_told(
     (bare / "results.json").write_text(json.dumps(results))
     assert main(["table", str(finished(tmp_path / "voice")), str(bare)]) == 0
     said = capsys.readouterr().out
-    assert said.index("voice") < said.index("bare") and "58.3 [53.3, 63.3]" in said
+    assert said.index("voice") < said.index("bare") and ".583 [.533, .633]" in said
     (tmp_path / "empty").mkdir()
     assert main(["table", str(tmp_path / "empty")]) == 1
     assert "it has no results.json; let it finish" in capsys.readouterr().err

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from avser.errors import ConfigError, SplitError
 from avser.evaluation import metrics
+from avser.evaluation.numbers import format_figure
 from avser.evaluation.summary import ENROLLED, Predictions, summarise
-from avser.evaluation.tables import percent, print_table
+from avser.evaluation.tables import print_table
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 
@@ -203,7 +204,7 @@ def test_one_speaker_has_a_figure_without_interval() -> None:
     summary = summarise(make(speakers=1), **facts())
     assert summary["uar"]["value"] == 1.0
     assert summary["uar"]["low"] is None
-    assert "100.0 │" in printed(summary)
+    assert "1.000 │" in printed(summary)
 
 
 @pytest.mark.parametrize(
@@ -263,9 +264,9 @@ def test_no_test_part_no_test_figure() -> None:
         summarise([], **facts(seeds=[]))
 
 
-def test_percent_of_figures() -> None:
-    assert percent(0.5) == "50.0"
-    assert percent({"value": 1.0, "low": None, "high": None}) == "100.0"
+def test_figures_have_three_decimals() -> None:
+    assert format_figure(0.5) == ".500"
+    assert format_figure({"value": 1.0, "low": None, "high": None}) == "1.000"
 
 
 def test_import_is_light() -> None:

@@ -96,7 +96,7 @@ def test_the_attacker_finds_what_is_there_and_nothing_else(
     words = ["federate", "audit-leakage", str(open_run), str(tmp_path / "closed")]
     assert main([*words, "--json", str(tmp_path / "rows.json")]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("chance 50 %") == 2 and "pairs of unseen speakers: 100.0 %" in shown
+    assert shown.count("chance .500") == 2 and "pairs of unseen speakers: 1.000" in shown
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [r["run"] for r in rows] == ["open", "closed"] and rows[0]["accuracy"] == 1
 

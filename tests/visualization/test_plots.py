@@ -56,8 +56,8 @@ def prediction(labels: list[str | None]) -> Prediction:
 def test_confusion_shows_counts_and_shares() -> None:
     figure = draw.confusion_figure([[3, 1], [0, 0]], ["happy", "sad"])
     text = words(figure)
-    assert "3\n75 %" in text
-    assert "1\n25 %" in text
+    assert "3\n.750" in text
+    assert "1\n.250" in text
     assert "True class" in text
     shares = figure.axes[0].images[0].get_array()
     np.testing.assert_array_equal(np.asarray(shares), [[0.75, 0.25], [0, 0]])
@@ -73,7 +73,7 @@ def test_reliability_draws_only_bins_that_hold_clips() -> None:
     figure = draw.reliability_figure(bins, ece=0.2)
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == [0.6]
-    assert "20.0 %" in words(figure)
+    assert ".200" in words(figure)
     assert words(draw.reliability_figure([], ece=None))
 
 
@@ -89,14 +89,14 @@ def test_curves_show_both_parts_and_the_best_epoch(name: str) -> None:
     figure = draw.curves_figure(history)
     loss, uar = figure.axes
     assert [line.get_label() for line in loss.lines] == ["train", "validation"]
-    assert uar.lines[0].get_ydata()[-1] == pytest.approx(90)
-    assert "highest on validation: 55.0 %, epoch 2" in words(figure)
+    assert uar.lines[0].get_ydata()[-1] == pytest.approx(0.9)
+    assert "highest on validation: .550, epoch 2" in words(figure)
 
 
 def test_accuracy_has_a_panel_where_it_was_logged() -> None:
     figure = draw.curves_figure({"validation/accuracy": [0.25, 0.5], "train/uar": [0.1, 0.2]})
-    assert [axes.get_ylabel() for axes in figure.axes] == ["Loss", "UAR, %", "Accuracy, %"]
-    assert figure.axes[2].lines[0].get_ydata().tolist() == [25, 50]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["Loss", "UAR", "Accuracy"]
+    assert figure.axes[2].lines[0].get_ydata().tolist() == [0.25, 0.5]
 
 
 def test_curves_of_nothing_are_empty_axes() -> None:

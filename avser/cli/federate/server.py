@@ -11,6 +11,7 @@ from typing import Any
 from avser.cli.config import Parser, locate, parse_data
 from avser.cli.quiet import quiet
 from avser.errors import AvserError, ConfigError
+from avser.evaluation.numbers import format_figure
 
 _LOOK_S = 2.0
 
@@ -190,7 +191,7 @@ def _watch(own: Any, link: Any, newest: Any, stopped: threading.Event) -> None: 
             link.admit()
             if newest.look():
                 row = newest.status()["measured"].get(str(newest.update), {})
-                figures = ", ".join(f"{k} UAR {100 * f['uar']:.1f} %" for k, f in row.items())
+                figures = ", ".join(f"{k} UAR {format_figure(f['uar'])}" for k, f in row.items())
                 print(f"round {newest.update}: {figures or 'kept'}", flush=True)
             if not done:
                 link.ensure_run()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from avser.errors import ConfigError
+from avser.evaluation.numbers import format_figure
 
 WIDTH = 160
 
@@ -26,7 +27,7 @@ def run(words: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="UAR, %", title_justify="left")
+    table = Table(title="Federated trainings", title_justify="left")
     names = ("run", "strategy", "clients", "rounds", "UAR", "accuracy", "precision", "F1")
     more = ("central", "alone", "base", "epsilon", "s/round", "MB up", "refused")
     for name in (*names, *more):
@@ -85,7 +86,7 @@ def row_of(folder: Path) -> dict[str, Any]:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     def share(value: object) -> str:
-        return f"{100 * value:.1f}" if isinstance(value, float) else "–"
+        return format_figure(value if isinstance(value, float) else None)
 
     central, base = row["central"] or {}, (row["base"] or {}).get("figures", {})
     privacy = row["privacy"] or {}

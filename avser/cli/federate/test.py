@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from avser.cli.federate.model import add_server
 from avser.errors import ConfigError
+from avser.evaluation.numbers import format_figure
 
 if TYPE_CHECKING:
     from avser.federated.client.remote import Federation
@@ -44,8 +45,8 @@ def run(words: Sequence[str]) -> int:
 def _there(own: argparse.Namespace, federation: "Federation") -> int:
     row = federation.test(own.corpus, arm=own.arm)
     print(
-        f"{row['model']} on {row['corpus']}, {row['n']} clips: UAR {100 * row['uar']:.1f} %, "
-        f"accuracy {100 * row['accuracy']:.1f} %, macro-F1 {100 * row['macro_f1']:.1f} %"
+        f"{row['model']} on {row['corpus']}, {row['n']} clips: UAR {format_figure(row['uar'])}, "
+        f"accuracy {format_figure(row['accuracy'])}, macro-F1 {format_figure(row['macro_f1'])}"
     )
     return 0
 

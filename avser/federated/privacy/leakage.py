@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avser.errors import ConfigError
+from avser.evaluation.numbers import format_figure
 from avser.federated.server.run_store import RunStore
 from avser.federated.settings import FederatedSettings
 
@@ -44,11 +45,11 @@ class Leak:
 
     def told(self) -> str:
         """One line."""
+        interval = {"value": self.accuracy, "low": self.low, "high": self.high}
         return (
-            f"sex from updates, pairs of unseen speakers: {100 * self.accuracy:.1f} % "
-            f"[{100 * self.low:.1f}, {100 * self.high:.1f}] (chance {100 * CHANCE:.0f} %), single "
-            f"updates {100 * self.by_update:.1f} %; {self.speakers} speakers, {self.updates} "
-            f"updates, {self.view}"
+            f"sex from updates, pairs of unseen speakers: {format_figure(interval)} "
+            f"(chance {format_figure(CHANCE)}), single updates {format_figure(self.by_update)}; "
+            f"{self.speakers} speakers, {self.updates} updates, {self.view}"
         )
 
 

@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from avser.bundle import serialization as bundle
 from avser.errors import AvserError, SignalError
+from avser.evaluation.numbers import format_figure
 from avser.federated.server.mfcc import answer_cepstra
 from avser.federated.server.releases import LatestRelease, pack
 from avser.federated.server.worker import LatestReleaseHandler
@@ -146,8 +147,8 @@ def status_page(status: Mapping[str, Any]) -> str:
     }
     rows = "".join(f"<tr><th>{k}<td>{escape(str(v))}" for k, v in facts.items())
     figures = "".join(
-        f"<tr><td>{escape(update)}<td>{escape(name)}<td>{100 * row['uar']:.1f}"
-        f"<td>{100 * row['accuracy']:.1f}"
+        f"<tr><td>{escape(update)}<td>{escape(name)}<td>{format_figure(row['uar'])}"
+        f"<td>{format_figure(row['accuracy'])}"
         for update, tests in sorted(status["measured"].items(), key=lambda item: int(item[0]))
         for name, row in tests.items()
     )
@@ -164,6 +165,6 @@ def status_page(status: Mapping[str, Any]) -> str:
         "th{text-align:left;padding-right:2rem;font-weight:600}td{padding-right:1.5rem}</style>"
         f"<h1>Federation</h1><table>{rows}</table>"
         "<h2>Newest models on the server's clips</h2>"
-        f"<table><tr><th>Round<th>Corpus<th>UAR, %<th>Accuracy, %{figures}</table>"
+        f"<table><tr><th>Round<th>Corpus<th>UAR<th>Accuracy{figures}</table>"
         f"<h2>Last refusals</h2><ul>{reasons or '<li>none'}</ul></html>"
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from avser.bundle import serialization as bundle
 from avser.evaluation.metrics import uar_of
+from avser.evaluation.numbers import format_figure
 from avser.evaluation.summary import summarise
 from avser.federated.client.data import ModuleClient
 from avser.federated.server.run_store import StoredRound
@@ -288,12 +289,12 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _uar(figures: Mapping[str, float]) -> str:
-    return f"UAR {100 * figures['uar']:.1f} %, accuracy {100 * figures['accuracy']:.1f} %"
+    return f"UAR {format_figure(figures['uar'])}, accuracy {format_figure(figures['accuracy'])}"
 
 
 def _spread(values: Sequence[float]) -> str:
-    low, middle, high = (100 * float(f(values)) for f in (np.min, np.median, np.max))
-    return f"{low:.1f} to {high:.1f} %, median {middle:.1f} %"
+    low, middle, high = (format_figure(float(f(values))) for f in (np.min, np.median, np.max))
+    return f"{low} to {high}, median {middle}"
 
 
 def _mean(values: Sequence[float]) -> float:
