@@ -56,7 +56,7 @@ def translate(
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without what the exporter says of its own insides."""
+    """Silence the exporter's own warnings."""
     logger = logging.getLogger("onnxscript")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -126,7 +126,7 @@ def cut_into_steps(model: Any, *, waveform: str, step_samples: int) -> None:  # 
 
 
 def describe(model: Any, metadata: Mapping[str, str]) -> None:  # noqa: ANN401
-    """Write what a reader must know into the model itself."""
+    """Write metadata into a model."""
     from avser import __version__
 
     model.producer_name, model.producer_version = "avser", __version__

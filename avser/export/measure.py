@@ -1,4 +1,4 @@
-"""What a file answers on labelled clips."""
+"""Recall of an exported file on labelled clips."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,11 +26,11 @@ def file_uar(path: str | Path, batches: Iterable[Batch], classes: Sequence[str])
     columns = [classifier.labels.index(name) for name in shared]
     place = [shared.index(name) if name in shared else -1 for name in classes]
     labels: list[int] = []
-    said: list[int] = []
+    predicted: list[int] = []
     for batch in batches:
         shares, _, _ = classifier.batch(batch["waveform"].numpy(), batch["lengths"].numpy())
         for label, row in zip(batch["label"].tolist(), shares[:, columns], strict=True):
             if place[label] >= 0:
                 labels.append(place[label])
-                said.append(int(np.argmax(row)))
-    return uar(labels, said, len(shared))
+                predicted.append(int(np.argmax(row)))
+    return uar(labels, predicted, len(shared))

@@ -29,6 +29,7 @@ from avser.extras import require
 from avser.files import atomic_write
 from avser.models.net import AudioBranch
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
+from avser.visualization.colours import colour_of
 
 #: Clips in a batch and their duration in seconds, at which a file is compared with PyTorch.
 PARITY = (*((size, s) for s in (0.3, 3.3, 20.0, 61.0) for size in (1, 2)), (1, 600.0))
@@ -40,15 +41,15 @@ class AudioGraph:
 
     For whole clips inputs are ``waveform [B, S]`` float32 at 16 kHz in -1..1 and ``lengths [B]``
     int64, valid samples; outputs are ``probabilities [B, K]``, ``step_probabilities [B, T, K]`` and
-    ``step_mask [B, T]`` bool, False where a step says nothing.
+    ``step_mask [B, T]`` bool, False where a step has no voice.
     For streams inputs are ``samples [B, 8192]``, ``lengths [B]`` and ``state_0``, ``state_1``, ...;
-    outputs are ``probabilities [B, K]`` of all that was heard, ``step_probabilities [B, K]``,
+    outputs are ``probabilities [B, K]`` of the stream so far, ``step_probabilities [B, K]``,
     ``step_mask [B]`` and ``next_state_0``, ...; ``initial_state`` in the metadata names the value
     that each part of an empty state is filled with.
-    What the labels are, and the rest that a reader must know, is in the metadata too.
+    Labels and provenance are in the metadata.
 
     Args:
-        bundle: a loaded model; of one with a face half, the audio branch is taken.
+        bundle: a loaded model; of an audio-visual one, the audio branch is taken.
         streaming: make a graph for the next step of each clip.
 
     Raises:
@@ -111,25 +112,26 @@ class AudioGraph:
         model = copy.deepcopy(self._model)
         if int8:
             shrink_weights(model, leave=self._left)
-        found = metadata(self.bundle, kind=self.kind, int8=int8)
+        own = metadata(self.bundle, kind=self.kind, int8=int8)
         if self._state:
-            found["initial_state"] = json.dumps({n: value for n, (_, value) in self._state.items()})
-        describe(model, found)
+            own["initial_state"] = json.dumps({n: value for n, (_, value) in self._state.items()})
+        describe(model, own)
         return write(model, path)
 
     def facts(self, *, int8: bool = False) -> dict[str, Any]:
-        """What a file says of itself, as JSON, for runtimes that do not read a file's metadata.
+        """The metadata of a file as JSON, for runtimes that can't read it from the file.
 
         ``state`` has the shape and the first value of each part of an empty state.
         """
         found: dict[str, Any] = dict(metadata(self.bundle, kind=self.kind, int8=int8))
         found["emotions"] = list(self.bundle.net.emotions)
+        found["colours"] = [colour_of(name) for name in self.bundle.net.emotions]
         found["state"] = {n: {"shape": s, "value": v} for n, (s, v) in self._state.items()}
         return found
 
 
 def metadata(bundle: Bundle, *, kind: str, int8: bool) -> dict[str, str]:
-    """What a file says of itself."""
+    """Metadata of a file."""
     return {
         "kind": kind,  # "clip" takes whole clips; "stream" takes a step and a state
         "model": bundle.name,
@@ -215,14 +217,14 @@ def stream_differences(
     for duration in seconds:
         wave, lengths = bursts(1, duration)
         clip, steps, _ = branch(torch.from_numpy(wave), torch.from_numpy(lengths))
-        answer = classifier(wave[0])
+        prediction = classifier(wave[0])
         apart = [
             max(abs(float(p) - q) for p, q in zip(row, step.probabilities.values(), strict=True))
-            for row, step in zip(steps[0], answer.timeline, strict=True)
+            for row, step in zip(steps[0], prediction.timeline, strict=True)
             if step.probabilities is not None
         ]
-        said = (answer.probabilities or {}).values()
-        clip_apart = max(abs(float(p) - q) for p, q in zip(clip[0], said, strict=True))
+        shares = (prediction.probabilities or {}).values()
+        clip_apart = max(abs(float(p) - q) for p, q in zip(clip[0], shares, strict=True))
         found.append(Difference(1, duration, clip_apart, max(apart)))
     return found
 
@@ -239,7 +241,7 @@ def bursts(clips: int, seconds: float) -> tuple[np.ndarray[Any, Any], np.ndarray
 
 
 def summary(found: Mapping[str, str]) -> str:
-    """Say in one line what a file holds."""
+    """Describe a file in one line."""
     names = ", ".join(json.loads(found["emotions"]))
     licence = found["licence"] or "not stated"
     return f"{found['model']}: {names}; weights {found['weights']}, licence {licence}"

@@ -1,4 +1,4 @@
-"""A page that runs the voice in the visitor's own browser."""
+"""A page that runs the model in the visitor's own browser."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ ORT_WEB = "1.30.0"
 #: What the page takes of onnxruntime-web's ``dist``, and under which name: the single-threaded use
 #: of its wasm build. Names that every static server gives the right type.
 _ORT = {"ort.wasm.bundle.min.mjs": "ort.js", "ort-wasm-simd-threaded.wasm": "ort.wasm"}
-_PAGE = ("index.html", "style.css", "app.js", "voice.js", "microphone.js")
+_PAGE = ("index.html", "style.css", "app.js", "model.js", "microphone.js")
 _LICENCE = """\
 onnxruntime-web {version}, https://github.com/microsoft/onnxruntime
 
@@ -51,7 +51,7 @@ def save_page(
     """Write a static page with the model and the runtime that it needs.
 
     Args:
-        graph: of the model; one for streams is heard step by step, any other in a window.
+        graph: of the model; one for streams runs step by step, any other in a window.
         folder: new, empty, or written by this before.
         int8: store weights in 8 bits.
         ort: an unpacked npm package of onnxruntime-web; None fetches it with npm.

@@ -1,4 +1,4 @@
-"""What is exported: the audio branch of a net, on whole clips or step by step."""
+"""Traced programs of the audio branch: on whole clips, or step by step."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def whole_clips(branch: AudioBranch) -> torch.export.ExportedProgram:
 def _traced(
     module: nn.Module, example: tuple[Any, ...], dynamic: tuple[Any, ...]
 ) -> torch.export.ExportedProgram:
-    """Trace a module; what can't be traced is said in one sentence."""
+    """Trace a module; what can't be traced is an error of one sentence."""
     try:
         return torch.export.export(
             exportable(module), example, dynamic_shapes=dynamic, strict=False
@@ -90,7 +90,7 @@ def one_step(branch: AudioBranch) -> torch.export.ExportedProgram:
     """Trace one step of the audio branch for any number of clips.
 
     Raises:
-        ConfigError: it hears what comes later.
+        ConfigError: it needs samples that come later.
     """
     if branch.encoder.not_streamable is not None:
         raise ConfigError(f"Bad --streaming: {branch.encoder.not_streamable}")

@@ -16,7 +16,7 @@ def save_pt2(bundle: Bundle, path: str | Path, *, streaming: bool = False) -> Pa
     """Write the audio branch for ``torch.export.load``, which needs torch and nothing of avser.
 
     For whole clips it takes ``waveform [B, T, 8192]`` float32 and ``lengths [B]`` int64 and gives
-    what `avser.export.onnx_file.VoiceGraph` says; for streams ``samples [B, 8192]``,
+    what `avser.export.onnx_file.AudioGraph` documents; for streams ``samples [B, 8192]``,
     ``lengths [B]`` and a tuple of the state, whose first values the metadata names. The metadata is
     the extra file ``avser.json``.
 
@@ -26,11 +26,11 @@ def save_pt2(bundle: Bundle, path: str | Path, *, streaming: bool = False) -> Pa
     branch = bundle.net.audio_branch()
     program = one_step(branch) if streaming else whole_clips(branch)
     _use_own_recurrences(program)
-    told = metadata(bundle, kind="stream" if streaming else "clip", int8=False)
+    own = metadata(bundle, kind="stream" if streaming else "clip", int8=False)
     if streaming:
-        told["initial_state"] = json.dumps(initial_values(branch))
+        own["initial_state"] = json.dumps(initial_values(branch))
     with atomic_write(path, mode="wb") as file:
-        torch.export.save(program, file, extra_files={"avser.json": json.dumps(told)})
+        torch.export.save(program, file, extra_files={"avser.json": json.dumps(own)})
     return Path(path)
 
 

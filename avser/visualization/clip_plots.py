@@ -16,6 +16,9 @@ from avser.types import Prediction, TimelineEntry
 from avser.visualization.colours import FAINT, INK, PAPER, colour_of, is_dark
 from avser.visualization.plots import plain, sheet
 
+_FACE_POINTS = 34  # side of a face
+_HALF_FACE = 0.048  # half of it as a share of the time axis
+
 
 def waveform_figure(
     samples: ArrayLike,
@@ -35,7 +38,7 @@ def waveform_figure(
         fmax_hz: frequency of the top row.
     """
     wave = np.asarray(samples, dtype=np.float64)
-    figure = sheet(8.6, 1.7 + 2.0 * len(spectrograms))
+    figure = sheet(6.4, 1.5 + 1.7 * len(spectrograms))
     heights = [1.1] + [2.0] * len(spectrograms)
     rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     rows[0].plot(np.arange(wave.size) / sample_rate, wave, color="#3569b0", lw=0.6)
@@ -70,7 +73,7 @@ def timeline_figure(
         prediction: of a clip.
         faces: seconds and picture ``[H, W, 3]`` of sampled faces, drawn under their time.
     """
-    figure = sheet(9.2, 4.8 if faces else 3.8)
+    figure = sheet(6.4, 4.0 if faces else 3.1)
     heights = [6, 1, 1.9] if faces else [6, 1]
     rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     upper, strip = rows[:2]
@@ -106,13 +109,16 @@ def timeline_figure(
 
 
 def _faces(axes: Axes, faces: Sequence[tuple[float, ArrayLike]]) -> None:
-    """Pictures in a row, each centred under its time."""
+    """Pictures in a row, each centred under its time, as far as the row reaches."""
     axes.set(ylim=(0, 1), yticks=[], ylabel="Face")
     axes.spines[:].set_visible(False)
+    end_s = axes.get_xlim()[1]
     for time_s, picture in faces:
         image = np.asarray(picture)
-        box = OffsetImage(image, zoom=46 / max(image.shape[:2]))
-        axes.add_artist(AnnotationBbox(box, (time_s, 0.5), frameon=False, annotation_clip=False))
+        box = OffsetImage(image, zoom=_FACE_POINTS / max(image.shape[:2]))
+        inside_s = min(max(time_s, _HALF_FACE * end_s), (1 - _HALF_FACE) * end_s)
+        artist = AnnotationBbox(box, (inside_s, 0.5), frameon=False, annotation_clip=False, pad=0)
+        axes.add_artist(artist)
 
 
 def _stretches(steps: Sequence[TimelineEntry]) -> Iterator[tuple[float, float, str | None]]:
@@ -126,6 +132,6 @@ def _band(axes: Axes, start_s: float, stop_s: float, label: str | None, *, end_s
     hatch = None if label else "////"
     face = colour_of(label) if label else PAPER
     axes.axvspan(start_s, stop_s, facecolor=face, edgecolor=PAPER if label else FAINT, hatch=hatch)
-    if label and (stop_s - start_s) / end_s > 0.014 * len(label):
+    if label and (stop_s - start_s) / end_s > 0.02 * len(label):
         middle, ink = (start_s + stop_s) / 2, PAPER if is_dark(label) else INK
         axes.text(middle, 0.5, label, ha="center", va="center", fontsize=8, color=ink)

@@ -30,6 +30,7 @@ from avser.models.heads import AttentiveHead, LstmHead
 from avser.models.net import EmotionNet
 from avser.testing.media import voice
 from avser.testing.nets import tiny_bundle
+from avser.visualization.colours import COLOURS
 
 LOAD = "import torch, sys; torch.export.load(sys.argv[1]); assert 'avser' not in sys.modules"
 
@@ -218,6 +219,7 @@ def test_a_page_holds_all_that_it_needs(graph: AudioGraph, ort: Path, tmp_path: 
     assert OnnxClassifier(folder / "model.onnx").metadata["weights"] == "int8"
     facts = json.loads((folder / "model.json").read_text())
     assert facts["kind"] == "clip" and facts["emotions"] == ["happy", "sad", "angry"]
+    assert facts["colours"] == [COLOURS[name] for name in facts["emotions"]]
     ours = {name: (folder / name).read_text() for name in names if name.endswith(("html", "js"))}
     for name, text in ours.items():
         assert "://" not in text, f"{name} names another host"

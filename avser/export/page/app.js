@@ -1,23 +1,22 @@
 // The page: microphone and files in, label, bars and timeline out.
-import { RATE, argmax, levelOf, load } from "./voice.js";
+import { RATE, argmax, levelOf, load } from "./model.js";
 
 const at = (id) => document.getElementById(id);
-const COLOURS = ["#8d99ae", "#4cc9f0", "#f4b400", "#3a6ea5", "#d7263d", "#7b2cbf", "#2a9d55", "#ff7f51", "#a0522d", "#444"];
 const SHOWN = 120; // steps of the timeline
-const KEPT_MS = 200; // step times of which the median is told
+const KEPT_MS = 200; // step times of which the median is shown
 
-let voice;
+let model;
 let timeline = [];
 let times = [];
 let recording = null;
 
-function say(text, wrong = false) {
+function status(text, wrong = false) {
   at("status").textContent = text;
   at("status").classList.toggle("wrong", wrong);
 }
 
 function prepare() {
-  voice.labels.forEach((name, k) => {
+  model.labels.forEach((name, k) => {
     const parts = ["name", "track", "share"].map((kind) => {
       const part = document.createElement("div");
       part.className = kind;
@@ -26,25 +25,25 @@ function prepare() {
     parts[0].textContent = name;
     const fill = document.createElement("div");
     fill.className = "fill";
-    fill.style.background = COLOURS[k % COLOURS.length];
+    fill.style.background = model.facts.colours[k];
     parts[1].append(fill);
     at("bars").append(...parts);
     const entry = document.createElement("span");
     const swatch = document.createElement("i");
-    swatch.style.background = COLOURS[k % COLOURS.length];
+    swatch.style.background = model.facts.colours[k];
     entry.append(swatch, name);
     at("legend").append(entry);
   });
-  const facts = voice.facts;
-  const hears = voice.streaming ? "hears each step once" : "hears the last 4.1 s at every step";
-  at("about").textContent = `Model ${facts.model}, ${hears}. Licence of its weights: ${facts.licence || "not stated"}.`;
+  const facts = model.facts;
+  const window = model.streaming ? "each step is processed once" : "a recording is processed in windows of 4.1 s";
+  at("about").textContent = `Model ${facts.model}; ${window}. Licence of its weights: ${facts.licence || "not stated"}.`;
   at("notfor").textContent = `Not for: ${facts.not_for}`;
 }
 
 function show(step, label) {
   at("label").textContent = label ?? (step.silent ? "silence" : "–");
-  const told = times.slice().sort((a, b) => a - b);
-  const ms = told.length ? told[Math.floor(told.length / 2)] : 0;
+  const sorted = times.slice().sort((a, b) => a - b);
+  const ms = sorted.length ? sorted[Math.floor(sorted.length / 2)] : 0;
   at("detail").textContent = `${step.end.toFixed(1)} s, ${Math.max(step.level, -99).toFixed(0)} dBFS, ${ms.toFixed(1)} ms a step`;
   document.body.dataset.ms = ms.toFixed(2);
   meter(step.level);
@@ -79,7 +78,7 @@ function draw() {
     }
     let y = canvas.height;
     step.shares.forEach((share, k) => {
-      pen.fillStyle = COLOURS[k % COLOURS.length];
+      pen.fillStyle = model.facts.colours[k];
       pen.fillRect(i * wide, y - share * canvas.height, wide + 0.5, share * canvas.height);
       y -= share * canvas.height;
     });
@@ -105,51 +104,60 @@ function reset() {
 
 async function classifyFile(file) {
   reset();
-  say(`Reading ${file.name} …`);
+  status(`Reading ${file.name} …`);
   let wave;
   try {
     const context = new OfflineAudioContext(1, 1, RATE); // what it decodes has its rate
     const sound = await context.decodeAudioData(await file.arrayBuffer());
     wave = mono(sound);
   } catch {
-    say(`${file.name} can't be decoded: choose another sound file.`, true);
+    status(`${file.name} can't be decoded: choose another sound file.`, true);
     return;
   }
-  say(`Listening to ${file.name} …`);
-  const { clip, timeline: steps } = await voice.classify(wave);
+  status(`Classifying ${file.name} …`);
+  const { clip, timeline: steps } = await model.classify(wave);
   add(steps);
   bars(clip);
-  const label = clip ? voice.labels[argmax(clip)] : null;
+  const label = clip ? model.labels[argmax(clip)] : null;
   if (steps.length) show(steps.at(-1), label);
   at("label").textContent = label ?? "silence";
   document.body.dataset.label = label ?? "silence";
-  say(label ? `${file.name}: ${label}, ${(100 * clip[argmax(clip)]).toFixed(0)} %` : `${file.name} is silent.`);
+  status(label ? `${file.name}: ${label}, ${(100 * clip[argmax(clip)]).toFixed(0)} %` : `${file.name}: no speech.`);
 }
 
+const CANCELLED = 10 ** -1.5; // 15 dB: a mean so far under its channels has lost the signal
+
+// The mean of the channels, or the loudest where they cancel.
 function mono(sound) {
-  const wave = new Float32Array(sound.length);
-  for (let c = 0; c < sound.numberOfChannels; c++) {
-    sound.getChannelData(c).forEach((x, i) => (wave[i] += x / sound.numberOfChannels));
-  }
-  return wave;
+  const channels = Array.from({ length: sound.numberOfChannels }, (_, c) => sound.getChannelData(c));
+  const mean = new Float32Array(sound.length);
+  for (const channel of channels) channel.forEach((x, i) => (mean[i] += x / channels.length));
+  const powers = channels.map(powerOf);
+  const loudest = powers.indexOf(Math.max(...powers));
+  return powerOf(mean) < powers[loudest] * CANCELLED ? channels[loudest] : mean;
+}
+
+function powerOf(samples) {
+  const mean = samples.reduce((sum, x) => sum + x, 0) / Math.max(samples.length, 1);
+  return samples.reduce((sum, x) => sum + (x - mean) ** 2, 0);
 }
 
 async function record() {
   reset();
-  const stream = voice.stream();
+  const stream = model.stream();
   const media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
   const context = new AudioContext({ sampleRate: RATE });
   await context.audioWorklet.addModule("microphone.js");
   const node = new AudioWorkletNode(context, "microphone");
   context.createMediaStreamSource(media).connect(node);
-  let turn = Promise.resolve(); // blocks are answered one after the other
+  let turn = Promise.resolve(); // blocks are processed one after the other
   node.port.onmessage = ({ data }) => {
     meter(levelOf(data) + 12); // blocks are a 16th of a step
     turn = turn.then(async () => {
       for (const step of await stream.push(data)) {
         add([step]);
         bars(step.shares);
-        const label = step.shares && !step.silent ? voice.labels[argmax(step.shares)] : null;
+        const label = step.shares && !step.silent ? model.labels[argmax(step.shares)] : null;
         show(step, label);
         document.body.dataset.label = label ?? "silence";
         document.body.dataset.steps = stream.steps;
@@ -171,14 +179,14 @@ async function toggle() {
   try {
     if (recording) {
       await stop();
-      say("Stopped.");
+      status("Stopped.");
     } else {
       await record();
-      say("Listening. Speak.");
+      status("Recording: speak now.");
     }
   } catch (error) {
     recording = null;
-    say(`The microphone can't be used (${error.message}): allow it, or choose a file.`, true);
+    status(`The microphone can't be used (${error.message}): allow it, or choose a file.`, true);
   }
   button.disabled = false;
   button.classList.toggle("on", recording !== null);
@@ -187,14 +195,14 @@ async function toggle() {
 }
 
 try {
-  voice = await load();
+  model = await load();
   prepare();
   at("record").onclick = toggle;
   at("file").onchange = ({ target }) => target.files.length && classifyFile(target.files[0]);
   at("record").disabled = at("file").disabled = false;
   window.addEventListener("resize", draw);
-  say("Ready.");
+  status("Ready.");
   document.body.dataset.ready = "yes";
 } catch (error) {
-  say(`The model can't be loaded (${error.message}): serve this folder, do not open it as a file.`, true);
+  status(`The model can't be loaded (${error.message}): serve this folder, do not open it as a file.`, true);
 }

@@ -1,13 +1,13 @@
-// The exported model on sound: what avser/runtime.py does, for a browser.
+// The exported model on sound: what runtime.py does, for a browser.
 import * as ort from "./ort/ort.js";
 
 export const STEP = 8192; // samples, 0.512 s at 16 kHz
 export const RATE = 16000;
 const SILENCE_DBFS = -60;
-const WINDOW_STEPS = 120; // longer clips are answered in windows, so that memory has a bound
+const WINDOW_STEPS = 120; // longer clips are processed in windows, so that memory has a bound
 const HOP_STEPS = 60;
 const MARGIN_STEPS = 30;
-const LISTEN_STEPS = 8; // heard at once by a model without state
+const LISTEN_STEPS = 8; // the window of a model without state
 
 export async function load() {
   const [facts, model, wasm] = await Promise.all([
@@ -21,9 +21,9 @@ export async function load() {
     executionProviders: ["wasm"],
     logSeverityLevel: 3,
   });
-  const voice = new Voice(session, facts);
-  await voice.stream().push(new Float32Array(STEP)); // the first run is slow
-  return voice;
+  const loaded = new Model(session, facts);
+  await loaded.stream().push(new Float32Array(STEP)); // the first run is slow
+  return loaded;
 }
 
 const floats = (data, shape) => new ort.Tensor("float32", data, shape);
@@ -35,7 +35,7 @@ export function levelOf(piece) {
   return 10 * Math.log10(power / STEP + 1e-12);
 }
 
-class Voice {
+class Model {
   constructor(session, facts) {
     this.session = session;
     this.facts = facts;
@@ -43,7 +43,7 @@ class Voice {
     this.streaming = facts.kind === "stream";
   }
 
-  // One clip of any length: {clip, timeline}; clip is null where it is silent.
+  // One clip of any length: {clip, timeline}; clip is null where there is no speech.
   async classify(wave) {
     if (this.streaming) {
       const stream = this.stream();
@@ -58,37 +58,37 @@ class Voice {
       const last = total - start <= WINDOW_STEPS;
       const size = last ? total - start : WINDOW_STEPS;
       const begun = performance.now();
-      const found = await this.whole(wave.subarray(start * STEP, (start + size) * STEP));
+      const result = await this.whole(wave.subarray(start * STEP, (start + size) * STEP));
       const ms = (performance.now() - begun) / size;
       const from = start ? MARGIN_STEPS : 0;
       const to = last ? size : WINDOW_STEPS - MARGIN_STEPS;
       for (let i = from; i < to; i++) {
         const at = (start + i) * STEP;
         const piece = wave.subarray(at, at + STEP);
-        timeline.push(answer(start + i, piece, found.valid[i] ? found.steps[i] : null, null, ms));
+        timeline.push(stepOf(start + i, piece, result.valid[i] ? result.steps[i] : null, null, ms));
       }
-      if (last && !start) clip = found.valid.some(Boolean) ? found.clip : null;
+      if (last && !start) clip = result.valid.some(Boolean) ? result.clip : null;
       if (last) break;
       start += HOP_STEPS;
     }
-    const heard = timeline.filter((s) => s.shares).map((s) => s.shares);
-    if (start && heard.length) {
-      clip = this.labels.map((_, k) => heard.reduce((sum, s) => sum + s[k], 0) / heard.length);
+    const valid = timeline.filter((s) => s.shares).map((s) => s.shares);
+    if (start && valid.length) {
+      clip = this.labels.map((_, k) => valid.reduce((sum, s) => sum + s[k], 0) / valid.length);
     }
     return { clip, timeline };
   }
 
   async whole(wave) {
     const samples = wave.length ? wave : new Float32Array(1);
-    const found = await this.session.run({
+    const result = await this.session.run({
       waveform: floats(samples, [1, samples.length]),
       lengths: count(wave.length),
     });
     const classes = this.labels.length;
-    const steps = found.step_probabilities.data;
-    const valid = Array.from(found.step_mask.data, Boolean);
+    const steps = result.step_probabilities.data;
+    const valid = Array.from(result.step_mask.data, Boolean);
     return {
-      clip: Array.from(found.probabilities.data),
+      clip: Array.from(result.probabilities.data),
       steps: valid.map((_, t) => Array.from(steps.slice(t * classes, (t + 1) * classes))),
       valid,
     };
@@ -99,10 +99,10 @@ class Voice {
   }
 }
 
-// Answers for a step: {clip, step, valid}.
-function states(voice) {
+// Each returns a function that predicts a step: {clip, step, valid}.
+function states(model) {
   let state = {};
-  for (const [name, { shape, value }] of Object.entries(voice.facts.state)) {
+  for (const [name, { shape, value }] of Object.entries(model.facts.state)) {
     const size = shape.reduce((a, b) => a * b, 1);
     state[name] = floats(new Float32Array(size).fill(value), shape);
   }
@@ -110,44 +110,44 @@ function states(voice) {
     const samples = new Float32Array(STEP);
     samples.set(piece);
     const inputs = { samples: floats(samples, [1, STEP]), lengths: count(piece.length), ...state };
-    const found = await voice.session.run(inputs);
-    state = Object.fromEntries(Object.keys(state).map((name) => [name, found[`next_${name}`]]));
+    const result = await model.session.run(inputs);
+    state = Object.fromEntries(Object.keys(state).map((name) => [name, result[`next_${name}`]]));
     return {
-      clip: Array.from(found.probabilities.data),
-      step: Array.from(found.step_probabilities.data),
-      valid: Boolean(found.step_mask.data[0]),
+      clip: Array.from(result.probabilities.data),
+      step: Array.from(result.step_probabilities.data),
+      valid: Boolean(result.step_mask.data[0]),
     };
   };
 }
 
-function windows(voice) {
+function windows(model) {
   let last = [];
   return async (piece) => {
     last = [...last, piece].slice(-LISTEN_STEPS);
-    const found = await voice.whole(joined(last));
-    const heard = found.valid.some(Boolean);
-    return { clip: heard ? found.clip : null, step: found.steps.at(-1), valid: found.valid.at(-1) };
+    const result = await model.whole(joined(last));
+    const anyValid = result.valid.some(Boolean);
+    return { clip: anyValid ? result.clip : null, step: result.steps.at(-1), valid: result.valid.at(-1) };
   };
 }
 
 class Stream {
-  constructor(labels, hear) {
-    this.hear = hear;
+  constructor(labels, predictStep) {
+    this.predictStep = predictStep;
     this.waiting = new Float32Array(0);
     this.steps = 0;
-    this.heard = false;
-    this.clip = null; // shares of what was heard so far
+    this.started = false;
+    this.clip = null; // probabilities of the stream so far
   }
 
   async push(samples) {
     let wave = joined([this.waiting, samples]);
-    const found = [];
+    const result = [];
     while (wave.length >= STEP) {
-      found.push(await this.next(wave.slice(0, STEP)));
+      result.push(await this.next(wave.slice(0, STEP)));
       wave = wave.subarray(STEP);
     }
     this.waiting = wave.slice();
-    return found;
+    return result;
   }
 
   async finish() {
@@ -158,16 +158,16 @@ class Stream {
 
   async next(piece) {
     const begun = performance.now();
-    const { clip, step, valid } = await this.hear(piece);
+    const { clip, step, valid } = await this.predictStep(piece);
     const ms = performance.now() - begun;
-    this.heard = this.heard || valid;
-    if (!this.heard || !clip) return answer(this.steps++, piece, null, null, ms);
+    this.started = this.started || valid;
+    if (!this.started || !clip) return stepOf(this.steps++, piece, null, null, ms);
     this.clip = clip;
-    return answer(this.steps++, piece, valid ? step : null, clip, ms);
+    return stepOf(this.steps++, piece, valid ? step : null, clip, ms);
   }
 }
 
-function answer(index, piece, shares, soFar, ms) {
+function stepOf(index, piece, shares, soFar, ms) {
   const level = levelOf(piece);
   const start = (index * STEP) / RATE;
   const end = start + piece.length / RATE;
