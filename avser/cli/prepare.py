@@ -9,7 +9,7 @@ def run(words: Sequence[str]) -> int:
     """Decode what is not yet in the cache."""
     parser = Parser("prepare", "Decode a corpus into the cache. Settings may follow as --data.*")
     _, rest = parser.split(words)
-    from avser.data.audio_cache import cache_folder
+    from avser.data.content import cache_folder
     from avser.training.data_module import failure_text
 
     data = parse_data(rest)

@@ -24,47 +24,32 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
+from avser.data.content import cache_folder, content_hash, hash_files, open_table, unwritable
 from avser.errors import AvserError, CacheError
 from avser.media.reader import read_audio
 from avser.types import SAMPLE_RATE, Clip
 
 _SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 2"
 _COMMIT_S = 1.0  # an interrupted preparation loses at most so much work
-_PROBE = 64 * 1024  # bytes hashed at a file's start, middle and end
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS clips (
     key TEXT PRIMARY KEY, segment TEXT NOT NULL, start INTEGER NOT NULL, count INTEGER NOT NULL,
     checksum INTEGER NOT NULL, digest TEXT NOT NULL)"""
 
 
-def cache_folder() -> Path:
-    """The folder of prepared data: ``$AVSER_CACHE``, or avser's place in the user's cache."""
-    if "AVSER_CACHE" in os.environ:
-        return Path(os.environ["AVSER_CACHE"]).expanduser()
-    from platformdirs import user_cache_path
+def clip_key(clip: Clip, *, content: str | None = None) -> str:
+    """Key of a clip: the content of its file, its part of it, and the settings.
 
-    return user_cache_path("avser")
-
-
-def clip_key(clip: Clip) -> str:
-    """Key of a clip: size and sampled bytes of its file, its part of it, and the settings.
+    Args:
+        clip: row of a corpus.
+        content: hash of the file, where it is known.
 
     Raises:
         CacheError: the file can't be read.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        size = clip.path.stat().st_size
-        with clip.path.open("rb") as file:
-            for place in sorted({0, max(0, size // 2 - _PROBE // 2), max(0, size - _PROBE)}):
-                file.seek(place)
-                digest.update(file.read(_PROBE))
-    except OSError as error:
-        raise CacheError(
-            f"Bad clip {clip.path}: it can't be read ({error.strerror}); check the corpus's root."
-        ) from error
-    digest.update(f"{size} {clip.start_s} {clip.end_s} {_SETTINGS}".encode())
-    return digest.hexdigest()
+    content = content or content_hash(clip.path)
+    text = f"{content} {clip.start_s} {clip.end_s} {_SETTINGS}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -123,44 +108,18 @@ class Prepared:
     failed: list[tuple[Clip, str]]
 
 
-def _open_index(folder: Path) -> sqlite3.Connection:
-    path = folder / "index.sqlite"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=60)
-        connection.execute(_SCHEMA)
-        (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if health != "ok":
-            connection.close()
-            raise sqlite3.DatabaseError(health)
-        return connection
-    except sqlite3.OperationalError as error:
-        raise _unwritable(folder, error) from error
-    except sqlite3.DatabaseError:
-        # a damaged index holds nothing that can't be made again; keep it aside for the curious
-        os.replace(path, folder / f"index.damaged-{uuid.uuid4().hex[:8]}")
-        return _open_index(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def _unwritable(folder: Path, error: OSError | sqlite3.Error) -> CacheError:
-    why = error.strerror if isinstance(error, OSError) else error
-    return CacheError(
-        f"Bad cache {folder}: {why}; set AVSER_CACHE to a folder that can be written."
-    )
-
-
-def _keys(clips: Sequence[Clip]) -> tuple[list[str], dict[str, str]]:
+def _keys(clips: Sequence[Clip], folder: Path, workers: int) -> tuple[list[str], dict[str, str]]:
     """Keys of the clips; of those that can't be read a made-up one, with the reason."""
     keys: list[str] = []
     failed: dict[str, str] = {}
+    hashes = hash_files([clip.path for clip in clips], folder=folder, workers=workers)
     for index, clip in enumerate(clips):
-        try:
-            keys.append(clip_key(clip))
-        except CacheError as error:
+        content = hashes[clip.path]
+        if isinstance(content, str):
+            keys.append(clip_key(clip, content=content))
+        else:
             keys.append(f"unreadable {index}")
-            failed[keys[-1]] = str(error)
+            failed[keys[-1]] = str(content)
     return keys, failed
 
 
@@ -223,17 +182,18 @@ def prepare(
         CacheError: the cache can't be written, or no clip could be decoded.
     """
     folder = folder or cache_folder()
-    connection = _open_index(folder)
-    keys, failed = _keys(clips)
+    workers = workers or os.cpu_count() or 1
+    connection = open_table(folder / "index.sqlite", _SCHEMA)
+    keys, failed = _keys(clips, folder, workers)
     try:
         rows = _rows(connection, keys)
         _drop_damaged(connection, folder, rows)
         todo = {k: c for k, c in zip(keys, clips, strict=True) if k not in rows and k not in failed}
         if todo:
-            failed |= _append(connection, folder, todo, workers or os.cpu_count() or 1, progress)
+            failed |= _append(connection, folder, todo, workers, progress)
             rows = _rows(connection, keys)
     except (OSError, sqlite3.Error) as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     finally:
         connection.close()
     usable = [(c, rows[k]) for k, c in zip(keys, clips, strict=True) if k in rows]

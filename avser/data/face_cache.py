@@ -17,11 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avser.data.audio_cache import cache_folder, clip_key
+from avser.data.audio_cache import clip_key
+from avser.data.content import cache_folder, hash_files
 from avser.errors import AvserError, CacheError
 from avser.files import atomic_write
 from avser.media.clip import load_clip
-from avser.media.faces import FACES_PER_STEP, FaceDetector
+from avser.media.faces import DETECT_HEIGHT, FACES_PER_STEP, FaceDetector, detector_settings
+from avser.media.faces.crop import SIZE
 from avser.types import Clip
 
 _LAYOUT = 2
@@ -119,15 +121,16 @@ def prepare_faces(
     home = (folder or cache_folder()) / "faces"
     paths: list[Path | None] = []
     reasons: dict[int, str] = {}
+    videos = [clip.video for clip in clips if clip.video is not None]
+    hashes = hash_files(videos, folder=folder)
     for index, clip in enumerate(clips):
-        if clip.video is None:
+        content = None if clip.video is None else hashes[clip.video]
+        if isinstance(content, str):
+            paths.append(home / f"{_key(clip, content, detector)}.npz")
+        else:
             paths.append(None)
-            continue
-        try:
-            paths.append(home / f"{_key(clip, detector)}.npz")
-        except CacheError as error:
-            paths.append(None)
-            reasons[index] = str(error)
+            if content is not None:
+                reasons[index] = str(content)
     todo = [i for i, path in enumerate(paths) if path is not None and not _intact(path)]
     for done, index in enumerate(todo, 1):
         path = paths[index]
@@ -155,11 +158,11 @@ def prepare_faces(
     return FaceRows([FaceRow(path, size) for path in paths], reasons)
 
 
-def _key(clip: Clip, detector: FaceDetector | None) -> str:
+def _key(clip: Clip, content: str, detector: FaceDetector | None) -> str:
     """Key of the video's content, the clip's part of it, and the settings."""
-    whole = clip_key(replace(clip, path=clip.video or clip.path))
-    name = "mtcnn" if detector is None else type(detector).__name__
-    settings = f"{whole} {name} {FACES_PER_STEP} layout {_LAYOUT}"
+    whole = clip_key(clip, content=content)
+    crops = f"{FACES_PER_STEP} of {SIZE} pixels, found at {DETECT_HEIGHT}, layout {_LAYOUT}"
+    settings = f"{whole} {detector_settings(detector)} {crops}"
     return hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
 
 

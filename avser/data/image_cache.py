@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avser.data.audio_cache import cache_folder
+from avser.data.content import cache_folder, hash_files
 from avser.errors import CacheError
 from avser.files import atomic_write
 from avser.types import Clip, ImageCorpus
 
-_LAYOUT = 1
-_PROBE = 64 * 1024  # bytes hashed at a file's start, middle and end
+_LAYOUT = 2
 _BLOCK = 1 << 24  # bytes checked at a time
 
 
@@ -67,7 +66,8 @@ def prepare_images(
         CacheError: the cache can't be written, or no picture could be decoded.
     """
     shape = (3 if colour else 1, size, size)
-    path = (folder or cache_folder()) / "images" / f"{_key(clips, shape)}.u8"
+    folder = folder or cache_folder()
+    path = folder / "images" / f"{_key(clips, shape, folder)}.u8"
     try:
         found = _opened(path, shape)
         if found is None:
@@ -86,21 +86,14 @@ def prepare_images(
     return PreparedImages(kept, pixels, digests, [(clips[i], why) for i, why in failed.items()])
 
 
-def _key(clips: Sequence[Clip], shape: tuple[int, ...]) -> str:
-    """Key of the files' content (size and sampled bytes), the rows and the settings."""
+def _key(clips: Sequence[Clip], shape: tuple[int, ...], folder: Path) -> str:
+    """Key of the files' content, the rows and the settings."""
     digest = hashlib.blake2b(f"{shape} layout {_LAYOUT}".encode(), digest_size=16)
-    for path in dict.fromkeys(clip.path for clip in clips):
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                for place in sorted({0, max(0, size // 2 - _PROBE // 2), max(0, size - _PROBE)}):
-                    file.seek(place)
-                    digest.update(file.read(_PROBE))
-        except OSError:
-            size = -1  # told when it is decoded
-        digest.update(f"{size}\0".encode())
+    for content in hash_files([clip.path for clip in clips], folder=folder).values():
+        # what can't be read is said when it is decoded
+        digest.update(f"{content if isinstance(content, str) else 'unreadable'}\0".encode())
     for clip in clips:
-        digest.update(f"{clip.clip_id}\0".encode())
+        digest.update(f"{clip.clip_id}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

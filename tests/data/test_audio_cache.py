@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from avser.data import audio_cache as cache
-from avser.data.audio_cache import Prepared, cache_folder, clip_key, prepare
+from avser.data.audio_cache import Prepared, clip_key, prepare
+from avser.data.content import cache_folder
 from avser.errors import CacheError
 from avser.testing.media import Sound, voice, write_wav
 from avser.types import Clip

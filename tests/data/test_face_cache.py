@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from avser.data.face_cache import FaceRow, prepare_faces
 from avser.errors import CacheError
-from avser.media.faces import Detection
+from avser.media.faces import Detection, MtcnnDetector, detector_settings
 from avser.testing.media import voice, write_video, write_wav
 from avser.types import Clip
 
@@ -102,6 +102,29 @@ def test_an_interrupted_search_goes_on(clips: list[Clip], tmp_path: Path) -> Non
         clips, detector=detector, folder=tmp_path / "cache", progress=lambda *d: told.append(d)
     )
     assert told == [(1, 1)]  # the first clip was done
+
+
+def test_other_settings_of_a_detector_make_other_faces(clips: list[Clip], tmp_path: Path) -> None:
+    detector = Brightest()
+    looked: list[int] = []
+
+    def prepared() -> int:
+        looked.clear()
+        folder = tmp_path / "cache"
+        prepare_faces(
+            clips, detector=detector, folder=folder, progress=lambda done, _: looked.append(done)
+        )
+        return len(looked)
+
+    assert (prepared(), prepared()) == (2, 0)
+    detector.settings = "brightest above 200"  # type: ignore[attr-defined]
+    assert (prepared(), prepared()) == (2, 0)
+
+
+def test_the_default_detector_has_the_settings_of_its_class() -> None:
+    assert detector_settings(None) == detector_settings(MtcnnDetector())
+    changed = [MtcnnDetector(min_face=0.2), MtcnnDetector(thresholds=(0.5, 0.7, 0.7)), Brightest()]
+    assert len({detector_settings(d) for d in (None, *changed)}) == 4
 
 
 def test_a_bad_video_is_a_clip_without_a_face(clips: list[Clip], tmp_path: Path) -> None:

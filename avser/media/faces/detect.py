@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,7 @@ Image = NDArray[np.uint8]
 # MTCNN's time grows with the square of 1 / this. A talking head is larger than a ninth of the
 # picture: 80 pixels at 720p, 40 at 360p.
 MIN_FACE = 0.11
+_THRESHOLDS = (0.6, 0.7, 0.7)
 _LEAST_PIXELS = 20  # faces below are blurs; enlarging small pictures to find them costs time
 
 _YUNET = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
@@ -41,11 +43,28 @@ class Detection:
 
 
 class FaceDetector(Protocol):
-    """Anything that finds faces."""
+    """Anything that finds faces.
+
+    A detector may have a text ``settings`` that names all that its results depend on: prepared
+    faces are then found again when it changes.
+    """
 
     def __call__(self, image: Image) -> list[Detection]:
         """Find the faces of an upright RGB picture ``[H, W, 3]``; none is an empty list."""
         ...
+
+
+def detector_settings(detector: FaceDetector | None) -> str:
+    """All that a detector's results depend on, in one text; None is MTCNN as it is by default."""
+    if detector is None:
+        return _mtcnn_settings(MIN_FACE, _THRESHOLDS)
+    settings = getattr(detector, "settings", "")
+    kind = type(detector)
+    return f"{settings}" if settings else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _mtcnn_settings(min_face: float, thresholds: tuple[float, ...]) -> str:
+    return f"mtcnn {min_face} {tuple(thresholds)}, at least {_LEAST_PIXELS} pixels"
 
 
 class MtcnnDetector:
@@ -67,7 +86,7 @@ class MtcnnDetector:
         self,
         *,
         min_face: float = MIN_FACE,
-        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
+        thresholds: tuple[float, float, float] = _THRESHOLDS,
         device: str | torch.device = "cpu",
     ) -> None:
         if not 0 < min_face <= 1:
@@ -83,6 +102,7 @@ class MtcnnDetector:
         from facenet_pytorch import MTCNN
 
         self.min_face = min_face
+        self.settings = _mtcnn_settings(min_face, thresholds)
         self._net = MTCNN(
             keep_all=True, thresholds=list(thresholds), device=torch.device(device)
         ).eval()
@@ -137,6 +157,8 @@ class YuNetDetector:
             )
         import cv2
 
+        digest = hashlib.blake2b(Path(model).read_bytes(), digest_size=16).hexdigest()
+        self.settings = f"yunet {digest} {min_score}"
         try:
             self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), min_score)
         except cv2.error as error:

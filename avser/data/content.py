@@ -1,0 +1,182 @@
+"""Hashes of whole files, remembered by their size and times.
+
+A key of prepared data is made of a file's whole content, so that the least change makes a new key
+and a corpus that is moved keeps its keys. Reading everything at each start would take long: a hash
+is remembered, and holds while path, size, time of change and time of the inode's change are those
+of the hashed file.
+"""
+
+import hashlib
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from filelock import FileLock
+
+from avser.errors import CacheError
+
+_SCHEMA = """CREATE TABLE IF NOT EXISTS files (
+    path BLOB PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL,
+    inode_changed INTEGER NOT NULL, digest TEXT NOT NULL)"""
+_BUSY_S = 60  # waits for other processes
+
+Facts = tuple[int, int, int]  # size, time of change and of the inode's change in ns
+
+
+def cache_folder() -> Path:
+    """The folder of prepared data: ``$AVSER_CACHE``, or avser's place in the user's cache."""
+    if "AVSER_CACHE" in os.environ:
+        return Path(os.environ["AVSER_CACHE"]).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("avser")
+
+
+def open_table(path: Path, schema: str) -> sqlite3.Connection:
+    """Open an SQLite file with a table; a damaged one is set aside and made anew.
+
+    Any number of processes may do so at once: only one sets a damaged file aside.
+
+    Raises:
+        CacheError: the folder can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock"), timeout=_BUSY_S):
+            try:
+                return _healthy(path, schema)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                # it holds nothing that can't be made again; its journal would spoil the new one
+                name = f"{path.stem}.damaged-{uuid.uuid4().hex[:8]}"
+                for tail in ("", "-journal", "-wal", "-shm"):
+                    damaged = path.with_name(path.name + tail)
+                    if damaged.exists():
+                        os.replace(damaged, path.with_name(name + tail))
+                return _healthy(path, schema)
+    except (OSError, sqlite3.Error) as error:
+        raise unwritable(path.parent, error) from error
+
+
+def _healthy(path: Path, schema: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_S)
+    try:
+        connection.execute(schema)
+        (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if health != "ok":
+            raise sqlite3.DatabaseError(health)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def unwritable(folder: Path, error: OSError | sqlite3.Error) -> CacheError:
+    """The error of a cache folder that can't be used."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return CacheError(
+        f"Bad cache {folder}: {why}; set AVSER_CACHE to a folder that can be written."
+    )
+
+
+def content_hash(path: Path) -> str:
+    """Hash of a whole file (BLAKE2b, 32 digits).
+
+    Raises:
+        CacheError: the file can't be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return digest.hexdigest()
+
+
+def hash_files(
+    paths: Iterable[Path], *, folder: Path | None = None, workers: int | None = None
+) -> dict[Path, str | CacheError]:
+    """Hash files, unless that was done before and they have not changed since.
+
+    Args:
+        paths: files; one that is named twice is hashed once.
+        folder: of the cache; None is `cache_folder`.
+        workers: reading threads; None is one a core.
+
+    Returns:
+        The hash of each file, or why it can't be read.
+
+    Raises:
+        CacheError: the cache can't be written.
+    """
+    home = folder or cache_folder()
+    results: dict[Path, str | CacheError] = {}
+    facts: dict[Path, Facts] = {}
+    for path in dict.fromkeys(paths):
+        try:
+            about = path.stat()
+            facts[path] = (about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        except (OSError, ValueError) as error:
+            results[path] = _unreadable(path, error)
+    connection = open_table(home / "files.sqlite", _SCHEMA)
+    try:
+        known = _known(connection, [_name(path) for path in facts])
+        todo = []
+        for path, now in facts.items():
+            digest, then = known.get(_name(path), ("", None))
+            if then == now:
+                results[path] = digest
+            else:
+                todo.append(path)
+        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+            for path, result in zip(todo, pool.map(_hash_or_error, todo), strict=True):
+                results[path] = result
+        rows = [
+            (_name(path), *facts[path], results[path])
+            for path in todo
+            if isinstance(results[path], str)
+        ]
+        with connection:
+            connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)", rows)
+    except (OSError, sqlite3.Error) as error:
+        raise unwritable(home, error) from error
+    finally:
+        connection.close()
+    return results
+
+
+def _name(path: Path) -> bytes:
+    return os.fsencode(path.absolute())  # bytes: a name need not be UTF-8
+
+
+def _hash_or_error(path: Path) -> str | CacheError:
+    try:
+        return content_hash(path)
+    except CacheError as error:
+        return error
+
+
+def _known(
+    connection: sqlite3.Connection, names: Sequence[bytes]
+) -> dict[bytes, tuple[str, Facts | None]]:
+    known: dict[bytes, tuple[str, Facts | None]] = {}
+    for start in range(0, len(names), 500):  # SQLite's limit on placeholders is 999 in old builds
+        part = names[start : start + 500]
+        marks = ",".join("?" * len(part))
+        columns = "path, digest, size, changed, inode_changed"
+        query = f"SELECT {columns} FROM files WHERE path IN ({marks})"
+        for name, digest, *facts in connection.execute(query, part):
+            known[name] = (digest, (facts[0], facts[1], facts[2]))
+    return known
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> CacheError:
+    why = error.strerror if isinstance(error, OSError) else error
+    name = str(path).replace("\0", "\\0")
+    return CacheError(f"Bad clip {name}: it can't be read ({why}); check the corpus's root.")
