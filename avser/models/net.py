@@ -14,6 +14,7 @@ from avser.models.frontends.base import full_precision
 from avser.models.frontends.conditioning import has_sound, is_sound, sound_evidence
 from avser.models.fusion.base import Fusion
 from avser.models.heads import Head
+from avser.models.transforms import IDENTITY, Transforms
 from avser.types import Batch
 
 #: Heads in order of preference when several can answer.
@@ -149,7 +150,6 @@ class EmotionNet(nn.Module):
             fusion = copy.deepcopy(fusion).build(audio.dim, video.dim)
         self.audio, self.video, self.fusion = audio, video, fusion
         self.emotions = tuple(emotions)
-        self.modality_dropout = 0.0  # set by training
         widths = {"fused": fusion, "audio": audio, "video": video}
         self.heads = nn.ModuleDict(
             {n: copy.deepcopy(head).build(m.dim, len(emotions)) for n, m in widths.items() if m}
@@ -164,25 +164,32 @@ class EmotionNet(nn.Module):
             raise ConfigError(f"Bad head {name!r}: this net has {', '.join(self.heads)}.")
         return buffer
 
-    def encode(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+    def encode(
+        self, batch: Batch, *, transforms: Transforms = IDENTITY
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Run the encoders: stream ("audio", "video") to ``x [B, T, D], mask [B, T]``."""
         encoded: dict[str, tuple[Tensor, Tensor]] = {}
         if self.audio is not None:
-            x, mask = self.audio(batch["waveform"], batch["lengths"], batch["speaker_statistics"])
-            encoded["audio"] = x, mask & has_sound(batch["waveform"], batch["lengths"])[:, None]
+            waveform, lengths = batch["waveform"], batch["lengths"]
+            x, mask = self.audio(
+                waveform, lengths, batch["speaker_statistics"], transforms=transforms
+            )
+            encoded["audio"] = x, mask & has_sound(waveform, lengths)[:, None]
         if self.video is not None:
-            encoded["video"] = self.video(batch)
+            encoded["video"] = self.video(batch, transforms=transforms)
         return encoded
 
-    def forward(self, batch: Batch) -> dict[str, HeadOutput]:
+    def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> dict[str, HeadOutput]:
         """Run every head that the net has; keys are a subset of `HEADS`."""
         streams: dict[str, HeadOutput] = {}
-        encoded = self.encode(batch)
+        encoded = self.encode(batch, transforms=transforms)
         if self.fusion is not None:
             (audio, audio_mask), (video, video_mask) = self._one_grid(encoded)
             both = audio_mask.any(dim=1) & video_mask.any(dim=1)
-            if self.training and self.modality_dropout > 0:
-                audio_mask, video_mask = self._hide(audio_mask, video_mask)
+            if self.training and transforms.modality_dropout > 0:
+                audio_mask, video_mask = _hide(
+                    audio_mask, video_mask, share=transforms.modality_dropout
+                )
             x, mask = self.fusion(audio, audio_mask, video, video_mask)
             streams["fused"] = self._stream("fused", x, mask, both)
         for name, (x, mask) in encoded.items():
@@ -193,17 +200,6 @@ class EmotionNet(nn.Module):
         with full_precision(x):
             logits, steps = self.heads[name](x.float(), mask)
         return HeadOutput(logits=logits, step_logits=steps, mask=mask, present=present)
-
-    def _hide(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
-        """Hide a run of steps of one stream, or all of it, in some clips; both masks ``[B, T]``."""
-        size, steps = audio.shape
-        chosen = torch.rand(size, 1, device=audio.device) < self.modality_dropout
-        of_audio = torch.rand(size, 1, device=audio.device) < 0.5
-        width = 2 * steps * torch.rand(size, 1, device=audio.device)  # half of the runs are all
-        start = (steps - width).clamp(min=0) * torch.rand(size, 1, device=audio.device)
-        index = torch.arange(steps, device=audio.device)
-        hidden = (index >= start.floor()) & (index < start + width) & chosen
-        return audio & ~(hidden & of_audio), video & ~(hidden & ~of_audio)
 
     @staticmethod
     def _one_grid(
@@ -257,6 +253,18 @@ class EmotionNet(nn.Module):
         if not isinstance(head, Head):
             raise ConfigError("Bad net: its audio head is not a Head.")
         return AudioBranch(self.audio, head, self.temperature("audio"))
+
+
+def _hide(audio: Tensor, video: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
+    """Hide a run of steps of one stream, or all of it, in a share of clips; masks ``[B, T]``."""
+    size, steps = audio.shape
+    chosen = torch.rand(size, 1, device=audio.device) < share
+    of_audio = torch.rand(size, 1, device=audio.device) < 0.5
+    width = 2 * steps * torch.rand(size, 1, device=audio.device)  # half of the runs are all
+    start = (steps - width).clamp(min=0) * torch.rand(size, 1, device=audio.device)
+    index = torch.arange(steps, device=audio.device)
+    hidden = (index >= start.floor()) & (index < start + width) & chosen
+    return audio & ~(hidden & of_audio), video & ~(hidden & ~of_audio)
 
 
 def encoder_of(net: EmotionNet, stream: str) -> nn.Module:

@@ -13,6 +13,7 @@ from avser.models.frontends.logmel import LogMel
 from avser.models.fusion.base import Fusion
 from avser.models.heads import AttentiveHead
 from avser.models.net import EmotionNet
+from avser.models.transforms import IDENTITY, Transforms
 from avser.types import Batch
 
 
@@ -43,7 +44,7 @@ class VectorVideoEncoder(VideoEncoder):
         self.dim = dim
         self.project = nn.Linear(features, dim)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> tuple[Tensor, Tensor]:
         """See `VideoEncoder.forward`."""
         x = batch["video_features"]
         return self.project(x), (x != 0).any(dim=-1)

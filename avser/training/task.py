@@ -20,6 +20,7 @@ from avser.models.encoders.feature_cache import FeatureCache
 from avser.models.fusion.base import Fusion
 from avser.models.heads import Head
 from avser.models.net import EmotionNet, HeadOutput, encoder_of
+from avser.models.transforms import Transforms
 from avser.training.augment import Augment
 from avser.training.distillation import Teacher
 from avser.training.image_augment import ImageAugment
@@ -156,7 +157,6 @@ class EmotionTask(LightningModule):
         self.net = EmotionNet(
             audio=audio, video=video, fusion=fusion, head=head, emotions=tuple(emotions)
         )
-        self.net.modality_dropout = modality_dropout
         self.started_from = start_from(self.net, init or {})
         self.teacher = self._find_teacher(teacher, teacher_weight, teacher_temperature)
         self.held, self.lr_scale = freeze or {}, lr_scale or {}
@@ -168,7 +168,9 @@ class EmotionTask(LightningModule):
         self.decay, self.decay_epochs = decay, decay_epochs
         self.label_smoothing, self.step_loss = label_smoothing, step_loss
         self.auxiliary_loss, self.ema, self.full_epochs = auxiliary_loss, ema, full_epochs
-        self._equip()
+        self.modality_dropout = modality_dropout
+        constant = self.net.audio is not None and self.net.audio.constant_features
+        self.feature_cache = FeatureCache() if constant else None
         classes = len(emotions)
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
@@ -191,17 +193,17 @@ class EmotionTask(LightningModule):
         self.started_from = [*self.started_from, *loaded.provenances]
         return loaded
 
-    def _equip(self) -> None:
-        """Give encoders what they need in training alone."""
-        memory = FeatureCache(training=self.augment is None)
-        for net in (self.net, self.averaged):
-            if net.audio is not None and net.audio.constant_features:
-                net.audio.memory = memory
-        if self.net.audio is not None and self.augment is not None:
-            self.net.audio.spectrogram_augment = self.augment.spectrogram
-        seen = self.net.video or self.net.audio  # a voice's image is its spectrogram
-        if seen is not None and self.image_augment is not None:
-            seen.image_augment = self.image_augment
+    @property
+    def transforms(self) -> Transforms:
+        """Transforms of a training batch."""
+        has_video = self.net.video is not None
+        return Transforms(
+            features=self.feature_cache if self.augment is None else None,
+            spectrogram=None if self.augment is None else self.augment.spectrogram,
+            audio_images=None if has_video else self.image_augment,
+            faces=self.image_augment if has_video else None,
+            modality_dropout=self.modality_dropout,
+        )
 
     # -- before training -------------------------------------------------------------------
 
@@ -235,8 +237,8 @@ class EmotionTask(LightningModule):
             for name in audio.fitted:
                 averaged.get_buffer(name).copy_(audio.get_buffer(name))
         if audio is not None:
-            if audio.memory is not None:
-                audio.memory.clear()  # what was kept before lacks these statistics
+            if self.feature_cache is not None:
+                self.feature_cache.clear()  # its features may depend on the former statistics
             data.enrol_voices(audio)
         if video is not None and video.needs_statistics:
             for net in (self.net, self.averaged):
@@ -333,8 +335,15 @@ class EmotionTask(LightningModule):
         ]
         return torch.stack(losses).sum()
 
-    def training_loss(self, batch: Batch) -> tuple[Tensor, HeadOutput]:
-        """Loss of an augmented batch, and the main head's stream; needs no trainer."""
+    def training_loss(
+        self, batch: Batch, *, transforms: Transforms | None = None
+    ) -> tuple[Tensor, HeadOutput]:
+        """Loss of an augmented batch, and the main head's stream; needs no trainer.
+
+        Args:
+            batch: is changed in place by augmentation.
+            transforms: of the caller; None takes `transforms`.
+        """
         target = self._targets(batch["label"])
         if self.augment is not None:
             self.augment.draw(len(target), batch["waveform"])
@@ -353,7 +362,7 @@ class EmotionTask(LightningModule):
             present = batch["face_mask"].flatten(1).any(dim=1)
             self.image_augment.draw(len(target), target, present=present)
             target = self.image_augment.labels(target)
-        streams = self.net(batch)
+        streams = self.net(batch, transforms=transforms or self.transforms)
         return self._total(streams, target), next(iter(streams.values()))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -390,7 +399,7 @@ class EmotionTask(LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Measure the averaged weights on whole clips."""
-        streams = self.averaged(batch)
+        streams = self.averaged(batch, transforms=Transforms(features=self.feature_cache))
         answer = self.averaged.answer(streams)
         loss = self._total(streams, self._targets(batch["label"]))
         self.validation_confusion.update(answer.probabilities, batch["label"])

@@ -13,7 +13,11 @@ from federations import simulation, tiny_data, tiny_plan, tiny_settings
 from avser.cli import main
 from avser.errors import ConfigError
 from avser.federated.client.contributions import Contributions
-from avser.federated.client.feature_store import CombinedFeatures, KeptFeatures, hearing
+from avser.federated.client.feature_store import (
+    CombinedFeatures,
+    KeptFeatures,
+    with_stored_features,
+)
 from avser.federated.client.learner import LocalTrainer
 from avser.federated.privacy.accounting import Accountant
 from avser.federated.privacy.leakage import audit_leakage
@@ -144,9 +148,9 @@ def test_features_train_as_their_sound_does_and_hold_none_of_it(tmp_path: Path) 
     client = KeptFeatures(tmp_path, name="me", plan=plan)
     assert len(client.labels) == 12  # of eight each, two are held back
     batch = next(iter(client.held()))
-    with torch.inference_mode(), hearing(learner.net, batch):
-        from_features = learner.net.eval()(batch)["audio"].logits
-    assert "raw_features" not in vars(learner.net.audio)  # it hears again
+    with torch.inference_mode():
+        transforms = with_stored_features(batch)
+        from_features = learner.net.eval()(batch, transforms=transforms)["audio"].logits
     assert from_features.shape[1] == 3
     learned = learner.train(
         lambda epoch: client.batches(epoch, 0),
@@ -175,8 +179,8 @@ def test_features_give_the_answer_of_their_sound(tmp_path: Path) -> None:
     sound, length = torch.from_numpy(wave)[None], torch.tensor([len(wave)])
     with torch.inference_mode():
         expected = learner.net.eval().audio_branch()(sound, length)[0]
-        with hearing(learner.net, batch):
-            found = learner.net.answer(learner.net(batch)).probabilities
+        streams = learner.net(batch, transforms=with_stored_features(batch))
+        found = learner.net.answer(streams).probabilities
     assert found[0].tolist() == pytest.approx(expected[0].tolist(), abs=2e-3)  # half precision
 
 

@@ -23,6 +23,7 @@ from avser.models.factory import build
 from avser.models.frontends.logmel import LogMel
 from avser.models.frontends.mfcc import Mfcc
 from avser.models.frontends.two_channel import TwoChannelSpectrogram
+from avser.models.transforms import Transforms
 from avser.training.image_augment import ImageAugment
 from avser.types import Batch
 
@@ -323,11 +324,11 @@ def test_an_image_of_a_clip_is_turned_scaled_and_lit_in_training_alone() -> None
     shown: list[Tensor] = []
     encoder.backbone.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
     encoder.train()(wave, length)
-    encoder.image_augment = ImageAugment(flip=0.0, scale=0.0, shift=0.0, rotation=0.0)
-    encoder(wave, length)
+    none = ImageAugment(flip=0.0, scale=0.0, shift=0.0, rotation=0.0)
+    encoder(wave, length, transforms=Transforms(audio_images=none))
     torch.testing.assert_close(shown[1], shown[0].clamp(-4, 4), atol=1e-5, rtol=1e-5)
-    encoder.image_augment = ImageAugment(flip=0.0, scale=0.2, rotation=10.0, brightness=0.1)
-    encoder(wave, length)
+    changes = ImageAugment(flip=0.0, scale=0.2, rotation=10.0, brightness=0.1)
+    encoder(wave, length, transforms=Transforms(audio_images=changes))
     assert (shown[2] - shown[0]).abs().mean() > 0.05
-    encoder.eval()(wave, length)
+    encoder.eval()(wave, length, transforms=Transforms(audio_images=changes))
     assert torch.equal(shown[3], shown[0])

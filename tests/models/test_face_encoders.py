@@ -16,6 +16,7 @@ from avser.models.encoders.face_cnn import FaceCnnEncoder
 from avser.models.encoders.faces import FaceEncoder
 from avser.models.encoders.pixels import PixelEncoder
 from avser.models.encoders.timm_faces import TimmFacesEncoder
+from avser.models.transforms import Transforms
 from avser.types import Batch
 
 
@@ -120,12 +121,12 @@ def test_augmentation_sees_valid_faces_of_training_alone(encoder: FaceEncoder) -
             return images
 
     seen: list[tuple[Tensor, Tensor]] = []
-    encoder.image_augment = Seeing()
+    transforms = Transforms(faces=Seeing())
     mask = torch.tensor([[[True], [False]], [[True], [True]]])
     batch = faces_batch(crops(2, 2, 1), mask)
-    encoder(batch)
+    encoder(batch, transforms=transforms)
     assert not seen
-    encoder.train()(batch)
+    encoder.train()(batch, transforms=transforms)
     ((images, clip),) = seen
     assert clip.tolist() == [0, 1, 1]
     assert images.shape == (3, 3, 40, 40) and 0 <= images.min() and 0.9 < images.max() <= 1

@@ -1,6 +1,5 @@
-"""Features are computed once for clips that come back, and are the same."""
+"""The feature cache: clips that come back are computed once, with equal features."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -10,6 +9,8 @@ from torch import Tensor
 
 from avser.models.encoders.feature_cache import FeatureCache
 from avser.models.heads import AttentiveHead
+from avser.models.transforms import Transforms
+from avser.training.augment import Augment
 from avser.training.task import EmotionTask
 
 LENGTHS = torch.tensor([20_000, 8192, 31_000, 700])
@@ -22,7 +23,7 @@ def clips() -> Tensor:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_remembered_clip_has_the_features_of_the_computed_one(name: str) -> None:
+def test_a_cached_clip_has_the_features_of_the_computed_one(name: str) -> None:
     wave = clips()
     encoder = ENCODERS[name]().eval()
     if not hasattr(encoder, "raw_features"):
@@ -30,72 +31,73 @@ def test_a_remembered_clip_has_the_features_of_the_computed_one(name: str) -> No
     first = [0, 1]  # each shorter than the longest of the next batch
     with torch.inference_mode():
         expected = encoder(wave, LENGTHS)
-        encoder.memory = FeatureCache(training=False)
-        encoder(wave[first, :20_000], LENGTHS[first])
-        found = encoder(wave, LENGTHS)
-    assert torch.equal(found[1], expected[1])
-    torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-4)
+        transforms = Transforms(features=FeatureCache())
+        encoder(wave[first, :20_000], LENGTHS[first], transforms=transforms)
+        cached = encoder(wave, LENGTHS, transforms=transforms)
+    assert torch.equal(cached[1], expected[1])
+    torch.testing.assert_close(cached[0], expected[0], atol=1e-5, rtol=1e-4)
 
 
 def counted(encoder: Any) -> list[int]:
     asked: list[int] = []
-    compute = encoder._raw_features
+    compute = encoder.raw_features
 
     def count(waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         asked.append(len(waveform))
         result: tuple[Tensor, Tensor] = compute(waveform, lengths)
         return result
 
-    encoder._raw_features = count
+    encoder.raw_features = count
     return asked
 
 
-def test_a_clip_is_computed_once_and_only_where_it_comes_unchanged() -> None:
+def test_a_clip_is_computed_once() -> None:
     wave = clips()
     encoder = ENCODERS["crnn"]()
     asked = counted(encoder)
-    encoder.memory = FeatureCache(training=False)
+    cache = FeatureCache()
     encoder.eval()
-    encoder.raw_features(wave[:2], LENGTHS[:2])
-    encoder.raw_features(wave, LENGTHS)
-    encoder.raw_features(wave.flip(0), LENGTHS.flip(0))
+    cache(encoder, wave[:2], LENGTHS[:2])
+    cache(encoder, wave, LENGTHS)
+    cache(encoder, wave.flip(0), LENGTHS.flip(0))
     assert asked == [1, 1, 1, 1]
-    encoder.train()  # training clips are augmented
-    encoder.raw_features(wave, LENGTHS)
-    assert asked == [1, 1, 1, 1, 4]
-    encoder.memory = FeatureCache(training=True)
-    encoder.raw_features(wave, LENGTHS)
-    encoder.raw_features(wave, LENGTHS)
-    assert asked == [1, 1, 1, 1, 4, 1, 1, 1, 1]
+    cache.clear()
+    cache(encoder, wave, LENGTHS)
+    assert asked == [1] * 8
 
 
-def test_what_was_remembered_without_gradients_can_be_learned_from() -> None:
+def test_features_cached_in_inference_mode_train_the_network() -> None:
     wave = clips()
     encoder = ENCODERS["crnn"]()
-    encoder.memory = FeatureCache(training=True)
+    transforms = Transforms(features=FeatureCache())
     with torch.inference_mode():
-        encoder.eval()(wave, LENGTHS)
-    encoder.train()(wave, LENGTHS)[0].sum().backward()
+        encoder.eval()(wave, LENGTHS, transforms=transforms)
+    encoder.train()(wave, LENGTHS, transforms=transforms)[0].sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
 
 
-def test_memory_ends_where_its_room_does_and_copies_share_it() -> None:
+def test_clips_beyond_the_size_limit_are_computed_each_time() -> None:
     wave = clips()
     encoder = ENCODERS["crnn"]().eval()
     asked = counted(encoder)
-    encoder.memory = FeatureCache(training=True, limit_bytes=0)
+    cache = FeatureCache(limit_bytes=0)
     for _ in range(2):
-        encoder.raw_features(wave, LENGTHS)
+        cache(encoder, wave, LENGTHS)
     assert asked == [1] * 8
-    whole = FeatureCache(training=True)
-    assert copy.deepcopy(whole) is whole
 
 
-@pytest.mark.parametrize("learns", [False, True])
-def test_a_front_end_that_learns_is_not_remembered(learns: bool) -> None:
+@pytest.mark.parametrize(("learns", "augmented"), [(False, False), (False, True), (True, False)])
+def test_constant_features_of_unchanged_training_clips_are_cached(
+    learns: bool, augmented: bool
+) -> None:
     encoder = ENCODERS["crnn"]()
     if learns:
         encoder.frontend.register_parameter("gain", torch.nn.Parameter(torch.ones(())))
-    task = EmotionTask(audio=encoder, head=AttentiveHead(hidden=8), emotions=("a", "b"))
-    assert task.net.audio is not None
-    assert (task.net.audio.memory is None) is learns
+    task = EmotionTask(
+        audio=encoder,
+        head=AttentiveHead(hidden=8),
+        emotions=("a", "b"),
+        augment=Augment() if augmented else None,
+    )
+    assert (task.feature_cache is None) is learns  # of validation
+    assert task.transforms.features is (None if augmented else task.feature_cache)

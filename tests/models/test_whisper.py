@@ -15,6 +15,7 @@ from avser.models.encoders.whisper import PIECE_STEPS, WhisperEncoder, WhisperNe
 from avser.models.frontends.whisper_mel import WhisperMel
 from avser.models.heads import AttentiveHead, LinearHead
 from avser.models.net import EmotionNet
+from avser.models.transforms import Transforms
 from avser.training.task import EmotionTask
 
 STEP = 8192
@@ -277,9 +278,9 @@ def test_spectrogram_augmentation_is_of_frames_and_in_training_alone() -> None:
         shapes.append(tuple(features.shape))
         return features * 0, mask
 
-    encoder.spectrogram_augment = augment
+    transforms = Transforms(spectrogram=augment)
     wave, lengths = sound(2 * STEP)
-    plain = encoder.eval()(wave, lengths)[0]
+    plain = encoder.eval()(wave, lengths, transforms=transforms)[0]
     assert shapes == []
-    changed = encoder.train()(wave, lengths)[0]
+    changed = encoder.train()(wave, lengths, transforms=transforms)[0]
     assert shapes == [(1, 1, 80, 103)] and not torch.allclose(plain, changed)

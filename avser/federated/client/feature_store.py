@@ -8,7 +8,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from avser.errors import ConfigError
 from avser.federated.plan import Plan
 from avser.federated.simulation.partition import hold_back_rows
 from avser.files import atomic_write
-from avser.models.encoders.base import AudioEncoder
 from avser.models.net import EmotionNet
+from avser.models.transforms import IDENTITY, Transforms
 from avser.types import STEP_SAMPLES, Batch
 
 FOLDER = "features"
@@ -59,7 +59,9 @@ def keep_features(
         raise ConfigError("Bad model: it hears no sound; nothing can be kept as features.")
     wave = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None]
     raw, mask = net.audio.raw_features(wave, torch.tensor([wave.shape[1]]))
-    content = {"features": raw[0].numpy().astype(np.float16), "mask": mask[0].numpy()}
+    # safetensors writes memory as it lies, whatever the strides
+    features = np.ascontiguousarray(raw[0].numpy(), dtype=np.float16)
+    content = {"features": features, "mask": np.ascontiguousarray(mask[0].numpy())}
     path = folder / FOLDER / f"{uuid.uuid4().hex}.safetensors"
     with atomic_write(path, mode="wb") as file:
         file.write(save_tensors(content, metadata={"emotion": emotion, "front": front}))
@@ -152,20 +154,13 @@ def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> Batch:
         torch.full((len(rows),), STEP_SAMPLES),
         label=torch.tensor([r[2] for r in rows]),
     )
-    batch["heard"] = (features, mask)  # type: ignore[typeddict-unknown-key]
+    batch["features"] = (features, mask)  # type: ignore[typeddict-unknown-key]
     return batch
 
 
-@contextmanager
-def hearing(net: EmotionNet, batch: Batch) -> Iterator[None]:
-    """Let a net's front end give a batch's kept features, if it has any."""
-    kept: tuple[Tensor, Tensor] | None = batch.get("heard")  # type: ignore[assignment]
-    audio = net.audio
-    if kept is None or not isinstance(audio, AudioEncoder):
-        yield
-        return
-    audio.raw_features = lambda waveform, lengths: kept  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del audio.raw_features
+def with_stored_features(batch: Batch, transforms: Transforms = IDENTITY) -> Transforms:
+    """Add a batch's stored features, if it has any, to the transforms of its forward pass."""
+    stored: tuple[Tensor, Tensor] | None = batch.get("features")  # type: ignore[assignment]
+    if stored is None:
+        return transforms
+    return replace(transforms, features=lambda encoder, waveform, lengths: stored)

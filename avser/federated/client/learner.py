@@ -15,7 +15,7 @@ from torch import Tensor
 
 from avser.errors import ConfigError
 from avser.evaluation.metrics import confusion_matrix
-from avser.federated.client.feature_store import hearing
+from avser.federated.client.feature_store import with_stored_features
 from avser.federated.plan import Plan, build_task
 from avser.federated.weights import (
     Arrays,
@@ -157,8 +157,8 @@ class LocalTrainer:
     ) -> float:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.plan.bfloat16):
-            with hearing(self.net, batch):
-                loss, _ = self.task.training_loss(batch)
+            transforms = with_stored_features(batch, self.task.transforms)
+            loss, _ = self.task.training_loss(batch, transforms=transforms)
         if anchors:
             pairs = zip(self.net.parameters(), anchors, strict=True)
             loss = (
@@ -178,8 +178,7 @@ class LocalTrainer:
         labels: list[int] = []
         predicted: list[int] = []
         for batch in loader:
-            with hearing(self.net, batch):
-                answer = self.net.answer(self.net(batch))
+            answer = self.net.answer(self.net(batch, transforms=with_stored_features(batch)))
             labels += batch["label"].tolist()
             predicted += answer.probabilities.argmax(dim=1).tolist()
         return confusion_matrix(labels, predicted, len(self.plan.emotions))

@@ -1,7 +1,7 @@
 """What encoders of sound and of picture are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
-from avser.models.encoders.feature_cache import FeatureCache
 from avser.models.encoders.recurrent import State
 from avser.models.frontends.base import Frontend, full_precision, level_dbfs, valid_frames
 from avser.models.frontends.conditioning import Conditioning, Reach, condition, whole_steps
 from avser.models.frontends.normaliser import Normaliser, NormaliserMode
+from avser.models.transforms import IDENTITY, Transforms
 from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch
 
 PRIOR_S = 0.5  # of average sound, with which a running norm begins
@@ -42,12 +42,8 @@ class AudioEncoder(nn.Module, ABC):
             describes the clip and is repeated.
         causal: no step hears sound that comes after it.
         hears_before: a step's features hear the sound before it, in a stream the step before.
-        spectrogram_augment: set by training; called as ``(features, frame_mask)`` in training
-            mode only, between normalisation and network.
         fitted: buffers that `fit_statistics` sets, by name.
-        makes_image: the network sees one image of each clip.
-        image_augment: set by training where `makes_image`; see `VideoEncoder`.
-        memory: set by training, which meets the same clips again.
+        makes_image: the network's input is one image of each clip.
     """
 
     dim: int
@@ -76,25 +72,17 @@ class AudioEncoder(nn.Module, ABC):
             prior=round(PRIOR_S * SAMPLE_RATE / frontend.hop),
         )
         self.trim_db, self.gate_dbfs = trim_db, gate_dbfs
-        self.spectrogram_augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-        self.image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
-        self.memory: FeatureCache | None = None
 
     def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return un-normalised features ``[B, C, M, F]`` and the frame mask ``[B, F]``.
 
         The waveform is padded with zeros to a whole number of steps, at least one.
         """
-        if self.memory is not None and self.memory.serves(self, waveform):
-            return self.memory.look_up(waveform, lengths, self._raw_features, self._frames_of)
-        return self._raw_features(waveform, lengths)
-
-    def _raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         waveform, mask = self.prepared(waveform, lengths)
         with full_precision(waveform):
             return self.hear(waveform, mask), mask
 
-    def _frames_of(self, samples: int) -> int:
+    def frame_count(self, samples: int) -> int:
         """Number of frames of so many samples, padded to whole steps."""
         padded = max(1, -(-samples // STEP_SAMPLES)) * STEP_SAMPLES
         return -(-padded // self.frontend.hop)
@@ -189,7 +177,12 @@ class AudioEncoder(nn.Module, ABC):
         return total, squares, max(count, 1)
 
     def forward(
-        self, waveform: Tensor, lengths: Tensor, reference: Tensor | None = None
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        reference: Tensor | None = None,
+        *,
+        transforms: Transforms = IDENTITY,
     ) -> tuple[Tensor, Tensor]:
         """Encode a batch.
 
@@ -197,14 +190,29 @@ class AudioEncoder(nn.Module, ABC):
             waveform: ``[B, S]`` float32 at 16 kHz, zero after each clip's length.
             lengths: ``[B]`` valid samples.
             reference: of the speakers' frames, ``[B, 2, C, M]``, for the norm ``speaker``.
+            transforms: of the caller, such as augmentation in training.
 
         Returns:
             ``x [B, T, D]`` and ``audio_mask [B, T]``; T = ceil(S / 8192), at least 1.
         """
-        raw, mask = self.raw_features(waveform, lengths)
-        features = self.normaliser(raw, mask, reference)
-        if self.training and self.spectrogram_augment is not None:
-            features, mask = self.spectrogram_augment(features, mask)
+        if transforms.features is None:
+            raw, mask = self._features(waveform, lengths, transforms)
+        else:
+            raw, mask = transforms.features(self, waveform, lengths)
+        return self._encode(self.normaliser(raw, mask, reference), mask, transforms)
+
+    def _features(
+        self, waveform: Tensor, lengths: Tensor, transforms: Transforms
+    ) -> tuple[Tensor, Tensor]:
+        """Do as `raw_features` does, with the transforms that apply in front of them."""
+        return self.raw_features(waveform, lengths)
+
+    def _encode(
+        self, features: Tensor, mask: Tensor, transforms: Transforms
+    ) -> tuple[Tensor, Tensor]:
+        """Do as `encode` does, with the transforms that apply behind the norm."""
+        if self.training and transforms.spectrogram is not None:
+            features, mask = transforms.spectrogram(features, mask)
         return self.encode(features, mask)
 
     # -- streams -------------------------------------------------------------------------------
@@ -282,22 +290,22 @@ class VideoEncoder(nn.Module, ABC):
     Attributes:
         dim: D, width of a step's vector.
         needs_statistics: whether `fit_statistics` is to be called before training.
-        image_augment: set by training; called in training mode only, before normalisation, as
-            ``(images [n, C, H, W] float32 from 0 to 1, clip [n] int64)``, where ``clip`` tells
-            which clip of the batch an image is of, in rising order.
     """
 
     dim: int
     needs_statistics: bool = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        # not on the class: torch keeps a module apart, and the class's None would hide it
-        self.image_augment: Callable[[Tensor, Tensor], Tensor] | None = None
-
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """Take statistics of the training part, where `needs_statistics`."""
 
     @abstractmethod
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return ``x [B, T, D]`` and ``video_mask [B, T]``; a step is valid if any face is."""
+    def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            batch: with faces, or with precomputed vectors.
+            transforms: of the caller, such as augmentation in training.
+
+        Returns:
+            ``x [B, T, D]`` and ``video_mask [B, T]``; a step is valid if any face is.
+        """

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from avser.models.encoders.base import VideoEncoder
 from avser.models.frontends.base import full_precision
+from avser.models.transforms import IDENTITY, Transforms
 from avser.types import Batch
 
 #: Crops that are computed together outside of training: bounds memory whatever the clip's length.
@@ -36,7 +37,7 @@ class FaceEncoder(VideoEncoder):
         C is 1 (grey) or 3 (RGB).
         """
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> tuple[Tensor, Tensor]:
         """See `VideoEncoder.forward`."""
         faces, valid = batch["faces"], batch["face_mask"]
         size, steps, each = valid.shape
@@ -46,22 +47,25 @@ class FaceEncoder(VideoEncoder):
         index = rearrange(valid, "b t n -> (b t n)").nonzero().squeeze(1)
         x = torch.zeros(size * steps, self.dim, device=faces.device)
         if len(index):
-            vectors = self._vectors(flat[index], index // (steps * each))
+            vectors = self._vectors(flat[index], index // (steps * each), transforms)
             with full_precision(x):
                 x = x.index_add(0, index // each, vectors.float())
         count = valid.sum(dim=2)
         mean = rearrange(x, "(b t) d -> b t d", b=size, t=steps) / count.clamp(min=1)[..., None]
         return mean, count > 0
 
-    def _vectors(self, crops: Tensor, clip: Tensor) -> Tensor:
-        """Embed ``crops [n, C, H, W]`` uint8; ``clip [n]`` tells of which clip each is."""
+    def _vectors(self, crops: Tensor, clip: Tensor, transforms: Transforms) -> Tensor:
+        """Embed ``crops [n, C, H, W]`` uint8; ``clip [n]`` is the clip of each."""
         if self.training:
             images = crops.float() / 255
-            if self.image_augment is not None:
-                images = self.image_augment(images, clip)
+            if transforms.faces is not None:
+                images = transforms.faces(images, clip)
             return self.embed(images)
-        return torch.cat([self._seen(piece.float() / 255) for piece in torch.split(crops, PIECE)])
+        return torch.cat(
+            [self._mirrored(piece.float() / 255) for piece in torch.split(crops, PIECE)]
+        )
 
-    def _seen(self, images: Tensor) -> Tensor:
+    def _mirrored(self, images: Tensor) -> Tensor:
+        """Embed images and, if `mirror`, average with their mirror images."""
         vectors = self.embed(images)
         return (vectors + self.embed(images.flip(-1))) / 2 if self.mirror else vectors

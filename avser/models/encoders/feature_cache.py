@@ -1,84 +1,77 @@
-"""Features of clips that come back unchanged, epoch after epoch."""
+"""Cache of the features of clips that come back unchanged, epoch after epoch."""
 
-from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-Compute = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+from avser.models.transforms import FeatureExtractor
 
 
 class FeatureCache:
     """Computes the features of a clip once: of small networks they are most of the work.
 
-    Validation clips are the same in every epoch, training clips where nothing augments them. It
-    works on processors alone; on a GPU features cost less than fetching them. It is for front ends
-    without parameters: others give new features after every update, and would learn nothing.
+    Pass it as `avser.models.transforms.Transforms.features`, for clips that come unchanged:
+    validation clips in every epoch, training clips where nothing augments them. It works on
+    processors alone; on a GPU features cost less than a lookup. It is for encoders whose features
+    are constant in training, and networks with the same front end may share one.
 
     Args:
-        training: training batches come unchanged too.
-        limit_bytes: kept at most; clips that find no room are computed each time.
+        limit_bytes: largest size of all cached features; clips beyond it are computed each time.
     """
 
-    def __init__(self, *, training: bool, limit_bytes: int = 2**30) -> None:
-        self.training, self.limit_bytes = training, limit_bytes
-        self.room = limit_bytes
-        self._kept: dict[bytes, tuple[Tensor, Tensor]] = {}
-
-    def __deepcopy__(self, _: dict[int, Any]) -> Self:
-        return self  # features are the same for a copied network
+    def __init__(self, *, limit_bytes: int = 2**30) -> None:
+        self.limit_bytes = limit_bytes
+        self._free_bytes = limit_bytes
+        self._rows: dict[bytes, tuple[Tensor, Tensor]] = {}
 
     def clear(self) -> None:
-        """Forget all features, as after a change of the statistics that they were made with."""
-        self._kept.clear()
-        self.room = self.limit_bytes
+        """Remove all features, as after a change of the statistics that they depend on."""
+        self._rows.clear()
+        self._free_bytes = self.limit_bytes
 
-    def serves(self, encoder: nn.Module, waveform: Tensor) -> bool:
-        """Whether clips of this encoder can be looked up now."""
-        return (self.training or not encoder.training) and waveform.device.type == "cpu"
-
-    @torch.no_grad()
-    def look_up(
-        self, waveform: Tensor, lengths: Tensor, compute: Compute, frames_of: Callable[[int], int]
+    def __call__(
+        self, encoder: FeatureExtractor, waveform: Tensor, lengths: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What ``compute`` gives for ``waveform [B, S]`` and ``lengths [B]``.
+        """Return `AudioEncoder.raw_features`, from the cache where it has them.
 
         Args:
-            waveform: zero after each clip's length.
-            lengths: valid samples.
-            compute: gives ``features [B, C, M, F]`` and ``mask [B, F]``.
-            frames_of: F of so many samples.
+            encoder: computes what is missing.
+            waveform: ``[B, S]``, zero after each clip's length.
+            lengths: ``[B]`` valid samples.
         """
-        ends = [max(1, int(end)) for end in lengths]
-        rows = [
-            self._one(clip[:end], length, compute, frames_of(end))
-            for clip, length, end in zip(waveform, lengths, ends, strict=True)
-        ]
-        like = rows[0][0]
-        features = like.new_zeros(len(rows), *like.shape[:2], frames_of(waveform.shape[1]))
-        mask = torch.zeros(len(rows), features.shape[-1], dtype=torch.bool)
-        for i, (feature, valid) in enumerate(rows):
-            features[i, ..., : feature.shape[-1]] = feature
-            mask[i, : len(valid)] = valid
+        if waveform.device.type != "cpu":
+            return encoder.raw_features(waveform, lengths)
+        with torch.no_grad():
+            ends = [max(1, int(end)) for end in lengths]
+            rows = [
+                self._row(encoder, clip[:end], length)
+                for clip, length, end in zip(waveform, lengths, ends, strict=True)
+            ]
+            like, frames = rows[0][0], encoder.frame_count(waveform.shape[1])
+            features = like.new_zeros(len(rows), *like.shape[:2], frames)
+            mask = torch.zeros(len(rows), frames, dtype=torch.bool)
+            for i, (feature, valid) in enumerate(rows):
+                features[i, ..., : feature.shape[-1]] = feature
+                mask[i, : len(valid)] = valid
         return features, mask
 
-    def _one(
-        self, clip: Tensor, length: Tensor, compute: Compute, frames: int
+    def _row(
+        self, encoder: FeatureExtractor, clip: Tensor, length: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Features ``[C, M, F]`` and mask ``[F]`` of a clip ``[S]``.
 
         They are computed of the clip alone: in a batch the last digits would depend on the others,
-        and a training on which of them were met first.
+        and a training on the order of its batches.
         """
         key = blake2b(clip.contiguous().numpy().tobytes(), digest_size=16).digest()
-        if key not in self._kept:
-            raw, valid = compute(clip[None], length[None])
-            found = raw[0, ..., :frames], valid[0, :frames]
-            size = found[0].nbytes + found[1].nbytes
-            if size > self.room:
-                return found
-            self._kept[key] = found
-            self.room -= size
-        return self._kept[key]
+        if key not in self._rows:
+            frames = encoder.frame_count(len(clip))
+            raw, valid = encoder.raw_features(clip[None], length[None])
+            row = raw[0, ..., :frames], valid[0, :frames]
+            size = row[0].nbytes + row[1].nbytes
+            if size > self._free_bytes:
+                return row
+            self._rows[key] = row
+            self._free_bytes -= size
+        return self._rows[key]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from avser.errors import ConfigError
 from avser.models.encoders.base import VideoEncoder
+from avser.models.transforms import IDENTITY, Transforms
 from avser.types import Batch
 
 
@@ -70,7 +71,7 @@ class FeatureVideoEncoder(VideoEncoder):
                 f"model.video.init_args.features to {width}."
             )
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> tuple[Tensor, Tensor]:
         """See `VideoEncoder.forward`."""
         x = batch["video_features"]
         if not x.shape[2]:  # a batch of sound alone

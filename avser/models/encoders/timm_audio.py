@@ -13,6 +13,7 @@ from avser.models.encoders.steps import frames_of, middle, on_steps
 from avser.models.frontends.base import Frontend
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
+from avser.models.transforms import IDENTITY, Transforms
 
 RANGE = 8.0  # deviations from the mean, four each way, that an image shows
 
@@ -65,12 +66,20 @@ class TimmAudioEncoder(AudioEncoder):
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.encode`."""
+        return self._encode(features, mask, IDENTITY)
+
+    def _encode(
+        self, features: Tensor, mask: Tensor, transforms: Transforms
+    ) -> tuple[Tensor, Tensor]:
+        """See `AudioEncoder._encode`; the image of a clip is transformed, too."""
+        if self.training and transforms.spectrogram is not None:
+            features, mask = transforms.spectrogram(features, mask)
         image = middle(features, mask, self.frames)
         image = F.interpolate(image, self.image_size, mode="bilinear")
-        if self.training and self.image_augment is not None:
+        if self.training and transforms.audio_images is not None:
             clip = torch.arange(len(image), device=image.device)
             shown = (image / RANGE + 0.5).clamp(0, 1)  # as pictures are: from 0 to 1
-            image = (self.image_augment(shown, clip) - 0.5) * RANGE
+            image = (transforms.audio_images(shown, clip) - 0.5) * RANGE
         return on_steps(self.backbone(image), mask, hop=self.frontend.hop)
 
     def resize(self, rows: int, columns: int) -> None:

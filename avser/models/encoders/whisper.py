@@ -20,6 +20,7 @@ from avser.models.frontends.conditioning import Conditioning, condition, whole_s
 from avser.models.frontends.normaliser import Normaliser
 from avser.models.frontends.whisper_mel import HOP, WhisperMel
 from avser.models.heads import NOTHING
+from avser.models.transforms import IDENTITY, Transforms
 from avser.types import STEP_SAMPLES, steps_of
 
 #: Width, attention heads and layers.
@@ -247,11 +248,18 @@ class WhisperEncoder(AudioEncoder):
             for index, block in enumerate(blocks)
         }
 
-    def _frames_of(self, samples: int) -> int:
+    def frame_count(self, samples: int) -> int:
+        """See `AudioEncoder.frame_count`: steps, of this encoder."""
         return max(1, steps_of(samples))
 
-    def _raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled vectors ``[B, L, 2 W, T]`` and step mask ``[B, T]``, piece by piece."""
+    def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pooled vectors ``[B, L, 2 W, T]`` and step mask ``[B, T]``, piece by piece."""
+        return self._features(waveform, lengths, IDENTITY)
+
+    def _features(
+        self, waveform: Tensor, lengths: Tensor, transforms: Transforms
+    ) -> tuple[Tensor, Tensor]:
+        """See `AudioEncoder._features`; augmentation is of log-mel frames, not of vectors."""
         waveform, _ = condition(
             whole_steps(waveform.float()), lengths, mode=self.conditioning, reach="clip"
         )
@@ -262,19 +270,21 @@ class WhisperEncoder(AudioEncoder):
         begin = torch.arange(count, device=waveform.device) * (wide * STEP_SAMPLES)
         own = (lengths[:, None] - begin).clamp(min=0, max=PIECE_STEPS * STEP_SAMPLES)
         pieces = waveform.reshape(-1, wide * STEP_SAMPLES)
-        x, mask = self._pooled(pieces, own.flatten())
+        x, mask = self._pooled(pieces, own.flatten(), transforms)
         x = x.reshape(-1, count, *x.shape[1:]).permute(0, 2, 3, 1, 4).flatten(3)
         return x[..., :steps], mask.reshape(-1, count, mask.shape[1]).flatten(1)[:, :steps]
 
-    def _pooled(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _pooled(
+        self, waveform: Tensor, lengths: Tensor, transforms: Transforms
+    ) -> tuple[Tensor, Tensor]:
         """Encode pieces ``[n, S]`` of whole steps: ``[n, L, 2 W, T]`` and ``[n, T]``."""
         frames = torch.arange((waveform.shape[1] + HOP - 1) // HOP, device=waveform.device)
         # as Whisper counts them: a last hop that is not full has no frame; a short clip has one
         mask = ((frames + 1) * HOP <= lengths.clamp(min=HOP)[:, None]) & (lengths > 0)[:, None]
         with full_precision(waveform):
             mel = self.frontend.of_clips(waveform, mask)
-        if self.training and self.spectrogram_augment is not None:
-            mel, mask = self.spectrogram_augment(mel, mask)
+        if self.training and transforms.spectrogram is not None:
+            mel, mask = transforms.spectrogram(mel, mask)
         states, mask = self.network(mel.squeeze(1), mask, frozen=self.frozen)
         x = torch.cat([states[layer] for layer in self.joined], dim=-1).float()
         x, mask = by_step(x, mask, hop=_FRAME)
@@ -284,12 +294,11 @@ class WhisperEncoder(AudioEncoder):
         both = torch.stack([mean, (variance + 1e-5).sqrt()])
         return rearrange(both, "k b t (l w) -> b l (k w) t", l=len(self.joined)), mask.any(dim=2)
 
-    def forward(
-        self, waveform: Tensor, lengths: Tensor, reference: Tensor | None = None
+    def _encode(
+        self, features: Tensor, mask: Tensor, transforms: Transforms
     ) -> tuple[Tensor, Tensor]:
-        """See `AudioEncoder.forward`; augmentation is of log-mel frames, not of vectors."""
-        raw, mask = self.raw_features(waveform, lengths)
-        return self.encode(self.normaliser(raw, mask, reference), mask)
+        """See `AudioEncoder._encode`; `_features` has applied all transforms."""
+        return self.encode(features, mask)
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.encode`; ``features [B, L, 2 W, T]``, ``mask [B, T]``."""
