@@ -1,9 +1,9 @@
-"""What a released model's folder says of itself, without loading torch or the model."""
+"""Description of a released model, without loading torch or the model."""
 
 from pathlib import Path
 from typing import Any
 
-import yaml
+from avser.bundle.provenance import read_config, read_provenance
 
 
 def listed(folder: Path) -> dict[str, Any]:
@@ -11,9 +11,11 @@ def listed(folder: Path) -> dict[str, Any]:
 
     Args:
         folder: of the bundle.
+
+    Raises:
+        BundleError: its text files are damaged.
     """
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    trained = yaml.safe_load((folder / "trained_on.yaml").read_text(encoding="utf-8"))
+    config = read_config(folder)
     figures = config.get("figures") or {}
     return {
         "name": config["name"],
@@ -22,5 +24,5 @@ def listed(folder: Path) -> dict[str, Any]:
         "parameters": config["parameters"],
         "uar": figures.get("uar"),
         "split": figures.get("split"),
-        "licence": trained["licence"],
+        "licence": read_provenance(folder).licence,
     }

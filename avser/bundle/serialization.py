@@ -21,10 +21,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from avser.bundle.card import standard_card
+from avser.bundle.provenance import Provenance as Provenance
+from avser.bundle.provenance import read_config, read_provenance
 from avser.bundle.swap import read_unchanged, replace_folder
 from avser.errors import BundleError, unknown
 from avser.models.baselines.base import Baseline
-from avser.models.factory import build_net
+from avser.models.factory import build_net, first_line
 from avser.models.net import EmotionNet
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
@@ -32,36 +34,8 @@ DEFAULT_MODEL = "audio_crnn.ravdess"  # of inputs without a picture
 DEFAULT_AV_MODEL = "av_jca.ravdess_fer2013"
 FORMAT = 1
 _WEIGHTS = re.compile(r"model-[0-9a-f]{8}\.safetensors")
-_MAX_CONFIG = 1 << 20
 _MAX_HEADER = 1 << 20  # our headers are some kilobytes
 _MAX_WEIGHTS = 4 << 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """What a model was trained on.
-
-    Attributes:
-        corpora: names.
-        speakers: of the training and validation parts.
-        digests: hashes of those parts' decoded recordings.
-        label_target, licence, split, split_hash: of the data.
-        merge: classes that were merged into others, for instance ``{"calm": "neutral"}``.
-        seed, epochs: of the training; ``epochs`` counts those run, not the one chosen.
-        commit: of the code.
-    """
-
-    corpora: Sequence[str] = ()
-    speakers: Sequence[str] = ()
-    digests: Sequence[str] = ()
-    label_target: str = "acted"
-    licence: str = ""
-    split: str = ""
-    split_hash: str = ""
-    merge: Mapping[str, str] = field(default_factory=dict)
-    seed: int | None = None
-    epochs: int | None = None
-    commit: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +212,7 @@ def load(model: str | Path | None = None, *, allow: Sequence[str] = ()) -> Bundl
 
 
 def _load(folder: Path, allow: Sequence[str]) -> Bundle:
-    config = _read_yaml(folder / "config.yaml")
+    config = read_config(folder)
     if config.get("format") != FORMAT:
         raise BundleError(
             f"Bad bundle {folder}: format {config.get('format')!r}, this avser reads {FORMAT}; "
@@ -249,44 +223,23 @@ def _load(folder: Path, allow: Sequence[str]) -> Bundle:
         raise BundleError(
             f"Bad bundle {folder}: rate and step {grid} are not avser's; train again."
         )
-    emotions, spec = config.get("emotions"), config.get("net")
-    named = isinstance(emotions, list) and all(isinstance(e, str) for e in emotions)
-    if not isinstance(emotions, list) or not named or not isinstance(spec, Mapping):
-        raise BundleError(f"Bad bundle {folder}: its config lacks emotions or net; get it anew.")
-    net = build_net(spec, emotions, allow=allow)
-    _fill(net, folder, config)
-    trained = _read_yaml(folder / "trained_on.yaml")
-    known = {f: trained[f] for f in Provenance.__dataclass_fields__ if f in trained}
-    if (folder / "digests.txt").is_file():
-        known["digests"] = (folder / "digests.txt").read_text(encoding="ascii").split()
+    provenance = read_provenance(folder)
+    try:
+        net = build_net(config["net"], config["emotions"], allow=allow)
+        _fill(net, folder, config)
+    except BundleError:
+        raise
+    except Exception as error:  # settings of a damaged file fail anywhere in a constructor
+        raise BundleError(
+            f"Bad bundle {folder}: its settings give no network ({first_line(error)}); get it anew."
+        ) from error
     return Bundle(
-        name=str(config.get("name", folder.name)),
+        name=config["name"],
         folder=folder,
         net=net.eval(),
         config=config,
-        provenance=Provenance(**known),
+        provenance=provenance,
     )
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain YAML without aliases, whose copies of copies could fill any memory."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias")
-        return super().compose_node(parent, index)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file() or path.stat().st_size > _MAX_CONFIG:
-        raise BundleError(f"Bad bundle file {path}: missing, or over 1 MiB; get it anew.")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BundleError(f"Bad bundle file {path}: it is not plain YAML; get it anew.") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"Bad bundle file {path}: expected settings by name; get it anew.")
-    return content
 
 
 def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -316,7 +269,7 @@ def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Te
 def _fill(net: EmotionNet, folder: Path, config: Mapping[str, Any]) -> None:
     state = _read_weights(folder, config)
     for path, module in net.named_modules():
-        if isinstance(module, Baseline):  # only its training data told some of its sizes
+        if isinstance(module, Baseline):  # its training data gave some of its sizes
             own = {k.removeprefix(f"{path}."): v for k, v in state.items()}
             module.make_room({k: v for k, v in own.items() if "." not in k})
     expected = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}

@@ -79,8 +79,8 @@ def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> 
         module: nn.Module = found(**arguments)
     except AvserError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BundleError(f"Bad settings of {path!r}: {_first_line(error)}.") from error
+    except Exception as error:  # each class has its own way to fail on what it can't be built of
+        raise BundleError(f"Bad settings of {path!r}: {first_line(error)}.") from error
     return module
 
 
@@ -98,8 +98,10 @@ def _refuse_old(path: str) -> None:
             )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def first_line(error: Exception) -> str:
+    """First line of an error's text without its full stop, or its kind where it has none."""
+    line = (str(error).splitlines() or [""])[0].rstrip(".")
+    return line or type(error).__name__
 
 
 def _argument(value: object, hint: object, *, path: str, allow: Sequence[str]) -> object:
@@ -133,5 +135,7 @@ def build_net(
         raise BundleError("Bad model settings: the head is missing.")
     try:
         return EmotionNet(**parts, emotions=tuple(emotions))
-    except (TypeError, ValueError, RuntimeError) as error:  # fusion and heads are sized here
-        raise BundleError(f"Bad model settings: {_first_line(error)}.") from error
+    except AvserError:
+        raise
+    except Exception as error:  # fusion and heads are sized here
+        raise BundleError(f"Bad model settings: {first_line(error)}.") from error
