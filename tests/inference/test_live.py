@@ -204,6 +204,41 @@ def test_the_command_plays_a_file(
     assert "there is no such file" in capsys.readouterr().err
 
 
+def test_classify_listen_and_an_exported_file_agree(
+    folder: Path,
+    clip: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One decoder, one resampler, one audio branch: float files differ by rounding alone."""
+    pytest.importorskip("onnxruntime")
+    from avser.export.onnx_file import AudioGraph
+    from avser.export.runtime import OnnxClassifier
+    from avser.inference.predictor import Predictor
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    stereo = tmp_path / "stereo.wav"
+    wave = read_audio(clip)
+    write_wav(stereo, np.repeat(wave, 3), sample_rate=48_000)
+    classified = Predictor.from_pretrained(folder, device="cpu")(stereo).probabilities
+    assert classified is not None
+    label = max(classified, key=lambda name: classified[name])
+    assert main(["listen", str(stereo), "--model", str(folder)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Whole file: {label} {100 * classified[label]:.1f} %"
+    # a window that holds the whole file predicts the same as it goes
+    branch = bundle.load(folder).net.audio_branch()
+    stream = open_stream(branch, NAMES, window_steps=20)
+    *_, end = listen(stream, from_file(stereo, speed=0))
+    assert end.step.so_far == pytest.approx(classified, abs=1e-5)
+    file = AudioGraph(bundle.load(folder)).save(tmp_path / "voice.onnx")
+    exported = OnnxClassifier(file)(read_audio(stereo)).probabilities
+    assert exported == pytest.approx(classified, abs=1e-4)
+    assert main(["listen", str(stereo), "--model", str(file)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"Whole file: {label} ")
+
+
 def test_an_hour_leaves_no_trace_in_the_stream() -> None:
     """What a stream holds does not grow; see the long test for the memory of the process."""
     stream = OnnxStream(

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,24 @@ def test_many_files_keep_their_order_and_a_bad_one_stops_nothing(
     assert isinstance(one, Prediction) and close(one, predictor(paths[39]))
     with pytest.raises(MediaError):
         predictor(paths[3])
+
+
+def test_inputs_are_drawn_as_they_are_needed(predictor: Predictor, tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", sound(seconds=0.3))
+    drawn = 0
+
+    def inputs() -> Iterator[Path]:
+        nonlocal drawn
+        while True:  # without end: it can't be listed
+            drawn += 1
+            yield path
+
+    results = predictor.classify(inputs())
+    for count in range(1, 101):
+        result = next(results)
+        assert isinstance(result, Prediction)
+        assert drawn - count <= 48  # two batches ahead, and the one that is given
+    results.close()  # type: ignore[attr-defined]
 
 
 # -- streams by name -----------------------------------------------------------------------------

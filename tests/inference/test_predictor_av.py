@@ -1,6 +1,7 @@
 """Clips with a face, through a net of both streams."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from avser.cli import main
 from avser.errors import ConfigError, SignalError
+from avser.inference.ensemble import Ensemble
 from avser.inference.predictor import Failure, Predictor
-from avser.inference.runner import DISAGREEMENT
+from avser.inference.runner import DISAGREEMENT, disagreement
 from avser.media.faces import MtcnnDetector
 from avser.media.reader import read_audio
 from avser.models.encoders.face_cnn import FaceCnnEncoder
@@ -20,7 +22,7 @@ from avser.models.net import EmotionNet
 from avser.testing.faces import Person, head, read_picture, scene
 from avser.testing.media import voice, write_video, write_wav
 from avser.testing.nets import tiny_audio_encoder, tiny_net
-from avser.types import Prediction
+from avser.types import Prediction, TimelineEntry
 
 FACE = Path(__file__).parents[2] / "examples" / "face.jpg"
 EMOTIONS = ("happy", "sad", "angry")
@@ -190,3 +192,121 @@ def test_command_writes_the_annotated_clip_and_the_plot(
     assert main([*words, "--faces", "all"]) == 0
     assert "(video, face)" in capsys.readouterr().out
     assert all(path.stat().st_size > 2000 for path in files.values())
+
+
+# -- which model predicts, and what the reason says ----------------------------------------------
+
+
+def test_without_a_judged_face_the_voice_model_predicts_bit_for_bit(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    sound = voice("happy", seconds=SECONDS)
+    count = int(SECONDS * FPS)
+    pictures = {
+        "black": np.zeros((count, 240, 320, 3), np.uint8),
+        "still": np.repeat(np.full((1, 240, 320, 3), 90, np.uint8), count, axis=0),
+        "faceless": np.stack([scene([], index=i) for i in range(count)]),
+    }
+    assert predictor.voice is not None
+    for name, frames in pictures.items():
+        path = write_video(tmp_path / f"{name}.mp4", frames, samples=sound, fps=FPS)
+        prediction, alone = predictor(path), predictor.voice(path, modality="audio")
+        assert prediction.model == "voice" and prediction.modalities == ("audio",)
+        assert prediction.probabilities == alone.probabilities
+        assert prediction.timeline == alone.timeline
+        assert str(prediction.reason).startswith("no face found in")
+
+
+def test_a_second_person_is_mentioned_where_it_matters(
+    predictor: Predictor, folder: Path, tmp_path: Path
+) -> None:
+    mention = "2 faces are seen, and the main one is judged; --faces all judges each"
+    assert mention in str(predictor(folder / "two.mp4").reason)
+    assert mention not in str(predictor(folder / "one.mp4").reason)
+
+
+def test_a_still_picture_is_judged_by_its_face(predictor: Predictor, tmp_path: Path) -> None:
+    (prediction,) = predictor.classify([FACE])
+    assert isinstance(prediction, Prediction)
+    assert prediction.modalities == ("video",) and prediction.model == "both"
+    assert (prediction.duration_s, prediction.timeline) == (0.0, ())
+    assert len(prediction.boxes) == 1 and prediction.label in EMOTIONS
+    turned = tmp_path / "photo.PNG"
+    turned.write_bytes(FACE.read_bytes())  # the content decides how it is decoded
+    assert predictor(turned).probabilities == prediction.probabilities
+    wall = tmp_path / "wall.jpg"
+    wall.write_bytes(b"this is no picture")
+    nobody = write_picture(tmp_path / "nobody.png")
+    failed, empty = predictor.classify([wall, nobody])
+    assert isinstance(failed, Failure) and "no picture, or damaged" in str(failed.error)
+    assert isinstance(empty, Prediction) and empty.reason == "no_signal"
+    with pytest.raises(SignalError, match="no audio stream"):
+        predictor(FACE, modality="audio")
+
+
+def write_picture(path: Path) -> Path:
+    import cv2
+
+    cv2.imwrite(str(path), np.full((240, 320, 3), 90, np.uint8))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("label", "steps", "reason"),
+    [
+        ("happy", ["happy", "sad", "happy"], None),
+        ("happy", ["happy", "sad"], None),  # as many: no disagreement
+        ("happy", ["sad", None, "sad", "happy"], "2 of its 3 steps alone sad"),
+        ("angry", ["happy"], "1 of its 1 steps alone happy"),
+        ("happy", [None], None),
+    ],
+)
+def test_a_label_that_most_steps_do_not_have_is_told(
+    label: str, steps: list[str | None], reason: str | None
+) -> None:
+    timeline = [
+        TimelineEntry(start_s=i, end_s=i + 1, label=step, probabilities=None)
+        for i, step in enumerate(steps)
+    ]
+    sentences = disagreement(label, timeline)
+    assert sentences == ([] if reason is None else [f"{DISAGREEMENT} {label}, {reason}"])
+
+
+def test_a_prediction_agrees_with_its_timeline_or_says_so(
+    predictor: Predictor, folder: Path
+) -> None:
+    for path in sorted(folder.iterdir()):
+        prediction = predictor(path)
+        labels = [e.label for e in prediction.timeline if e.label]
+        most = max(labels.count(name) for name in labels)
+        told = DISAGREEMENT in str(prediction.reason)
+        assert told == (labels.count(str(prediction.label)) < most)
+
+
+def test_a_file_is_opened_once_and_its_model_chosen_once(
+    predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avser.media import reader
+
+    opened: list[str] = []
+    chosen: list[object] = []
+    real_open, real_choose = reader.open_container, Predictor._choose
+
+    def open_container(path: Path) -> Any:
+        opened.append(path.name)
+        return real_open(path)
+
+    def choose(self: Predictor, clip: Any, modality: Any) -> Predictor:
+        chosen.append(clip)
+        return real_choose(self, clip, modality)
+
+    monkeypatch.setattr(reader, "open_container", open_container)
+    monkeypatch.setattr(Predictor, "_choose", choose)
+    names = ["voice.wav", "one.mp4", "none.mp4"]
+    paths = [folder / name for name in names]
+    assert len(list(predictor.classify(paths, progress=lambda *_: None))) == 3
+    assert sorted(opened) == sorted(names) and len(chosen) == 3
+    opened.clear()
+    both = Ensemble([predictor, predictor])
+    assert len(list(both.classify(paths))) == 3
+    assert sorted(opened) == sorted(names)  # once for all models
