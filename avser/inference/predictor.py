@@ -26,7 +26,7 @@ from avser.errors import AvserError, ConfigError, MediaError, unknown
 from avser.files import local_copy
 from avser.inference.runner import BATCH_CLIPS, Runner
 from avser.inference.windows import WINDOW_STEPS
-from avser.media.clip import LoadedClip, load_clip, requirement, wait_for
+from avser.media.clip import LoadedClip, load_clip, stream_check, wait_for
 from avser.media.faces import FaceDetector, MtcnnDetector
 from avser.media.pictures import is_picture, load_picture
 from avser.media.samples import condition_samples
@@ -389,13 +389,13 @@ class Predictor(ClipClassifier):
         faces = self.looks_for_faces(request)
         detector = self._face_detector() if faces else None
         if is_picture(path):
-            requirement(path, modality)(False, True)
+            stream_check(path, modality)(False, True)
             return load_picture(path, detector=detector)
         clip = load_clip(
             path,
             detector=detector,
             faces=faces,
-            require=requirement(path, modality),
+            require=stream_check(path, modality),
             progress=None if progress is None else lambda now, end: progress(path, now, end),
             stopped=request.stopped,
         )

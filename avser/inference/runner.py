@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from avser.data.dataset import audio_batch
 from avser.errors import SignalError
 from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
-from avser.media.clip import ClipCut, LoadedClip, face_cut, load_clip
+from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
 from avser.media.faces import FaceTrack
 from avser.models.net import HEADS, EmotionNet
 from avser.types import (
@@ -109,7 +109,7 @@ class Runner:
             predictions.append(self._prediction(clip, output, modality=modality, faces=faces))
         return predictions
 
-    def _run(self, cuts: Sequence[ClipCut], *, head: str | None) -> list[WindowOutput]:
+    def _run(self, cuts: Sequence[ClipSegment], *, head: str | None) -> list[WindowOutput]:
         """Run cuts of at most a window each, in batches of like length; None: any head."""
         order = sorted(range(len(cuts)), key=lambda i: cuts[i].steps)
         outputs: dict[int, WindowOutput] = {}
@@ -131,7 +131,7 @@ class Runner:
                 )
         return [outputs[i] for i in range(len(cuts))]
 
-    def _batch(self, cuts: Sequence[ClipCut]) -> Batch:
+    def _batch(self, cuts: Sequence[ClipSegment]) -> Batch:
         lengths = torch.tensor([len(c.samples) for c in cuts])
         # as long as the longest stream: every row of the output has the same steps
         waveform = torch.zeros(len(cuts), max(c.steps for c in cuts) * STEP_SAMPLES)
@@ -148,7 +148,7 @@ class Runner:
             )
         return batch
 
-    def _face_batch(self, cuts: Sequence[ClipCut]) -> tuple[Tensor, Tensor]:
+    def _face_batch(self, cuts: Sequence[ClipSegment]) -> tuple[Tensor, Tensor]:
         like = next(c.faces for c in cuts if c.faces is not None)
         none = like.new_zeros(0, *like.shape[1:])
         faces = pad_sequence([none if c.faces is None else c.faces for c in cuts], True)
@@ -156,7 +156,7 @@ class Runner:
         masks = pad_sequence([lost if c.face_mask is None else c.face_mask for c in cuts], True)
         return faces.to(self.device), masks.to(self.device)
 
-    def _feature_batch(self, cuts: Sequence[ClipCut]) -> Tensor:
+    def _feature_batch(self, cuts: Sequence[ClipSegment]) -> Tensor:
         like = next(c.features for c in cuts if c.features is not None)
         none = like.new_zeros(0, like.shape[1])
         rows = [none if c.features is None else c.features for c in cuts]
@@ -167,7 +167,7 @@ class Runner:
         results = []
         for track in clip.faces.tracks if clip.faces is not None else ():
             outputs = [
-                self._run([face_cut(track, w.start, w.stop - w.start)], head="video")[0].kept(w)
+                self._run([face_segment(track, w.start, w.stop - w.start)], head="video")[0].kept(w)
                 for w in windows_of(clip.steps)
             ]
             output = _join(self.net.emotions, outputs, clip.duration_s)

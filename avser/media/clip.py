@@ -44,7 +44,7 @@ _AHEAD = 8  # frames decoded that nobody has looked at yet
 
 
 @dataclass(frozen=True)
-class ClipCut:
+class ClipSegment:
     """A stretch of a clip, as an item of a batch.
 
     ``samples [S]``, ``faces [T, N, 3, H, W]`` with ``face_mask [T, N]``, ``features [T, F]``.
@@ -62,7 +62,7 @@ class ClipCut:
         return max(1, seen, steps_of(len(self.samples)))
 
 
-class AudioSpool:
+class AudioBuffer:
     """Samples that follow one another; beyond a minute they wait in a temporary file.
 
     Attributes:
@@ -104,7 +104,7 @@ class AudioSpool:
 
 
 class LoadedClip:
-    """What one pass found; close it, or use it in ``with``.
+    """Sound and faces of one file; close it, or use it in ``with``.
 
     Attributes:
         duration_s: length in seconds.
@@ -115,7 +115,7 @@ class LoadedClip:
     """
 
     def __init__(self) -> None:
-        self.sound = AudioSpool()
+        self.sound = AudioBuffer()
         self.duration_s = 0.0
         self.has_audio = self.has_video = False
         self.faces: Faces | None = None
@@ -136,13 +136,13 @@ class LoadedClip:
         seen = steps_of(round(self.duration_s * SAMPLE_RATE)) if looked else 0
         return max(1, seen, steps_of(self.sound.count))
 
-    def cut(self, start: int, steps: int) -> ClipCut:
+    def cut(self, start: int, steps: int) -> ClipSegment:
         """The steps from ``start``, with the main person's face."""
         samples = self.sound.cut(start * STEP_SAMPLES, steps * STEP_SAMPLES)
         main = self.faces.main if self.faces is not None else None
-        cut = ClipCut(samples)
+        cut = ClipSegment(samples)
         if main is not None:
-            cut = face_cut(main, start, steps, samples=samples)
+            cut = face_segment(main, start, steps, samples=samples)
         if self.features is not None:
             rows = torch.from_numpy(self.features.on_grid(start, steps))
             cut = replace(cut, features=rows)
@@ -163,13 +163,13 @@ class LoadedClip:
         self._resources.close()
 
 
-def face_cut(
+def face_segment(
     track: FaceTrack, start: int, steps: int, *, samples: Samples | None = None
-) -> ClipCut:
+) -> ClipSegment:
     """A person's face in the steps from ``start``, with sound or without."""
     faces, mask = track.grid(start, steps)
     nothing = np.zeros(0, np.float32)
-    return ClipCut(
+    return ClipSegment(
         nothing if samples is None else samples, torch.as_tensor(faces), torch.as_tensor(mask)
     )
 
@@ -220,7 +220,7 @@ def wait_for(future: Future[T]) -> T:
     return future.result()
 
 
-def requirement(path: str | Path, modality: str) -> Callable[[bool, bool], None]:
+def stream_check(path: str | Path, modality: str) -> Callable[[bool, bool], None]:
     """What refuses a file that lacks a stream asked for by name; see `load_clip`."""
 
     def require(has_audio: bool, has_video: bool) -> None:

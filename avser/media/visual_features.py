@@ -1,6 +1,6 @@
-"""Precomputed picture features of a clip: action units, or any vectors, per clip or over time.
+"""Precomputed visual features of a clip: action units, or any vectors, per clip or over time.
 
-Where they are is one text, as a clip's ``features`` says it:
+Their place is one text, a clip's ``features``:
 
 | text | what it is |
 |---|---|
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avser.errors import MediaError
+from avser.media.container import media_errors
 from avser.types import STEP_S
 
 Vectors = NDArray[np.float32]
@@ -143,9 +144,14 @@ def read_features(where: str) -> Features:
     """
     name, _, key = where.partition("#")
     path = Path(name).expanduser()
-    if not path.is_file():
+    with media_errors(path):
+        return _read_from(where, path, key)
+
+
+def _read_from(where: str, path: Path, key: str) -> Features:
+    if "\0" in str(path) or not path.is_file():
         raise MediaError(
-            f"Bad features {where!r}: there is no file {name}; check the table's path."
+            f"Bad features {where!r}: there is no file {str(path)!r}; check the table's path."
         )
     if key:
         table = _table(str(path), path.stat().st_mtime_ns)
@@ -228,7 +234,9 @@ def _frames(path: Path) -> Features:
     time = header.index("timestamp")
     if "success" in header:  # frames in which OpenFace lost the face
         seen = header.index("success")
-        rows = [row for row in rows if float(row[seen] or 0) > 0]
+        shown = [[row[seen].strip() or "0"] for row in rows]
+        kept = _numbers(shown, [0], path)[:, 0] > 0
+        rows = [row for row, keep in zip(rows, kept, strict=True) if keep]
     columns = _columns(header, path)
     if not rows:
         return Features(np.zeros((0, len(columns)), np.float32), np.zeros(0))

@@ -12,7 +12,7 @@ import pytest
 from avser.errors import AvserError
 from avser.media.faces import Detection, MtcnnDetector, Tracker, YuNetDetector, align
 from avser.media.faces.crop import BOX_HEIGHT, EYES, EYES_APART
-from avser.media.faces.tracker import look_of
+from avser.media.faces.tracker import appearance_of
 from avser.testing.faces import Person, head, read_picture, scene
 from avser.testing.media import Picture
 
@@ -237,10 +237,10 @@ def test_somebody_else_in_the_same_place_is_somebody_else() -> None:
 def test_looks_do_not_depend_on_light(face: Picture) -> None:
     bright = head(face, height=112)[:, :80]
     dim = (bright * 0.5).astype(np.uint8)
-    assert look_of(bright) @ look_of(dim) > 0.99
-    assert look_of(bright) @ look_of(bright[:, ::-1]) < 0.95
-    flat = [look_of(np.full((112, 112, 3), value, np.uint8)) for value in (0, 200)]
-    assert flat[0] @ flat[1] == pytest.approx(1) and abs(flat[0] @ look_of(bright)) < 1e-6
+    assert appearance_of(bright) @ appearance_of(dim) > 0.99
+    assert appearance_of(bright) @ appearance_of(bright[:, ::-1]) < 0.95
+    flat = [appearance_of(np.full((112, 112, 3), value, np.uint8)) for value in (0, 200)]
+    assert flat[0] @ flat[1] == pytest.approx(1) and abs(flat[0] @ appearance_of(bright)) < 1e-6
 
 
 def test_the_room_is_light() -> None:

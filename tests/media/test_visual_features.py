@@ -129,3 +129,19 @@ def tiny_batch(video_features: torch.Tensor) -> Batch:
     batch = audio_batch(torch.zeros(size, steps * 8192), torch.full((size,), steps * 8192))
     batch["video_features"] = video_features
     return batch
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "a\0b.csv", "x" * 300 + ".csv#row"])
+def test_odd_names_are_media_errors(name: str) -> None:
+    with pytest.raises(MediaError, match=r"^(Can't read|Bad features) ") as caught:
+        read_features(name)
+    assert "\0" not in str(caught.value)
+
+
+def test_a_mark_of_success_that_is_no_number_is_a_media_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("timestamp,success,AU01_r\n0.1,1,0.5\n0.2,,0.5\n")
+    assert len(read_features(str(path)).values) == 1
+    path.write_text("timestamp,success,AU01_r\n0.1,yes,0.5\n")
+    with pytest.raises(MediaError, match="expected numbers"):
+        read_features(str(path))

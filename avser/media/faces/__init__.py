@@ -1,7 +1,7 @@
-"""The faces in a video: found, followed from frame to frame, cut out alike, chosen.
+"""Face detection, tracking and alignment in a video, and the choice of the main person.
 
-`FaceCollector` is the whole of it; the rest is for those who bring a detector of their own.
-Nothing heavy is loaded before the first picture is looked at.
+`FaceCollector` does all of it; the rest is for detectors of your own. Nothing heavy is loaded
+before the first picture is processed.
 """
 
 from avser.media.faces.collect import DETECT_HEIGHT as DETECT_HEIGHT

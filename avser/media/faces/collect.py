@@ -1,4 +1,4 @@
-"""From sampled frames to people: detect, follow, cut out, and choose at the end."""
+"""Collection of the faces in sampled frames: detection, tracking, alignment, main person."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from avser.errors import ConfigError
 from avser.media.faces.crop import SIZE, align
 from avser.media.faces.detect import Detection, FaceDetector, MtcnnDetector
-from avser.media.faces.tracker import Tracker, look_of
-from avser.media.faces.tracks import Crops, Faces, FaceTrack, Spool
+from avser.media.faces.tracker import Tracker, appearance_of
+from avser.media.faces.tracks import Crops, CropStore, Faces, FaceTrack
 from avser.types import STEP_S
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def sample_times(per_step: int = FACES_PER_STEP) -> Iterator[float]:
 
 
 @dataclass
-class _Seen:
+class _Sightings:
     times_s: list[float] = field(default_factory=list)
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
@@ -90,26 +90,26 @@ class FaceCollector:
         if spool is not None and not spool.is_dir():
             raise ConfigError(f"Bad spool '{spool}': expected a folder; make it first.")
         self._detector, self._per_step, self._size = detector, per_step, size
-        self._spool = Spool(size=size, folder=spool)
+        self._spool = CropStore(size=size, folder=spool)
         self._tracker = Tracker()
-        self._people: dict[int, _Seen] = {}
+        self._people: dict[int, _Sightings] = {}
         self._sampled = 0
         self._last: tuple[Image, list[Detection], list[Image], list[int]] | None = None
 
     def add(self, frame: Frame) -> None:
-        """Look at one sampled frame; frames come in order of time.
+        """Detect and track the faces of one sampled frame; frames come in order of time.
 
         Raises:
             ConfigError: there is no room for the crops.
         """
         self._sampled += 1
         detections, crops, numbers = self._faces_of(frame.image)
-        looks = [look_of(crop) for crop in crops]
+        looks = [appearance_of(crop) for crop in crops]
         people = self._tracker.update(frame.time_s, detections=detections, looks=looks)
         height, width = frame.image.shape[:2]
         place = self._place(frame.time_s)
         for person, detection, number in zip(people, detections, numbers, strict=True):
-            seen = self._people.setdefault(person, _Seen())
+            seen = self._people.setdefault(person, _Sightings())
             seen.times_s.append(frame.time_s)
             seen.boxes.append(_shares(detection.box, width, height))
             seen.scores.append(detection.score)
@@ -128,7 +128,7 @@ class FaceCollector:
         return self._last[1:]
 
     def finish(self) -> Faces:
-        """Say who was seen in the frames so far; crops can be read until the collector closes."""
+        """Return the people in the frames so far; crops can be read until the collector closes."""
         real = [seen for seen in self._people.values() if self._is_real(seen)]
         real.sort(key=lambda seen: -seen.weight)  # stable: of equals, who came first
         found = len(real[0].times_s) if real else 0
@@ -157,7 +157,7 @@ class FaceCollector:
         """The last slot whose time the frame reaches; a slow video leaves slots empty."""
         return max(0, int(np.floor((time_s + _EARLY_S) / STEP_S * self._per_step - 0.5)))
 
-    def _is_real(self, seen: _Seen) -> bool:
+    def _is_real(self, seen: _Sightings) -> bool:
         often = len(seen.scores) >= _LEAST_FRAMES or self._sampled <= _SHORT
         return often or max(seen.scores) >= _SURE
 

@@ -1,4 +1,4 @@
-"""Where the faces in one picture are."""
+"""Face detectors for single pictures: MTCNN and YuNet."""
 
 from __future__ import annotations
 

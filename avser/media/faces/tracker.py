@@ -1,4 +1,4 @@
-"""Who is who from one sampled frame to the next.
+"""Tracking of people from one sampled frame to the next.
 
 Frames are a quarter of a second apart, so that a moving head may have left its old box: a face is
 looked for where its constant velocity leads (Kalman-style trackers such as SORT, Bewley et al.
@@ -35,7 +35,7 @@ _REACH_PER_S = 1.5  # and how this grows while it is lost
 _FAST = 4.0  # no head moves faster, in its sizes a second
 
 
-def look_of(crop: Image) -> Look:
+def appearance_of(crop: Image) -> Look:
     """What a face looks like, for comparing by a dot product (a correlation, -1..1).
 
     A thumbnail in colour of the middle of an aligned crop, without its mean, of length 1. One
@@ -107,7 +107,7 @@ class Tracker:
         Args:
             time_s: of the frame, in seconds, not before the last one's.
             detections: its n faces.
-            looks: n vectors from `look_of`.
+            looks: n vectors from `appearance_of`.
 
         Returns:
             n different numbers of people, 0 for the first person ever seen.

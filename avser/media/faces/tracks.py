@@ -1,4 +1,4 @@
-"""What was found in a video: people, and for each where the face was and what it looked like."""
+"""Tracks of the people in a video, and the store of their face crops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 _IN_MEMORY = 2**25  # bytes of crops (870 of 112 pixels) before the disk is used
 
 
-class Spool:
+class CropStore:
     """Crops of one size, written one after another and read by number.
 
     The file has no name, so that it is gone when it is closed, also after a kill.
@@ -82,7 +82,7 @@ class Crops:
         numbers: ``[n]`` of the crops there.
     """
 
-    def __init__(self, spool: Spool, *, numbers: NDArray[np.int64]) -> None:
+    def __init__(self, spool: CropStore, *, numbers: NDArray[np.int64]) -> None:
         self._spool, self._numbers = spool, numbers
         self.shape = (len(numbers), *spool.shape)
         self.dtype = np.dtype(np.uint8)
