@@ -38,6 +38,7 @@ def write_clip(
     size: tuple[int, int] = (160, 120),
     codec: str = "libx264",
     pixels: str = "yuv420p",
+    ratio: Fraction = Fraction(1),
 ) -> Path:
     """Write a picture that turns from dark to bright, and silence with a beep.
 
@@ -48,6 +49,7 @@ def write_clip(
         picture: Any = made.add_stream(codec, rate=10)
         picture.width, picture.height = size
         picture.pix_fmt = pixels
+        picture.codec_context.sample_aspect_ratio = ratio
         sound: Any = None
         if sound_from_s is not None:
             sound = made.add_stream("aac", rate=RATE, layout="mono")
@@ -208,3 +210,12 @@ def test_sizes_that_the_encoder_does_not_take(size: tuple[int, int], tmp_path: P
     assert all(side % 2 == 0 for side in copy.size)
     assert abs(copy.size[0] - size[0]) <= 1 and abs(copy.size[1] - size[1]) <= 1
     assert copy.beep_s == pytest.approx(1.2, abs=0.025)
+
+
+@pytest.mark.parametrize(("ratio", "columns"), [(Fraction(2), 320), (Fraction(1, 2), 80)])
+def test_pixels_that_are_not_square_are_shown_as_they_are_meant(
+    ratio: Fraction, columns: int, tmp_path: Path
+) -> None:
+    source = write_clip(tmp_path / "clip.mkv", ratio=ratio)
+    copy = decode(annotate(NOTHING, source, tmp_path / "copy.mp4"))
+    assert copy.size == (columns, 120)

@@ -1,7 +1,10 @@
 import tempfile
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +25,20 @@ def handler(tmp_path_factory: pytest.TempPathFactory) -> JobHandler:
 def usual_temporary_folder() -> Iterator[None]:
     yield
     tempfile.tempdir = None
+
+
+def write_late(path: Path, samples: np.ndarray, *, start_s: int) -> Path:
+    """Write sound whose first time stamp is a late one."""
+    with av.open(str(path), "w") as made:
+        stream = made.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for start in range(0, len(samples), 1_600):
+            block = (samples[None, start : start + 1_600] * 32_767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+            frame.sample_rate, frame.time_base = 16_000, Fraction(1, 16_000)
+            frame.pts = start_s * 16_000 + start
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode(None))
+    return path
 
 
 def classified(handler: JobHandler, job: Classify) -> JobResult:
@@ -49,6 +66,17 @@ def test_clip_that_lasts_too_long_is_refused(handler: JobHandler, tmp_path: Path
     with pytest.raises(TooLongError, match="longer than the 2 s that this server takes"):
         handler(Classify(path=path, longest_s=2.0))
     assert classified(handler, Classify(path=path, longest_s=3.2)).prediction.label
+
+
+def test_a_clip_that_starts_late_lasts_as_long_as_it_is(
+    handler: JobHandler, tmp_path: Path
+) -> None:
+    """A recorder's clock may begin at any time: the duration is less the start."""
+    path = write_late(tmp_path / "clip.mkv", voice("happy", seconds=3.0), start_s=1_000)
+    found = classified(handler, Classify(path=path, longest_s=4.0)).prediction
+    assert found.duration_s == pytest.approx(3.0, abs=0.1) and found.label is not None
+    with pytest.raises(TooLongError):
+        handler(Classify(path=path, longest_s=2.0))
 
 
 def test_bad_clip_and_missing_stream_are_refused(handler: JobHandler, tmp_path: Path) -> None:
