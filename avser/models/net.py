@@ -1,4 +1,4 @@
-"""The network: encoders, fusion and heads, and which of them answers for a clip."""
+"""Network of encoders, fusion and heads, and the choice of a head for each clip."""
 
 import copy
 from dataclasses import dataclass

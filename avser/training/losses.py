@@ -1,4 +1,4 @@
-"""What training makes small, and the figure by which validation chooses."""
+"""Training loss and model-selection metric."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""What a run folder tells of its training."""
+"""Provenance and history of a run folder."""
 
 import subprocess
 from csv import DictReader

@@ -1,4 +1,4 @@
-"""The LightningModule: losses, schedule, weight averaging, and what validation measures."""
+"""The LightningModule: losses, schedule, weight averaging and validation metrics."""
 
 import copy
 from collections.abc import Mapping
@@ -32,7 +32,12 @@ from avser.training.optimizers import (
     parameter_groups,
     scheduled,
 )
-from avser.training.transfer import hold, refuse_heard, refuse_seen, start_from
+from avser.training.transfer import (
+    freeze_stream,
+    refuse_known_recordings,
+    refuse_known_speakers,
+    start_from,
+)
 from avser.types import Batch
 
 
@@ -224,9 +229,9 @@ class EmotionTask(LightningModule):
             self.class_weight.copy_(weight / weight.mean())
         if data.split.mark:  # speakers are on both sides by choice, recordings must not be
             if data.split.leakproof:
-                refuse_heard(self.started_from, data.parts.test, data.digests)
+                refuse_known_recordings(self.started_from, data.parts.test, data.digests)
         else:
-            refuse_seen(self.started_from, data.parts.test)
+            refuse_known_speakers(self.started_from, data.parts.test)
         self._take_statistics(data)
 
     def _take_statistics(self, data: Any) -> None:  # noqa: ANN401
@@ -288,7 +293,7 @@ class EmotionTask(LightningModule):
         """Hold streams still that are not to learn yet."""
         self.clock = perf_counter()
         for stream in self.held:
-            hold(self.net, stream, self._is_frozen(stream), gradients=self._distributed)
+            freeze_stream(self.net, stream, self._is_frozen(stream), gradients=self._distributed)
 
     @property
     def _distributed(self) -> bool:

@@ -1,4 +1,4 @@
-"""Streams that begin with a released model's weights, and streams that are held still.
+"""Initial weights of streams from released models, and frozen streams.
 
 A stream is an encoder with its own head. Whoever starts from a model takes over what it was
 trained on: its speakers count as seen, and a test part that holds one of them is refused.
@@ -61,7 +61,7 @@ def _start_head(net: EmotionNet, stream: str, trained: EmotionNet, model: str) -
         # another kind of head: it is trained anew
 
 
-def refuse_seen(models: Sequence[Provenance], test: Sequence[Clip]) -> None:
+def refuse_known_speakers(models: Sequence[Provenance], test: Sequence[Clip]) -> None:
     """Refuse a start from a model that has seen speakers who are tested.
 
     Validation speakers are not looked at: a model of the same fold has chosen its epoch by them.
@@ -83,7 +83,7 @@ def refuse_seen(models: Sequence[Provenance], test: Sequence[Clip]) -> None:
         )
 
 
-def refuse_heard(
+def refuse_known_recordings(
     models: Sequence[Provenance], test: Sequence[Clip], digests: Mapping[str, str]
 ) -> None:
     """Refuse a start from a model that was trained on recordings that are tested.
@@ -99,15 +99,15 @@ def refuse_heard(
         ConfigError: there is such a recording.
     """
     known = {digest for p in models for digest in p.digests}
-    heard = [clip_name(c) for c in test if digests[clip_name(c)][:16] in known]
-    if heard:
+    known_clips = [clip_name(c) for c in test if digests[clip_name(c)][:16] in known]
+    if known_clips:
         raise ConfigError(
-            f"Bad init: its model was trained on {heard[0]}, which is in the test part "
-            f"({len(heard)} in all); start from a model of the same split."
+            f"Bad init: its model was trained on {known_clips[0]}, which is in the test part "
+            f"({len(known_clips)} in all); start from a model of the same split."
         )
 
 
-def hold(net: EmotionNet, stream: str, still: bool, *, gradients: bool = False) -> None:
+def freeze_stream(net: EmotionNet, stream: str, frozen: bool, *, gradients: bool = False) -> None:
     """Freeze a stream, or let it learn.
 
     A frozen stream also keeps its batch-norm statistics and has no dropout.
@@ -115,9 +115,9 @@ def hold(net: EmotionNet, stream: str, still: bool, *, gradients: bool = False) 
     Args:
         net: that has the stream.
         stream: "audio" or "video".
-        still: whether it is frozen.
+        frozen: whether it is frozen.
         gradients: compute its gradients all the same; the caller drops them.
     """
     for module in (encoder_of(net, stream), net.heads[stream]):
-        module.requires_grad_(gradients or not still)
-        module.train(not still)
+        module.requires_grad_(gradients or not frozen)
+        module.train(not frozen)

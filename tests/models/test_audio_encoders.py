@@ -16,8 +16,8 @@ from avser.models.encoders.backbone import create_backbone
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.crnn import CrnnEncoder
 from avser.models.encoders.lstm import LstmEncoder
-from avser.models.encoders.step_cnn import Sample, StepCnnEncoder
-from avser.models.encoders.steps import by_step, middle, on_steps
+from avser.models.encoders.step_cnn import StepCnnEncoder, ValueSample
+from avser.models.encoders.steps import crop_or_pad, group_by_step, repeat_over_steps
 from avser.models.encoders.timm_audio import TimmAudioEncoder
 from avser.models.factory import build
 from avser.models.frontends.logmel import LogMel
@@ -65,12 +65,12 @@ def test_frames_go_to_the_steps_in_which_they_begin(hop: int) -> None:
     index = torch.arange(frames)
     x = (index + 1.0)[None, :, None]
     mask = (index != 3)[None]
-    sorted_x, valid = by_step(x, mask, hop=hop)
+    sorted_x, valid = group_by_step(x, mask, hop=hop)
     for step in range(steps):
         expected = [i + 1 for i in range(frames) if i * hop // STEP == step and i != 3]
         assert sorted_x[0, step][valid[0, step]].flatten().tolist() == expected
     there = [any(i * hop // STEP == s for i in range(frames) if i != 3) for s in range(steps)]
-    vectors, step_mask = on_steps(torch.tensor([[2.0, 5.0]]), mask, hop=hop)
+    vectors, step_mask = repeat_over_steps(torch.tensor([[2.0, 5.0]]), mask, hop=hop)
     assert step_mask[0].tolist() == there
     assert vectors[0].tolist() == [[2.0, 5.0] if t else [0.0, 0.0] for t in there]
 
@@ -246,7 +246,7 @@ def test_anomalous_values_become_the_usual_one() -> None:
 def test_a_sample_holds_every_column_as_often() -> None:
     counts = torch.zeros(60)
     for seed in range(300):
-        sample = Sample(20)
+        sample = ValueSample(20)
         sample._generator.manual_seed(seed)
         for part in torch.arange(60.0)[None].split(7, dim=1):
             sample.add(part)
@@ -254,7 +254,7 @@ def test_a_sample_holds_every_column_as_often() -> None:
         counts[sample.values[0].long()] += 1
     assert 60 < counts.min() and counts.max() < 140  # 100 each, deviation 8
     with pytest.raises(ConfigError, match="no clip"):
-        _ = Sample(3).values
+        _ = ValueSample(3).values
 
 
 # -- image networks ------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_short_clips_are_filled_and_of_long_ones_the_middle_is_heard() -> None:
     mask = torch.zeros(2, 128, dtype=torch.bool)
     mask[0, 10:110] = True
     mask[1, 98:] = True
-    image = middle(features * mask[:, None, None], mask, encoder.frames)
+    image = crop_or_pad(features * mask[:, None, None], mask, encoder.frames)
     assert image.shape == (2, 1, 32, 64)
     assert image[0, 0, 0].tolist() == [i + 1 for i in range(28, 92)]
     assert image[1, 0, 0].tolist() == [i + 1 for i in range(98, 128)] + [0] * 34

@@ -11,7 +11,13 @@ from avser.models.baselines.head import BaselineHead
 from avser.models.heads import LstmHead
 from avser.models.net import EmotionNet
 from avser.testing.nets import tiny_net, tiny_spec
-from avser.training.transfer import encoder_of, hold, refuse_heard, refuse_seen, start_from
+from avser.training.transfer import (
+    encoder_of,
+    freeze_stream,
+    refuse_known_recordings,
+    refuse_known_speakers,
+    start_from,
+)
 from avser.types import Clip
 
 
@@ -63,17 +69,19 @@ def test_streams_that_do_not_fit_are_told(model: Path) -> None:
 
 def test_a_start_that_has_seen_the_test_speakers_is_refused() -> None:
     known = [bundle.Provenance(speakers=["ravdess/01", "ravdess/02"])]
-    refuse_seen(known, [clip("ravdess/03"), clip("")])
+    refuse_known_speakers(known, [clip("ravdess/03"), clip("")])
     with pytest.raises(ConfigError, match=r"ravdess/02, who is in the test part \(1"):
-        refuse_seen(known, [clip("ravdess/02"), clip("ravdess/03")])
+        refuse_known_speakers(known, [clip("ravdess/02"), clip("ravdess/03")])
 
 
 def test_a_start_that_has_heard_the_test_recordings_is_refused() -> None:
     known = [bundle.Provenance(speakers=["ravdess/01"], digests=["0" * 16])]
     digests = {"ravdess/x": "1" * 32}
-    refuse_heard(known, [clip("ravdess/01")], digests)  # the speaker may be on both sides
+    refuse_known_recordings(
+        known, [clip("ravdess/01")], digests
+    )  # the speaker may be on both sides
     with pytest.raises(ConfigError, match=r"ravdess/x, which is in the test part \(1"):
-        refuse_heard(known, [clip("ravdess/03")], {"ravdess/x": "0" * 32})
+        refuse_known_recordings(known, [clip("ravdess/03")], {"ravdess/x": "0" * 32})
 
 
 def test_a_baseline_begins_with_the_models_scores(model: Path) -> None:
@@ -103,11 +111,11 @@ def test_a_baseline_begins_with_the_models_scores(model: Path) -> None:
 
 def test_a_stream_that_is_held_still_does_not_learn_or_drop() -> None:
     net = tiny_net(features=4).train()
-    hold(net, "audio", True)
+    freeze_stream(net, "audio", True)
     assert not any(p.requires_grad for p in encoder_of(net, "audio").parameters())
     assert not any(m.training for m in encoder_of(net, "audio").modules())
     assert not any(m.training for m in net.heads["audio"].modules())
     assert net.heads["fused"].training and encoder_of(net, "video").training
-    hold(net, "audio", False)
+    freeze_stream(net, "audio", False)
     assert all(p.requires_grad for p in encoder_of(net, "audio").parameters())
     assert encoder_of(net, "audio").training

@@ -137,7 +137,9 @@ class RunStore:
         name = client.replace("/", "~")
         path = self.folder / "updates" / f"{update:05d}" / f"{name}.safetensors"
         with atomic_write(path, mode="wb") as file:
-            file.write(save_tensors({n: a.astype(np.float16) for n, a in delta.items()}))
+            file.write(
+                save_tensors({n: np.ascontiguousarray(a, np.float16) for n, a in delta.items()})
+            )
 
     def updates(self) -> Iterator[tuple[int, str, Arrays]]:
         """Round, client and update of all that were kept."""

@@ -36,7 +36,7 @@ from avser.federated.weights import (
 )
 from avser.files import atomic_write
 from avser.models.net import EmotionNet
-from avser.training.transfer import refuse_seen
+from avser.training.transfer import refuse_known_speakers
 from avser.types import Clip
 
 Engine = Literal["inprocess", "flower"]
@@ -80,7 +80,7 @@ class Simulation:
         based = self.settings.base != "empty"
         if based:
             self.before = start_from_base(self.net, self.settings.base)
-            refuse_seen([self.before], parts.test)
+            refuse_known_speakers([self.before], parts.test)
         norm = has_batch_norm(self.net)
         if norm and self.settings.batch_norm == "refuse":
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a baseline is: fitted in one pass by scikit-learn, then plain arrays and arithmetic."""
+"""Base class of baselines: fitted by scikit-learn, then plain arrays and arithmetic."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What encoders of sound and of picture are."""
+"""Base classes of audio and video encoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -40,8 +40,8 @@ class AudioEncoder(nn.Module, ABC):
         dim: D, width of a step's vector.
         span: "step" if a vector describes its step (perhaps with context), "clip" if one vector
             describes the clip and is repeated.
-        causal: no step hears sound that comes after it.
-        hears_before: a step's features hear the sound before it, in a stream the step before.
+        causal: no step depends on sound that comes after it.
+        needs_left_context: features of a step depend on the sound before it.
         fitted: buffers that `fit_statistics` sets, by name.
         makes_image: the network's input is one image of each clip.
     """
@@ -51,7 +51,7 @@ class AudioEncoder(nn.Module, ABC):
     span: Literal["step", "clip"] = "step"
     causal: bool = False
     fitted: tuple[str, ...] = ("normaliser.mean", "normaliser.deviation")
-    hears_before: bool = True
+    needs_left_context: bool = True
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class AudioEncoder(nn.Module, ABC):
         """
         waveform, mask = self.prepared(waveform, lengths)
         with full_precision(waveform):
-            return self.hear(waveform, mask), mask
+            return self.compute_features(waveform, mask), mask
 
     def frame_count(self, samples: int) -> int:
         """Number of frames of so many samples, padded to whole steps."""
@@ -114,9 +114,9 @@ class AudioEncoder(nn.Module, ABC):
         """Sound by which a step is conditioned: what a causal encoder may know of it."""
         if not self.causal:
             return "clip"
-        return "past" if self.hears_before else "step"
+        return "past" if self.needs_left_context else "step"
 
-    def hear(self, waveform: Tensor, mask: Tensor) -> Tensor:
+    def compute_features(self, waveform: Tensor, mask: Tensor) -> Tensor:
         """Turn whole steps ``[B, S]`` with valid frames ``[B, F]`` into ``[B, C, M, F]``."""
         return self.frontend.of_clips(waveform, mask)
 
@@ -240,7 +240,7 @@ class AudioEncoder(nn.Module, ABC):
             raise ConfigError(f"Bad stream: {self.not_streamable}")
         zeros = self.normaliser.mean.new_zeros(size, STEP_SAMPLES)
         norm, network = self.normaliser.initial_state(size), self.network_state(size)
-        return *((zeros, zeros[:, :3].clone()) if self.hears_before else ()), *norm, *network
+        return *((zeros, zeros[:, :3].clone()) if self.needs_left_context else ()), *norm, *network
 
     def advance(
         self, waveform: Tensor, lengths: Tensor, state: State
@@ -255,16 +255,18 @@ class AudioEncoder(nn.Module, ABC):
         Returns:
             ``x [B, 1, D]``, ``mask [B, 1]``, and the state for the next step.
         """
-        carried = 2 if self.hears_before else 0  # the step before, and its conditioning
+        carried = 2 if self.needs_left_context else 0  # the step before, and its conditioning
         norms = carried + len(self.normaliser.initial_state(1))
         waveform, mask, after = self._prepared(waveform, lengths, state[1] if carried else None)
         frames = mask.shape[1]
         with full_precision(waveform):
             if carried:
                 both = torch.cat([state[0], waveform], dim=1)
-                raw = self.hear(both, F.pad(mask, (frames, 0), value=True))[..., frames:]
+                raw = self.compute_features(both, F.pad(mask, (frames, 0), value=True))[
+                    ..., frames:
+                ]
             else:
-                raw = self.hear(waveform, mask)
+                raw = self.compute_features(waveform, mask)
         features, norm = self.normaliser.advance(raw, mask, state[carried:norms])
         x, step_mask, network = self.encode_next(features, mask, state[norms:])
         return x, step_mask, (*((waveform, after) if carried else ()), *norm, *network)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
-from avser.models.encoders.steps import frames_of, middle, on_steps
+from avser.models.encoders.steps import crop_or_pad, frames_of, repeat_over_steps
 from avser.models.frontends.base import Frontend
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
@@ -73,7 +73,7 @@ class Conv1dEncoder(AudioEncoder):
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.encode`."""
-        x = rearrange(middle(features, mask, self.frames), "b c m f -> b (c m) f")
+        x = rearrange(crop_or_pad(features, mask, self.frames), "b c m f -> b (c m) f")
         for layer, pool in zip(self.layers, self.pools, strict=True):
             x = F.max_pool1d(self.dropout(F.relu(layer(x))), pool)
-        return on_steps(rearrange(x, "b c f -> b (c f)"), mask, hop=self.frontend.hop)
+        return repeat_over_steps(rearrange(x, "b c f -> b (c f)"), mask, hop=self.frontend.hop)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
-from avser.models.encoders.steps import frames_of, middle, on_steps
+from avser.models.encoders.steps import crop_or_pad, frames_of, repeat_over_steps
 from avser.models.frontends.base import Frontend
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
@@ -60,5 +60,5 @@ class DenseEncoder(AudioEncoder):
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.encode`."""
-        x = rearrange(middle(features, mask, self.frames), "b c m f -> b (c m f)")
-        return on_steps(self.layers(x), mask, hop=self.frontend.hop)
+        x = rearrange(crop_or_pad(features, mask, self.frames), "b c m f -> b (c m f)")
+        return repeat_over_steps(self.layers(x), mask, hop=self.frontend.hop)

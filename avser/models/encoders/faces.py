@@ -1,4 +1,4 @@
-"""What encoders of face crops share: which crops are computed on, and how steps come of them."""
+"""Base class of encoders of face crops."""
 
 from abc import abstractmethod
 

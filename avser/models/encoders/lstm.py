@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.recurrent import MaskedRecurrence, State
-from avser.models.encoders.steps import by_step, on_steps
+from avser.models.encoders.steps import group_by_step, repeat_over_steps
 from avser.models.frontends.base import Frontend, full_precision
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
@@ -79,8 +79,8 @@ class LstmEncoder(AudioEncoder):
                 x = layer(self.dropout(x) if index else x, mask)
             if self.span == "clip":
                 vector = self._pooled(x.unsqueeze(1), mask.unsqueeze(1)).squeeze(1)
-                return on_steps(vector, mask, hop=hop)
-            frames, valid = by_step(x, mask, hop=hop)
+                return repeat_over_steps(vector, mask, hop=hop)
+            frames, valid = group_by_step(x, mask, hop=hop)
             return self._pooled(frames, valid), valid.any(dim=2)
 
     def network_state(self, size: int) -> State:
@@ -99,7 +99,7 @@ class LstmEncoder(AudioEncoder):
                 mine = state[2 * index : 2 * index + 2]
                 x, new = layer.advance(self.dropout(x) if index else x, mask, mine)
                 after += new
-            frames, valid = by_step(x, mask, hop=self.frontend.hop)
+            frames, valid = group_by_step(x, mask, hop=self.frontend.hop)
             return self._pooled(frames, valid), valid.any(dim=2), tuple(after)
 
     def _projected(self, features: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
-from avser.models.encoders.steps import by_step, on_steps
+from avser.models.encoders.steps import group_by_step, repeat_over_steps
 from avser.models.frontends.base import Frontend
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
@@ -54,8 +54,10 @@ class PooledEncoder(AudioEncoder):
         hop = self.frontend.hop
         x = rearrange(features, "b c m f -> b f (c m)")
         if self.span == "clip":
-            return on_steps(self._pooled(x.unsqueeze(1), mask.unsqueeze(1))[:, 0], mask, hop=hop)
-        frames, valid = by_step(x, mask, hop=hop)
+            return repeat_over_steps(
+                self._pooled(x.unsqueeze(1), mask.unsqueeze(1))[:, 0], mask, hop=hop
+            )
+        frames, valid = group_by_step(x, mask, hop=hop)
         return self._pooled(frames, valid), valid.any(dim=2)
 
     def _pooled(self, frames: Tensor, valid: Tensor) -> Tensor:

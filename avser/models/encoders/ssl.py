@@ -14,7 +14,7 @@ from avser.errors import ConfigError
 from avser.models.encoders.backbone import connected
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.recurrent import span_of
-from avser.models.encoders.steps import by_step, on_steps
+from avser.models.encoders.steps import group_by_step, repeat_over_steps
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.samples import RawWaveform
 
@@ -129,8 +129,8 @@ class SslEncoder(AudioEncoder):
         hop = self.frontend.hop
         if self.span == "clip":
             total = mask.sum(dim=1, keepdim=True).clamp(min=1).to(x.dtype)
-            return on_steps(x.sum(dim=1) / total, mask, hop=hop)
-        frames, valid = by_step(x, mask, hop=hop)
+            return repeat_over_steps(x.sum(dim=1) / total, mask, hop=hop)
+        frames, valid = group_by_step(x, mask, hop=hop)
         total = valid.sum(dim=2).clamp(min=1).unsqueeze(-1).to(x.dtype)
         there = valid.unsqueeze(-1).to(x.dtype)
         return (frames * there).sum(dim=2) / total, valid.any(dim=2)

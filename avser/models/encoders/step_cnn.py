@@ -65,7 +65,7 @@ class ConvLayer(nn.Module):
         return F.max_pool2d(x, self.pool)
 
 
-class Sample:
+class ValueSample:
     """A fixed number of columns drawn at random, each as likely, from those that come by.
 
     Args:
@@ -130,7 +130,7 @@ class StepCnnEncoder(AudioEncoder):
     usual: Tensor
     centre: Tensor
     reach: Tensor
-    hears_before = False
+    needs_left_context = False
 
     def __init__(
         self,
@@ -187,8 +187,8 @@ class StepCnnEncoder(AudioEncoder):
                 self.register_buffer(name, fill)
                 self.fitted = (*self.fitted, name)
 
-    def hear(self, waveform: Tensor, mask: Tensor) -> Tensor:
-        """See `AudioEncoder.hear`: each step by itself, as if silence were around it."""
+    def compute_features(self, waveform: Tensor, mask: Tensor) -> Tensor:
+        """See `AudioEncoder.compute_features`: each step alone, between silence."""
         steps = waveform.shape[1] // STEP_SAMPLES
         x = self._plausible(self._images(waveform, mask))
         if self.pixel_mean:
@@ -232,7 +232,7 @@ class StepCnnEncoder(AudioEncoder):
     def _fit_anomalies(self, batches: Iterable[Batch], deviations: float) -> None:
         total = torch.zeros_like(self.usual, dtype=torch.float64)
         squares, count = torch.zeros_like(total), 0
-        kept = Sample(SAMPLE)
+        kept = ValueSample(SAMPLE)
         for x, valid in self._pieces(batches):
             values = rearrange(x, "n c m f -> c m n f")[:, :, valid].flatten(1)  # [C, n]
             total += values.double().sum(dim=1)[:, None, None]

@@ -1,4 +1,4 @@
-"""Between frames and steps of 0.512 s, whether or not the hop divides the step."""
+"""Grouping of frames into steps of 0.512 s, whether or not the hop divides the step."""
 
 import torch
 from einops import rearrange
@@ -9,7 +9,7 @@ from avser.models.encoders.recurrent import span_of
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 
-def by_step(x: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
+def group_by_step(x: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
     """Sort frames into the steps in which they begin.
 
     Args:
@@ -33,12 +33,12 @@ def by_step(x: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
     return x[:, frame], mask[:, frame] & inside
 
 
-def on_steps(vector: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
+def repeat_over_steps(vector: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
     """Repeat a clip's ``vector [B, D]`` over its valid steps: ``[B, T, D]`` and ``[B, T]``.
 
     A step is valid if any of its frames is in ``mask [B, F]``.
     """
-    _, valid = by_step(mask.unsqueeze(-1), mask, hop=hop)
+    _, valid = group_by_step(mask.unsqueeze(-1), mask, hop=hop)
     steps = valid.any(dim=2)
     return vector.unsqueeze(1) * steps.unsqueeze(-1).to(vector.dtype), steps
 
@@ -55,7 +55,7 @@ def frames_of(clip_s: float, hop: int) -> int:
     return frames
 
 
-def middle(features: Tensor, mask: Tensor, frames: int) -> Tensor:
+def crop_or_pad(features: Tensor, mask: Tensor, frames: int) -> Tensor:
     """Cut or fill every clip to as many frames: of a longer one the middle, after a shorter zeros.
 
     Args:
@@ -71,6 +71,6 @@ def middle(features: Tensor, mask: Tensor, frames: int) -> Tensor:
     index = start + torch.arange(frames, device=mask.device)
     inside = index < first + count
     index = index.clamp(max=mask.shape[1] - 1)
-    heard = mask.gather(1, index) & inside
+    valid = mask.gather(1, index) & inside
     index = index[:, None, None].expand(-1, *features.shape[1:3], -1)
-    return features.gather(3, index) * heard[:, None, None].to(features.dtype)
+    return features.gather(3, index) * valid[:, None, None].to(features.dtype)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from avser.errors import ConfigError
 from avser.models.encoders.backbone import backbone_dim, check_resizable, create_backbone
 from avser.models.encoders.base import AudioEncoder
-from avser.models.encoders.steps import frames_of, middle, on_steps
+from avser.models.encoders.steps import crop_or_pad, frames_of, repeat_over_steps
 from avser.models.frontends.base import Frontend
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
@@ -21,7 +21,7 @@ RANGE = 8.0  # deviations from the mean, four each way, that an image shows
 class TimmAudioEncoder(AudioEncoder):
     """Any network of timm over the spectrogram, as an image with a channel for each plane.
 
-    Each clip is cut or filled to the same duration: of a longer one the middle is heard, after a
+    Each clip is cut or filled to the same duration: of a longer one the middle is kept, after a
     shorter one zeros stand, which after normalisation are the mean. The one vector is repeated
     over the clip's valid steps.
 
@@ -74,13 +74,13 @@ class TimmAudioEncoder(AudioEncoder):
         """See `AudioEncoder._encode`; the image of a clip is transformed, too."""
         if self.training and transforms.spectrogram is not None:
             features, mask = transforms.spectrogram(features, mask)
-        image = middle(features, mask, self.frames)
+        image = crop_or_pad(features, mask, self.frames)
         image = F.interpolate(image, self.image_size, mode="bilinear")
         if self.training and transforms.audio_images is not None:
             clip = torch.arange(len(image), device=image.device)
             shown = (image / RANGE + 0.5).clamp(0, 1)  # as pictures are: from 0 to 1
             image = (transforms.audio_images(shown, clip) - 0.5) * RANGE
-        return on_steps(self.backbone(image), mask, hop=self.frontend.hop)
+        return repeat_over_steps(self.backbone(image), mask, hop=self.frontend.hop)
 
     def resize(self, rows: int, columns: int) -> None:
         """Take images of another size from now on.

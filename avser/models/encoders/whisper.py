@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from avser.errors import ConfigError
 from avser.models.encoders.backbone import connected
 from avser.models.encoders.base import AudioEncoder
-from avser.models.encoders.steps import by_step
+from avser.models.encoders.steps import group_by_step
 from avser.models.frontends.base import full_precision
 from avser.models.frontends.conditioning import Conditioning, condition, whole_steps
 from avser.models.frontends.normaliser import Normaliser
@@ -287,7 +287,7 @@ class WhisperEncoder(AudioEncoder):
             mel, mask = transforms.spectrogram(mel, mask)
         states, mask = self.network(mel.squeeze(1), mask, frozen=self.frozen)
         x = torch.cat([states[layer] for layer in self.joined], dim=-1).float()
-        x, mask = by_step(x, mask, hop=_FRAME)
+        x, mask = group_by_step(x, mask, hop=_FRAME)
         share = mask.unsqueeze(-1) / mask.sum(dim=2, keepdim=True).clamp(min=1).unsqueeze(-1)
         mean = (x * share).sum(dim=2)
         variance = ((x - mean.unsqueeze(2)).square() * share).sum(dim=2)

@@ -1,4 +1,4 @@
-"""What a front end is, and the short-time Fourier transform that all of them share.
+"""Base class of front ends, and the short-time Fourier transform that all of them share.
 
 The transform has two equal forms. A matrix product with windowed cosines and sines computes only
 the bins that are wanted and exports to any runtime; an FFT is faster where window times bins is

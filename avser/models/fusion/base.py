@@ -1,4 +1,4 @@
-"""What a fusion is."""
+"""Base class of fusions."""
 
 from abc import ABC, abstractmethod
 from typing import Self
