@@ -24,13 +24,14 @@ from avser.models.transforms import Transforms
 from avser.training.augment import Augment
 from avser.training.distillation import Teacher
 from avser.training.image_augment import ImageAugment
-from avser.training.losses import recall_mean, soft_cross_entropy
-from avser.training.optimizers import (
+from avser.training.optimization import (
     OptimizerName,
     ScheduleName,
     make_optimizer,
     parameter_groups,
+    recall_mean,
     scheduled,
+    soft_cross_entropy,
 )
 from avser.training.transfer import (
     freeze_stream,
@@ -278,7 +279,7 @@ class EmotionTask(LightningModule):
         return make_optimizer(self.optimizer, groups, **rates)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning takes six kinds)
-        """Optimizer and schedule; see `avser.training.optimizers`."""
+        """Optimizer and schedule; see `avser.training.optimization`."""
         return scheduled(
             self.new_optimizer(),
             self.schedule,

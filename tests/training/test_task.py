@@ -20,7 +20,7 @@ from avser.testing.corpora.emodb import fake_emodb
 from avser.testing.nets import tiny_audio_encoder
 from avser.training.augment import Augment
 from avser.training.image_augment import ImageAugment
-from avser.training.losses import recall_mean, soft_cross_entropy
+from avser.training.optimization import recall_mean, soft_cross_entropy
 from avser.training.task import EmotionTask
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")

@@ -1,4 +1,4 @@
-"""Optimizers and schedules of the learning rate, by name."""
+"""Training loss, model-selection metric, optimizers and learning-rate schedules."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -83,3 +83,15 @@ def scheduled(
         else CosineAnnealingLR(optimizer, updates)
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of ``logits [..., K]`` to soft ``target [..., K]``, classes weighted."""
+    return -(target * weight * logits.log_softmax(dim=-1)).sum(dim=-1)
+
+
+def recall_mean(confusion: Tensor) -> Tensor:
+    """UAR from ``confusion [K, K]`` (rows are true classes), over the classes that occur."""
+    support = confusion.sum(dim=1)
+    recall = confusion.diagonal() / support.clamp(min=1)
+    return recall.sum() / (support > 0).sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Progressive resizing: small images first, then the network's own size."""
+"""Lightning callbacks of training: progressive resizing of images."""
 
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
