@@ -143,6 +143,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
 
 def _unreadable(name: str, error: Exception) -> MediaError:
     words = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    words = "no server answers, or there is no such file" if words == name else words
     return MediaError(f"Can't read {name}: {words}; check the address and the rights.")
 
 

@@ -151,7 +151,7 @@ def rounds(total: int, console: "Console") -> Iterator["FederatedProgress"]:
         whole = bar.add_task("rounds", total=total)
         part = bar.add_task("replies", total=None)
 
-        def told(row: Mapping[str, Any]) -> None:
+        def show_round(row: Mapping[str, Any]) -> None:
             bar.update(whole, completed=int(row["update"]))
             bar.update(part, completed=0, total=row["asked"])
             if row.get("warning"):
@@ -164,4 +164,4 @@ def rounds(total: int, console: "Console") -> Iterator["FederatedProgress"]:
             bar.update(whole, description=name, completed=0, total=1)
             bar.update(part, description="epochs", completed=0, total=count)
 
-        yield FederatedProgress(round=told, reply=lambda: bar.advance(part), stage=stage)
+        yield FederatedProgress(round=show_round, reply=lambda: bar.advance(part), stage=stage)
