@@ -47,7 +47,7 @@ def tiny_settings(**more: Any) -> FederatedSettings:
             "rounds": 2,
             "local_epochs": 1,
             "batch_size": 3,
-            "hold_back": 0.0,
+            "holdout_share": 0.0,
             "average": 0.0,
             **more,
         }
@@ -64,7 +64,7 @@ def simulation(
     return Simulation(data=chosen, plan=plan or tiny_plan(), settings=settings, folder=folder)
 
 
-def served(sim: Simulation, *, app: Any = None, mods: Sequence[Any] = ()) -> Server:
+def make_server_of(sim: Simulation, *, app: Any = None, mods: Sequence[Any] = ()) -> Server:
     """A server of a simulation on a grid of its clients, or of another client app."""
     find = SimulatedClients(sim.data, sim.clients)
     client_app = app or make_client_app(find, mods=mods)
@@ -79,4 +79,4 @@ def served(sim: Simulation, *, app: Any = None, mods: Sequence[Any] = ()) -> Ser
     return Server(session, grid, grid.server_context())
 
 
-__all__ = ["ClientData", "served", "simulation", "tiny_data", "tiny_plan", "tiny_settings"]
+__all__ = ["ClientData", "make_server_of", "simulation", "tiny_data", "tiny_plan", "tiny_settings"]

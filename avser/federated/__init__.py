@@ -1,8 +1,8 @@
 """Federated learning: clients train on their own recordings, and only weights travel.
 
-Flower carries messages, TLS and the identity of nodes; these rooms bring the network, the guards,
-the privacy accounting and the measurements. Flower and Ray report use to their makers unless told
-otherwise before they are imported, which is why that is done here.
+Flower carries messages, TLS and the identity of nodes; this package adds the network, checks
+of updates, privacy accounting and evaluation. Telemetry of Flower and Ray is on by default and must
+be switched off before their import, hence here.
 """
 
 import os

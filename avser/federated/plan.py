@@ -1,4 +1,4 @@
-"""What a client must know to train: plain settings, sent with every offer.
+"""Training plan: plain settings that the server sends with every offer.
 
 A client builds the network from them as a bundle is built: classes under ``avser.`` alone, each of
 its slot's kind. Nothing that the server sends is executed.
@@ -20,8 +20,7 @@ from avser.training.task import EmotionTask
 
 _MODULES = {**SLOTS, "augment": Augment, "image_augment": ImageAugment}
 
-#: Settings of `EmotionTask` that a client follows; what concerns epochs of one long training
-#: (schedule, averaging, freezing) is the server's.
+#: Settings of `EmotionTask` that clients use. Schedule, averaging and freezing are the server's.
 _NUMBERS = (
     "optimizer",
     "lr",
@@ -45,7 +44,7 @@ class Plan:
         merge: classes counted as others.
         local_epochs, batch_size: of local training.
         crop_s, trim: of training clips, as the data module has them.
-        hold_back: share of a client's clips that it keeps for measuring.
+        holdout_share: share of a client's clips that it holds out for evaluation.
         bfloat16: whether convolutions run in bfloat16.
         clip_gradient: largest norm of a batch's gradient; 0 is none.
         proximal: weight of FedProx's term.
@@ -59,22 +58,22 @@ class Plan:
     batch_size: int = 16
     crop_s: float | None = 4.0
     trim: bool = True
-    hold_back: float = 0.125
+    holdout_share: float = 0.125
     bfloat16: bool = False
     clip_gradient: float = 5.0
     proximal: float = 0.0
     clip_update: float = 0.0
 
     def to_json(self) -> str:
-        """Text of it, equal for equal plans."""
+        """Serialise; equal plans give equal text."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
-        """Read a plan.
+        """Parse a plan.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the text is no plan.
         """
         try:
             values = json.loads(text)
@@ -92,7 +91,7 @@ class Plan:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Settings of the network's slots, as a bundle keeps them."""
+        """Settings of the network's slots, as in a bundle."""
         return {slot: self.model.get(slot) for slot in SLOTS}
 
 

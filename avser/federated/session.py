@@ -1,4 +1,4 @@
-"""All that a federated training is made of on the server."""
+"""Session: the parts of a federated training on the server."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Measure = Callable[[Arrays], Mapping[str, Any]]
 
 @dataclass(kw_only=True)
 class Session:
-    """All that a federated training is made of on the server.
+    """The parts of a federated training on the server.
 
     Attributes:
         settings: of the training.
@@ -24,14 +24,14 @@ class Session:
         net: of the plan, with the weights to begin with.
         constants: statistics of its front ends.
         store: of the run folder.
-        measure: judges weights on the server's own clips; None where it has none.
-        finished: called with each round's row.
+        measure: evaluates weights on the server's own clips; None where it has none.
+        finished: called with each committed round's row.
         reproducible: sampling and noise come from the seed, as in simulations; else from the
             system, as privacy asks.
-        stopped: asked between rounds.
-        patience: rounds that may fail one after the other; None is any number, as where clients
-            may yet come.
-        secure: asks a round's clients for the mean of their updates alone; see
+        stopped: polled between rounds.
+        patience: consecutive rounds that may fail; None is any number, as where clients may still
+            join.
+        secure: computes the mean of a round's updates without single ones; see
             `avser.federated.privacy.secure_aggregation`.
     """
 

@@ -1,4 +1,4 @@
-"""What may be chosen of a federated training, and which choices do not go together."""
+"""Settings of a federated training, their ranges and forbidden combinations."""
 
 import re
 from dataclasses import dataclass
@@ -13,53 +13,53 @@ ATTACKS = ("label_flip:N", "scaled:N")
 
 @dataclass(frozen=True, kw_only=True)
 class FederatedSettings:
-    """How clients and server train together.
+    """Settings of clients and server.
 
     Args:
         rounds: updates of the global model.
         clients: "speaker" for one client a speaker, or their number.
-        partition: who has which clips: "speaker", "iid", "balanced" (as many of each emotion
-            everywhere) or "dirichlet:A" (each emotion's clips shared out by a Dirichlet draw; a
-            small A gives uneven clients).
+        partition: assignment of clips to clients: "speaker", "iid", "balanced" (as many of each
+            emotion everywhere) or "dirichlet:A" (each emotion's clips by a Dirichlet draw; a small
+            A gives uneven clients).
         strategy: "fedavg", "fedprox", "fedadam", "trimmed_mean", "krum", or "buffered:N", which
             updates the model at every N-th contribution, as it comes.
-        fraction: share of the clients that a round asks.
+        fraction: share of the clients that a round samples.
         base: "empty", or the released model, bundle or run folder to begin with.
         dp: client-level differential privacy, "noise:Z,clip:C": updates clipped to norm C, Gaussian
             noise of Z times C on their sum; "" is none.
-        delta: at which the accountant states epsilon.
+        delta: of the stated epsilon.
         secure_aggregation: the server learns the sum of the updates alone (SecAgg+).
-        keep_updates: keep every client's update on disk, for `avser federate audit-leakage`.
+        keep_updates: save every client's update, for `avser federate audit-leakage`.
         local_epochs: passes of a client over its clips in a round.
         batch_size: clips a local batch.
         warm_up: share of the rounds in which the learning rate rises; it then falls by a cosine.
         proximal: weight of FedProx's term.
         server_lr: step of FedAdam.
-        average: decay of the average of the global models of the rounds, which is what is measured
-            and released; 0 is the last round's own.
-        trim: share that the trimmed mean leaves out at either end.
-        malicious: clients whom Krum is to withstand.
-        hold_back: share of each client's clips that it keeps for measuring.
+        average: decay of the average of the global models of the rounds, which is evaluated and
+            released; 0 is the last round's own model.
+        trim: share that the trimmed mean leaves out at either end, one update at least.
+        malicious: number of malicious clients that Krum tolerates.
+        holdout_share: share of each client's clips that it holds out for evaluation.
         norm_limit: an update is refused whose norm is over so many times the round's median;
             null accepts any, "auto" is 4, and null under secure aggregation or differential
             privacy.
-        own_clip: norm to which clients clip their updates themselves under secure aggregation,
-            where the server can't look at each.
+        client_clip: norm to which clients clip their own updates under secure aggregation, where
+            the server can't check single updates.
         max_examples: clips that a client's weight counts at most.
         weight_limit: a client's weight counts at most so many times the median of the round's
             clients; 0 gives all clients the same weight, null lets clips count as claimed.
-        quorum: share of the asked clients whose updates a round needs.
-        min_clients: how many must be there before the first round.
-        deadline_s: how long a round waits for them, in seconds.
-        evaluate_every: rounds between measurements of the global model; 0 is at the end alone.
+        quorum: share of the sampled clients whose updates a round needs.
+        min_clients: registered clients that the first round needs.
+        deadline_s: longest duration of a round, in seconds.
+        evaluate_every: rounds between evaluations of the global model; 0 evaluates the last alone.
         batch_norm: "refuse" networks with batch norm, or keep its statistics "local": they are
             never sent, and the released model's are taken from the validation part.
-        attack: bad clients of an experiment, "label_flip:N" or "scaled:N"; "" is none.
+        attack: malicious clients of an experiment, "label_flip:N" or "scaled:N"; "" is none.
         audio_only: number of clients without picture.
         seed: of partition, sampling and local training.
 
     Raises:
-        ConfigError: a value is out of its range, or two do not go together.
+        ConfigError: a value is out of its range, or two exclude each other.
     """
 
     rounds: int = 30
@@ -80,9 +80,9 @@ class FederatedSettings:
     average: float = 0.5
     trim: float = 0.2
     malicious: int = 1
-    hold_back: float = 0.125
+    holdout_share: float = 0.125
     norm_limit: float | Literal["auto"] | None = "auto"
-    own_clip: float = 10.0
+    client_clip: float = 10.0
     max_examples: int = 10_000
     weight_limit: float | None = 2.0
     quorum: float = 0.5
@@ -101,7 +101,7 @@ class FederatedSettings:
             self.noise_and_clip,
             self.dirichlet,
             self.attackers,
-        )  # each says what is bad
+        )  # each raises where its setting is malformed
         self._check_pairs()
 
     def _check_ranges(self) -> None:
@@ -116,7 +116,7 @@ class FederatedSettings:
             ("warm_up", 0, 1),
             ("average", 0, 0.999),
             ("trim", 0, 0.49),
-            ("hold_back", 0, 0.9),
+            ("holdout_share", 0, 0.9),
             ("quorum", 0, 1),
             ("max_examples", 1, 10**9),
         ):
@@ -174,7 +174,7 @@ class FederatedSettings:
 
     @property
     def limit(self) -> float | None:
-        """How many times the median norm an update may have; None for no limit."""
+        """Largest norm as a multiple of the median; None for no limit."""
         if self.norm_limit == "auto":
             return None if self.secure_aggregation or self.dp else 4.0
         return self.norm_limit
@@ -184,10 +184,10 @@ class FederatedSettings:
         """N of ``buffered:N``."""
         if self.strategy in STRATEGIES[:-1]:
             return None
-        found = re.fullmatch(r"buffered:([1-9]\d{0,5})", self.strategy)
-        if found is None:
+        match = re.fullmatch(r"buffered:([1-9]\d{0,5})", self.strategy)
+        if match is None:
             raise ConfigError(unknown("strategy", self.strategy, STRATEGIES))
-        return int(found[1])
+        return int(match[1])
 
     @property
     def noise_and_clip(self) -> tuple[float, float] | None:
@@ -195,38 +195,38 @@ class FederatedSettings:
         if not self.dp:
             return None
         number = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
-        found = re.fullmatch(rf"noise:{number},clip:{number}", self.dp)
-        if found is None or float(found[2]) <= 0:
+        match = re.fullmatch(rf"noise:{number},clip:{number}", self.dp)
+        if match is None or float(match[2]) <= 0:
             raise ConfigError(
                 f"Bad dp {self.dp!r}: expected noise:Z,clip:C with a noise multiplier Z and a norm "
                 "C over 0, such as noise:1,clip:0.5."
             )
-        return float(found[1]), float(found[2])
+        return float(match[1]), float(match[2])
 
     @property
     def dirichlet(self) -> float | None:
         """A of ``dirichlet:A``."""
         if self.partition in PARTITIONS[:-1]:
             return None
-        found = re.fullmatch(r"dirichlet:(\d+(?:\.\d+)?)", self.partition)
-        if found is None or float(found[1]) <= 0:
+        match = re.fullmatch(r"dirichlet:(\d+(?:\.\d+)?)", self.partition)
+        if match is None or float(match[1]) <= 0:
             raise ConfigError(unknown("partition", self.partition, PARTITIONS))
-        return float(found[1])
+        return float(match[1])
 
     @property
     def attackers(self) -> tuple[str, int]:
-        """Kind and number of bad clients."""
+        """Kind and number of malicious clients."""
         if not self.attack:
             return "", 0
-        found = re.fullmatch(r"(label_flip|scaled):([1-9]\d*)", self.attack)
-        if found is None:
+        match = re.fullmatch(r"(label_flip|scaled):([1-9]\d*)", self.attack)
+        if match is None:
             raise ConfigError(unknown("attack", self.attack, ATTACKS))
-        return found[1], int(found[2])
+        return match[1], int(match[2])
 
     def lr_scale(self, update: int) -> float:
         """Factor on the learning rate in round ``update`` (from 1): rises, then falls by a cosine.
 
-        It ends above 0, at a fiftieth: the last round learns too.
+        It ends at a fiftieth: the last round must learn too.
         """
         import math
 

@@ -1,7 +1,7 @@
-"""Which of a network's tensors travel, and how.
+"""Conversion between a network and the tensors that clients and server exchange.
 
-Parameters travel and are aggregated. Statistics of the front end are constants that the server
-sends. Statistics of batch norm are neither: they are each client's own (see `has_batch_norm`).
+Parameters are exchanged and aggregated. Statistics of the front end are constants that the server
+sends. Statistics of batch norm are never sent: each client has its own (see `has_batch_norm`).
 """
 
 import hashlib
@@ -33,8 +33,10 @@ def branch_of(name: str) -> str:
 def branches_of(net: EmotionNet, streams: Iterable[str]) -> tuple[str, ...]:
     """Branches that a client with these streams can train: the fusion needs both."""
     known = set(streams)
-    found = [b for b in ("audio", "video") if b in known and getattr(net, b) is not None]
-    return (*found, "fused") if len(found) == 2 and net.fusion is not None else tuple(found)
+    branches = [b for b in ("audio", "video") if b in known and getattr(net, b) is not None]
+    return (
+        (*branches, "fused") if len(branches) == 2 and net.fusion is not None else tuple(branches)
+    )
 
 
 def names_of(net: EmotionNet, branches: Iterable[str]) -> list[str]:
@@ -66,12 +68,12 @@ def load_arrays(net: EmotionNet, arrays: Mapping[str, NDArray[np.float32]]) -> N
 def constants_of(net: EmotionNet) -> bytes:
     """Buffers that are the same for all: statistics of front ends and of features."""
     own = _statistics(net)
-    kept = {
+    constants = {
         n: b.detach().cpu().contiguous()
         for n, b in _persistent(net).items()
         if n not in own and not n.startswith("temperature_")
     }
-    return save_tensors(kept)
+    return save_tensors(constants)
 
 
 @torch.no_grad()
@@ -82,11 +84,11 @@ def load_constants(net: EmotionNet, raw: bytes) -> None:
         ConfigError: they are another network's.
     """
     try:
-        found = load_tensors(raw)
+        constants = load_tensors(raw)
     except Exception as error:  # safetensors raises its own untyped error
         raise ConfigError("Bad constants of the server: they are damaged.") from error
     buffers = _persistent(net)
-    for name, value in found.items():
+    for name, value in constants.items():
         if name not in buffers or buffers[name].shape != value.shape:
             raise ConfigError(f"Bad constants of the server: {name!r} is not this model's.")
         buffers[name].copy_(value)
@@ -105,10 +107,10 @@ def _batch_norms(net: nn.Module) -> dict[str, nn.Module]:
 def has_batch_norm(net: nn.Module) -> str | None:
     """Name of the first layer with batch norm, or None.
 
-    Its statistics are of a client's own voices and tell of them, and those of one speaker are no
-    estimate of all; so federated configurations use group norm, which keeps none. Where batch norm
-    is allowed all the same, a client keeps its statistics and never sends them, and the server
-    takes the released model's from its own validation clips (`refresh_statistics`).
+    Its statistics describe a client's own voices, and those of one speaker are no estimate of all.
+    Federated configurations therefore use group norm, which has none. Where batch norm is allowed,
+    a client never sends its statistics, and the server estimates the released model's on its own
+    validation clips (`refresh_statistics`).
     """
     return next(iter(_batch_norms(net)), None)
 
@@ -122,7 +124,7 @@ def _statistics(net: nn.Module) -> set[str]:
 
 
 def statistics_of(net: nn.Module) -> bytes:
-    """Batch norm's statistics, for the one who owns them."""
+    """Serialise the statistics of batch norm."""
     buffers = dict(net.named_buffers())
     return save_tensors({n: buffers[n].detach().clone() for n in sorted(_statistics(net))})
 
@@ -137,7 +139,7 @@ def load_statistics(net: nn.Module, raw: bytes) -> None:
 
 @torch.no_grad()
 def refresh_statistics(net: EmotionNet, loader: Iterable[Batch]) -> None:
-    """Take batch norm's statistics from clips whose owner gave them for that; no labels are read.
+    """Estimate the statistics of batch norm on the server's own clips, without labels.
 
     Source: Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2017.
     """
@@ -158,12 +160,12 @@ def refresh_statistics(net: EmotionNet, loader: Iterable[Batch]) -> None:
 
 def digest_of(arrays: Mapping[str, NDArray[np.float32]]) -> str:
     """Sixteen hex digits of names, shapes and contents."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(arrays):
         value = np.ascontiguousarray(arrays[name])
-        found.update(f"{name} {value.shape} {value.dtype}".encode())
-        found.update(value.tobytes())
-    return found.hexdigest()[:16]
+        digest.update(f"{name} {value.shape} {value.dtype}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def norm_of(arrays: Mapping[str, NDArray[np.float32]]) -> float:
@@ -172,5 +174,5 @@ def norm_of(arrays: Mapping[str, NDArray[np.float32]]) -> float:
 
 
 def difference(new: Mapping[str, NDArray[np.float32]], old: Arrays) -> Arrays:
-    """What was learned: ``new - old``, for the names of ``new``."""
+    """Update: ``new - old``, for the names of ``new``."""
     return {n: np.asarray(v - old[n], dtype=np.float32) for n, v in new.items()}

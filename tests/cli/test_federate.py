@@ -14,7 +14,7 @@ from avser.evaluation.numbers import format_figure
 from avser.testing.corpora.ravdess import fake_ravdess
 
 
-def said(capsys: pytest.CaptureFixture[str], words: Sequence[str], code: int) -> str:
+def output(capsys: pytest.CaptureFixture[str], words: Sequence[str], code: int) -> str:
     assert main(["federate", *words]) == code
     told = capsys.readouterr()
     return " ".join((told.out + told.err).split())
@@ -40,7 +40,7 @@ def test_a_simulation_is_reported_and_goes_on_where_it_ended(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    told = said(capsys, ["simulate", *words, "--compare", "central", "--out", str(run)], 0)
+    told = output(capsys, ["simulate", *words, "--compare", "central", "--out", str(run)], 0)
     assert "4 clients" in told and "trained centrally on the same clips" in told
     results = json.loads((run / "results.json").read_text())
     facts = results["federated"]
@@ -48,7 +48,7 @@ def test_a_simulation_is_reported_and_goes_on_where_it_ended(
     assert facts["bytes_up_per_client_round"] > 0 and "local" not in facts
     assert (run / "report.html").is_file() and (run / "bundle" / "config.yaml").is_file()
 
-    table = said(capsys, ["table", str(run), "--json", str(tmp_path / "row.json")], 0)
+    table = output(capsys, ["table", str(run), "--json", str(tmp_path / "row.json")], 0)
     (row,) = json.loads((tmp_path / "row.json").read_text())
     assert row["run"] == "run" and row["uar"] == facts["figures"]["uar"]
     assert row["central"] == facts["central"] and row["alone"] is None
@@ -64,19 +64,19 @@ def test_a_simulation_is_reported_and_goes_on_where_it_ended(
         "--out",
         str(tmp_path / "b"),
     ]
-    told = said(capsys, [*based, "--keep-updates"], 0)
+    told = output(capsys, [*based, "--keep-updates"], 0)
     assert "the base model before the first round: UAR" in told
 
 
-def test_the_accountant_speaks_and_updates_are_audited(
+def test_epsilon_is_printed_and_updates_are_audited(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(tmp_path / "private")
     private = ["--dp", "noise:1,clip:0.5", "--fraction", "1", "--compare", "none"]
-    told = said(capsys, ["simulate", *words, *private, "--keep-updates", "--out", run], 0)
+    told = output(capsys, ["simulate", *words, *private, "--keep-updates", "--out", run], 0)
     assert "epsilon" in told
-    told = said(capsys, ["audit-leakage", run], 0)
-    assert "4 speakers, 4 updates, clipped, as the server sees them" in told
+    told = output(capsys, ["audit-leakage", run], 0)
+    assert "4 speakers, 4 updates, clipped, as the server receives them" in told
     assert "with the run's noise (1 times the clip 0.5) on each" in told
     assert told.count("chance .500") == 2
 
@@ -97,11 +97,11 @@ def test_the_accountant_speaks_and_updates_are_audited(
 def test_what_is_wrong_is_said(
     words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told in said(capsys, words, code)
+    assert told in output(capsys, words, code)
 
 
 def test_a_run_that_is_no_federation_has_no_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "results.json").write_text("{}")
-    assert "no federated training" in said(capsys, ["table", str(tmp_path)], 1)
+    assert "no federated training" in output(capsys, ["table", str(tmp_path)], 1)

@@ -19,7 +19,7 @@ from avser.federated.client.remote import Federation, ServerError
 from avser.federated.deployment.apps import read_session, write_session
 from avser.federated.plan import build_task
 from avser.federated.server.api import create_federation_api, status_page
-from avser.federated.server.mfcc import answer_cepstra
+from avser.federated.server.mfcc import predict_mfcc
 from avser.federated.server.releases import LatestRelease, pack, unpack
 from avser.federated.server.worker import LatestReleaseHandler
 from avser.federated.weights import arrays_of, constants_of, digest_of, names_of
@@ -31,12 +31,12 @@ from avser.web.service import Service
 
 
 @pytest.fixture(scope="module")
-def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LatestRelease]:
+def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LatestRelease]:
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("federation")
         patch.setenv("AVSER_CACHE", str(root / "cache"))
         sim = simulation(root, data=tiny_data(root / "ravdess"), rounds=1)
-        sim.store.note(
+        sim.store.log_event(
             "refused", client="eve", round=1, reason="<b>malformed</b>", detail="at/home"
         )
         sim.run("inprocess")
@@ -45,18 +45,18 @@ def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LatestRelease]:
         )
         other = tiny_bundle(root / "other", ("happy", "sad", "angry"))
         found = LatestRelease(folder=sim.folder, tests={"test": sim.data}, arm=str(other))
-        assert found.look() and not found.look()  # a round is released once
+        assert found.refresh() and not found.refresh()  # a round is released once
         yield found
 
 
 @pytest.fixture(scope="module")
 def federation(
-    newest: LatestRelease, tmp_path_factory: pytest.TempPathFactory
+    release: LatestRelease, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Federation]:
     limits = Limits(upload_mb=0.5, concurrency=1, queue=1, time_s=30)
     service = Service(make_handler, limits=limits, folder=tmp_path_factory.mktemp("uploads"))
     service.workers.wait()
-    with TestClient(create_federation_api(newest, service)) as http:
+    with TestClient(create_federation_api(release, service)) as http:
         found = Federation("http://nobody")
         found._http = http
         yield found
@@ -74,10 +74,10 @@ def test_the_status_tells_rounds_clients_and_refusals(federation: Federation) ->
 
 
 def test_the_newest_model_travels_and_is_verified(
-    federation: Federation, newest: LatestRelease, tmp_path: Path
+    federation: Federation, release: LatestRelease, tmp_path: Path
 ) -> None:
     loaded = federation.model(tmp_path / "model")
-    kept = newest.store.latest()
+    kept = release.store.latest()
     assert kept is not None
     assert digest_of(arrays_of(loaded.net, kept.average)) == digest_of(kept.average)
     assert all(s.startswith("federation/contributor-") for s in loaded.provenance.speakers)
@@ -87,8 +87,8 @@ def test_the_newest_model_travels_and_is_verified(
         federation.model(tmp_path / "model", arm="C")
 
 
-def test_a_model_that_holds_other_files_is_refused(newest: LatestRelease, tmp_path: Path) -> None:
-    good = pack(newest.folder / "bundle")
+def test_a_model_that_holds_other_files_is_refused(release: LatestRelease, tmp_path: Path) -> None:
+    good = pack(release.folder / "bundle")
     for name in ("../evil.py", "evil.pkl", "model-/../../x.safetensors"):
         packed = io.BytesIO(good)
         with zipfile.ZipFile(packed, "a") as file:
@@ -106,10 +106,10 @@ def test_a_model_that_holds_other_files_is_refused(newest: LatestRelease, tmp_pa
 
 @pytest.mark.parametrize("damage", ["weights", "config", "missing"])
 def test_a_refused_download_leaves_the_old_model(
-    damage: str, newest: LatestRelease, tmp_path: Path
+    damage: str, release: LatestRelease, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
-    unpack(pack(newest.folder / "bundle"), folder)
+    unpack(pack(release.folder / "bundle"), folder)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     changed = io.BytesIO()
     with zipfile.ZipFile(changed, "w") as packed:
@@ -128,30 +128,30 @@ def test_a_refused_download_leaves_the_old_model(
 
 
 def test_contributors_are_published_under_pseudonyms(
-    federation: Federation, newest: LatestRelease, tmp_path: Path
+    federation: Federation, release: LatestRelease, tmp_path: Path
 ) -> None:
     status = federation.status()
     loaded = federation.model(tmp_path / "model")
     public = json.dumps(status) + (tmp_path / "model" / "trained_on.yaml").read_text()
-    names = [line["client"] for line in newest.store.ledger() if line["what"] == "joined"]
-    assert names and not any(name in public for name in [*names, "eve", "at/home"])
+    names = [line["client"] for line in release.store.events() if line["event"] == "joined"]
+    assert names and not any(name in public for name in [*names, '"eve"', "at/home"])
     shown = [c["client"] for c in status["clients"]]
     assert len(set(shown)) == 4 and all(c.startswith("contributor-") for c in shown)
     assert sorted(loaded.provenance.speakers) == sorted(f"federation/{c}" for c in shown)
-    again = LatestRelease(folder=newest.folder, tests={})
+    again = LatestRelease(folder=release.folder, tests={})
     assert [c["client"] for c in again.status()["clients"]] == shown  # after a restart too
-    named = LatestRelease(folder=newest.folder, tests={}, show_names=True).status()
+    named = LatestRelease(folder=release.folder, tests={}, show_names=True).status()
     assert [c["client"] for c in named["clients"]] == names
     assert named["refusals"][0]["client"] == "eve" and "detail" not in named["refusals"][0]
-    assert (newest.folder / "pseudonyms.key").stat().st_mode & 0o077 == 0
+    assert (release.folder / "pseudonyms.key").stat().st_mode & 0o077 == 0
 
 
 def test_a_model_is_tested_on_the_servers_corpus(
-    federation: Federation, newest: LatestRelease
+    federation: Federation, release: LatestRelease
 ) -> None:
     row = federation.test("test")
-    assert row["uar"] == newest.status()["measured"]["1"]["test"]["uar"]
-    assert row["n"] == len(newest.tests["test"].parts.test)
+    assert row["uar"] == release.status()["measured"]["1"]["test"]["uar"]
+    assert row["n"] == len(release.tests["test"].parts.test)
     assert federation.test("test", arm="B")["model"] == "tiny"
     with pytest.raises(ServerError, match=r"Bad corpus 'tset'.*did you mean 'test'"):
         federation.test("tset")
@@ -192,41 +192,41 @@ def test_mfcc_give_what_their_sound_gives() -> None:
         expected = net.audio_branch()(wave, lengths)[0][0]
         raw, mask = audio.raw_features(wave, lengths)
     rows = raw[0, 0, :, mask[0]].T.tolist()
-    found = answer_cepstra(net, rows)
+    found = predict_mfcc(net, rows)
     assert list(found["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-4)
     for bad in ([[0.0] * 15], [], [[float("nan")] * 16], [["x"] * 16]):
         with pytest.raises(Exception, match="Bad input mfcc"):
-            answer_cepstra(net, bad)  # type: ignore[arg-type]
+            predict_mfcc(net, bad)  # type: ignore[arg-type]
 
 
-def test_a_desk_answers_with_the_newest_model(newest: LatestRelease, tmp_path: Path) -> None:
+def test_a_worker_uses_the_latest_release(release: LatestRelease, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     tiny_bundle(folder, ("happy", "sad", "angry"))
-    desk = LatestReleaseHandler(folder)
+    handler = LatestReleaseHandler(folder)
     clip = write_wav(tmp_path / "a.wav", voice("sad", seconds=1.0, sample_rate=16_000)) or (
         tmp_path / "a.wav"
     )
     job = Classify(path=Path(clip), modality="audio")
-    first = desk(job)
-    assert isinstance(first, JobResult) and desk.models[0].row["name"] == "tiny"
-    loaded = bundle.load(newest.folder / "bundle")
+    first = handler(job)
+    assert isinstance(first, JobResult) and handler.models[0].row["name"] == "tiny"
+    loaded = bundle.load(release.folder / "bundle")
     bundle.save(
         loaded.net, folder, spec=loaded.config["net"], name="newer", provenance=loaded.provenance
     )
-    second = desk(job)
-    assert isinstance(second, JobResult) and desk.models[0].row["name"] == "newer"
+    second = handler(job)
+    assert isinstance(second, JobResult) and handler.models[0].row["name"] == "newer"
     assert first.prediction.probabilities != second.prediction.probabilities
     assert not isinstance(job, Annotate)
     (folder / "config.yaml").write_text("no bundle any more")
     next(folder.glob("model-*")).rename(folder / "model-00000000.safetensors")
-    third = desk(job)  # the model before it serves on
+    third = handler(job)  # the previous model stays in use
     assert isinstance(third, JobResult)
     assert third.prediction.probabilities == second.prediction.probabilities
 
 
-def test_a_session_is_read_back(newest: LatestRelease, tmp_path: Path) -> None:
-    settings, learner = read_session(newest.folder)
-    assert settings == newest.settings and learner.plan == newest.learner.plan
+def test_a_session_is_read_back(release: LatestRelease, tmp_path: Path) -> None:
+    settings, learner = read_session(release.folder)
+    assert settings == release.settings and learner.plan == release.learner.plan
     names = names_of(learner.net, ["audio"])
     assert len(names) and np.isfinite(arrays_of(learner.net, names)[names[0]]).all()
     with pytest.raises(ConfigError, match="Bad run folder"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federations import served, simulation, tiny_data
+from federations import make_server_of, simulation, tiny_data
 
 from avser.bundle import serialization as bundle
 from avser.errors import ConfigError
@@ -34,7 +34,7 @@ def one_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def test_clients_train_together_and_the_report_compares(data: Any, tmp_path: Path) -> None:
-    sim = simulation(tmp_path, data=data, hold_back=0.25, evaluate_every=1)
+    sim = simulation(tmp_path, data=data, holdout_share=0.25, evaluate_every=1)
     assert [c.name for c in sim.clients] == sorted({c.speaker for c in sim.trained_on()})
     unseen = {c.speaker for c in data.parts.test}
     assert not unseen & {c.speaker for c in sim.trained_on()} and len(sim.clients) == 4
@@ -63,8 +63,8 @@ def test_a_run_goes_on_after_its_last_whole_round(data: Any, tmp_path: Path) -> 
     whole = simulation(tmp_path, data=data, folder="whole", rounds=3, strategy="fedadam")
     expected = whole.run("inprocess").model
     first = simulation(tmp_path, data=data, folder="cut", rounds=3, strategy="fedadam")
-    server = served(first)
-    server.roster.refresh()
+    server = make_server_of(first)
+    server.registry.refresh()
     server.round(1)
     half = tmp_path / "cut" / "rounds" / "00002.safetensors"
     half.write_bytes(b"half a round")  # killed while it was written
@@ -80,10 +80,10 @@ def test_a_damaged_round_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "rounds" / "00001.safetensors").write_bytes(b"damaged")
     latest = store.latest()
     assert latest is not None and latest.update == 0
-    store.note("refused", reason="x")
-    with (tmp_path / "ledger.jsonl").open("a") as file:
+    store.log_event("refused", reason="x")
+    with (tmp_path / "events.jsonl").open("a") as file:
         file.write('{"what": "acce')  # killed here
-    assert [line["what"] for line in store.ledger()] == ["refused"]
+    assert [line["event"] for line in store.events()] == ["refused"]
 
 
 def test_local_training_is_the_same_again_and_needs_no_trainer(data: Any, tmp_path: Path) -> None:

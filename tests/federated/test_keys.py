@@ -32,7 +32,7 @@ from avser.federated.client import node
 from avser.federated.deployment import keys
 from avser.federated.deployment.app_bundle import app_bundle, check_app
 from avser.federated.deployment.flower_commands import prepare
-from avser.federated.server.link import Link, closed_until, only_nodes_from_outside
+from avser.federated.server.link import Link, restrict_to_fleet, unavailable_until
 
 
 def test_telemetry_is_off_before_flower_is_imported() -> None:
@@ -119,7 +119,7 @@ def test_orders_are_taken_from_this_machine_alone(address: str, path: str, taken
         return {}
 
     scope = {"type": "http", "client": (address, 1), "path": path}
-    asyncio.run(only_nodes_from_outside(app)(scope, receive, send))
+    asyncio.run(restrict_to_fleet(app)(scope, receive, send))
     assert (seen == [path]) is taken and (403 in sent) is not taken
 
 
@@ -135,7 +135,7 @@ def test_nodes_come_again_until_their_keys_are_known(opened: bool) -> None:
         answered.append(message.get("status"))
 
     joining = "/v1/fleet/activate-node"
-    guarded = closed_until(app, lambda: opened, lambda: taken.append("keys are looked at"))
+    guarded = unavailable_until(app, lambda: opened, lambda: taken.append("keys are looked at"))
     for path in (joining, "/v1/fleet/pull-messages", "/v1/control/register-node"):
         asyncio.run(guarded({"type": "http", "path": path}, None, send))  # type: ignore[arg-type]
     theirs = ["keys are looked at", joining, "/v1/fleet/pull-messages"] if opened else []
@@ -147,13 +147,13 @@ def test_nodes_come_again_until_their_keys_are_known(opened: bool) -> None:
 
     taken.clear()
     asyncio.run(
-        closed_until(app, lambda: True, busy)({"type": "http", "path": joining}, None, send)
+        unavailable_until(app, lambda: True, busy)({"type": "http", "path": joining}, None, send)
     )  # type: ignore[arg-type]
     assert not taken and answered[-2:] == [503, None]
 
 
 class Control:
-    """Flower's register of nodes: a key that was taken away is never let in again."""
+    """Flower's register of nodes: a removed key is never registered again."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeInfo] = []
@@ -174,61 +174,61 @@ class Control:
         self.nodes[request.node_id - 1].status = "unregistered"
 
 
-def test_keys_are_admitted_as_they_come_and_go(
+def test_keys_are_registered_and_unregistered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys.make_server_keys(tmp_path / "keys", hosts=[])
     keys.make_client_keys(tmp_path / "anna", name="anna")
     source, there = tmp_path / "anna" / "anna.pub", tmp_path / "keys" / "clients" / "anna.pub"
-    control, admitted = Control(), list[str]()
+    control, registered = Control(), list[str]()
 
     def opened() -> Link:
         words = {"host": "127.0.0.1", "port": 1, "secrets": tmp_path / "keys"}
-        link = Link(tmp_path, **words, admitted=admitted.append)  # type: ignore[arg-type]
+        link = Link(tmp_path, **words, registered=registered.append)  # type: ignore[arg-type]
         vars(link)["_client"] = control
         return link
 
     link = opened()
     there.write_bytes(source.read_bytes()[:20])  # a copy that is under way
-    link.admit()
-    link.admit()
-    assert not admitted
+    link.register_keys()
+    link.register_keys()
+    assert not registered
     assert sum("Bad public key" in r.message for r in caplog.records) == 1
     there.write_bytes(source.read_bytes())
     control.busy = True
-    with pytest.raises(AvserError, match="given again"):
-        link.admit()
+    with pytest.raises(AvserError, match="sent again"):
+        link.register_keys()
     control.busy = False
-    link.admit()
-    link.admit()
-    assert admitted == ["anna"]
+    link.register_keys()
+    link.register_keys()
+    assert registered == ["anna"]
     link = opened()  # the server is started again
-    link.admit()
-    assert admitted == ["anna", "anna"]
+    link.register_keys()
+    assert registered == ["anna", "anna"]
     assert len(control.nodes) == 1
     there.unlink()
-    link.admit()
+    link.register_keys()
     assert control.nodes[0].status == "unregistered"
     there.write_bytes(source.read_bytes())
-    link.admit()
-    link.admit()
+    link.register_keys()
+    link.register_keys()
     there.unlink()
-    link.admit()
-    assert admitted == ["anna", "anna"]
+    link.register_keys()
+    assert registered == ["anna", "anna"]
     assert sum("stays refused" in r.message for r in caplog.records) == 1
 
 
 def test_a_node_outlives_a_slow_or_restarted_server(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "make_simple_http_retry_invoker"
     monkeypatch.setattr(connection, name, vars(connection)[name])  # put back after the test
-    node._stay_patient()
+    node._retry_transient_errors()
     patient = vars(connection)[name]().should_giveup
-    for passing in (
+    for error in (
         httpx.ConnectTimeout("_ssl.c:989: The handshake operation timed out"),
         httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of it"),
         httpx.ConnectError("[Errno 111] Connection refused"),
     ):
-        assert not patient(passing)
+        assert not patient(error)
     for lasting in (
         httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"),
         httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number"),
@@ -244,7 +244,7 @@ def test_a_node_that_is_refused_after_it_joined_says_so(
     monkeypatch.setattr(os, "environ", os.environ.copy())  # joining sets Flower's variables
     monkeypatch.setattr(sys, "argv", ["avser"])
     monkeypatch.setattr(node, "_check_apps", lambda: None)
-    monkeypatch.setattr(node, "_stay_patient", lambda: None)
+    monkeypatch.setattr(node, "_retry_transient_errors", lambda: None)
     flower = import_module("flwr.supernode.cli.flower_supernode")
     monkeypatch.setattr(flower, "flower_supernode", lambda: asked.append(sys.argv))
     words = ["federate", "client", "--server", "host:1", "--data", str(tmp_path), "--insecure"]
@@ -271,8 +271,8 @@ def test_flowers_commands_are_found_and_nothing_is_installed(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["server", "--out", "x", "-c", "configs/data/ravdess.yaml"], "or say --insecure"),
-        (["client", "--server", "h:1", "--data", "x"], "or say --insecure"),
+        (["server", "--out", "x", "-c", "configs/data/ravdess.yaml"], "or --insecure"),
+        (["client", "--server", "h:1", "--data", "x"], "or give --insecure"),
         (["client", "--server", "h:1", "--data", "x", "--insecure", "--ca", "y"], "Bad pair"),
         (["client", "--server", "h:1", "--data", "nowhere", "--insecure"], "no manifest.csv"),
         (["test", "--server", "https://h"], "either -c DATA"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from federations import served, simulation, tiny_data, tiny_model, tiny_plan, tiny_settings
+from federations import make_server_of, simulation, tiny_data, tiny_model, tiny_plan, tiny_settings
 
 from avser.bundle import serialization as bundle
 from avser.errors import BundleError, ConfigError
@@ -117,20 +117,20 @@ def test_buffered_discounts_what_is_old() -> None:
 
 def test_buffered_takes_replies_as_they_come(data: Any, tmp_path: Path) -> None:
     sim = simulation(tmp_path, data=data, strategy="buffered:3", rounds=3)
-    server = served(sim)
+    server = make_server_of(sim)
     server.__class__ = BufferedServer
     server.run()
     rows = sim.store.rows()[1:]
     assert [r["accepted"] for r in rows] == [3, 3, 3]
     assert rows[0]["stale"] == 0 and rows[1]["stale"] >= 1  # the fourth client was still at it
-    ages = [line["age"] for line in sim.store.ledger() if line["what"] == "accepted"]
+    ages = [line["age"] for line in sim.store.events() if line["event"] == "accepted"]
     assert max(ages) == max(r["oldest"] for r in rows) >= 1
 
 
 def test_a_fraction_asks_that_many_and_others_in_turn(data: Any, tmp_path: Path) -> None:
-    server = served(simulation(tmp_path, data=data, fraction=0.5))
-    server.roster.refresh()
-    asked = [tuple(n.client for n in server.roster.chosen(u)) for u in range(1, 9)]
+    server = make_server_of(simulation(tmp_path, data=data, fraction=0.5))
+    server.registry.refresh()
+    asked = [tuple(n.client for n in server.registry.sample(u)) for u in range(1, 9)]
     assert {len(names) for names in asked} == {2} and len(set(asked)) > 2
 
 
@@ -212,10 +212,10 @@ def test_batch_norm_is_refused_or_stays_local(data: Any, tmp_path: Path) -> None
         simulation(tmp_path, data=data, plan=plan)
     sim = simulation(tmp_path, data=data, plan=plan, batch_norm="local")
     assert has_batch_norm(sim.net)
-    server = served(sim)
-    server.roster.refresh()
+    server = make_server_of(sim)
+    server.registry.refresh()
     server.round(1)
-    assert not any("running" in name for name in server.kept.model)  # they are not sent
+    assert not any("running" in name for name in server.current.model)  # they are not sent
     contexts = server.grid._contexts.values()  # type: ignore[attr-defined]
     own = {bytes(c.state.config_records["avser"]["statistics"]) for c in contexts}
     assert len(own) == len(sim.clients)  # each has its own
@@ -268,16 +268,18 @@ def test_clients_without_picture_train_the_voice_alone(tmp_path: Path) -> None:
         "fusion": {"class_path": "avser.models.fusion.concat.ConcatFusion", "init_args": {}},
     }
     sim = simulation(tmp_path, data=data, plan=tiny_plan(model=model), audio_only=2, rounds=1)
-    server = served(sim)
-    server.roster.refresh()
-    kinds = sorted((n.client, n.branches) for n in server.roster.nodes.values())
+    server = make_server_of(sim)
+    server.registry.refresh()
+    kinds = sorted((n.client, n.branches) for n in server.registry.nodes.values())
     assert [b for _, b in kinds] == [("audio", "video", "fused")] * 2 + [("audio",)] * 2
-    made = {n.client: server.offer(n, 1, server.kept.model) for n in server.roster.nodes.values()}
+    made = {
+        n.client: server.offer(n, 1, server.current.model) for n in server.registry.nodes.values()
+    }
     poor = made[kinds[-1][0]][1].content.array_records["arrays"]
     assert all(branch_of(name) == "audio" for name in poor)
-    before = server.kept.model
+    before = server.current.model
     server.round(1)
-    moved = difference(server.kept.model, before)
+    moved = difference(server.current.model, before)
     for branch in ("audio", "video", "fused"):
         assert norm_of({n: a for n, a in moved.items() if branch_of(n) == branch}) > 0
 
@@ -294,11 +296,11 @@ def test_noise_is_that_of_the_clip_and_the_expected_number() -> None:
 
 def test_private_clients_clip_and_are_sampled_each_by_itself(data: Any, tmp_path: Path) -> None:
     sim = simulation(tmp_path, data=data, dp="noise:0,clip:0.01", fraction=0.7, rounds=1)
-    server = served(sim)
-    server.roster.refresh()
-    assert {len(server.roster.chosen(u)) for u in range(20)} > {1, 2}
+    server = make_server_of(sim)
+    server.registry.refresh()
+    assert {len(server.registry.sample(u)) for u in range(20)} > {1, 2}
     server.round(1)
-    norms = [line["norm"] for line in sim.store.ledger() if line["what"] == "accepted"]
+    norms = [line["norm"] for line in sim.store.events() if line["event"] == "accepted"]
     assert norms and max(norms) <= 0.0101
 
 
@@ -306,11 +308,11 @@ def test_secure_aggregation_gives_the_mean_and_hides_the_updates(data: Any, tmp_
     from avser.federated.privacy.secure_aggregation import SecureRound, secure_mods
 
     plain = simulation(tmp_path, data=data, folder="plain", rounds=1)
-    open_server = served(plain)
-    open_server.roster.refresh()
+    open_server = make_server_of(plain)
+    open_server.registry.refresh()
     open_server.round(1)
     sim = simulation(tmp_path, data=data, folder="secret", rounds=1, secure_aggregation=True)
-    server = served(sim, mods=secure_mods())
+    server = make_server_of(sim, mods=secure_mods())
     server.session.secure = SecureRound()
     seen: list[Any] = []
     original = server.grid.send_and_receive
@@ -321,11 +323,11 @@ def test_secure_aggregation_gives_the_mean_and_hides_the_updates(data: Any, tmp_
         return found
 
     server.grid.send_and_receive = watched  # type: ignore[method-assign]
-    server.roster.refresh()
+    server.registry.refresh()
     server.round(1)
     sizes = [sum(a.count_bytes() for a in c.array_records.values()) for c in seen]
     assert max(sizes) == 0  # no weights in the clear, only masked vectors
-    gap = norm_of(difference(server.kept.model, open_server.kept.model))
-    step = norm_of(difference(open_server.kept.model, open_server.session.store.load(0).model))
+    gap = norm_of(difference(server.current.model, open_server.current.model))
+    step = norm_of(difference(open_server.current.model, open_server.session.store.load(0).model))
     assert gap < 0.01 * step  # rounding, no more
     assert isinstance(server, Server)

@@ -14,8 +14,8 @@ from avser.cli import main
 from avser.errors import ConfigError
 from avser.federated.client.contributions import Contributions
 from avser.federated.client.feature_store import (
-    CombinedFeatures,
-    KeptFeatures,
+    CombinedClientData,
+    StoredFeatures,
     with_stored_features,
 )
 from avser.federated.client.learner import LocalTrainer
@@ -46,7 +46,7 @@ def test_warnings_come_as_rounds_add_up_and_weak_is_called_weak() -> None:
     weak = [t for t in told if "this is weak" in t]
     assert weak and "over 10" in weak[0] and len(weak) < 4  # not in every round
     assert "" in told
-    assert "weak" in accountant.state(20) and "unit one client" in accountant.state(20)
+    assert "weak" in accountant.describe(20) and "unit one client" in accountant.describe(20)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def kept_run(folder: Path, *, signal: float, rounds: int = 4, speakers: int = 12
         for number in range(1, rounds + 1):
             common = 30 * np.sin(np.arange(40) + number)  # what all learn is no secret
             own = rng.normal(size=40) + signal * tell * (1 if i % 2 else -1)
-            store.keep_update(number, name, {"w": np.asarray(common + own, dtype=np.float32)})
+            store.save_update(number, name, {"w": np.asarray(common + own, dtype=np.float32)})
     (folder / "clients.json").write_text(json.dumps(clients))
     model = {"w": np.zeros(40, dtype=np.float32)}
     store.save(StoredRound(update=rounds, model=model, average=model))
@@ -106,7 +106,7 @@ def test_the_attacker_finds_what_is_there_and_nothing_else(
 
 
 def test_an_audit_needs_updates_and_speakers_of_both_sexes(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no simulation"):
+    with pytest.raises(ConfigError, match="not of a simulation"):
         audit_leakage(tmp_path)
     (tmp_path / "clients.json").write_text(json.dumps({"a": {"sexes": ["male"]}}))
     with pytest.raises(ConfigError, match="both sexes"):
@@ -132,7 +132,7 @@ def spoken(emotion: str, *, seed: int = 0) -> np.ndarray:
 
 
 def test_features_train_as_their_sound_does_and_hold_none_of_it(tmp_path: Path) -> None:
-    plan = tiny_plan(hold_back=0.25)
+    plan = tiny_plan(holdout_share=0.25)
     learner = LocalTrainer(plan)
     folder = Contributions(tmp_path)
     for i in range(8):
@@ -145,9 +145,9 @@ def test_features_train_as_their_sound_does_and_hold_none_of_it(tmp_path: Path) 
                 model=dict(plan.model),
             )
     assert not list(tmp_path.rglob("*.wav")) and not (tmp_path / "manifest.csv").exists()
-    client = KeptFeatures(tmp_path, name="me", plan=plan)
+    client = StoredFeatures(tmp_path, name="me", plan=plan)
     assert len(client.labels) == 12  # of eight each, two are held back
-    batch = next(iter(client.held()))
+    batch = next(iter(client.holdout()))
     with torch.inference_mode():
         transforms = with_stored_features(batch)
         from_features = learner.net.eval()(batch, transforms=transforms)["audio"].logits
@@ -162,20 +162,20 @@ def test_features_train_as_their_sound_does_and_hold_none_of_it(tmp_path: Path) 
     )
     assert learned.examples == 12 and np.isfinite(learned.loss)
     other = tiny_plan(model={**plan.model, "audio": {"class_path": "x", "init_args": {}}})
-    assert KeptFeatures(tmp_path, name="me", plan=other).labels == []  # of another front end
-    both = CombinedFeatures(client, client)
-    assert len(both.labels) == 24 and len(list(both.held())) == 2 * len(list(client.held()))
+    assert StoredFeatures(tmp_path, name="me", plan=other).labels == []  # of another front end
+    both = CombinedClientData(client, client)
+    assert len(both.labels) == 24 and len(list(both.holdout())) == 2 * len(list(client.holdout()))
 
 
 def test_features_give_the_answer_of_their_sound(tmp_path: Path) -> None:
-    plan = tiny_plan(hold_back=0.0)
+    plan = tiny_plan(holdout_share=0.0)
     learner = LocalTrainer(plan)
     wave = spoken("angry")
     contributions = Contributions(tmp_path)
     contributions.submit(
         wave, prompted="angry", predicted="", net=learner.net, model=dict(plan.model)
     )
-    (batch,) = KeptFeatures(tmp_path, name="me", plan=plan).batches(0, 0)
+    (batch,) = StoredFeatures(tmp_path, name="me", plan=plan).batches(0, 0)
     sound, length = torch.from_numpy(wave)[None], torch.tensor([len(wave)])
     with torch.inference_mode():
         expected = learner.net.eval().audio_branch()(sound, length)[0]

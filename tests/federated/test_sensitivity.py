@@ -72,9 +72,9 @@ def make_server(folder: Path, *, clients: int = 6, **more: Any) -> Server:
     )
     grid = InProcessGrid(ClientApp(), nodes=clients)
     server = Server(session, grid, grid.server_context())
-    server.kept = StoredRound(update=0, model=BASE, average=BASE)
+    server.current = StoredRound(update=0, model=BASE, average=BASE)
     names = [str(i) for i in range(clients)]
-    server.roster.nodes = {
+    server.registry.nodes = {
         i + 1: Node(node=i + 1, client=n, branches=("audio",), examples=1)
         for i, n in enumerate(names)
     }
@@ -92,7 +92,7 @@ histories = st.lists(
 
 def private_step(server: Server, sent: dict[str, list[tuple[list[float], int]]]) -> Arrays:
     """The server's private sum of the second round, after the same clients' first one."""
-    server.guards = UpdateChecks(
+    server.checks = UpdateChecks(
         limit=server.session.settings.limit, max_examples=10_000, independent=True
     )
     step: Arrays = {}
@@ -100,9 +100,9 @@ def private_step(server: Server, sent: dict[str, list[tuple[list[float], int]]])
         passed = []
         for client, rounds in sent.items():
             offer = make_offer(client, update=number)
-            update = server.judge(make_reply(offer, *rounds[number]), offer)
+            update = server.check(make_reply(offer, *rounds[number]), offer)
             passed += [update] if update is not None else []
-        step = clipped_sum(server.among(passed), BASE, clip=CLIP)
+        step = clipped_sum(server.select(passed), BASE, clip=CLIP)
     return step
 
 
@@ -175,7 +175,7 @@ def test_epsilon_is_that_of_the_sampling_that_happened(
         deadline_s=0.01,
     )
     drawn: list[list[str]] = []
-    sample = server.roster.chosen
+    sample = server.registry.sample
 
     def counted(update: int) -> list[Node]:
         nodes = sample(update)
@@ -185,8 +185,8 @@ def test_epsilon_is_that_of_the_sampling_that_happened(
     class Mean:
         mean, count = [np.array([0.1, 0.0, 0.0])], 2
 
-    monkeypatch.setattr(server.roster, "chosen", counted)
-    monkeypatch.setattr(server.roster, "refresh", lambda: None)
+    monkeypatch.setattr(server.registry, "sample", counted)
+    monkeypatch.setattr(server.registry, "refresh", lambda: None)
     monkeypatch.setattr(server, "replies", lambda *_, **__: iter(()))
     monkeypatch.setattr(
         server,
@@ -198,19 +198,19 @@ def test_epsilon_is_that_of_the_sampling_that_happened(
     monkeypatch.setattr(server.session.store, "save", lambda kept: None)
     with monkeypatch.context() as patch:  # the accountant's 0.3 s a round are needed once
         patch.setattr(Session, "accountant", None)
-        patch.setattr(server.session, "stopped", lambda: server.kept.update == rounds - 1)
+        patch.setattr(server.session, "stopped", lambda: server.current.update == rounds - 1)
         server.run()
     server.run()
 
-    assert len(drawn) == rounds == server.kept.update  # no round was drawn again
+    assert len(drawn) == rounds == server.current.update  # no round was drawn again
     assert min(map(len, drawn)) == 0  # nor one without clients left out
     happened = sum(map(len, drawn)) / (rounds * clients)
     assert happened == pytest.approx(rate, abs=3 * (rate * (1 - rate) / (rounds * clients)) ** 0.5)
-    stated = float(server.kept.row["epsilon"])
+    stated = float(server.current.row["epsilon"])
     assert stated == round(Accountant(noise=1, sampling=rate, delta=1e-5).epsilon(rounds), 4)
     actual = Accountant(noise=1, sampling=happened, delta=1e-5).epsilon(rounds)
     assert stated == pytest.approx(actual, rel=0.2)
-    empty = [e for e in server.session.store.ledger() if e["what"] == "empty"]
+    empty = [e for e in server.session.store.events() if e["event"] == "empty"]
     assert len(empty) == (sum(len(names) < 2 for names in drawn) if secure else 0)
 
 
@@ -228,7 +228,7 @@ def test_a_private_round_waits_for_all_however_fast_the_others_are(tmp_path: Pat
 
 
 def test_sampling_and_noise_of_a_simulation_are_drawn_apart(tmp_path: Path) -> None:
-    registry = make_server(tmp_path).roster
+    registry = make_server(tmp_path).registry
     assert registry.rng("sample", 1).random() != registry.rng("noise", 1).random()
 
 
@@ -297,5 +297,5 @@ def test_under_privacy_an_update_does_not_shut_out_its_twin(tmp_path: Path) -> N
     assert step["audio.w"].tolist() == [1.0, 1.0, 0.0]
     open_server = make_server(tmp_path / "open")
     first, second = (make_offer(name) for name in "01")
-    assert open_server.judge(make_reply(first, *same), first) is not None
-    assert open_server.judge(make_reply(second, *same), second) is None
+    assert open_server.check(make_reply(first, *same), first) is not None
+    assert open_server.check(make_reply(second, *same), second) is None

@@ -1,4 +1,4 @@
-"""Each guard is sent the bad thing; the reason stands in the ledger and the round goes on."""
+"""Each guard is sent the bad thing; the reason stands in the events and the round goes on."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from federations import served, simulation, tiny_data
+from federations import make_server_of, simulation, tiny_data
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(autouse=True)
 def one_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AVSER_CACHE", str(tmp_path_factory.getbasetemp() / "guards-cache"))
+    monkeypatch.setenv("AVSER_CACHE", str(tmp_path_factory.getbasetemp() / "checks-cache"))
 
 
 def with_bad_client(data: Any, tmp_path: Path, spoil: Spoil, **settings: Any) -> Server:
@@ -46,11 +46,11 @@ def with_bad_client(data: Any, tmp_path: Path, spoil: Spoil, **settings: Any) ->
             spoil(reply.content)
         return reply
 
-    return served(sim, app=app)
+    return make_server_of(sim, app=app)
 
 
-def ledger(server: Server, what: str) -> list[dict[str, Any]]:
-    return [line for line in server.session.store.ledger() if line["what"] == what]
+def events(server: Server, what: str) -> list[dict[str, Any]]:
+    return [line for line in server.session.store.events() if line["event"] == what]
 
 
 def changed(change: Callable[[np.ndarray], Any]) -> Spoil:
@@ -153,23 +153,23 @@ BAD: dict[str, tuple[Spoil, str]] = {
 def test_a_bad_reply_is_refused_and_the_round_goes_on(kind: str, data: Any, tmp_path: Path) -> None:
     spoil, said = BAD[kind]
     server = with_bad_client(data, tmp_path, spoil)
-    server.roster.refresh()
-    before = server.kept.model
+    server.registry.refresh()
+    before = server.current.model
     server.round(1)
-    refused = ledger(server, "refused")
+    refused = events(server, "refused")
     assert len(refused) == 1 and said in refused[0]["reason"]
     assert refused[0]["round"] == 1 and refused[0]["client"] == "ravdess/01"
-    assert len(ledger(server, "accepted")) == 3 and server.kept.update == 1
-    assert 0 < norm_of(difference(server.kept.model, before)) < 10
+    assert len(events(server, "accepted")) == 3 and server.current.update == 1
+    assert 0 < norm_of(difference(server.current.model, before)) < 10
 
 
 def test_a_claim_of_a_thousand_million_clips_counts_as_the_most(data: Any, tmp_path: Path) -> None:
     server = with_bad_client(data, tmp_path, claimed(10**9), max_examples=6)
-    server.roster.refresh()
+    server.registry.refresh()
     server.round(1)
-    capped = ledger(server, "capped")
+    capped = events(server, "capped")
     assert len(capped) == 1 and "claims 1,000,000,000 clips, counted 6" in capped[0]["reason"]
-    assert {line["examples"] for line in ledger(server, "accepted")} == {6}
+    assert {line["examples"] for line in events(server, "accepted")} == {6}
 
 
 def test_a_replayed_update_is_refused(data: Any, tmp_path: Path) -> None:
@@ -182,29 +182,29 @@ def test_a_replayed_update_is_refused(data: Any, tmp_path: Path) -> None:
             kept.append(content.array_records["arrays"])
 
     server = with_bad_client(data, tmp_path, replay)
-    server.roster.refresh()
+    server.registry.refresh()
     server.round(1)
-    model = server.kept.model
-    server.kept = type(server.kept)(
+    model = server.current.model
+    server.current = type(server.current)(
         update=1, model=server.session.store.load(0).model, average=model
     )
     server.round(2)
-    assert [line["reason"] for line in ledger(server, "refused")] == [
-        "replayed: the very same update was taken before"
+    assert [line["reason"] for line in events(server, "refused")] == [
+        "replayed: an identical update was accepted before"
     ]
 
 
 def test_an_answer_to_nobodys_offer_is_refused(data: Any, tmp_path: Path) -> None:
     server = with_bad_client(data, tmp_path, lambda content: None)
-    server.roster.refresh()
-    node = next(iter(server.roster.nodes.values()))
-    offer, message = server.offer(node, 1, server.kept.model)
+    server.registry.refresh()
+    node = next(iter(server.registry.nodes.values()))
+    offer, message = server.offer(node, 1, server.current.model)
     server.grid.push_messages([message])
     (reply,) = server.grid.pull_messages([message.metadata.message_id])
-    assert server.judge(reply, None) is None  # its round is over
+    assert server.check(reply, None) is None  # its round is over
     stranger = type(offer)(**{**vars(offer), "node": offer.node + 1})
-    assert server.judge(reply, stranger) is None
-    reasons = [line["reason"] for line in ledger(server, "refused")]
+    assert server.check(reply, stranger) is None
+    reasons = [line["reason"] for line in events(server, "refused")]
     assert "no open offer" in reasons[0] and "another node" in reasons[1]
 
 
@@ -213,9 +213,9 @@ def test_a_client_that_fails_or_is_silent_does_not_block_a_round(data: Any, tmp_
         raise RuntimeError("no more disk")
 
     server = with_bad_client(data, tmp_path, fails, deadline_s=0.5)
-    server.roster.refresh()
+    server.registry.refresh()
     pull = server.grid.pull_messages
-    silent = server.roster.nodes[2].client
+    silent = server.registry.nodes[2].client
     waiting = server.grid._waiting  # type: ignore[attr-defined]
 
     def pulled(ids: Any) -> Any:
@@ -223,21 +223,21 @@ def test_a_client_that_fails_or_is_silent_does_not_block_a_round(data: Any, tmp_
 
     server.grid.pull_messages = pulled  # type: ignore[method-assign]
     server.round(1)
-    assert server.kept.update == 1 and server.kept.row["accepted"] == 2
-    assert "no more disk" in ledger(server, "refused")[0]["detail"]
-    assert [line["client"] for line in ledger(server, "late")] == [silent]
+    assert server.current.update == 1 and server.current.row["accepted"] == 2
+    assert "no more disk" in events(server, "refused")[0]["detail"]
+    assert [line["client"] for line in events(server, "late")] == [silent]
 
 
 def test_too_few_updates_leave_the_model_as_it_was(data: Any, tmp_path: Path) -> None:
     server = with_bad_client(data, tmp_path, without("arrays"), quorum=1.0)
-    server.roster.refresh()
-    before = server.kept
+    server.registry.refresh()
+    before = server.current
     server.round(1)
-    assert server.kept is before
-    assert ledger(server, "abandoned")[0]["reason"].startswith("3 of 4 updates were accepted")
+    assert server.current is before
+    assert events(server, "abandoned")[0]["reason"].startswith("3 of 4 updates were accepted")
 
 
-def test_nodes_that_do_not_greet_properly_are_left_out(data: Any, tmp_path: Path) -> None:
+def test_nodes_with_malformed_registrations_are_left_out(data: Any, tmp_path: Path) -> None:
     sim = simulation(tmp_path, data=data)
     inner = make_client_app(SimulatedClients(sim.data, sim.clients))
     app = ClientApp()
@@ -253,8 +253,8 @@ def test_nodes_that_do_not_greet_properly_are_left_out(data: Any, tmp_path: Path
         return reply
 
     grid = InProcessGrid(app, nodes=len(sim.clients))
-    server = Server(served(sim).session, grid, grid.server_context())
-    server.roster.refresh()
-    assert len(server.roster.nodes) == 2
-    first, second = ledger(server, "refused")
-    assert "no data here" in first["detail"] and second["reason"] == "malformed greeting"
+    server = Server(make_server_of(sim).session, grid, grid.server_context())
+    server.registry.refresh()
+    assert len(server.registry.nodes) == 2
+    first, second = events(server, "refused")
+    assert "no data here" in first["detail"] and second["reason"] == "malformed registration"

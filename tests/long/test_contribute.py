@@ -28,10 +28,11 @@ PAGE = """
 import os, sys
 from pathlib import Path
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": sys.argv[4]}
-from avser.federated.client.contribute_page import Desk, Newest, serve
+from avser.federated.client.contribute_page import ContributionSession, LatestModel, serve
 from avser.federated.client.contributions import Contributions
-desk = Desk(Newest(None, Path(sys.argv[1])), Contributions(Path(sys.argv[2])), Path(sys.argv[4]))
-serve(desk, port=int(sys.argv[3]), ready=lambda url: print(url, flush=True))
+model, scratch = LatestModel(None, Path(sys.argv[1])), Path(sys.argv[4])
+session = ContributionSession(model, Contributions(Path(sys.argv[2])), scratch)
+serve(session, port=int(sys.argv[3]), ready=lambda url: print(url, flush=True))
 """
 
 
@@ -103,7 +104,7 @@ def test_a_voice_is_recorded_checked_and_contributed(
         microphone.first.click()
     record(screen, 2.0)
     said = screen.inner_text("#words")
-    took = re.search(r"answered in (\d+\.\d+) s", said)
+    took = re.search(r"predicted in (\d+\.\d+) s", said)
     assert took is not None and float(took[1]) < 1.0, said  # the goal
     assert screen.locator("audio, .waveform-container, #waveform").count() > 0  # can be played back
     screen.screenshot(path=str(tmp_path / "contribute.png"))

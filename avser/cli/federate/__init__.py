@@ -1,4 +1,4 @@
-"""``avser federate``: train together without moving a recording."""
+"""``avser federate``: federated training; recordings stay where they are."""
 
 import sys
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ def _usage() -> str:
     rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in table.items())
     return (
         "usage: avser federate COMMAND ...\n\n"
-        "Improve one model with many people's recordings, which stay on their machines.\n\n"
+        "Train one model on many people's recordings, which stay on their machines.\n\n"
         f"commands:\n{rows}\n\n"
-        "avser federate COMMAND --help tells more."
+        "avser federate COMMAND --help prints its options."
     )
 
 

@@ -20,13 +20,13 @@ def parser() -> argparse.ArgumentParser:
 def run(words: Sequence[str]) -> int:
     """Print a line for each run, and one with its noise where it is differentially private."""
     own = parser().parse_args(words)
-    from avser.federated.privacy.leakage import CHANCE, audits
+    from avser.federated.privacy.leakage import CHANCE, audit_run
     from avser.files import atomic_write
 
     rows = []
     for folder in own.runs:
-        for leak in audits(folder):
-            print(f"{folder}: {leak.told()}")
+        for leak in audit_run(folder):
+            print(f"{folder}: {leak.describe()}")
             rows.append({"run": folder.name, "chance": CHANCE, **asdict(leak)})
     if own.json:
         with atomic_write(own.json) as file:

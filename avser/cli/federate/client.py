@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--data", metavar="FOLDER", type=Path, required=True, help="with manifest.csv")
     own.add_argument("--ca", metavar="FILE", type=Path, help="the server's ca.pem")
     own.add_argument("--key", metavar="FILE", type=Path, help="your private key, NAME.key")
-    own.add_argument("--name", help="for the server's records; that of the key by default")
+    own.add_argument("--name", help="of this client; by default that of the key")
     own.add_argument("--insecure", action="store_true", help="without TLS and keys")
     own.add_argument("--home", metavar="DIR", type=Path, help="for Flower's own files")
     return own
@@ -28,7 +28,7 @@ def run(words: Sequence[str]) -> int:
     if not own.insecure and not (own.ca and own.key):
         raise ConfigError(
             "Bad client: --ca and --key are missing; make a key with avser federate keys client "
-            "and take ca.pem from the coordinator, or say --insecure."
+            "and take ca.pem from the coordinator, or give --insecure."
         )
     from platformdirs import user_data_path
 

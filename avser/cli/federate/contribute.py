@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> int:
 
     require("web", "gradio")
     if own.join and not own.insecure and not (own.ca and own.key):
-        raise ConfigError("Bad --join: --ca and --key are missing, or say --insecure.")
+        raise ConfigError("Bad --join: --ca and --key are missing, or give --insecure.")
     from platformdirs import user_data_path
 
     name = own.name or (own.key.stem if own.key else "me")
@@ -49,11 +49,12 @@ def run(words: Sequence[str]) -> int:
     from avser.federated.client.remote import Federation
 
     federation = Federation(own.server, ca=own.ca, token=own.token)
-    newest = LatestModel(federation, scratch / "bundle")
-    desk = ContributionSession(newest, Contributions(folder, keep=own.keep, name=name), scratch)
+    model = LatestModel(federation, scratch / "bundle")
+    contributions = Contributions(folder, keep=own.keep, name=name)
+    session = ContributionSession(model, contributions, scratch)
     node = _join(own, folder, name)
     try:
-        serve(desk, port=own.port, ready=lambda url: print(f"Page: {url}", flush=True))
+        serve(session, port=own.port, ready=lambda url: print(f"Page: {url}", flush=True))
     finally:
         if node is not None:
             node.terminate()

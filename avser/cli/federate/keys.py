@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(words: Sequence[str]) -> int:
-    """Make keys and say who gets which."""
+    """Make keys and print how they are distributed."""
     own = parser().parse_args(words)
     from avser.federated.deployment import keys
 

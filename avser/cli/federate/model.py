@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say which server."""
+    """Add the flags of the server."""
     parser.add_argument("--server", metavar="URL", required=True, help="https://HOST:HTTP_PORT")
     parser.add_argument("--ca", metavar="FILE", type=Path, help="the server's ca.pem")
     parser.add_argument("--token", help="if the server asks for one")
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(words: Sequence[str]) -> int:
-    """Fetch and verify it."""
+    """Download and verify the model."""
     own = parser().parse_args(words)
     from avser.federated.client.remote import Federation
 

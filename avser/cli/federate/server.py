@@ -1,10 +1,12 @@
 """``avser federate server``: coordinate a federation."""
 
 import json
+import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from avser.cli.quiet import quiet
 from avser.errors import AvserError, ConfigError
 from avser.evaluation.numbers import format_figure
 
-_LOOK_S = 2.0
+_POLL_S = 2.0  # between two looks for keys, rounds and events
 
 
 def parser() -> Parser:
@@ -23,7 +25,9 @@ def parser() -> Parser:
         "Coordinate a federation over Flower's SuperLink. Settings may follow as --data.*, "
         "--model.*, --federated.*",
     )
-    own.add_argument("--out", metavar="RUN", type=Path, help="run folder; goes on where it is")
+    own.add_argument(
+        "--out", metavar="RUN", type=Path, help="run folder; an unfinished run resumes"
+    )
     own.add_argument("--host", default="127.0.0.1", help="to listen at; 0.0.0.0 is the network")
     own.add_argument("--port", type=int, default=9092, help="for clients")
     own.add_argument("--http-port", type=int, default=9093, help="for status and models")
@@ -50,13 +54,17 @@ def run(words: Sequence[str]) -> int:
         own_parser.error("--out is missing; name the folder of the run, --out RUN/")
     if bool(own.keys) == own.insecure:
         raise ConfigError(
-            "Bad server: give --keys KEYS, made with avser federate keys server, or say --insecure."
+            "Bad server: give --keys KEYS, made with avser federate keys server, or --insecure."
         )
     for name in ("base", "rounds", "strategy"):
         value = getattr(own, name)
         rest += [f"--federated.{name}={value}"] if value is not None else []
-    with quiet():
-        return _serve(own, rest)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    try:
+        with quiet():
+            return _serve(own, rest)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _with_data(words: Sequence[str]) -> list[str]:
@@ -67,36 +75,33 @@ def _with_data(words: Sequence[str]) -> list[str]:
 def _serve(own: Any, words: list[str]) -> int:  # noqa: ANN401
     from avser.federated.server.link import Link
 
-    newest = _prepare(own, words)
+    release = _prepare(own, words)
     link = Link(
         own.out,
         host=own.host,
         port=own.port,
         secrets=own.keys,
-        admitted=lambda name: print(f"admitted {name}", flush=True),
+        registered=lambda name: print(f"registered {name}", flush=True),
     )
-    link.start()
-    said = "insecure, anybody may join" if own.insecure else "TLS and node keys"
-    print(f"Federation at {own.host}:{own.port} ({said})", flush=True)
-    link.admit()
-    link.ensure_run()
-    while not newest.look():
-        time.sleep(0.5)  # until the run has kept its start
-    stopped = threading.Event()
-    doors = _open_doors(own, newest)
-    try:
-        _watch(own, link, newest, stopped)
-    except KeyboardInterrupt:
-        print("avser federate server: leaving.", file=sys.stderr)
-    finally:
-        stopped.set()
-        doors()
-        link.stop()
+    with ExitStack() as stack:
+        stack.callback(link.stop)
+        try:
+            link.start()
+            access = "insecure, anybody may join" if own.insecure else "TLS and node keys"
+            print(f"Federation at {own.host}:{own.port} ({access})", flush=True)
+            link.register_keys()
+            link.ensure_run()
+            while not release.refresh():
+                time.sleep(0.5)  # until the initial model is saved
+            stack.callback(_start_api(own, release))
+            _watch(own, link, release)
+        except KeyboardInterrupt:
+            print("avser federate server: stopped.", file=sys.stderr)
     return 0
 
 
 def _prepare(own: Any, words: list[str]) -> Any:  # noqa: ANN401
-    """Read the configuration, keep what the run's own process needs, and open its models."""
+    """Read the configuration and write what the run's own process needs."""
     from avser.cli.federate.simulate import read
     from avser.federated.client.learner import LocalTrainer
     from avser.federated.deployment.apps import write_session
@@ -150,18 +155,18 @@ def _same(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _open_doors(own: Any, newest: Any) -> Any:  # noqa: ANN401
-    """Serve the HTTP interface in a thread; return what closes it."""
+def _start_api(own: Any, release: Any) -> Callable[[], None]:  # noqa: ANN401
+    """Serve the HTTP API in a thread; return the function that closes it."""
     import uvicorn
 
     from avser.federated.deployment import keys
     from avser.federated.server.api import create_federation_api, start_federation_api
 
-    service = start_federation_api(newest)
+    service = start_federation_api(release)
     secrets = own.keys
     server = uvicorn.Server(
         uvicorn.Config(
-            create_federation_api(newest, service, token=own.token),
+            create_federation_api(release, service, token=own.token),
             host=own.host,
             port=own.http_port,
             log_level="warning",
@@ -169,7 +174,7 @@ def _open_doors(own: Any, newest: Any) -> Any:  # noqa: ANN401
             ssl_keyfile=None if secrets is None else str(secrets / keys.KEY),
         )
     )
-    thread = threading.Thread(target=server.run, daemon=True, name="doors")
+    thread = threading.Thread(target=server.run, daemon=True, name="api")
     thread.start()
     scheme = "http" if own.keys is None else "https"
     print(f"Status and models at {scheme}://{own.host}:{own.http_port}", flush=True)
@@ -182,32 +187,33 @@ def _open_doors(own: Any, newest: Any) -> Any:  # noqa: ANN401
     return close
 
 
-def _watch(own: Any, link: Any, newest: Any, stopped: threading.Event) -> None:  # noqa: ANN401
-    """Admit clients, keep the run going, and release and measure what it gives."""
-    told = 0
-    while not stopped.is_set():
+def _watch(own: Any, link: Any, release: Any) -> None:  # noqa: ANN401
+    """Register clients, restart the run where it ended, release and evaluate its rounds."""
+    printed = 0
+    while True:
         done = (own.out / "DONE").exists()
         try:
-            link.admit()
-            if newest.look():
-                row = newest.status()["measured"].get(str(newest.update), {})
+            link.register_keys()
+            if release.refresh():
+                row = release.status()["measured"].get(str(release.update), {})
                 figures = ", ".join(f"{k} UAR {format_figure(f['uar'])}" for k, f in row.items())
-                print(f"round {newest.update}: {figures or 'kept'}", flush=True)
+                print(f"round {release.update}: {figures or 'saved'}", flush=True)
             if not done:
                 link.ensure_run()
         except AvserError as error:
             print(f"avser federate server: {error}", file=sys.stderr, flush=True)
-        told = _tell(newest, told)
+        printed = _print_events(release, printed)
         if done and own.until_done:
             return
-        stopped.wait(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
-def _tell(newest: Any, told: int) -> int:  # noqa: ANN401
-    """Print what the ledger has that was not told yet."""
-    lines = list(newest.store.ledger())
-    for line in lines[told:]:
-        who, reason = line.get("client", line.get("node", "")), line.get("reason", "")
-        if line["what"] != "accepted":
-            print(f"{line['what']} {who} {reason}".rstrip(), flush=True)
-    return len(lines)
+def _print_events(release: Any, printed: int) -> int:  # noqa: ANN401
+    """Print new events; return the number of all."""
+    events = list(release.store.events())
+    for event in events[printed:]:
+        client = event.get("client", event.get("node", ""))
+        texts = (str(event[key]) for key in ("reason", "detail") if event.get(key))
+        if event["event"] != "accepted":
+            print(f"{event['event']} {client} {': '.join(texts)}".rstrip(), flush=True)
+    return len(events)

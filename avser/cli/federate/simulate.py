@@ -21,15 +21,15 @@ _FLAGS: Mapping[str, tuple[str, str]] = {
     "partition": ("KIND", "speaker, iid, balanced or dirichlet:A"),
     "rounds": ("R", "updates of the global model"),
     "strategy": ("S", "fedavg, fedprox, fedadam, trimmed_mean, krum or buffered:N"),
-    "fraction": ("F", "share of the clients that a round asks"),
+    "fraction": ("F", "share of the clients that a round samples"),
     "base": ("empty|NAME|DIR", "model to begin with"),
     "dp": ("noise:Z,clip:C", "client-level differential privacy"),
     "delta": ("D", "at which epsilon is stated"),
-    "attack": ("KIND:N", "bad clients of an experiment: label_flip:N or scaled:N"),
+    "attack": ("KIND:N", "malicious clients of an experiment: label_flip:N or scaled:N"),
     "audio-only": ("N", "clients without picture"),
     "local-epochs": ("E", "passes of a client over its clips in a round"),
     "norm-limit": ("X|null", "refuse updates over so many times the median norm"),
-    "evaluate-every": ("R", "rounds between measurements on the test part"),
+    "evaluate-every": ("R", "rounds between evaluations on the test part"),
     "seed": ("S", "of partition, sampling and training"),
 }
 
@@ -45,15 +45,15 @@ def parser() -> Parser:
     for name, (metavar, text) in _FLAGS.items():
         own.add_argument(f"--{name}", metavar=metavar, help=text)
     own.add_argument("--secure-aggregation", action="store_true", help="the server sees sums alone")
-    own.add_argument("--keep-updates", action="store_true", help="keep each client's updates")
+    own.add_argument("--keep-updates", action="store_true", help="save each client's updates")
     own.add_argument(
-        "--engine", choices=("inprocess", "flower"), default="inprocess", help="who runs clients"
+        "--engine", choices=("inprocess", "flower"), default="inprocess", help="runs the clients"
     )
     own.add_argument(
         "--compare", default="central,local", metavar="A,B", help="central, local, or none"
     )
     own.add_argument(
-        "--also", action="append", default=[], metavar="DATA", help="measure on its test part too"
+        "--also", action="append", default=[], metavar="DATA", help="evaluate on its test part too"
     )
     own.add_argument("--name", help="name of the model; the run folder's name by default")
     own.add_argument("--overwrite", action="store_true", help="replace a finished run")
@@ -103,12 +103,12 @@ def _run(own: Any, words: list[str], kinds: list[str]) -> int:  # noqa: ANN401
         simulation = Simulation(
             data=data, plan=plan, settings=settings, folder=own.out, also=also, progress=progress
         )
-        _tell(simulation, console)
-        kept = simulation.run(own.engine)
+        _print_clients(simulation, console)
+        last = simulation.run(own.engine)
         compared = compare(simulation, kinds=kinds)
     summary = report(
         simulation,
-        kept,
+        last,
         compared,
         name=own.name or own.out.resolve().name,
         config_text=text,
@@ -123,7 +123,7 @@ def _run(own: Any, words: list[str], kinds: list[str]) -> int:  # noqa: ANN401
 
 
 def read(words: list[str]) -> tuple[Any, "Plan", "FederatedSettings", str]:
-    """Data module, plan and settings from the words of a command, and the configuration's text.
+    """Data module, plan and settings from the options of a command, and the configuration's text.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -139,7 +139,7 @@ def read(words: list[str]) -> tuple[Any, "Plan", "FederatedSettings", str]:
             "Bad data: a corpus of pictures has no speakers; federated training takes corpora of "
             "clips."
         )
-    words = [*words, *_of_base(words)]
+    words = [*words, *_base_words(words)]
     cli = parse(
         words,
         trainer_defaults={"logger": False, "enable_model_summary": False, "accelerator": "cpu"},
@@ -159,16 +159,18 @@ def read(words: list[str]) -> tuple[Any, "Plan", "FederatedSettings", str]:
         batch_size=settings.batch_size,
         crop_s=data.crop_s,
         trim=data.trim,
-        hold_back=settings.hold_back,
+        holdout_share=settings.holdout_share,
         bfloat16="bf16" in str(trainer.get("precision")),
         clip_gradient=float(trainer.get("gradient_clip_val") or 0.0),
         proximal=settings.proximal if settings.kind == "fedprox" else 0.0,
-        clip_update=settings.own_clip if settings.secure_aggregation and not settings.dp else 0.0,
+        clip_update=settings.client_clip
+        if settings.secure_aggregation and not settings.dp
+        else 0.0,
     )
     return data, plan, settings, text
 
 
-def _of_base(words: Sequence[str]) -> list[str]:
+def _base_words(words: Sequence[str]) -> list[str]:
     """Classes as the base model has them, unless the command says which."""
     base = next((w.partition("=")[2] for w in words if w.startswith("--federated.base=")), "empty")
     if base == "empty" or any(w.startswith("--data.emotions") for w in words):
@@ -189,7 +191,7 @@ def _also(path: str, plan: "Plan", root: str | None) -> list[str]:
 
 
 def _same_run(folder: Path, text: str) -> None:
-    """Keep the configuration; refuse to go on with another one."""
+    """Save the configuration; refuse to resume with another one."""
     from avser.files import atomic_write
 
     path = folder / "config.yaml"
@@ -202,13 +204,13 @@ def _same_run(folder: Path, text: str) -> None:
         file.write(text)
 
 
-def _tell(simulation: Any, console: "Console") -> None:  # noqa: ANN401
-    """Say who takes part, and where a run goes on."""
+def _print_clients(simulation: Any, console: "Console") -> None:  # noqa: ANN401
+    """Print the clients, and where a run resumes."""
     sizes = [len(c.train) for c in simulation.clients]
     console.print(
         f"{len(sizes)} clients with {min(sizes)} to {max(sizes)} training clips each",
         highlight=False,
     )
-    kept = simulation.store.latest()
-    if kept is not None and kept.update:
-        console.print(f"going on after round {kept.update}", highlight=False)
+    stored = simulation.store.latest()
+    if stored is not None and stored.update:
+        console.print(f"resuming after round {stored.update}", highlight=False)

@@ -32,17 +32,23 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(words: Sequence[str]) -> int:
-    """Measure, there or here; further words are those of ``avser evaluate``."""
+    """Evaluate locally or on the server; further options are those of ``avser evaluate``."""
     own, rest = parser().parse_known_args(list(words))
     if bool(own.corpus) == bool(own.config):
-        raise ConfigError("Bad test: give either -c DATA (measured here) or --corpus NAME (there).")
+        raise ConfigError(
+            "Bad test: give either -c DATA (evaluated here) or --corpus NAME (on the server)."
+        )
     from avser.federated.client.remote import Federation
 
     with Federation(own.server, ca=own.ca, token=own.token) as federation:
-        return _there(own, federation) if own.corpus else _here(own, federation, rest)
+        return (
+            _evaluate_remotely(own, federation)
+            if own.corpus
+            else _evaluate_locally(own, federation, rest)
+        )
 
 
-def _there(own: argparse.Namespace, federation: "Federation") -> int:
+def _evaluate_remotely(own: argparse.Namespace, federation: "Federation") -> int:
     row = federation.test(own.corpus, arm=own.arm)
     print(
         f"{row['model']} on {row['corpus']}, {row['n']} clips: UAR {format_figure(row['uar'])}, "
@@ -51,7 +57,7 @@ def _there(own: argparse.Namespace, federation: "Federation") -> int:
     return 0
 
 
-def _here(own: argparse.Namespace, federation: "Federation", rest: list[str]) -> int:
+def _evaluate_locally(own: argparse.Namespace, federation: "Federation", rest: list[str]) -> int:
     from avser.cli import evaluate
 
     with tempfile.TemporaryDirectory(prefix="avser-model-") as folder:

@@ -1,4 +1,4 @@
-"""The client's side: Flower's ClientApp, over whatever data its owner gives it."""
+"""Flower ClientApp: registration, training and evaluation on a client's data."""
 
 import hashlib
 import json
@@ -22,23 +22,23 @@ from avser.federated.plan import Plan
 from avser.federated.weights import Arrays, branches_of, difference
 from avser.types import Batch
 
-SCALED = -10.0  # what a "scaled" attacker makes of its update
+SCALED = -10.0  # factor on the update of a "scaled" attacker
 
 
 class ClientData(Protocol):
-    """A participant's own clips, as training needs them."""
+    """Interface of a client's clips for training."""
 
     @property
     def name(self) -> str:
-        """Who it is, for the server's records."""
+        """Name of the client, as the server logs it."""
 
     @property
     def streams(self) -> Sequence[str]:
-        """What its clips have: "audio", "video"."""
+        """Streams of its clips: "audio", "video"."""
 
     @property
     def attack(self) -> str:
-        """What a bad client of an experiment does; "" for honest ones."""
+        """Attack of a malicious client in an experiment; "" for honest ones."""
 
     @property
     def labels(self) -> Sequence[int]:
@@ -47,38 +47,38 @@ class ClientData(Protocol):
     def batches(self, epoch: int, seed: int) -> Iterable[Batch]:
         """Shuffled training batches of an epoch."""
 
-    def held(self) -> Iterable[Batch]:
-        """Clips that are kept for measuring, whole."""
+    def holdout(self) -> Iterable[Batch]:
+        """Whole clips of the holdout."""
 
 
-Find = Callable[[Context, Plan], ClientData]
+DataSource = Callable[[Context, Plan], ClientData]
 
 
 @lru_cache(maxsize=2)
 def learner(plan_text: str) -> LocalTrainer:
-    """The one network of this process for a plan."""
+    """Return the network of this process for a plan."""
     return LocalTrainer(Plan.from_json(plan_text))
 
 
 def to_record(arrays: Arrays) -> ArrayRecord:
-    """Flower's record of named arrays."""
+    """Convert named arrays to Flower's record."""
     return ArrayRecord({n: Array(np.ascontiguousarray(a)) for n, a in arrays.items()})
 
 
 def from_record(record: ArrayRecord) -> Arrays:
-    """Named arrays of Flower's record, as float32."""
+    """Convert Flower's record to named float32 arrays."""
     return {n: np.asarray(a.numpy(), dtype=np.float32) for n, a in record.items()}
 
 
 def seed_of(*parts: object) -> int:
-    """A seed that is the same on every machine."""
+    """Derive a seed that is equal on every trainer."""
     digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "little")
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What a message asks."""
+    """Content of a server's message."""
 
     config: ConfigRecord
     arrays: Arrays
@@ -102,39 +102,39 @@ class _Request:
         return value if isinstance(value, bytes) else b""
 
 
-def make_client_app(find: Find, *, mods: Sequence[Any] = ()) -> ClientApp:
-    """Make the app that every client runs.
+def make_client_app(find: DataSource, *, mods: Sequence[Any] = ()) -> ClientApp:
+    """Make the app of clients.
 
     Args:
-        find: gives the data of the client that a context belongs to.
+        find: returns the data of a context's client.
         mods: further modifiers around training, outermost first.
     """
     app = ClientApp()
 
     @app.query()
-    def hello(message: Message, context: Context) -> Message:
-        """Say who is there and what can be learned from."""
+    def register(message: Message, context: Context) -> Message:
+        """Return the client's name, streams and number of clips."""
         request = _Request.of(message)
         data = find(context, Plan.from_json(request.plan))
-        found = ConfigRecord(
+        registration = ConfigRecord(
             {
                 "client": data.name,
                 "streams": "+".join(data.streams),
                 "examples": len(data.labels),
             }
         )
-        return Message(RecordDict({"hello": found}), reply_to=message)
+        return Message(RecordDict({"registration": registration}), reply_to=message)
 
     @app.train(mods=[*mods, _clip_if_asked])
     def train(message: Message, context: Context) -> Message:
-        """Train on this client's clips and give the weights back."""
+        """Train on this client's clips and return the weights."""
         started = time.monotonic()
         request = _Request.of(message)
-        machine = learner(request.plan)
-        data = find(context, machine.plan)
-        arrays, examples, loss = _train(machine, data, request, context)
+        trainer = learner(request.plan)
+        data = find(context, trainer.plan)
+        arrays, examples, loss = _train(trainer, data, request, context)
         receipt = ConfigRecord(
-            {"offer": request.text("offer"), "plan": machine.plan.digest, "client": data.name}
+            {"offer": request.text("offer"), "plan": trainer.plan.digest, "client": data.name}
         )
         metrics = MetricRecord(
             {
@@ -148,12 +148,12 @@ def make_client_app(find: Find, *, mods: Sequence[Any] = ()) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        """Measure the server's weights on the clips that this client holds back."""
+        """Evaluate the server's weights on this client's holdout."""
         request = _Request.of(message)
-        machine = learner(request.plan)
-        data = find(context, machine.plan)
-        machine.receive(request.arrays, request.constants, _own_statistics(context))
-        confusion = machine.confusion(data.held())
+        trainer = learner(request.plan)
+        data = find(context, trainer.plan)
+        trainer.receive(request.arrays, request.constants, _own_statistics(context))
+        confusion = trainer.confusion(data.holdout())
         metrics = MetricRecord(
             {"num-examples": int(confusion.sum()), "confusion": confusion.flatten().tolist()}
         )
@@ -164,7 +164,7 @@ def make_client_app(find: Find, *, mods: Sequence[Any] = ()) -> ClientApp:
 
 
 def _clip_if_asked(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Flower's clipping of an update, for messages that say to which norm."""
+    """Apply Flower's clipping of updates where the message states a norm."""
     config = message.content.config_records.get("config")
     if config is None or KEY_CLIPPING_NORM not in config:
         return call_next(message, context)
@@ -172,12 +172,12 @@ def _clip_if_asked(message: Message, context: Context, call_next: ClientAppCalla
 
 
 def _train(
-    machine: LocalTrainer, data: ClientData, request: _Request, context: Context
+    trainer: LocalTrainer, data: ClientData, request: _Request, context: Context
 ) -> tuple[Arrays, int, float]:
-    machine.receive(request.arrays, request.constants, _own_statistics(context))
+    trainer.receive(request.arrays, request.constants, _own_statistics(context))
     if not data.labels:
-        raise ConfigError(f"Bad data of {data.name}: it has no clip to learn from.")
-    plan = machine.plan
+        raise ConfigError(f"Bad data of {data.name}: it has no training clip.")
+    plan = trainer.plan
     seed = seed_of(request.config["seed"], request.config["round"], data.name)
     scale = float(str(request.config["lr_scale"]))
     flip = data.attack == "label_flip"
@@ -190,10 +190,10 @@ def _train(
             yield batch
 
     labels = [classes - 1 - y for y in data.labels] if flip else data.labels
-    learned = machine.train(
+    learned = trainer.train(
         batches,
         labels=labels,
-        branches=branches_of(machine.net, data.streams),
+        branches=branches_of(trainer.net, data.streams),
         epochs=plan.local_epochs,
         seed=seed,
         lr_scale=lambda share: scale,
@@ -217,15 +217,15 @@ def _own_statistics(context: Context) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def no_picture(batch: Batch) -> Batch:
-    """The batch as it is of a client who has sound alone."""
+def without_video(batch: Batch) -> Batch:
+    """Remove the video of a batch, for clients with audio alone."""
     batch["video_features"] = torch.full_like(batch["video_features"], torch.nan)
     batch["face_mask"] = torch.zeros_like(batch["face_mask"])
     return batch
 
 
 def plan_summary(text: str) -> str:
-    """One line of what a plan asks, for the owner of the clips."""
+    """Summarise a plan in one line, for the owner of the clips."""
     plan = json.loads(text)
     return (
         f"{plan['local_epochs']} passes in batches of {plan['batch_size']}, classes "

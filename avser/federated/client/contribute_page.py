@@ -1,8 +1,8 @@
-"""The contributor's page: act an emotion, hear it, see what the newest model says, give it or not.
+"""Contributor's page: record an acted emotion, play it back, see the prediction, submit it.
 
-It runs on the contributor's own machine and listens there alone. The newest model is fetched from
-the server; recordings stay in the page's process, and of a submitted one only what was chosen is
-kept.
+The page is served on the contributor's own machine, to that machine alone. The latest model is
+downloaded from the server. Recordings stay in the page's process; of a submitted one only the
+chosen part is stored.
 """
 
 import time
@@ -23,15 +23,15 @@ from avser.inference.predictor import Predictor
 from avser.media.reader import read_audio
 from avser.web.widgets import CSS, THEME, microphone, take_upload
 
-NEWER_S = 60.0  # between two looks for a newer model
-GOAL_S = 1.0
+REFRESH_S = 60.0  # shortest time between two downloads of the model
+GOAL_S = 1.0  # longest time for a prediction
 
 
 class LatestModel:
-    """The newest model, fetched again when it is old.
+    """Latest model of the server, downloaded again when it is old.
 
     Args:
-        federation: the server; None keeps the model of the folder.
+        federation: the server; None uses the model in the folder.
         folder: of the bundle.
     """
 
@@ -42,13 +42,13 @@ class LatestModel:
         self.refresh()
 
     def refresh(self) -> None:
-        """Fetch it, if a minute has passed; the old one serves where the server is away.
+        """Download the model if a minute has passed; without a connection the old one stays in use.
 
         Raises:
-            AvserError: there is no model at all.
+            AvserError: there is neither an old nor a new model.
         """
         with self._lock:
-            if self._federation is not None and time.monotonic() - self._fetched > NEWER_S:
+            if self._federation is not None and time.monotonic() - self._fetched > REFRESH_S:
                 try:
                     self._federation.model(self.folder)
                 except AvserError:
@@ -68,23 +68,23 @@ class ContributionSession:
     """Handlers of the page.
 
     Args:
-        newest: model.
+        model: latest model.
         contributions: of the contributor.
-        scratch: folder for a recording while it is looked at.
+        scratch: folder for recordings until they are submitted.
     """
 
-    def __init__(self, newest: LatestModel, contributions: Contributions, scratch: Path) -> None:
-        self.newest, self.contributions, self.scratch = newest, contributions, scratch
+    def __init__(self, model: LatestModel, contributions: Contributions, scratch: Path) -> None:
+        self.model, self.contributions, self.scratch = model, contributions, scratch
         self._wave: Any = None
         self._predicted = ""
-        self._note = ""  # stays when the recorder empties itself after a submission
+        self._note = ""  # stays when the recorder clears itself after a submission
 
     def prompt(self) -> str:
         """The next emotion to act."""
-        return self.contributions.prompt(self.newest.predictor.net.emotions)
+        return self.contributions.prompt(self.model.predictor.net.emotions)
 
-    def listen(self, clip: str | None) -> tuple[dict[str, float] | None, str, Any]:
-        """Judge a recording: shares, words, and whether it may be submitted."""
+    def predict(self, clip: str | None) -> tuple[dict[str, float] | None, str, Any]:
+        """Predict from a recording; return probabilities, text and the submit button."""
         self._wave, self._predicted = None, ""
         if clip is None:
             return None, self._note, gr.Button(interactive=False)
@@ -92,36 +92,37 @@ class ContributionSession:
         try:
             wave = read_audio(Path(clip))
             started = time.perf_counter()
-            found = self.newest.predictor(np.asarray(wave, dtype=np.float32), sample_rate=16_000)
+            samples = np.asarray(wave, dtype=np.float32)
+            prediction = self.model.predictor(samples, sample_rate=16_000)
             took = time.perf_counter() - started
         except AvserError as error:
             return None, _words(str(error), bad=True), gr.Button(interactive=False)
-        if found.label is None or found.probabilities is None:
+        if prediction.label is None or prediction.probabilities is None:
             return (
                 None,
-                _words("No voice is in it; record again.", bad=True),
+                _words("The recording has no speech; record again.", bad=True),
                 gr.Button(interactive=False),
             )
-        self._wave, self._predicted = wave, found.label
+        self._wave, self._predicted = wave, prediction.label
         goal = "" if took < GOAL_S else f" (the goal is {GOAL_S:g} s)"
-        text = f"{self.newest.name} hears <b>{found.label}</b>; answered in {took:.2f} s{goal}."
-        return dict(found.probabilities), f"<p>{text}</p>", gr.Button(interactive=True)
+        text = f"{self.model.name}: <b>{prediction.label}</b>, predicted in {took:.2f} s{goal}."
+        return dict(prediction.probabilities), f"<p>{text}</p>", gr.Button(interactive=True)
 
     def submit(self, clip: str | None, prompted: str) -> tuple[Any, str, Any, str, str]:
-        """Keep what was chosen of the recording; the recording itself goes."""
+        """Store the chosen part of a recording and delete the recording."""
         if self._wave is None or clip is None:
             return (*self._nothing(), _words("Record something first.", bad=True), self.state())
         self.contributions.submit(
             np.asarray(self._wave, dtype=np.float32),
             prompted=prompted,
             predicted=self._predicted,
-            net=self.newest.predictor.net,
-            model=self.newest.spec,
+            net=self.model.predictor.net,
+            model=self.model.spec,
         )
         self._drop(clip)
-        kept = {"features": "Its features are kept", "audio": "It is kept", "nothing": "Counted"}
-        self._note = _words(f"{kept[self.contributions.keep]}. Thank you.")
-        self.newest.refresh()
+        stored = {"features": "Features stored", "audio": "Recording stored", "nothing": "Counted"}
+        self._note = _words(f"{stored[self.contributions.keep]}. Thank you.")
+        self.model.refresh()
         return (*self._nothing(), self._note, self.state())
 
     def _drop(self, clip: str) -> None:
@@ -136,26 +137,26 @@ class ContributionSession:
         return None, self.prompt(), gr.Button(interactive=False)
 
     def delete(self) -> tuple[str, str]:
-        """Delete everything that is kept here."""
+        """Delete all contributions on this machine."""
         count = self.contributions.delete()
         return _words(f"{count} contributions deleted from this machine."), self.state()
 
     def state(self) -> str:
-        """Tally, and what left the machine."""
+        """Number of contributions, and the bytes that were sent."""
         tally = self.contributions.tally()
-        kept = {
+        stored = {
             "features": "features of submitted clips; no recording",
             "audio": "submitted recordings",
-            "nothing": "nothing but this count",
+            "nothing": "this count alone",
         }[self.contributions.keep]
         return (
             '<table class="tally">'
             f"<tr><th>Contributions<td id=submitted>{tally['submitted']}"
             f"<tr><th>Recognised as prompted<td id=recognised>{tally['recognised']}"
-            f"<tr><th>Kept on this machine<td>{escape(kept)}"
-            f"<tr><th>Left this machine<td>{tally['bytes_sent'] / 1e6:.2f} MB of weights in "
-            f"{tally['answers']} answers"
-            f"<tr><th>Did not leave it<td>recordings, features, labels</table>"
+            f"<tr><th>Stored on this machine<td>{escape(stored)}"
+            f"<tr><th>Sent<td>{tally['bytes_sent'] / 1e6:.2f} MB of weights in "
+            f"{tally['replies']} replies"
+            f"<tr><th>Never sent<td>recordings, features, labels</table>"
         )
 
 
@@ -164,17 +165,17 @@ def _words(text: str, *, bad: bool = False) -> str:
     return f"<p{role}>{escape(text)}</p>"
 
 
-def build_page(desk: ContributionSession) -> Any:  # noqa: ANN401 (a gradio.Blocks)
+def build_page(session: ContributionSession) -> Any:  # noqa: ANN401 (a gradio.Blocks)
     """Lay the page out."""
     with gr.Blocks(title="avser: contribute", analytics_enabled=False) as blocks:
         gr.Markdown(
-            "# Contribute your voice\nSay any sentence as if you felt what is asked for. Listen, "
-            "record again if you like, and submit. Only weights that this machine learns travel."
+            "# Contribute your voice\nSay any sentence with the emotion that is shown. Play it "
+            "back, record again if you like, and submit. Only weights trained here are sent."
         )
         with gr.Row():
             with gr.Column():
                 prompt = gr.Textbox(
-                    desk.prompt(), label="Please act", interactive=False, elem_id="prompt"
+                    session.prompt(), label="Please act", interactive=False, elem_id="prompt"
                 )
                 voice = microphone(label="Your recording")
                 with gr.Row():
@@ -183,22 +184,24 @@ def build_page(desk: ContributionSession) -> Any:  # noqa: ANN401 (a gradio.Bloc
                     )
                     other = gr.Button("Another emotion", elem_id="other")
             with gr.Column():
-                label = gr.Label(label="The newest model hears", elem_id="label")
+                label = gr.Label(label="Prediction of the latest model", elem_id="label")
                 words = gr.HTML(elem_id="words", elem_classes="avser-words", js_on_load=None)
-                state = gr.HTML(desk.state(), elem_id="state", js_on_load=None)
-                delete = gr.Button("Delete all that is kept here", elem_id="delete")
+                state = gr.HTML(session.state(), elem_id="state", js_on_load=None)
+                delete = gr.Button("Delete all contributions", elem_id="delete")
         quiet: dict[str, Any] = {"api_visibility": "private"}
-        voice.change(desk.listen, voice, [label, words, submit], **quiet)
-        submit.click(desk.submit, [voice, prompt], [voice, prompt, submit, words, state], **quiet)
-        other.click(desk.prompt, None, prompt, **quiet)
-        delete.click(desk.delete, None, [words, state], **quiet)
-        blocks.load(desk.state, None, state, **quiet)
+        voice.change(session.predict, voice, [label, words, submit], **quiet)
+        submit.click(
+            session.submit, [voice, prompt], [voice, prompt, submit, words, state], **quiet
+        )
+        other.click(session.prompt, None, prompt, **quiet)
+        delete.click(session.delete, None, [words, state], **quiet)
+        blocks.load(session.state, None, state, **quiet)
     return blocks
 
 
-def serve(desk: ContributionSession, *, port: int, ready: Callable[[str], None]) -> None:
+def serve(session: ContributionSession, *, port: int, ready: Callable[[str], None]) -> None:
     """Serve the page on this machine alone, until interrupted."""
-    page = build_page(desk)
+    page = build_page(session)
     _, url, _ = page.launch(
         server_name="127.0.0.1",
         server_port=port,

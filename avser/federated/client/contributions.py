@@ -1,4 +1,4 @@
-"""A contributor's own folder: what was recorded, what is kept of it, what left the machine."""
+"""Contributor's folder: stored contributions and the record of what was sent."""
 
 import json
 import random
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avser.errors import ConfigError
-from avser.federated.client.feature_store import FOLDER, front_digest, keep_features
+from avser.federated.client.feature_store import FOLDER, frontend_digest, save_features
 from avser.files import atomic_write, json_lines
 from avser.models.net import EmotionNet
 
-Keep = Literal["features", "audio", "nothing"]
-KEEPS: tuple[Keep, ...] = ("features", "audio", "nothing")
+StorageMode = Literal["features", "audio", "nothing"]
+STORAGE_MODES: tuple[StorageMode, ...] = ("features", "audio", "nothing")
 
-#: What is prompted for, where the model has it.
+#: Emotions to prompt for, where the model has them.
 PROMPTS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 
 
@@ -31,7 +31,7 @@ class Contribution:
     Attributes:
         time: of submission, in seconds since 1970.
         prompted: the emotion that was asked for, and the label.
-        predicted: what the newest model said; "" where it said nothing.
+        predicted: prediction of the latest model; "" where it had none.
         kept: "features", "audio" or "nothing".
         seconds: length.
     """
@@ -44,23 +44,23 @@ class Contribution:
 
 
 class Contributions:
-    """The folder, and what may be done with it.
+    """Contributions in a folder.
 
     Args:
         folder: of the contributor.
-        keep: what of a clip.
+        keep: part of a clip to store.
         name: of the contributor, as speaker.
     """
 
-    def __init__(self, folder: Path, *, keep: Keep = "features", name: str = "me") -> None:
-        if keep not in KEEPS:
-            raise ConfigError(f"Bad keep {keep!r}: expected one of {', '.join(KEEPS)}.")
+    def __init__(self, folder: Path, *, keep: StorageMode = "features", name: str = "me") -> None:
+        if keep not in STORAGE_MODES:
+            raise ConfigError(f"Bad keep {keep!r}: expected one of {', '.join(STORAGE_MODES)}.")
         self.folder, self.keep, self.name = folder, keep, name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FOLDER).mkdir(exist_ok=True)
 
     def prompt(self, emotions: tuple[str, ...]) -> str:
-        """An emotion to act next: one of those asked for least."""
+        """Return an emotion to act next: one of those prompted least."""
         legal = [e for e in PROMPTS if e in emotions] or list(emotions)
         asked = [c.prompted for c in self.rows()]
         least = min(asked.count(e) for e in legal)
@@ -75,19 +75,21 @@ class Contributions:
         net: EmotionNet,
         model: dict[str, Any],
     ) -> Contribution:
-        """Keep a clip as was chosen, and note it.
+        """Store the chosen part of a clip, and log it.
 
         Args:
             waveform: ``[S]`` at 16 kHz.
             prompted: its label.
-            predicted: what the model said.
-            net: whose front end hears it.
-            model: settings of the net's slots, by which features are known.
+            predicted: prediction of the model.
+            net: whose front end computes features.
+            model: settings of the net's slots, which identify its front end.
         """
         if self.keep == "features":
-            keep_features(net, waveform, self.folder, emotion=prompted, front=front_digest(model))
+            save_features(
+                net, waveform, self.folder, emotion=prompted, front=frontend_digest(model)
+            )
         elif self.keep == "audio":
-            self._keep_audio(waveform, prompted)
+            self._save_audio(waveform, prompted)
         row = Contribution(
             time=round(time.time(), 1),
             prompted=prompted,
@@ -99,7 +101,7 @@ class Contributions:
             file.write(json.dumps(asdict(row)) + "\n")
         return row
 
-    def _keep_audio(self, waveform: NDArray[np.float32], emotion: str) -> None:
+    def _save_audio(self, waveform: NDArray[np.float32], emotion: str) -> None:
         import wave
 
         path = self.folder / "sound" / f"{uuid.uuid4().hex}.wav"
@@ -116,23 +118,23 @@ class Contributions:
             out.write(f"{old}sound/{path.name},{emotion},{self.name}\n")
 
     def rows(self) -> list[Contribution]:
-        """Everything that was submitted and not deleted."""
+        """Return all contributions that were not deleted."""
         return [Contribution(**line) for line in json_lines(self.folder / "contributions.jsonl")]
 
     def tally(self) -> dict[str, int]:
-        """How many were submitted, how many the model recognised, and what left the machine."""
+        """Count submissions, correct predictions, and replies and bytes sent."""
         rows = self.rows()
         sent = list(json_lines(self.folder / "sent.jsonl"))
         return {
             "submitted": len(rows),
             "recognised": sum(r.prompted == r.predicted for r in rows),
-            "answers": len(sent),
+            "replies": len(sent),
             "bytes_sent": sum(int(line["bytes"]) for line in sent),
             "recordings_sent": 0,
         }
 
     def delete(self) -> int:
-        """Delete all that is kept; return how many clips that were. What was learned stays."""
+        """Delete all contributions and return their number; sent weights stay in the model."""
         count = len(self.rows())
         for name in (FOLDER, "sound"):
             shutil.rmtree(self.folder / name, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A client's clips as batches, in a simulation and on its owner's machine."""
+"""Batches of a client's clips, in simulations and on contributors' machines."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ from flwr.app import Context
 from torch.utils.data import DataLoader
 
 from avser.data.dataset import LengthSampler, collate
-from avser.federated.client.app import ClientData, no_picture
-from avser.federated.client.feature_store import CombinedFeatures, KeptFeatures
+from avser.federated.client.app import ClientData, without_video
+from avser.federated.client.feature_store import CombinedClientData, StoredFeatures
 from avser.federated.plan import Plan
-from avser.federated.simulation.partition import Client, hold_back
+from avser.federated.simulation.partition import Client, split_holdout
 from avser.types import Batch, Clip
 
 
@@ -20,7 +20,7 @@ class ModuleClient:
 
     Args:
         data: a data module such as `avser.datamodules.clips.ClipDataModule`.
-        client: who, and which clips.
+        client: name and clips.
         batch_size: of training.
     """
 
@@ -36,25 +36,25 @@ class ModuleClient:
         lengths = [self._data.samples(c) for c in clips]
         order = LengthSampler(lengths, batch_size=self._size, seed=seed, now=lambda: epoch)
         for rows in order:
-            yield self._seen(collate([self._training[i] for i in rows]))
+            yield self._without_missing(collate([self._training[i] for i in rows]))
 
-    def held(self) -> Iterator[Batch]:
-        """Clips that are kept for measuring, whole."""
-        loader: DataLoader[Any] = self._data.loader(self._client.held)
-        if self._client.held:
-            yield from map(self._seen, loader)
+    def holdout(self) -> Iterator[Batch]:
+        """Whole clips of the holdout."""
+        loader: DataLoader[Any] = self._data.loader(self._client.holdout)
+        if self._client.holdout:
+            yield from map(self._without_missing, loader)
 
-    def _seen(self, batch: Batch) -> Batch:
-        return batch if "video" in self.streams else no_picture(batch)
+    def _without_missing(self, batch: Batch) -> Batch:
+        return batch if "video" in self.streams else without_video(batch)
 
 
 class SimulatedClients:
-    """Finds a node's clips by its partition number.
+    """Maps partition numbers of nodes to clients.
 
-    It travels to worker processes as it is: paths and places of samples, not samples.
+    It is pickled for worker processes: it holds paths and offsets of samples, no samples.
 
     Args:
-        data: the data module of all.
+        data: data module with the clips of all clients.
         clients: in the order of the partitions.
     """
 
@@ -63,7 +63,7 @@ class SimulatedClients:
         self._made: dict[tuple[int, int], ModuleClient] = {}
 
     def __call__(self, context: Context, plan: Plan) -> ModuleClient:
-        """The client that a context belongs to."""
+        """Return the client of a context."""
         index = int(str(context.node_config["partition-id"]))
         key = index, plan.batch_size
         if key not in self._made:
@@ -76,14 +76,14 @@ class SimulatedClients:
 
 
 class FolderClient:
-    """The clips of a contributor's folder, read anew when it changes.
+    """Clips of a contributor's folder, read again for each message.
 
     There is ``manifest.csv`` with recordings, as the `Manifest` corpus reads it, or ``features/``
-    with what `avser.federated.client.feature_store` keeps, or both.
+    as written by `avser.federated.client.feature_store`, or both.
 
     Args:
         folder: of the contributor.
-        name: who it is, for the server's records.
+        name: of the client, as the server logs it.
         make_data: builds a data module of the recordings for a plan.
     """
 
@@ -91,13 +91,13 @@ class FolderClient:
         self.folder, self.name, self._make = folder, name, make_data
 
     def __call__(self, context: Context, plan: Plan) -> ClientData:
-        """The one client of this machine."""
-        features = KeptFeatures(self.folder, name=self.name, plan=plan)
+        """Return the client of this machine."""
+        features = StoredFeatures(self.folder, name=self.name, plan=plan)
         if not (self.folder / "manifest.csv").is_file():
             return features
         data = self._make(self.folder, plan)
         clips: list[Clip] = list(data.prepared.clips)
-        train, held = hold_back(clips, share=plan.hold_back, seed=0)
-        client = Client(name=self.name, train=tuple(train), held=tuple(held))
+        train, holdout = split_holdout(clips, share=plan.holdout_share, seed=0)
+        client = Client(name=self.name, train=tuple(train), holdout=tuple(holdout))
         recordings = ModuleClient(data, client, batch_size=plan.batch_size)
-        return CombinedFeatures(recordings, features) if features.labels else recordings
+        return CombinedClientData(recordings, features) if features.labels else recordings

@@ -1,7 +1,7 @@
-"""Clips that are kept as features alone: what the front end hears, without the sound.
+"""Storage of clips as features of the front end, without their audio.
 
-A contributor's folder then holds no recording. The network is trained on them from behind its front
-end. Log-mel features can be turned back into poor speech by those who try; MFCC much less.
+A contributor's folder then holds no recording. The network is trained on the stored features,
+behind its front end. Log-mel features can be inverted to poor speech, MFCC much less.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from torch import Tensor
 from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.federated.plan import Plan
-from avser.federated.simulation.partition import hold_back_rows
+from avser.federated.simulation.partition import split_holdout_rows
 from avser.files import atomic_write
 from avser.models.net import EmotionNet
 from avser.models.transforms import IDENTITY, Transforms
@@ -30,8 +30,8 @@ from avser.types import STEP_SAMPLES, Batch
 FOLDER = "features"
 
 
-def front_digest(model: Mapping[str, Any]) -> str:
-    """Sixteen digits of the settings of what hears; features of another front end are of no use."""
+def frontend_digest(model: Mapping[str, Any]) -> str:
+    """Fingerprint of the front-end configuration: sixteen hex digits."""
     audio = model.get("audio") or {}
     settings = dict(audio.get("init_args") or {})
     names = ("frontend", "trim_db", "conditioning")
@@ -40,23 +40,23 @@ def front_digest(model: Mapping[str, Any]) -> str:
 
 
 @torch.inference_mode()
-def keep_features(
+def save_features(
     net: EmotionNet, waveform: np.ndarray, folder: Path, *, emotion: str, front: str
 ) -> Path:
-    """Keep one clip as features.
+    """Save one clip as features.
 
     Args:
-        net: whose front end hears it.
+        net: whose front end computes the features.
         waveform: ``[S]`` float32 at 16 kHz.
         folder: of the contributor.
         emotion: its label.
-        front: see `front_digest`.
+        front: see `frontend_digest`.
 
     Raises:
-        ConfigError: the net hears no sound.
+        ConfigError: the net has no audio branch.
     """
     if net.audio is None:
-        raise ConfigError("Bad model: it hears no sound; nothing can be kept as features.")
+        raise ConfigError("Bad model: it has no audio branch; no features can be stored.")
     wave = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))[None]
     raw, mask = net.audio.raw_features(wave, torch.tensor([wave.shape[1]]))
     # safetensors writes memory as it lies, whatever the strides
@@ -68,13 +68,13 @@ def keep_features(
     return path
 
 
-class KeptFeatures:
-    """A client whose clips are kept as features; see `avser.federated.client.app.ClientData`.
+class StoredFeatures:
+    """Client data stored as features; see `avser.federated.client.app.ClientData`.
 
     Args:
         folder: of the contributor.
-        name: for the server's records.
-        plan: whose front end the features must be of.
+        name: of the client, as the server logs it.
+        plan: with the front end of the features; others are left out.
     """
 
     streams: Sequence[str] = ("audio",)
@@ -82,7 +82,7 @@ class KeptFeatures:
 
     def __init__(self, folder: Path, *, name: str, plan: Plan) -> None:
         self.name, self._size = name, plan.batch_size
-        front = front_digest(plan.model)
+        front = frontend_digest(plan.model)
         rows = [r for p in sorted((folder / FOLDER).glob("*.safetensors")) if (r := _read(p))]
         classes = {e: i for i, e in enumerate(plan.emotions)}
         merge = dict(plan.merge)
@@ -91,8 +91,9 @@ class KeptFeatures:
             emotion = merge.get(about["emotion"], about["emotion"])
             if about["front"] == front and emotion in classes:
                 usable.append((features, mask, classes[emotion]))
-        train, held = hold_back_rows([str(r[2]) for r in usable], share=plan.hold_back, seed=0)
-        self._train, self._held = [usable[i] for i in train], [usable[i] for i in held]
+        labels = [str(r[2]) for r in usable]
+        train, holdout = split_holdout_rows(labels, share=plan.holdout_share, seed=0)
+        self._train, self._holdout = [usable[i] for i in train], [usable[i] for i in holdout]
         self.labels: Sequence[int] = [row[2] for row in self._train]
 
     def batches(self, epoch: int, seed: int) -> Iterator[Batch]:
@@ -102,14 +103,14 @@ class KeptFeatures:
         for i in range(0, len(order), self._size):
             yield _batch([self._train[j] for j in order[i : i + self._size]])
 
-    def held(self) -> Iterator[Batch]:
-        """Clips that are kept for measuring."""
-        for i in range(0, len(self._held), self._size):
-            yield _batch(self._held[i : i + self._size])
+    def holdout(self) -> Iterator[Batch]:
+        """Clips of the holdout."""
+        for i in range(0, len(self._holdout), self._size):
+            yield _batch(self._holdout[i : i + self._size])
 
 
-class CombinedFeatures:
-    """A client's recordings and its kept features, as one client."""
+class CombinedClientData:
+    """A client's recordings and stored features together."""
 
     def __init__(self, first: Any, second: Any) -> None:  # noqa: ANN401
         self._parts = (first, second)
@@ -122,10 +123,10 @@ class CombinedFeatures:
             if part.labels:
                 yield from part.batches(epoch, seed)
 
-    def held(self) -> Iterator[Batch]:
-        """What both hold back."""
+    def holdout(self) -> Iterator[Batch]:
+        """Holdout clips of both."""
         for part in self._parts:
-            yield from part.held()
+            yield from part.holdout()
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]] | None:
@@ -136,12 +137,12 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]] | None:
         with safe_open(path, framework="numpy") as file:
             about = file.metadata()
         return content["features"], content["mask"], {k: about[k] for k in ("emotion", "front")}
-    except Exception:  # a damaged file is one clip less
+    except Exception:  # damaged files are left out
         return None
 
 
 def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> Batch:
-    """Padded features in a batch whose sound is only there to be present."""
+    """Collate features; the batch's waveform is a placeholder."""
     frames = max(r[0].shape[2] for r in rows)
     shape = (len(rows), *rows[0][0].shape[:2], frames)
     features, mask = torch.zeros(shape), torch.zeros(len(rows), frames, dtype=torch.bool)
@@ -154,13 +155,13 @@ def _batch(rows: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> Batch:
         torch.full((len(rows),), STEP_SAMPLES),
         label=torch.tensor([r[2] for r in rows]),
     )
-    batch["features"] = (features, mask)  # type: ignore[typeddict-unknown-key]
+    batch["stored_features"] = (features, mask)  # type: ignore[typeddict-unknown-key]
     return batch
 
 
 def with_stored_features(batch: Batch, transforms: Transforms = IDENTITY) -> Transforms:
     """Add a batch's stored features, if it has any, to the transforms of its forward pass."""
-    stored: tuple[Tensor, Tensor] | None = batch.get("features")  # type: ignore[assignment]
+    stored: tuple[Tensor, Tensor] | None = batch.get("stored_features")  # type: ignore[assignment]
     if stored is None:
         return transforms
     return replace(transforms, features=lambda encoder, waveform, lengths: stored)

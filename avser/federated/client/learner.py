@@ -1,7 +1,7 @@
-"""Training on one client's clips: one network that clients of a process take turns to use.
+"""Local training on a client's clips, with one network for all clients of a process.
 
-No trainer is set up for each client: a round of a hundred clients is a hundred short loops over
-batches, with one network, one import and no files.
+No Lightning trainer is set up: a round of a hundred clients is a hundred short loops over batches,
+with one network, one import and no files.
 """
 
 import math
@@ -37,7 +37,7 @@ Batches = Callable[[int], Iterable[Batch]]  # of an epoch, from 0
 
 @dataclass(frozen=True, kw_only=True)
 class LocalResult:
-    """What local training gave: weights, clips seen, mean loss, and batch norm's statistics."""
+    """Result of local training: weights, number of clips, mean loss, statistics of batch norm."""
 
     arrays: Arrays
     examples: int
@@ -46,11 +46,11 @@ class LocalResult:
 
 
 class LocalTrainer:
-    """A network, its losses, and short trainings of it.
+    """Network, losses and local training.
 
     Args:
-        plan: what to build and how to train.
-        seed: of the first weights.
+        plan: of network and training.
+        seed: of the initial weights.
     """
 
     def __init__(self, plan: Plan, *, seed: int = 0) -> None:
@@ -63,7 +63,7 @@ class LocalTrainer:
         return self.task.net
 
     def receive(self, arrays: Arrays, constants: bytes, statistics: bytes = b"") -> None:
-        """Take the server's weights and constants, and this client's own statistics."""
+        """Load the server's weights and constants, and this client's own statistics."""
         load_constants(self.net, constants)
         load_arrays(self.net, arrays)
         if statistics:
@@ -93,17 +93,17 @@ class LocalTrainer:
         average: float = 0.0,
         progress: Callable[[], None] | None = None,
     ) -> LocalResult:
-        """Train the network from where it is.
+        """Train the network from its present weights.
 
         Args:
             batches: of an epoch.
             labels: of all clips, for class weights.
-            branches: whose weights are wanted; see `weights.branches_of`.
-            epochs: passes.
+            branches: whose weights are returned; see `weights.branches_of`.
+            epochs: passes over the clips.
             seed: of augmentation and dropout.
             lr_scale: factor on the learning rate at a share of the training from 0 to 1.
             proximal: weight of FedProx's term.
-            average: decay of averaged weights, given instead of the last ones; 0 is none.
+            average: decay of averaged weights, returned instead of the last ones; 0 is none.
             progress: called after every epoch.
         """
         self.weigh_classes(labels)
@@ -173,7 +173,7 @@ class LocalTrainer:
 
     @torch.inference_mode()
     def confusion(self, loader: Iterable[Batch]) -> NDArray[np.int64]:
-        """Confusion matrix ``[K, K]`` of the network as it is, on whole clips."""
+        """Return the confusion matrix ``[K, K]`` of the network on whole clips."""
         self.net.eval()
         labels: list[int] = []
         predicted: list[int] = []
@@ -185,10 +185,10 @@ class LocalTrainer:
 
 
 def clipped(new: Arrays, old: Arrays, limit: float) -> Arrays:
-    """Weights whose distance from the old ones is at most ``limit``.
+    """Clip weights to a distance of at most ``limit`` from the old ones.
 
     Raises:
-        ConfigError: what was learned is not finite.
+        ConfigError: the update is not finite.
     """
     update = difference(new, old)
     norm = norm_of(update)

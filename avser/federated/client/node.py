@@ -1,4 +1,4 @@
-"""A contributor's node: Flower's SuperNode, which runs our app on this machine's clips alone."""
+"""Client node: Flower's SuperNode, restricted to this package's app."""
 
 import os
 import sys
@@ -17,12 +17,12 @@ from avser.federated.deployment.flower_commands import DATA, NAME, prepare
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings:
-    """How a client joins.
+    """Connection and data of a client.
 
     Attributes:
         server: ``HOST:PORT`` of the SuperLink.
         data: folder with ``manifest.csv``.
-        name: for the server's records.
+        name: of the client, as the server logs it.
         ca: certificate of the server's authority; None is without TLS.
         key: this client's private key; None is without.
         folder: for Flower's own files.
@@ -37,14 +37,14 @@ class NodeSettings:
 
 
 def run_node(settings: NodeSettings) -> None:
-    """Join and train when asked, until interrupted.
+    """Join a federation and train on request, until interrupted.
 
     Raises:
-        ConfigError: the data or a key is not there.
+        ConfigError: the data or a key is missing.
         AvserError: the server refused a message once the node had joined.
     """
-    there = [settings.data / name for name in ("manifest.csv", "features")]
-    if not any(path.exists() for path in there):
+    sources = [settings.data / name for name in ("manifest.csv", "features")]
+    if not any(path.exists() for path in sources):
         raise ConfigError(
             f"Bad data folder {settings.data}: it holds no manifest.csv with the columns "
             "path,emotion,speaker, and no features of the contributor's page."
@@ -57,27 +57,27 @@ def run_node(settings: NodeSettings) -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     _check_apps()
-    _stay_patient()
+    _retry_transient_errors()
     words = ["flower-supernode", "--superlink", settings.server, "--port", str(_free_port())]
     words += ["--root-certificates", str(settings.ca)] if settings.ca else ["--insecure"]
     words += ["--auth-supernode-private-key", str(settings.key)] if settings.key else []
     sys.argv = words  # Flower's own command reads them
-    flower_supernode()  # does not return where it is told to end
+    flower_supernode()  # it does not return where it ends normally
     raise AvserError(
-        f"Lost the federation at {settings.server}: it refused what was sent, see above; "
-        "give the same command again."
+        f"Lost the federation at {settings.server}: it refused a message, see above; "
+        "run the same command again."
     )
 
 
 def _check_apps() -> None:
-    """Have the node look at the app that a server sends before anything of it is unpacked.
+    """Have the node verify the server's app before it is unpacked.
 
     Raises:
         ConfigError: this version of Flower fetches apps in another way.
     """
     from flwr.supernode import start_client_internal as node
 
-    inner = _of_flower(node, "http_request_response")
+    inner = _flower_attribute(node, "http_request_response")
 
     @contextmanager
     def checked(*words: Any, **named: Any) -> Iterator[Any]:  # noqa: ANN401
@@ -91,7 +91,7 @@ def _check_apps() -> None:
                     check_app(fab.content)
                 except ConfigError as error:
                     print(f"avser federate client: {error}", file=sys.stderr, flush=True)
-                    os._exit(1)  # the node would try again for ever
+                    os._exit(1)  # the node would retry for ever
                 return fab
 
             parts[4] = get_fab
@@ -100,44 +100,44 @@ def _check_apps() -> None:
     node.http_request_response = checked  # type: ignore[attr-defined]
 
 
-def _stay_patient() -> None:
-    """Have the node call again where a server is restarted or too busy to greet it.
+def _retry_transient_errors() -> None:
+    """Have the node retry where a server is restarted or busy.
 
-    Flower takes whatever failure names SSL for a bad certificate and ends the node: a greeting that
-    took too long, or one cut short because the server was killed, too.
+    Flower treats every error that mentions SSL as a bad certificate and ends the node,
+    handshakes that timed out or were cut short by a killed server included.
 
     Raises:
-        ConfigError: this version of Flower calls again in another way.
+        ConfigError: this version of Flower retries in another way.
     """
     from flwr.supernode import fleet_http_connection as connection
 
-    inner = _of_flower(connection, "make_simple_http_retry_invoker")
+    inner = _flower_attribute(connection, "make_simple_http_retry_invoker")
 
     def make() -> Any:  # noqa: ANN401
         invoker = inner()
         gives_up = invoker.should_giveup
-        invoker.should_giveup = lambda error: not passing(error) and gives_up(error)
+        invoker.should_giveup = lambda error: not is_transient(error) and gives_up(error)
         return invoker
 
     connection.make_simple_http_retry_invoker = make  # type: ignore[attr-defined]
 
 
-def passing(error: Exception) -> bool:
-    """Whether a failed call may succeed later: the server was slow, or went away."""
+def is_transient(error: Exception) -> bool:
+    """Whether a failed call may succeed later: the server was slow or restarted."""
     if not isinstance(error, httpx.TransportError):
         return False
     words = ("timed out", "eof", "reset by peer", "closed")
     return any(word in str(error).lower() for word in words)
 
 
-def _of_flower(module: Any, name: str) -> Any:  # noqa: ANN401
-    found = getattr(module, name, None)
-    if found is None:
+def _flower_attribute(module: Any, name: str) -> Any:  # noqa: ANN401
+    attribute = getattr(module, name, None)
+    if attribute is None:
         raise ConfigError(
-            f"Bad installation: this Flower has no {name}, which a node is guarded by; take flwr "
-            "1.41."
+            f"Bad installation: this Flower has no {name}, which nodes need for their checks; "
+            "install flwr 1.41."
         )
-    return found
+    return attribute
 
 
 def _free_port() -> int:

@@ -1,8 +1,8 @@
-"""A federation from other programs, in a few lines.
+"""Python client of the federation server's HTTP API.
 
 federation = Federation("https://host:9093", ca="ca.pem")
 print(federation.status()["round"])
-model = federation.model("newest")            # a bundle, verified
+model = federation.model("latest")            # a bundle, verified
 print(federation.predict("clip.wav")["label"])
 federation.close()                            # or use it in a with statement
 """
@@ -18,16 +18,16 @@ from avser.errors import AvserError, ConfigError
 
 
 class ServerError(AvserError):
-    """What a server says of a request."""
+    """Error reported by the server, or no connection to it."""
 
 
 class Federation:
-    """The HTTP interface of a federation's server.
+    """Client of a federation server's HTTP API.
 
     Args:
         url: ``https://HOST:PORT``.
-        ca: the server's ca.pem; None trusts what the system trusts.
-        token: bearer token, if the server asks for one.
+        ca: the server's ca.pem; None uses the system's authorities.
+        token: bearer token, if the server requires one.
     """
 
     def __init__(self, url: str, *, ca: str | Path | None = None, token: str | None = None) -> None:
@@ -60,34 +60,36 @@ class Federation:
             ) from error
         if answer.status_code >= 400:
             try:
-                said = str(answer.json()["error"]["message"])
+                message = str(answer.json()["error"]["message"])
             except (ValueError, KeyError, TypeError):
-                said = f"it answered {answer.status_code}."
-            raise ServerError(said)
+                message = f"Bad request: the server replied with status {answer.status_code}."
+            raise ServerError(message)
         return answer
 
     def status(self) -> dict[str, Any]:
-        """Round, clients, figures over rounds, refusals."""
-        found: dict[str, Any] = self._ask("GET", "/v1/status").json()
-        return found
+        """Return round, clients, results over rounds and refusals."""
+        status: dict[str, Any] = self._ask("GET", "/v1/status").json()
+        return status
 
     def model(self, out: str | Path, *, arm: str = "A") -> Bundle:
-        """Fetch the newest model into a folder, and load it.
+        """Download the latest model into a folder, verify and load it.
+
+        A model that was there before stays where the new one is refused.
 
         Raises:
-            ServerError: the server has none, or can't be reached.
-            BundleError: what it sent is damaged or unsafe.
+            ServerError: the server has no model, or can't be reached.
+            BundleError: the download is damaged or unsafe.
         """
         from avser.federated.server.releases import unpack
 
         return unpack(self._ask("GET", "/v1/model", params={"arm": arm}).content, Path(out))
 
     def test(self, corpus: str = "test", *, arm: str = "A") -> dict[str, Any]:
-        """Measure the newest model on one of the server's corpora."""
-        found: dict[str, Any] = self._ask(
+        """Evaluate the latest model on one of the server's corpora."""
+        results: dict[str, Any] = self._ask(
             "POST", "/v1/test", json={"corpus": corpus, "arm": arm}
         ).json()
-        return found
+        return results
 
     def predict(
         self,
@@ -95,7 +97,7 @@ class Federation:
         *,
         mfcc: Sequence[Sequence[float]] | None = None,
     ) -> dict[str, Any]:
-        """Label a recording, or MFCC frames where the served model hears those.
+        """Predict from a recording, or from MFCC frames if the served model has that front end.
 
         Args:
             clip: path of a recording.
@@ -109,5 +111,5 @@ class Federation:
         else:
             with Path(clip).open("rb") as file:
                 answer = self._ask("POST", "/v1/predict", files={"file": (Path(clip).name, file)})
-        found: dict[str, Any] = answer.json()
-        return found
+        prediction: dict[str, Any] = answer.json()
+        return prediction

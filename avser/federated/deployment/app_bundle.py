@@ -1,7 +1,7 @@
-"""What Flower sends its clients to run: a name of functions that they have already, and no code.
+"""Flower app bundle without code: it names functions that clients have installed.
 
-Flower's nodes run whatever the server sends as the app. Ours is a settings file that names
-`avser.federated.deployment.apps`; a client of ours compares it with its own and runs nothing else.
+Flower's nodes run whatever app the server sends. Ours is a settings file that names
+`avser.federated.deployment.apps`; a client compares it with its own and runs nothing else.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ clientapp = "avser.federated.deployment.apps:client_app"
 
 
 def app_bundle() -> tuple[str, bytes]:
-    """Hash and bytes of the app, as Flower packs it."""
+    """Return hash and bytes of the app, as Flower packs it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of how Flower names file patterns
         content, _ = build_fab_from_files({"pyproject.toml": _TEXT.encode()})
@@ -43,15 +43,15 @@ def app_bundle() -> tuple[str, bytes]:
 
 
 def check_app(content: bytes) -> None:
-    """Refuse an app that is not this very one.
+    """Refuse an app that is not this one.
 
     Raises:
-        ConfigError: the server wants other code to be run.
+        ConfigError: the server sent another app.
     """
     if _files(content) != _files(app_bundle()[1]):
         raise ConfigError(
             "Bad server: it sends an app that is not this avser's, and nothing of it was run; "
-            f"take the server's version of avser (this one is {__version__}), or leave it."
+            f"install the server's version of avser (this one is {__version__}), or leave."
         )
 
 

@@ -1,7 +1,7 @@
-"""Our apps as Flower's processes run them: settings come from the environment of their owner.
+"""Flower apps of the server and of clients; local settings come from the environment.
 
-The server's process finds its run folder there, a client's the folder of its clips. Nothing of
-that is sent.
+The server's process reads its run folder there, a client's the folder of its clips. Neither is
+sent.
 """
 
 import json
@@ -35,22 +35,22 @@ SENT = "sent.jsonl"
 def write_session(
     folder: Path, *, settings: FederatedSettings, plan: Plan, constants: bytes
 ) -> None:
-    """Keep what a run is made of, for the server's process and for those who measure it."""
+    """Write the settings of a run, for the server's process and for evaluation."""
     content = {"settings": vars(settings), "plan": plan.to_json(), "constants": constants.hex()}
     with atomic_write(folder / "session.json") as file:
         file.write(json.dumps(content) + "\n")
 
 
 def read_session(folder: Path) -> tuple[FederatedSettings, LocalTrainer]:
-    """Read it back; the learner's network has the run's constants.
+    """Read the settings of a run; the trainer's network has the run's constants.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: they are missing or damaged.
     """
     try:
-        found: Mapping[str, Any] = json.loads((folder / "session.json").read_text("utf-8"))
-        settings, text = FederatedSettings(**found["settings"]), str(found["plan"])
-        constants = bytes.fromhex(found["constants"])
+        session: Mapping[str, Any] = json.loads((folder / "session.json").read_text("utf-8"))
+        settings, text = FederatedSettings(**session["settings"]), str(session["plan"])
+        constants = bytes.fromhex(session["constants"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"Bad run folder {folder}: {error}; start the server anew.") from error
     learner = LocalTrainer(Plan.from_json(text), seed=settings.seed)
@@ -75,7 +75,7 @@ def _session(context: Context) -> Session:
 
 def _done(server: Server) -> None:
     with atomic_write(server.session.store.folder / "DONE") as file:
-        file.write(f"{server.kept.update} rounds\n")
+        file.write(f"{server.current.update} rounds\n")
 
 
 def _data(folder: Path, plan: Plan) -> Any:  # noqa: ANN401
@@ -95,13 +95,13 @@ def _data(folder: Path, plan: Plan) -> Any:  # noqa: ANN401
     )
 
 
-def _find(context: Context, plan: Plan) -> Any:  # noqa: ANN401
+def _client_data(context: Context, plan: Plan) -> Any:  # noqa: ANN401
     folder = Path(os.environ[DATA])
     return FolderClient(folder, name=os.environ.get(NAME, "client"), make_data=_data)(context, plan)
 
 
 def _record_sent(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Note on this machine how many bytes of weights leave it."""
+    """Record locally how many bytes of weights leave this machine."""
     reply = call_next(message, context)
     size = 0 if reply.has_error() else sum(r.count_bytes() for r in reply.content.values())
     line = {"time": round(time.time(), 1), "round": message.metadata.group_id, "bytes": size}
@@ -112,4 +112,4 @@ def _record_sent(message: Message, context: Context, call_next: ClientAppCallabl
 
 logging.getLogger("flwr").setLevel(logging.WARNING)
 server_app = make_server_app(_session, _done)
-client_app = make_client_app(_find, mods=[_record_sent, *secure_mods()])
+client_app = make_client_app(_client_data, mods=[_record_sent, *secure_mods()])

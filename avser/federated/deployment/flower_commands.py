@@ -1,7 +1,7 @@
-"""Flower's helper commands, wherever they are called from.
+"""Scripts for Flower's helper processes.
 
-Flower starts its processes by name, and finds them only where its scripts are on the PATH; a folder
-with a small script for each makes that so, with the very Python that runs us.
+Flower starts its processes by name, which fails where its scripts are not on the PATH. A folder
+with a small script for each is put there; the scripts use the running Python interpreter.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-#: What the processes of a server and of a client find in their environment.
+#: Environment variables of a server's and a client's processes.
 FEDERATION, DATA, NAME = "AVSER_FEDERATION", "AVSER_FEDERATION_DATA", "AVSER_FEDERATION_NAME"
 
 _COMMANDS = {

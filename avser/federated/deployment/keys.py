@@ -1,8 +1,8 @@
-"""Keys and certificates: who the server is, and which clients it knows.
+"""Certificates of the server and key pairs of clients.
 
-The coordinator makes a certificate authority of its own and a certificate for the server's names.
-Each contributor makes a key pair; the public half goes to the coordinator, who puts it into
-``clients/``, and the authority's certificate goes to the contributor. Nobody's private half moves.
+The coordinator makes a certificate authority and a certificate for the server's names. Each
+contributor makes a key pair and sends the public key to the coordinator, who puts it into
+``clients/``. The authority's certificate goes to the contributor. Private keys are never sent.
 """
 
 import datetime
@@ -21,7 +21,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from avser.errors import ConfigError
 
-_DAYS = 825  # the longest that clients everywhere take
+_DAYS = 825  # the longest that all clients accept
 
 CA, CA_KEY = "ca.pem", "ca.key"
 CERTIFICATE, KEY = "server.pem", "server.key"
@@ -29,7 +29,7 @@ CLIENTS = "clients"
 
 
 def make_server_keys(folder: Path, *, hosts: Sequence[str]) -> None:
-    """Make an authority and the server's certificate; existing ones are left alone.
+    """Make an authority and the server's certificate; existing ones are not replaced.
 
     Args:
         folder: of the server's keys.
@@ -75,11 +75,11 @@ def make_client_keys(folder: Path, *, name: str) -> tuple[Path, Path]:
     """Make a client's key pair; return the private and the public file.
 
     Args:
-        folder: where to.
-        name: of the client, in files and in the server's records.
+        folder: of both files.
+        name: of the client, in file names and on the server.
 
     Raises:
-        ConfigError: the name is not plain, or there is such a key.
+        ConfigError: the name has other characters, or the key exists.
     """
     if not name or not all(c.isalnum() or c in "-_" for c in name):
         raise ConfigError(f"Bad name {name!r}: legal are letters, digits, - and _.")
@@ -105,7 +105,7 @@ def read_public(path: Path) -> bytes:
     """A client's public key, as Flower registers it.
 
     Raises:
-        ConfigError: the file holds none.
+        ConfigError: the file holds no such key.
     """
     try:
         key = serialization.load_ssh_public_key(path.read_bytes())
@@ -152,13 +152,13 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _names(hosts: Sequence[str]) -> list[x509.GeneralName]:
-    found: list[x509.GeneralName] = []
+    names: list[x509.GeneralName] = []
     for host in dict.fromkeys([*hosts, "localhost", "127.0.0.1", "::1"]):
         with suppress(ValueError):
-            found.append(x509.IPAddress(ipaddress.ip_address(host)))
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
             continue
-        found.append(x509.DNSName(host))
-    return found
+        names.append(x509.DNSName(host))
+    return names
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -1,9 +1,10 @@
-"""How much a run of noisy rounds gives away: epsilon at a stated delta.
+"""Privacy accounting: epsilon of a run's rounds at a given delta.
 
-The unit is a client with all its clips. Each round samples every client independently with the
-same probability (Poisson) and adds Gaussian noise to the sum of clipped updates; neighbouring
-populations differ by one client. What is accounted for is the released weights of all rounds;
-losses that clients report are not private and are not given to anybody but the server.
+The unit is a client with all its clips; neighbouring populations differ by one client that is added
+or removed. Each round samples every client independently with the same probability (Poisson) and
+adds Gaussian noise to a sum that one client moves by at most the clip. Every round that is drawn is
+a round of the run. Epsilon covers the released weights of all rounds. It does not cover the number
+of registered clients, or the losses and numbers of clips that clients report to the server.
 """
 
 import logging
@@ -14,7 +15,7 @@ from functools import lru_cache
 
 from avser.errors import ConfigError
 
-WEAK = 10.0  # above it a guarantee says little
+WEAK = 10.0  # above it the guarantee is weak
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,9 @@ class Accountant:
         return math.inf if self.noise <= 0 else _epsilon(self, rounds)
 
     def warning(self, rounds: int) -> str:
-        """What a user must hear after this round; "" where nothing is new.
+        """Warning after this round, or "".
 
-        Said when epsilon first passes 1, 2, 5 and 10, and again at each doubling after that.
+        Epsilon is reported when it passes 1, 2, 5 and 10, and at each doubling after that.
         """
         now, before = self.epsilon(rounds), self.epsilon(rounds - 1)
         marks = [1.0, 2.0, 5.0, WEAK, *(WEAK * 2.0**k for k in range(1, 12))]
@@ -49,15 +50,15 @@ class Accountant:
             return ""
         text = f"epsilon is {now:.2f} at delta {self.delta:g} after {rounds} rounds"
         if now > WEAK:
-            return f"{text}: over {WEAK:g} this is weak; end here, or take more noise or clients."
+            return f"{text}: over {WEAK:g} this is weak; stop here, or use more noise or clients."
         return f"{text}; each further round adds to it."
 
-    def state(self, rounds: int) -> str:
-        """One line for tables."""
-        found = self.epsilon(rounds)
-        weak = ", weak" if found > WEAK else ""
+    def describe(self, rounds: int) -> str:
+        """Summarise in one line, for tables."""
+        epsilon = self.epsilon(rounds)
+        weak = ", weak" if epsilon > WEAK else ""
         return (
-            f"epsilon {found:.2f}{weak} at delta {self.delta:g}: {rounds} rounds, noise "
+            f"epsilon {epsilon:.2f}{weak} at delta {self.delta:g}: {rounds} rounds, noise "
             f"{self.noise:g}, sampling rate {self.sampling:g}, unit one client"
         )
 

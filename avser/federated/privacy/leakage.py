@@ -1,9 +1,8 @@
-"""What updates tell of those who sent them: an attacker who guesses a speaker's sex.
+"""Leakage audit: an attack that infers a speaker's sex from updates.
 
-The attacker has updates of other speakers whose sex is known, and sees all rounds. It is tested on
-pairs of a woman and a man whom it has not seen: none of their updates, of any round, is in its
-training. Leaving out a pair keeps the sexes balanced in training; of a single speaker left out the
-attacker could tell the sex by which one is missing.
+The attacker is trained on all rounds' updates of speakers whose sex is known. It is tested on pairs
+of an unseen woman and an unseen man, none of whose updates is in its training. Leaving out a pair
+keeps the sexes balanced; with a single speaker left out, the imbalance would reveal the sex.
 """
 
 import json
@@ -24,15 +23,15 @@ CHANCE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leak:
-    """How well the attacker does.
+class LeakageResult:
+    """Accuracy of the attack.
 
     Attributes:
-        accuracy: share of the pairs in which the woman is told from the man; chance is one half.
+        accuracy: share of the pairs in which the woman is ranked over the man; chance is one half.
         low, high: 95 % interval by speaker.
         by_update: the same for pairs of single updates.
-        speakers, updates: how many.
-        view: whose eyes the attacker has.
+        speakers, updates: their numbers.
+        view: what the attacker observes.
     """
 
     accuracy: float
@@ -43,8 +42,8 @@ class Leak:
     updates: int
     view: str
 
-    def told(self) -> str:
-        """One line."""
+    def describe(self) -> str:
+        """Summarise in one line."""
         interval = {"value": self.accuracy, "low": self.low, "high": self.high}
         return (
             f"sex from updates, pairs of unseen speakers: {format_figure(interval)} "
@@ -53,11 +52,11 @@ class Leak:
         )
 
 
-def audits(folder: Path, *, seed: int = 0) -> list[Leak]:
-    """Audit a run through the server's eyes and, if it has differential privacy, with its noise.
+def audit_run(folder: Path, *, seed: int = 0) -> list[LeakageResult]:
+    """Audit the updates that the server receives and, with differential privacy, noisy ones.
 
-    The server adds the noise to the sum, so that it sees updates without: the second row is what
-    it would see had each client added the whole noise to its own update.
+    The server adds the noise to the sum and receives updates without. The second row assumes that
+    each client had added the whole noise to its own update.
 
     Raises:
         ConfigError: see `audit_leakage`.
@@ -65,28 +64,28 @@ def audits(folder: Path, *, seed: int = 0) -> list[Leak]:
     dp = _dp_of(folder)
     if dp is None:
         return [audit_leakage(folder, seed=seed)]
-    before = audit_leakage(folder, view="clipped, as the server sees them", seed=seed)
+    before = audit_leakage(folder, view="clipped, as the server receives them", seed=seed)
     noise, clip = dp
     view = f"with the run's noise ({noise:g} times the clip {clip:g}) on each"
     return [before, audit_leakage(folder, noise=noise * clip, view=view, seed=seed)]
 
 
 def audit_leakage(
-    folder: Path, *, noise: float = 0.0, view: str = "as the server sees them", seed: int = 0
-) -> Leak:
-    """Train and test the attacker on a run that kept its updates.
+    folder: Path, *, noise: float = 0.0, view: str = "as the server receives them", seed: int = 0
+) -> LeakageResult:
+    """Train and test the attacker on a run with saved updates.
 
-    Every update is compared with the mean of its round, scaled to norm 1, and judged by a linear
-    support vector machine; a speaker's updates are judged together by their mean.
+    Every update is compared with the mean of its round, scaled to norm 1, and classified by
+    a linear support vector machine; a speaker's score is the mean over the updates.
 
     Args:
         folder: of the run.
         noise: deviation of Gaussian noise that is added to every update first.
-        view: whose eyes these are, in words.
+        view: what the attacker observes, in words.
         seed: of noise and interval.
 
     Raises:
-        ConfigError: the run kept no updates, or its clients are not speakers of both sexes.
+        ConfigError: the run has no saved updates, or its clients are not speakers of both sexes.
     """
     sexes = _sexes(folder)
     rounds, speakers, rows = _updates(folder, sexes)
@@ -97,14 +96,16 @@ def audit_leakage(
     kernel = _kernel(rounds, rows)
     women, men = ([p for p in sorted(set(speakers)) if sexes[p] == k] for k in ("female", "male"))
     labels = np.isin(names, women)
-    told = np.array([[_told_apart(kernel, labels, names, w, m) for m in men] for w in women])
-    whole, single = told[..., 0], told[..., 1]
+    accuracies = np.array(
+        [[_pair_accuracy(kernel, labels, names, w, m) for m in men] for w in women]
+    )
+    whole, single = accuracies[..., 0], accuracies[..., 1]
     drawn = [
         whole[np.ix_(rng.choice(len(women), len(women)), rng.choice(len(men), len(men)))].mean()
         for _ in range(1000)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Leak(
+    return LeakageResult(
         accuracy=float(whole.mean()),
         low=float(low),
         high=float(high),
@@ -119,14 +120,14 @@ def _sexes(folder: Path) -> dict[str, str]:
     try:
         clients: Mapping[str, Any] = json.loads((folder / "clients.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"Bad run folder {folder}: it is no simulation's.") from error
-    found = {n: c["sexes"][0] for n, c in clients.items() if len(c["sexes"]) == 1}
-    if set(found.values()) != {"female", "male"} or len(found) < 4:
+        raise ConfigError(f"Bad run folder {folder}: it is not of a simulation.") from error
+    sexes = {n: c["sexes"][0] for n, c in clients.items() if len(c["sexes"]) == 1}
+    if set(sexes.values()) != {"female", "male"} or len(sexes) < 4:
         raise ConfigError(
             f"Bad run folder {folder}: its clients are no speakers of both sexes, 4 or more; "
-            "simulate with --clients speaker on a corpus that tells the sex."
+            "simulate with --clients speaker on a corpus that states the sex."
         )
-    return found
+    return sexes
 
 
 def _updates(
@@ -143,7 +144,7 @@ def _updates(
             rows.append(np.concatenate([arrays[n].ravel() for n in sorted(arrays)]))
     if not rows:
         raise ConfigError(
-            f"Bad run folder {folder}: it kept no updates; simulate with --keep-updates."
+            f"Bad run folder {folder}: it has no saved updates; simulate with --keep-updates."
         )
     return rounds, speakers, rows
 
@@ -158,14 +159,14 @@ def _kernel(rounds: list[int], rows: list[NDArray[np.float32]]) -> NDArray[np.fl
     return np.asarray(matrix @ matrix.T, dtype=np.float64)
 
 
-def _told_apart(
+def _pair_accuracy(
     kernel: NDArray[np.float64],
     labels: NDArray[np.bool_],
     names: NDArray[np.str_],
     woman: str,
     man: str,
 ) -> tuple[float, float]:
-    """Whether an attacker who knows all others ranks her over him; and their single updates."""
+    """Accuracy on a pair, of an attacker trained on all others: by speaker and by update."""
     from sklearn.svm import SVC
 
     test = (names == woman) | (names == man)

@@ -1,11 +1,11 @@
-"""Secure aggregation: the server learns the sum of a round's updates and none of them.
+"""Secure aggregation: the server learns the mean of a round's updates and no single one.
 
 The protocol is SecAgg+ (Bell et al., "Secure Single-Server Aggregation with (Poly)Logarithmic
 Overhead", 2020) as Flower has it: clients agree on masks that cancel in the sum, and share the
-seeds among each other so that the sum survives clients who drop. Every client counts the same.
+seeds among each other so that the sum survives clients who drop. All clients have equal weights.
 
-What the server can no longer do is to look at single updates: whether one is finite, how large it
-is, whether it came before. Clients clip and check themselves; the server checks the sum.
+The server can no longer check single updates for non-finite values, size or replay. Clients clip
+and check their own; the server checks the mean.
 """
 
 import json
@@ -45,23 +45,23 @@ if TYPE_CHECKING:
     from avser.federated.server.app import Server
     from avser.federated.server.registry import Node
 
-_FEW = 8  # up to so many clients, everybody shares with everybody
+_FEW = 8  # up to so many clients, each shares with all others
 
 
 def secure_mods() -> list[Any]:
-    """Modifiers around a client's training: Flower's split, then our records in its form."""
-    return [_mask_if_asked, _translate]
+    """Modifiers around a client's training: Flower's protocol, then the conversion of records."""
+    return [_mask_if_asked, _convert_records]
 
 
 def _mask_if_asked(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Flower's protocol for messages that are of it; others pass."""
+    """Apply Flower's protocol to its own messages."""
     if RECORD_KEY_CONFIGS not in message.content.config_records:
         return call_next(message, context)
     return secaggplus_mod(message, context, call_next)
 
 
-def _translate(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Turn the protocol's form of an offer into ours, and our reply into its form."""
+def _convert_records(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Convert the protocol's form of an offer to ours, and our reply to its form."""
     if "fitins.config" not in message.content.config_records:
         return call_next(message, context)
     asked = compat.recorddict_to_fitins(message.content, keep_input=True)
@@ -75,7 +75,7 @@ def _translate(message: Message, context: Context, call_next: ClientAppCallable)
         return reply
     learned = difference(from_record(reply.content.array_records["arrays"]), arrays)
     values = [learned[n] for n in names]
-    if not all(np.isfinite(v).all() for v in values):  # nobody else can see it
+    if not all(np.isfinite(v).all() for v in values):  # the server can't check it
         raise ValueError("the update is not finite; nothing is sent")
     result = FitRes(
         status=Status(Code.OK, ""),
@@ -86,8 +86,8 @@ def _translate(message: Message, context: Context, call_next: ClientAppCallable)
     return Message(compat.fitres_to_recorddict(result, keep_input=False), reply_to=message)
 
 
-class _Asked(LegacyFedAvg):
-    """Gives the protocol the clients that we chose, and keeps what it found out."""
+class _CollectMean(LegacyFedAvg):
+    """Strategy that passes the sampled clients to the protocol and records its result."""
 
     def __init__(self, pairs: Sequence[tuple[ClientProxy, FitIns]]) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Asked(LegacyFedAvg):
 
 
 class SecureRound:
-    """Asks a round's clients for the mean of their updates."""
+    """Computes the mean of a round's updates with SecAgg+."""
 
     def __call__(
         self, server: "Server", asked: Sequence["Node"], update: int
@@ -126,7 +126,7 @@ class SecureRound:
         """
         from avser.federated.server.aggregation import sum_of_mean
 
-        s, model = server.session.settings, server.kept.model
+        s, model = server.session.settings, server.current.model
         mean, count, reason = self._mean(server, asked, update)
         size = sum(a.nbytes for a in model.values())
         facts: dict[str, Any] = {
@@ -134,7 +134,7 @@ class SecureRound:
             "bytes_up": 2 * size * count,  # masked values are 64-bit
             "bytes_down": size * len(asked) if len(asked) > 1 else 0,
         }
-        note = server.session.store.note
+        note = server.session.store.log_event
         if mean is not None:
             note("accepted", round=update, clients=count, secure=True)
         if s.noise_and_clip is None:
@@ -150,7 +150,7 @@ class SecureRound:
         self, server: "Server", asked: Sequence["Node"], update: int
     ) -> tuple[Arrays | None, int, str]:
         """Mean of the updates and their number, or None, 0 and the reason."""
-        s, names = server.session.settings, list(server.kept.model)
+        s, names = server.session.settings, list(server.current.model)
         if len(asked) < 2:
             return None, 0, "a sum of one update is no secret; ask more clients"
         result = self._ask(server, asked, update, names)
@@ -158,14 +158,16 @@ class SecureRound:
             return None, 0, "too few clients stayed to the end of the protocol"
         pairs = zip(names, result.mean, strict=True)
         mean = {n: np.asarray(a, dtype=np.float32) for n, a in pairs}
-        limit = s.noise_and_clip[1] if s.noise_and_clip else s.own_clip
+        limit = s.noise_and_clip[1] if s.noise_and_clip else s.client_clip
         if not all(np.isfinite(a).all() for a in mean.values()) or norm_of(mean) > 1.01 * limit:
             return None, 0, f"the mean is not finite, or its norm is over {limit:g}"
         return mean, result.count, ""
 
     @staticmethod
-    def _ask(server: "Server", asked: Sequence["Node"], update: int, names: list[str]) -> _Asked:
-        s, model = server.session.settings, server.kept.model
+    def _ask(
+        server: "Server", asked: Sequence["Node"], update: int, names: list[str]
+    ) -> _CollectMean:
+        s, model = server.session.settings, server.current.model
         config: dict[str, Scalar] = {
             **server.request(update, ""),
             "names": json.dumps(names),
@@ -174,7 +176,7 @@ class SecureRound:
         request = FitIns(ndarrays_to_parameters([model[n] for n in names]), config)
         grid = server.grid
         pairs = [(GridClientProxy(node.node, grid, grid.run.run_id), request) for node in asked]
-        strategy = _Asked(pairs)
+        strategy = _CollectMean(pairs)
         context = LegacyContext(server.context, strategy=strategy)
         context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord(
             {WorkflowKey.CURRENT_ROUND: update}
@@ -188,7 +190,7 @@ class SecureRound:
             num_shares=shares,
             reconstruction_threshold=0.6,
             max_weight=1.0,
-            clipping_range=s.noise_and_clip[1] if s.noise_and_clip else max(1.0, s.own_clip),
+            clipping_range=s.noise_and_clip[1] if s.noise_and_clip else max(1.0, s.client_clip),
             timeout=s.deadline_s,
         )
         protocol(grid, context)

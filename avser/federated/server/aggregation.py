@@ -1,7 +1,7 @@
-"""From a round's updates to the next global model, with Flower's strategies.
+"""Aggregation of a round's updates with Flower's strategies.
 
-Strategies are given what was learned instead of weights: averages, trimmed means and Krum's
-distances are the same shifted by the global model, and lose no digits to it.
+Strategies receive updates instead of weights: means, trimmed means and Krum's distances are the
+same but for a shift by the global model, and keep more digits.
 """
 
 from collections import defaultdict
@@ -34,11 +34,11 @@ def mean_of(updates: Sequence[ClientUpdate], settings: FederatedSettings) -> Arr
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, members in owners.items():
         groups[tuple(u.offer.client for u in members)].append(name)
-    found: Arrays = {}
+    aggregated: Arrays = {}
     for clients, names in groups.items():
         members = [u for u in updates if u.offer.client in set(clients)]
-        found |= _group(members, names, settings)
-    return found
+        aggregated |= _group(members, names, settings)
+    return aggregated
 
 
 def _group(
@@ -59,7 +59,7 @@ def _strategy(settings: FederatedSettings, count: int) -> FedAvg:
     if settings.kind == "krum":
         if count < 2 * settings.malicious + 3:
             raise ConfigError(
-                f"Bad malicious {settings.malicious}: Krum withstands that many among "
+                f"Bad malicious {settings.malicious}: Krum tolerates that many among "
                 f"{2 * settings.malicious + 3} or more updates, there are {count}; ask more "
                 "clients, or lower federated.malicious."
             )
@@ -87,7 +87,7 @@ def trimmed_share(trim: float, count: int) -> float:
 
 
 def _reply(update: ClientUpdate, names: Sequence[str]) -> Message:
-    """The update as a message, as strategies read them."""
+    """Wrap an update in the message that strategies expect."""
     content = RecordDict(
         {
             "arrays": ArrayRecord({n: Array(update.delta[n]) for n in names}),
@@ -98,7 +98,7 @@ def _reply(update: ClientUpdate, names: Sequence[str]) -> Message:
 
 
 def _message(content: RecordDict) -> Message:
-    """A reply that was never sent: strategies read its content alone."""
+    """Make a reply that is never sent; strategies read its content alone."""
     metadata = Metadata(
         run_id=0,
         message_id="",
@@ -182,7 +182,7 @@ class AdamServer:
         self._adam = FedAdam(eta=lr, tau=1e-3)
 
     def step(self, mean: Arrays, update: int) -> Arrays:
-        """Turn the mean of what was learned into the step to take."""
+        """Return the step for a mean update."""
         self._adam.current_arrays = {n: np.zeros_like(a) for n, a in mean.items()}
         content = RecordDict(
             {
@@ -196,13 +196,15 @@ class AdamServer:
         return {n: np.asarray(a.numpy(), dtype=np.float32) for n, a in arrays.items()}
 
     def state(self) -> Arrays:
-        """Moments, to be kept."""
+        """Return the moments, to be saved."""
         pairs = (("m", self._adam.m_t), ("v", self._adam.v_t))
-        return {f"{k}.{n}": np.asarray(a) for k, kept in pairs for n, a in (kept or {}).items()}
+        return {
+            f"{k}.{n}": np.asarray(a) for k, moments in pairs for n, a in (moments or {}).items()
+        }
 
     def load(self, state: Arrays) -> None:
-        """Put back what `state` gave."""
+        """Restore the result of `state`."""
         for key in ("m", "v"):
-            found = {n[2:]: a for n, a in state.items() if n.startswith(f"{key}.")}
-            if found:
-                setattr(self._adam, f"{key}_t", found)
+            moments = {n[2:]: a for n, a in state.items() if n.startswith(f"{key}.")}
+            if moments:
+                setattr(self._adam, f"{key}_t", moments)

@@ -1,7 +1,7 @@
-"""EmoNet's doors over HTTP: the newest model, a test of it, a prediction; and a status page.
+"""HTTP API of the federation server: latest model, evaluation, prediction and a status page.
 
-Contributions come in through Flower, with TLS and node keys. Here anybody may ask, or whoever has
-the token; uploads are decoded in worker processes that can be ended, as `avser.web` does it.
+Contributions arrive through Flower, with TLS and node keys. This API is open, or requires a bearer
+token. Uploads are decoded in worker processes that can be ended, as in `avser.web`.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from avser.bundle import serialization as bundle
 from avser.errors import AvserError, SignalError
 from avser.evaluation.numbers import format_figure
-from avser.federated.server.mfcc import answer_cepstra
+from avser.federated.server.mfcc import predict_mfcc
 from avser.federated.server.releases import LatestRelease, pack
 from avser.federated.server.worker import LatestReleaseHandler
 from avser.web.api import create_api
@@ -29,11 +29,11 @@ from avser.web.request_limiter import refusal
 from avser.web.service import Service, plain_name
 
 
-def start_federation_api(newest: LatestRelease) -> Service:
-    """Start a worker with the newest model, and wait until it is ready."""
+def start_federation_api(release: LatestRelease) -> Service:
+    """Start a worker with the latest release, and wait until it is ready."""
     limits = Limits(upload_mb=25.0, duration_s=60.0, concurrency=1, queue=8, time_s=60.0)
-    make = partial(LatestReleaseHandler, newest.folder / "bundle")
-    service = Service(make, limits=limits, folder=Path(tempfile.mkdtemp(prefix="avser-doors-")))
+    make = partial(LatestReleaseHandler, release.folder / "bundle")
+    service = Service(make, limits=limits, folder=Path(tempfile.mkdtemp(prefix="avser-api-")))
     try:
         service.workers.wait()
     except BaseException:
@@ -43,62 +43,62 @@ def start_federation_api(newest: LatestRelease) -> Service:
 
 
 def create_federation_api(
-    newest: LatestRelease, service: Service, *, token: str | None = None
+    release: LatestRelease, service: Service, *, token: str | None = None
 ) -> FastAPI:
     """Return the application.
 
     Args:
-        newest: models of the run.
-        service: that reads uploads; closed with the application.
-        token: bearer token that ``/v1/`` asks for, or None.
+        release: latest release of the run.
+        service: decodes uploads; closed with the application.
+        token: bearer token required under ``/v1/``, or None.
     """
     app = create_api(service, token=token)
-    _add_states(app, newest)
-    _add_questions(app, newest, service)
+    _add_status(app, release)
+    _add_predictions(app, release, service)
     return app
 
 
-def _add_states(app: FastAPI, newest: LatestRelease) -> None:
+def _add_status(app: FastAPI, release: LatestRelease) -> None:
     @app.get("/", response_class=HTMLResponse)
     async def page() -> str:
-        """Show how far the federation is."""
-        return status_page(await run_in_threadpool(newest.status))
+        """Status page."""
+        return status_page(await run_in_threadpool(release.status))
 
     @app.get("/v1/status")
     async def status() -> dict[str, Any]:
         """Round, clients, figures over rounds and refusals."""
-        return await run_in_threadpool(newest.status)
+        return await run_in_threadpool(release.status)
 
     @app.get("/v1/model", responses={200: {"content": {"application/zip": {}}}})
     async def model(arm: str = "A") -> Response:
-        """Fetch the newest model, a zip of a bundle; arm B is the one that it is compared with."""
+        """Zip file of the latest bundle; arm B is the model that it is compared with."""
         try:
-            folder = newest.bundle_of(arm)
+            folder = release.folder_of(arm)
             content = await run_in_threadpool(pack, folder)
         except AvserError as error:
             return refusal(error)
-        name = f"avser-{arm}-{max(newest.update, 0)}.zip"
+        name = f"avser-{arm}-{max(release.update, 0)}.zip"
         headers = {
             "Content-Disposition": f'attachment; filename="{name}"',
-            "X-Avser-Round": str(max(newest.update, 0)),
+            "X-Avser-Round": str(max(release.update, 0)),
         }
         return Response(content, media_type="application/zip", headers=headers)
 
 
-def _add_questions(app: FastAPI, newest: LatestRelease, service: Service) -> None:
-    one = Lock()  # a test takes all of the processor
+def _add_predictions(app: FastAPI, release: LatestRelease, service: Service) -> None:
+    one = Lock()  # an evaluation uses all cores
 
-    def tested(corpus: str, arm: str) -> dict[str, Any]:
+    def evaluate(corpus: str, arm: str) -> dict[str, Any]:
         with one:
-            return newest.test(corpus, arm)
+            return release.evaluate(corpus, arm)
 
     @app.post("/v1/test")
     async def test(
         corpus: Annotated[str, Body(embed=True)], arm: Annotated[str, Body(embed=True)] = "A"
     ) -> Response:
-        """Measure the newest model on one of the server's corpora."""
+        """Evaluate the latest model on one of the server's corpora."""
         try:
-            return JSONResponse(await run_in_threadpool(tested, corpus, arm))
+            return JSONResponse(await run_in_threadpool(evaluate, corpus, arm))
         except AvserError as error:
             return refusal(error)
 
@@ -107,22 +107,22 @@ def _add_questions(app: FastAPI, newest: LatestRelease, service: Service) -> Non
         request: Request,
         file: Annotated[UploadFile | None, File(description="a recording")] = None,
     ) -> Response:
-        """Label a recording, or a JSON object ``{"mfcc": [[...], ...]}`` of MFCC frames."""
+        """Predict from a recording, or from MFCC frames as JSON: ``{"mfcc": [[...], ...]}``."""
         try:
             if file is None:
                 sent = await request.json()
                 rows = sent.get("mfcc") if isinstance(sent, Mapping) else None
-                net = bundle.load(newest.bundle_of("A")).net
-                found = await run_in_threadpool(answer_cepstra, net, rows or [])
-                return JSONResponse({**found, "round": max(newest.update, 0)})
-            return await _of_sound(file, request, service)
+                net = bundle.load(release.folder_of("A")).net
+                found = await run_in_threadpool(predict_mfcc, net, rows or [])
+                return JSONResponse({**found, "round": max(release.update, 0)})
+            return await _predict_file(file, request, service)
         except ValueError:
             return refusal(SignalError("Bad request: expected the file of a form, or JSON."))
         except AvserError as error:
             return refusal(error)
 
 
-async def _of_sound(file: UploadFile, request: Request, service: Service) -> Response:
+async def _predict_file(file: UploadFile, request: Request, service: Service) -> Response:
     name = plain_name(file.filename)
     with service.private() as folder:
         path = folder / "clip"
@@ -135,12 +135,12 @@ async def _of_sound(file: UploadFile, request: Request, service: Service) -> Res
 
 
 def status_page(status: Mapping[str, Any]) -> str:
-    """The status as a page without scripts; names of clients stay out of it."""
-    here = sum(bool(c["here"]) for c in status["clients"])
+    """Render the status as a page without scripts and without names of clients."""
+    connected = sum(bool(c["here"]) for c in status["clients"])
     facts = {
         "Round": f"{status['round']} of {status['rounds']}",
         "Strategy": status["strategy"],
-        "Clients here": here,
+        "Connected clients": connected,
         "Contributions": status["contributions"],
         "Refused, late or capped": len(status["refusals"]),
         "Epsilon": "–" if status["epsilon"] is None else f"{status['epsilon']:.2f}",
@@ -153,7 +153,7 @@ def status_page(status: Mapping[str, Any]) -> str:
         for name, row in tests.items()
     )
     reasons = "".join(
-        f"<li>{escape(str(x['what']))}: {escape(str(x['reason']))}"
+        f"<li>{escape(str(x['event']))}: {escape(str(x['reason']))}"
         for x in status["refusals"][-10:]
         if "reason" in x
     )
@@ -164,7 +164,7 @@ def status_page(status: Mapping[str, Any]) -> str:
         "<style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:46rem;padding:0 1rem}"
         "th{text-align:left;padding-right:2rem;font-weight:600}td{padding-right:1.5rem}</style>"
         f"<h1>Federation</h1><table>{rows}</table>"
-        "<h2>Newest models on the server's clips</h2>"
+        "<h2>Results on the server's corpora</h2>"
         f"<table><tr><th>Round<th>Corpus<th>UAR<th>Accuracy{figures}</table>"
-        f"<h2>Last refusals</h2><ul>{reasons or '<li>none'}</ul></html>"
+        f"<h2>Latest refusals</h2><ul>{reasons or '<li>none'}</ul></html>"
     )

@@ -1,8 +1,7 @@
-"""The server's side: rounds of asking, judging, aggregating and keeping, on Flower's grid.
+"""Server of a federated training: rounds of offers, checks, aggregation and commit.
 
-A client that drops, hangs or answers late never blocks a round: a round ends at its deadline, or
-soon after enough clients have answered, and is abandoned, with the model as it was, where too few
-have.
+A client that drops, hangs or replies late never blocks a round. A round ends at its deadline, or
+soon after a quorum has replied. It is abandoned, and the model stays, where the quorum is missed.
 """
 
 import time
@@ -29,43 +28,43 @@ from avser.federated.server.update_checks import (
 from avser.federated.session import Session
 from avser.federated.weights import Arrays, arrays_of, names_of
 
-GRACE_S = 20.0  # least time that stragglers have after a quorum is there
+GRACE_S = 20.0  # shortest time for stragglers after the quorum
 
 
 class Server:
     """Runs a session on a grid.
 
     Args:
-        session: what to train.
-        grid: to whom to talk.
+        session: of the training.
+        grid: of the clients' nodes.
         context: of the run.
     """
 
     def __init__(self, session: Session, grid: Grid, context: Context) -> None:
         self.session, self.grid, self.context = session, grid, context
         s = session.settings
-        self.guards = UpdateChecks(
+        self.checks = UpdateChecks(
             limit=s.limit,
             max_examples=s.max_examples,
             weight_limit=s.weight_limit,
             independent=bool(s.dp),
         )
-        self.roster = ClientRegistry(session, grid)
+        self.registry = ClientRegistry(session, grid)
         self._failed = 0
         self.adam = AdamServer(lr=s.server_lr) if s.kind == "fedadam" else None
-        kept = session.store.latest()
-        if kept is None:
+        stored = session.store.latest()
+        if stored is None:
             names = names_of(session.net, ("audio", "video", "fused"))
             start = arrays_of(session.net, names)
-            kept = StoredRound(update=0, model=start, average=start, row={"seconds": 0.0})
-            session.store.save(kept)
+            stored = StoredRound(update=0, model=start, average=start, row={"seconds": 0.0})
+            session.store.save(stored)
         elif self.adam is not None:
-            self.adam.load(kept.memory)
-        self.kept = kept
+            self.adam.load(stored.memory)
+        self.current = stored
 
     def noise_rng(self, update: int) -> np.random.Generator | None:
         """Source of a round's noise; None is the system's."""
-        return self.roster.rng("noise", update) if self.session.reproducible else None
+        return self.registry.rng("noise", update) if self.session.reproducible else None
 
     def privatise(self, total: Arrays, update: int) -> Arrays:
         """Turn a sum that one client moves by at most the clip into the step of a private round."""
@@ -73,7 +72,7 @@ class Server:
         if s.noise_and_clip is None:
             raise ConfigError("Bad settings: a private round needs dp, such as noise:1,clip:0.5.")
         noise, clip = s.noise_and_clip
-        expected = max(1.0, s.fraction * len(self.roster.nodes))
+        expected = max(1.0, s.fraction * len(self.registry.nodes))
         rng = self.noise_rng(update)
         return noisy_mean(total, noise=noise, clip=clip, expected=expected, rng=rng)
 
@@ -82,13 +81,13 @@ class Server:
     def offer(
         self, node: Node, update: int, model: Arrays, *, turn: int = 0
     ) -> tuple[TrainingOffer, Message]:
-        """An offer to train, and the message that makes it.
+        """Make an offer to train, and its message.
 
         Args:
-            node: who is asked.
+            node: recipient.
             update: round, or version of the model.
-            model: the weights to begin with.
-            turn: tells offers of one client and version apart: their draws differ.
+            model: initial weights.
+            turn: distinguishes offers of one client and version, so that their seeds differ.
         """
         session, s = self.session, self.session.settings
         base = {n: model[n] for n in names_of(session.net, node.branches)}
@@ -108,7 +107,7 @@ class Server:
         return offer, message
 
     def request(self, update: int, number: str, *, turn: int = 0) -> dict[str, Any]:
-        """What every offer tells beside the weights."""
+        """Settings that every offer has beside the weights."""
         session, s = self.session, self.session.settings
         return {
             "plan": session.plan.to_json(),
@@ -129,84 +128,86 @@ class Server:
         """
         started = time.monotonic()
         end = started + self.session.settings.deadline_s
-        still = set(offers)
-        came = 0
-        while still and time.monotonic() < end and not self.session.stopped():
-            found = list(self.grid.pull_messages(sorted(still)))
-            for reply in found:
-                still.discard(reply.metadata.reply_to_message_id)
-                came += not reply.has_error()
+        pending = set(offers)
+        received = 0
+        while pending and time.monotonic() < end and not self.session.stopped():
+            replies = list(self.grid.pull_messages(sorted(pending)))
+            for reply in replies:
+                pending.discard(reply.metadata.reply_to_message_id)
+                received += not reply.has_error()
                 yield reply
-                if came == quorum:  # stragglers have as long again
+                if received == quorum:  # stragglers have as long again
                     now = time.monotonic()
                     end = min(end, now + max(GRACE_S, now - started))
-            if not found:
+            if not replies:
                 time.sleep(POLL_S)
-        for number in still:
+        for number in pending:
             late = offers[number]
-            self.session.store.note(
+            self.session.store.log_event(
                 "late", client=late.client, round=late.update, reason="no reply in time"
             )
 
-    def judge(self, reply: Message, offer: TrainingOffer | None) -> ClientUpdate | None:
-        """A reply that passes alone, or None; the ledger tells why."""
+    def check(self, reply: Message, offer: TrainingOffer | None) -> ClientUpdate | None:
+        """Check a reply by itself; log the reason and return None if it is refused."""
         store = self.session.store
         try:
-            update = self.guards.check(reply, offer)
+            update = self.checks.check(reply, offer)
         except RefusalError as error:
-            who = offer.client if offer else str(reply.metadata.src_node_id)
-            what = offer.update if offer else None
+            client = offer.client if offer else str(reply.metadata.src_node_id)
+            number = offer.update if offer else None
             detail = {"detail": error.detail} if error.detail else {}
-            store.note("refused", client=who, round=what, reason=str(error), **detail)
+            store.log_event("refused", client=client, round=number, reason=str(error), **detail)
             return None
         for text in update.notes:
-            store.note("capped", client=update.offer.client, round=update.offer.update, reason=text)
+            store.log_event(
+                "capped", client=update.offer.client, round=update.offer.update, reason=text
+            )
         return update
 
-    def among(self, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:
-        """Those of a round's updates that may count, sorted by client, with bounded weights.
+    def select(self, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:
+        """Select the updates to aggregate, sorted by client, with bounded weights.
 
-        Under differential privacy these are all of them: what others sent has no say.
+        Under differential privacy these are all of them: a selection must not compare clients.
         """
-        taken = sorted(updates, key=lambda u: u.offer.client)
-        if self.guards.independent:
-            return taken
-        taken, refused = self.guards.among(taken)
-        taken, capped = self.guards.cap_weights(taken)
+        selected = sorted(updates, key=lambda u: u.offer.client)
+        if self.checks.independent:
+            return selected
+        selected, refused = self.checks.compare_norms(selected)
+        selected, capped = self.checks.cap_weights(selected)
         for update in updates:
-            for what, reasons in (("refused", refused), ("capped", capped)):
+            for event, reasons in (("refused", refused), ("capped", capped)):
                 reason = reasons.get(update.offer.number)
                 if reason is not None:
-                    self.session.store.note(
-                        what,
+                    self.session.store.log_event(
+                        event,
                         client=update.offer.client,
                         round=update.offer.update,
                         reason=reason,
                     )
-        return taken
+        return selected
 
     # -- rounds ------------------------------------------------------------------------------
 
     def run(self) -> StoredRound:
-        """Go on until all rounds are done; return the last."""
-        self.roster.wait()
-        while self.kept.update < self.session.settings.rounds and not self.session.stopped():
-            self.roster.refresh()
-            if not self.roster.nodes:
-                self.roster.wait()
+        """Run until all rounds are done; return the last."""
+        self.registry.wait()
+        while self.current.update < self.session.settings.rounds and not self.session.stopped():
+            self.registry.refresh()
+            if not self.registry.nodes:
+                self.registry.wait()
                 continue
-            self.round(self.kept.update + 1)
-        return self.kept
+            self.round(self.current.update + 1)
+        return self.current
 
     def round(self, update: int) -> None:
-        """One round; the model is as it was where it fails."""
+        """Run one round; the model stays as it was where it fails."""
         started = time.monotonic()
         session = self.session
-        asked = self.roster.chosen(update)
-        made = [self.offer(node, update, self.kept.model) for node in asked]
+        sampled = self.registry.sample(update)
+        made = [self.offer(node, update, self.current.model) for node in sampled]
         down = sum(r.count_bytes() for _, m in made for r in m.content.values())
         if session.secure is not None:
-            step, facts = session.secure(self, asked, update)
+            step, facts = session.secure(self, sampled, update)
         else:
             step, facts = self._plain(made, update)
         if step is None:
@@ -214,16 +215,16 @@ class Server:
             return
         if self.adam is not None:
             step = self.adam.step(step, update)
-        row = {**facts, "asked": len(asked), "bytes_down": facts.get("bytes_down", down)}
+        row = {**facts, "asked": len(sampled), "bytes_down": facts.get("bytes_down", down)}
         self.commit(update, step, row, seconds=time.monotonic() - started)
 
     def abandon(self, update: int, reason: str) -> None:
-        """Note that a round came to nothing.
+        """Log a failed round.
 
         Raises:
-            ConfigError: too many did, one after the other.
+            ConfigError: too many rounds failed in a row.
         """
-        self.session.store.note("abandoned", round=update, reason=reason)
+        self.session.store.log_event("abandoned", round=update, reason=reason)
         self._failed += 1
         patience = self.session.patience
         if patience is not None and self._failed >= patience:
@@ -233,20 +234,20 @@ class Server:
     def _plain(
         self, made: Sequence[tuple[TrainingOffer, Message]], update: int
     ) -> tuple[Arrays | None, dict[str, Any]]:
-        """Ask, judge and aggregate, each update by itself."""
+        """Send offers, check each reply and aggregate."""
         session, s = self.session, self.session.settings
         ids = list(self.grid.push_messages([m for _, m in made])) if made else []
         offers = {i: o for i, (o, _) in zip(ids, made, strict=True) if i}
         private = s.noise_and_clip
         quorum = max(1, int(np.ceil(s.quorum * len(made))))
-        passed: list[ClientUpdate] = []
+        accepted: list[ClientUpdate] = []
         for reply in self.replies(offers, quorum=quorum if private is None else None):
-            found = self.judge(reply, offers.get(reply.metadata.reply_to_message_id))
-            if found is not None:
-                passed.append(found)
-        taken = self.among(passed)
-        for one in taken:
-            session.store.note(
+            one = self.check(reply, offers.get(reply.metadata.reply_to_message_id))
+            if one is not None:
+                accepted.append(one)
+        selected = self.select(accepted)
+        for one in selected:
+            session.store.log_event(
                 "accepted",
                 client=one.offer.client,
                 round=update,
@@ -255,34 +256,34 @@ class Server:
                 bytes=one.size,
             )
             if s.keep_updates:
-                session.store.keep_update(update, one.offer.client, one.delta)
+                session.store.save_update(update, one.offer.client, one.delta)
         facts = {
-            "accepted": len(taken),
-            "loss": _mean([u.loss for u in taken]),
-            "bytes_up": sum(u.size for u in passed),
-            "norm": _mean([u.norm for u in taken]),
+            "accepted": len(selected),
+            "loss": _mean([u.loss for u in selected]),
+            "bytes_up": sum(u.size for u in accepted),
+            "norm": _mean([u.norm for u in selected]),
         }
-        if private is not None:  # committed whoever answered: the accountant counts each draw
-            total = clipped_sum(taken, self.kept.model, clip=private[1])
+        if private is not None:  # committed with any number of replies: every draw is accounted
+            total = clipped_sum(selected, self.current.model, clip=private[1])
             return self.privatise(total, update), facts
-        if len(taken) < quorum:
-            reason = f"{len(taken)} of {len(made)} updates were accepted, {quorum} are needed"
+        if len(selected) < quorum:
+            reason = f"{len(selected)} of {len(made)} updates were accepted, {quorum} are needed"
             return None, {"reason": reason}
         try:
-            return mean_of(taken, s), facts
+            return mean_of(selected, s), facts
         except ConfigError as error:
             return None, {"reason": str(error)}
 
     def commit(self, update: int, step: Arrays, row: Mapping[str, Any], *, seconds: float) -> None:
-        """Take a step, measure where it is due, and keep the round."""
+        """Take a step, evaluate where it is due, and save the round."""
         session, s = self.session, self.session.settings
-        model = {n: a + step[n] if n in step else a for n, a in self.kept.model.items()}
+        model = {n: a + step[n] if n in step else a for n, a in self.current.model.items()}
         if not all(np.isfinite(a).all() for a in model.values()):
             self.abandon(update, "the sum is not finite")
             return
         decay = min(s.average, update / (update + 9)) if s.average else 0.0
         average = {
-            n: np.asarray(decay * self.kept.average[n] + (1 - decay) * a, dtype=np.float32)
+            n: np.asarray(decay * self.current.average[n] + (1 - decay) * a, dtype=np.float32)
             for n, a in model.items()
         }
         facts = {**row, "seconds": round(seconds, 3)}
@@ -293,28 +294,28 @@ class Server:
         if session.measure is not None and due:
             facts |= session.measure(average)
         memory = self.adam.state() if self.adam is not None else {}
-        self.kept = StoredRound(
+        self.current = StoredRound(
             update=update, model=model, average=average, memory=memory, row=facts
         )
-        session.store.save(self.kept)
+        session.store.save(self.current)
         self._failed = 0
         session.finished({**facts, "update": update})
 
     def evaluate(self, model: Arrays) -> dict[str, list[int]]:
-        """Confusion counts of a model on the clips that each client holds back."""
+        """Return confusion counts of a model on each client's holdout clips."""
         messages = []
-        for node in sorted(self.roster.nodes.values(), key=lambda n: n.client):
-            message = self.offer(node, self.kept.update, model)[1]
+        for node in sorted(self.registry.nodes.values(), key=lambda n: n.client):
+            message = self.offer(node, self.current.update, model)[1]
             messages.append(Message(message.content, node.node, "evaluate"))
-        names = {n.node: n.client for n in self.roster.nodes.values()}
-        found: dict[str, list[int]] = {}
+        names = {n.node: n.client for n in self.registry.nodes.values()}
+        confusions: dict[str, list[int]] = {}
         wait = self.session.settings.deadline_s
         for reply in self.grid.send_and_receive(messages, timeout=wait):
             if not reply.has_error():
                 counts = reply.content.metric_records["metrics"]["confusion"]
                 if isinstance(counts, list):
-                    found[names[reply.metadata.src_node_id]] = [int(c) for c in counts]
-        return found
+                    confusions[names[reply.metadata.src_node_id]] = [int(c) for c in counts]
+        return confusions
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -328,7 +329,7 @@ def make_server_app(
     """Make Flower's ServerApp of a session.
 
     Args:
-        make: the session, from the run's context.
+        make: makes the session from the run's context.
         done: called with the server when all rounds are done.
     """
     app = ServerApp()

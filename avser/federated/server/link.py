@@ -1,7 +1,7 @@
-"""Flower's SuperLink in this process: who may connect, what runs, and that it goes on.
+"""Flower's SuperLink in this process: registered keys and the run of the apps.
 
-One port speaks to the world, under ``/v1/fleet``. On the same port Flower takes orders, without a
-password: who may register nodes and which app runs. Those are answered to this machine alone.
+One port serves the clients, under ``/v1/fleet``. On the same port Flower accepts control requests
+without a password: registering nodes and starting apps. Those are accepted from this machine alone.
 """
 
 import asyncio
@@ -52,8 +52,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _log = logging.getLogger(__name__)
 
 
-def only_nodes_from_outside(app: App) -> App:
-    """Answer other machines under ``/v1/fleet/`` alone."""
+def restrict_to_fleet(app: App) -> App:
+    """Refuse requests of other machines outside of ``/v1/fleet/``."""
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         client = (scope.get("client") or ("",))[0]
@@ -67,24 +67,28 @@ def only_nodes_from_outside(app: App) -> App:
     return guarded
 
 
-def closed_until(app: App, opened: Callable[[], bool], admit: Callable[[], None]) -> App:
-    """Refuse no node whose key is there: Flower's nodes end where they are refused.
+def unavailable_until(
+    app: App, ready: Callable[[], bool], register_keys: Callable[[], None]
+) -> App:
+    """Return 503 until the keys are registered: Flower's nodes end where they are refused.
 
-    Until who may come is known, nodes are told to come again; after that, the keys are looked at
-    whenever a node asks to join, which comes again where they can't be.
+    Nodes retry after a 503. Once the keys are known, they are read again whenever a node asks to
+    join, and the node retries where that fails.
     """
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         public = scope["type"] == "http" and scope["path"].startswith(_PUBLIC)
-        ready = not public or opened()
-        if public and ready and scope["path"] == _JOIN:
+        available = not public or ready()
+        if public and available and scope["path"] == _JOIN:
             try:
-                await asyncio.to_thread(admit)  # it asks this server, which must go on answering
+                await asyncio.to_thread(
+                    register_keys
+                )  # it calls this server, which must go on serving
             except AvserError:
-                ready = False
-        if not ready:
+                available = False
+        if not available:
             await send({"type": "http.response.start", "status": 503, "headers": []})
-            await send({"type": "http.response.body", "body": b"not yet\n"})
+            await send({"type": "http.response.body", "body": b"not ready, retry\n"})
             return
         await app(scope, receive, send)
 
@@ -92,12 +96,12 @@ def closed_until(app: App, opened: Callable[[], bool], admit: Callable[[], None]
 
 
 @contextmanager
-def _answered() -> Iterator[None]:
+def _as_busy() -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
         raise AvserError(
-            f"Busy server: Flower did not answer an order ({error!r}); it is given again."
+            f"Busy server: Flower did not answer a control request ({error!r}); it is sent again."
         ) from error
 
 
@@ -109,7 +113,7 @@ class Link:
         host: to listen at.
         port: to listen at.
         secrets: folder of `avser.federated.deployment.keys`; None is without TLS and node keys.
-        admitted: called with the name of each client that is let in.
+        registered: called with the name of each client whose key is registered.
     """
 
     def __init__(
@@ -119,34 +123,34 @@ class Link:
         host: str,
         port: int,
         secrets: Path | None,
-        admitted: Callable[[str], None] = lambda name: None,
+        registered: Callable[[str], None] = lambda name: None,
     ) -> None:
         self.folder, self.host, self.port, self.secrets = folder.resolve(), host, port, secrets
-        self._admitted = admitted
+        self._registered = registered
         self._known: dict[str, int] = {}
-        self._bad: dict[str, str] = {}  # what could not be read, so that it is told once
-        self._admitting = threading.Lock()
+        self._bad: dict[str, str] = {}  # unreadable keys, each logged once
+        self._registering = threading.Lock()
         self._run_id: int | None = None
-        self._opened = secrets is None  # nodes are let in when their keys are registered
+        self._ready = secrets is None  # else when the keys are registered
         if secrets is not None and not (secrets / keys.CERTIFICATE).is_file():
             raise ConfigError(
                 f"Bad keys {secrets}: there is no {keys.CERTIFICATE}; make them with avser "
-                f"federate keys server --out {secrets}, or say --insecure."
+                f"federate keys server --out {secrets}, or give --insecure."
             )
 
     # -- the server --------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen, in a thread; return when it answers.
+        """Serve in a thread; return when the server is ready.
 
         Raises:
-            ConfigError: it does not within a minute.
+            ConfigError: it is not ready within a minute.
         """
         prepare(self.folder / "flower", os.environ)
         os.environ[FEDERATION] = str(self.folder)
         logging.getLogger("flwr").setLevel(logging.WARNING)
         flower = create_app(self._config(), SuperLinkLifespan)
-        app = only_nodes_from_outside(closed_until(flower, lambda: self._opened, self.admit))
+        app = restrict_to_fleet(unavailable_until(flower, lambda: self._ready, self.register_keys))
         settings = uvicorn.Config(
             app,
             host=self.host,
@@ -218,37 +222,37 @@ class Link:
 
     # -- nodes -------------------------------------------------------------------------------
 
-    def admit(self) -> None:
-        """Register the keys in ``clients/`` that are new and remove those that are gone.
+    def register_keys(self) -> None:
+        """Register new keys in ``clients/`` and unregister those that were removed.
 
-        A file that holds no key is told once and read again when it changes: it may be half copied.
+        A file without a key is logged once and read again when it changes: it may be half copied.
 
         Raises:
             AvserError: Flower's register did not answer in time; call again.
         """
-        if self.secrets is not None:  # else whoever connects is taken
-            with self._admitting, _answered():
-                self._admit(self.secrets)
+        if self.secrets is not None:  # else every client may connect
+            with self._registering, _as_busy():
+                self._register_all(self.secrets)
 
-    def _admit(self, secrets: Path) -> None:
-        there = {p.stem: p for p in sorted((secrets / keys.CLIENTS).glob("*.pub"))}
-        new = {n: key for n in there.keys() - self._known.keys() if (key := self._key(there[n]))}
+    def _register_all(self, secrets: Path) -> None:
+        files = {p.stem: p for p in sorted((secrets / keys.CLIENTS).glob("*.pub"))}
+        new = {n: key for n in files.keys() - self._known.keys() if (key := self._key(files[n]))}
         if new:
             listed = self._client.ListNodes(ListNodesRequest()).nodes_info
             nodes = {n.public_key: n for n in listed}
             for name, key in sorted(new.items()):
-                self._let_in(name, key, nodes.get(key))
-        for name in self._known.keys() - there.keys():
+                self._register(name, key, nodes.get(key))
+        for name in self._known.keys() - files.keys():
             if self._known[name]:
                 request = UnregisterNodeRequest(node_id=self._known[name])
                 self._client.UnregisterNode(request)
             del self._known[name]
-        self._opened = True
+        self._ready = True
 
-    def _let_in(self, name: str, key: bytes, node: NodeInfo | None) -> None:
+    def _register(self, name: str, key: bytes, node: NodeInfo | None) -> None:
         if node is not None and node.status == NodeStatus.UNREGISTERED:
             _log.warning(
-                "Bad public key %s.pub: it was taken away before and stays refused; make another "
+                "Bad public key %s.pub: it was removed before and stays refused; make another "
                 "with avser federate keys client.",
                 name,
             )
@@ -257,12 +261,12 @@ class Link:
         if node is None:
             request = RegisterNodeRequest(public_key=key, name=name)
             self._known[name] = self._client.RegisterNode(request).node_id
-        else:  # in an earlier life of this server
+        else:  # registered before this server's restart
             self._known[name] = node.node_id
-        self._admitted(name)
+        self._registered(name)
 
     def _key(self, path: Path) -> bytes | None:
-        """The public key in a file, or None; why it is none is told once."""
+        """Read a public key; return None, and log the reason once, if the file holds none."""
         try:
             return keys.read_public(path)
         except ConfigError as error:
@@ -274,12 +278,12 @@ class Link:
     # -- the run -----------------------------------------------------------------------------
 
     def ensure_run(self) -> None:
-        """Start our app's run, if there is none; runs of an earlier life are stopped.
+        """Start the run of our apps, if there is none; runs from before a restart are stopped.
 
         Raises:
             AvserError: Flower did not answer in time; call again.
         """
-        with _answered():
+        with _as_busy():
             self._ensure_run()
 
     def _ensure_run(self) -> None:

@@ -1,4 +1,4 @@
-"""Who takes part: nodes that said who they are, and whom a round asks."""
+"""Registry of clients and sampling of the clients of a round."""
 
 import time
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from flwr.serverapp import Grid
 from avser.federated.session import Session
 from avser.federated.weights import branches_of
 
-POLL_S = 0.3  # between two looks for replies, where there was none
+POLL_S = 0.3  # pause between two polls without a reply
 _STREAMS = {"sample": 6, "noise": 7}  # draws for different purposes must not repeat each other
-RETRY_S = 20.0  # until a node that could not say who it is is asked again
+RETRY_S = 20.0  # pause before a node that failed to register is queried again
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A node that said who it is."""
+    """A registered node."""
 
     node: int
     client: str
@@ -26,40 +26,40 @@ class Node:
 
 
 class ClientRegistry:
-    """Nodes of a grid by their names.
+    """Registered nodes of a grid.
 
     Args:
         session: of the training.
-        grid: whose nodes are greeted.
+        grid: whose nodes are registered.
     """
 
     def __init__(self, session: Session, grid: Grid) -> None:
         self.session, self.grid = session, grid
         self.nodes: dict[int, Node] = {}
-        self._mute: dict[int, float] = {}
+        self._retry_at: dict[int, float] = {}
 
     def refresh(self) -> None:
-        """Greet nodes that are new, forget those that are gone."""
+        """Register new nodes and remove those that left."""
         there = set(self.grid.get_node_ids())
         for node in self.nodes.keys() - there:
             gone = self.nodes.pop(node)
-            self.session.store.note("left", client=gone.client, node=str(node))
+            self.session.store.log_event("left", client=gone.client, node=str(node))
         now = time.monotonic()
-        new = [n for n in sorted(there - self.nodes.keys()) if self._mute.get(n, 0.0) <= now]
+        new = [n for n in sorted(there - self.nodes.keys()) if self._retry_at.get(n, 0.0) <= now]
         if not new:
             return
         content = RecordDict({"config": ConfigRecord({"plan": self.session.plan.to_json()})})
         wait = min(self.session.settings.deadline_s, 120.0)
         messages = [Message(content, node, "query", ttl=wait) for node in new]
         for reply in self.grid.send_and_receive(messages, timeout=wait):
-            self._greet(reply)
+            self._register(reply)
         for node in new:
             if node not in self.nodes:
-                self._mute[node] = now + RETRY_S
+                self._retry_at[node] = now + RETRY_S
 
-    def _greet(self, reply: Message) -> None:
+    def _register(self, reply: Message) -> None:
         node = reply.metadata.src_node_id
-        note = self.session.store.note
+        note = self.session.store.log_event
         if reply.has_error():
             note(
                 "refused",
@@ -69,14 +69,17 @@ class ClientRegistry:
             )
             return
         try:
-            hello = reply.content.config_records["hello"]
-            client, streams = str(hello["client"])[:80], str(hello["streams"]).split("+")
-            examples = int(str(hello["examples"]))
+            registration = reply.content.config_records["registration"]
+            client, streams = (
+                str(registration["client"])[:80],
+                str(registration["streams"]).split("+"),
+            )
+            examples = int(str(registration["examples"]))
             branches = branches_of(self.session.net, streams)
             if not branches:
                 raise ValueError(f"streams {streams} are not this model's")
         except (KeyError, ValueError) as error:
-            note("refused", node=str(node), reason="malformed greeting", detail=str(error))
+            note("refused", node=str(node), reason="malformed registration", detail=str(error))
             return
         if any(n.client == client for n in self.nodes.values()):
             client = f"{client}#{node}"
@@ -84,7 +87,7 @@ class ClientRegistry:
         note("joined", client=client, node=str(node), examples=examples)
 
     def wait(self) -> None:
-        """Wait until enough nodes are there for a first round."""
+        """Wait until enough nodes are registered for a first round."""
         least = max(1, self.session.settings.min_clients)
         while not self.session.stopped():
             self.refresh()
@@ -92,12 +95,12 @@ class ClientRegistry:
                 return
             time.sleep(POLL_S)
 
-    def chosen(self, update: int) -> list[Node]:
-        """Nodes that a round asks, the same for the same names and seed."""
+    def sample(self, update: int) -> list[Node]:
+        """Draw the nodes of a round; equal names and seed give equal draws."""
         s = self.session.settings
         rows = sorted(self.nodes.values(), key=lambda n: n.client)
         rng = self.rng("sample", update)
-        if s.noise_and_clip is not None:  # each by itself, as the accountant assumes
+        if s.noise_and_clip is not None:  # independent draws, as the accountant assumes
             return [n for n, r in zip(rows, rng.random(len(rows)), strict=True) if r < s.fraction]
         count = max(1, round(s.fraction * len(rows)))
         picked = rng.choice(len(rows), size=count, replace=False)

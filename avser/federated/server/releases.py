@@ -1,4 +1,4 @@
-"""The newest model of a run, released after each round and measured on the server's clips."""
+"""Latest release of a run: saved after each round and evaluated on the server's corpora."""
 
 import hashlib
 import hmac
@@ -30,12 +30,12 @@ _NAMES = ("config.yaml", "trained_on.yaml", "digests.txt", "README.md")
 
 @dataclass(kw_only=True)
 class LatestRelease:
-    """Releases and measures the models of a run folder.
+    """Releases and evaluates the models of a run folder.
 
     Args:
         folder: of the run.
         tests: data modules by name, each with a test part.
-        before: what the base model was trained on.
+        before: provenance of the base model.
         arm: a second base model, for comparisons: a name, bundle or run folder; None is none.
         show_names: publish contributors' names; else a pseudonym stands for each.
     """
@@ -57,36 +57,36 @@ class LatestRelease:
 
     # -- after each round --------------------------------------------------------------------
 
-    def look(self) -> bool:
-        """Release and measure the newest round, if it is a new one; return whether it was."""
-        kept = self.store.latest()
-        if kept is None or kept.update == self.update:
+    def refresh(self) -> bool:
+        """Release and evaluate the last round; return False if that was done before."""
+        stored = self.store.latest()
+        if stored is None or stored.update == self.update:
             return False
         net = self.learner.net
-        load_arrays(net, kept.average)
-        own = next(iter(self.tests.values()), None)
-        if own is not None and own.parts.validation:
-            refresh_statistics(net, own.loader(own.parts.validation))
+        load_arrays(net, stored.average)
+        first = next(iter(self.tests.values()), None)
+        if first is not None and first.parts.validation:
+            refresh_statistics(net, first.loader(first.parts.validation))
         net.eval()
         bundle.save(
             net,
             self.folder / "bundle",
             spec=self.learner.plan.spec,
-            name=f"{self.folder.name}-{kept.update}",
-            provenance=self._provenance(kept.update),
+            name=f"{self.folder.name}-{stored.update}",
+            provenance=self._provenance(stored.update),
         )
-        self.update = kept.update
+        self.update = stored.update
         every = max(1, self.settings.evaluate_every)
-        if self.tests and kept.update % every == 0 and str(kept.update) not in self._rows:
-            self._rows[str(kept.update)] = {n: self._figures(d) for n, d in self.tests.items()}
+        if self.tests and stored.update % every == 0 and str(stored.update) not in self._rows:
+            self._rows[str(stored.update)] = {n: self._figures(d) for n, d in self.tests.items()}
             with atomic_write(self.folder / "measured.json") as file:
                 file.write(json.dumps(self._rows) + "\n")
         return True
 
     def _figures(self, data: Any) -> dict[str, float]:  # noqa: ANN401
         test = data.parts.test
-        found = predict(self.learner.net, data.loader(test), test, seen=set(), classes=data.classes)
-        return figures_of(found)
+        net = self.learner.net
+        return figures_of(predict(net, data.loader(test), test, seen=set(), classes=data.classes))
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -101,7 +101,7 @@ class LatestRelease:
         Under secure aggregation it does not know whose updates a round held: all who joined count.
         """
         what = "joined" if self.settings.secure_aggregation else "accepted"
-        events = [x for x in self.store.ledger() if x["what"] == what]
+        events = [x for x in self.store.events() if x["event"] == what]
         names = {self.public_name(str(x["client"])) for x in events}
         return Provenance(
             corpora=sorted({"federation", *self.before.corpora}),
@@ -128,14 +128,14 @@ class LatestRelease:
             public["client"] = self.public_name(str(event["client"]))
         return public
 
-    # -- what others ask ---------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------
 
-    def bundle_of(self, arm: str) -> Path:
-        """Folder of the newest model of an arm.
+    def folder_of(self, arm: str) -> Path:
+        """Return the bundle folder of an arm.
 
         Raises:
             ConfigError: there is no such arm.
-            BundleError: no round is done yet.
+            BundleError: no model has been released yet.
         """
         if arm not in ("A", "B"):
             raise ConfigError(unknown("arm", arm, ("A", "B")))
@@ -144,37 +144,37 @@ class LatestRelease:
                 raise ConfigError("Bad arm B: this server compares no second model; take A.")
             return bundle.find(self.arm)
         if not (self.folder / "bundle" / "config.yaml").is_file():
-            raise BundleError("Bad moment: no model is there yet; try again in a minute.")
+            raise BundleError("No model has been released yet; retry in a minute.")
         return self.folder / "bundle"
 
-    def test(self, name: str, arm: str) -> dict[str, Any]:
-        """Measure a model on one of the server's corpora.
+    def evaluate(self, name: str, arm: str) -> dict[str, Any]:
+        """Evaluate a model on one of the server's corpora.
 
         Raises:
             ConfigError: there is no such corpus or arm.
         """
         if name not in self.tests:
             raise ConfigError(unknown("corpus", name, self.tests))
-        data, loaded = self.tests[name], bundle.load(self.bundle_of(arm))
+        data, loaded = self.tests[name], bundle.load(self.folder_of(arm))
         test = data.parts.test
         seen = set(loaded.provenance.speakers)
-        found = predict(loaded.net, data.loader(test), test, seen=seen, classes=data.classes)
+        predictions = predict(loaded.net, data.loader(test), test, seen=seen, classes=data.classes)
         about = {"corpus": name, "arm": arm, "model": loaded.name, "n": len(test)}
-        return {**about, **figures_of(found)}
+        return {**about, **figures_of(predictions)}
 
     def status(self) -> dict[str, Any]:
-        """Round, clients, figures over rounds and refusals."""
-        ledger = list(self.store.ledger())
-        there: dict[str, dict[str, Any]] = {}
-        for line in ledger:
+        """Return round, clients, results over rounds and refusals."""
+        events = list(self.store.events())
+        clients: dict[str, dict[str, Any]] = {}
+        for line in events:
             name = str(line.get("client", ""))
-            if line["what"] == "joined":
+            if line["event"] == "joined":
                 shown = self.public_name(name)
-                there[name] = {"client": shown, "accepted": 0, "refused": 0, "here": True}
-            elif name in there and line["what"] in ("accepted", "refused"):
-                there[name][line["what"]] += 1
-            elif name in there and line["what"] == "left":
-                there[name]["here"] = False
+                clients[name] = {"client": shown, "accepted": 0, "refused": 0, "here": True}
+            elif name in clients and line["event"] in ("accepted", "refused"):
+                clients[name][line["event"]] += 1
+            elif name in clients and line["event"] == "left":
+                clients[name]["here"] = False
         rows = self.store.rows()
         problems = ("refused", "capped", "late", "abandoned", "empty")
         return {
@@ -183,11 +183,11 @@ class LatestRelease:
             "done": (self.folder / "DONE").exists(),
             "strategy": self.settings.strategy,
             "classes": list(self.learner.plan.emotions),
-            "clients": list(there.values()),
-            "contributions": sum(line["what"] == "accepted" for line in ledger),
+            "clients": list(clients.values()),
+            "contributions": sum(line["event"] == "accepted" for line in events),
             "measured": self._rows,
             "epsilon": rows[-1].get("epsilon") if rows else None,
-            "refusals": [self._public(line) for line in ledger if line["what"] in problems][-50:],
+            "refusals": [self._public(line) for line in events if line["event"] in problems][-50:],
             "arms": ["A"] + (["B"] if self.arm is not None else []),
         }
 
@@ -201,11 +201,11 @@ def read_secret(path: Path) -> bytes:
     return path.read_bytes()
 
 
-# -- models that travel --------------------------------------------------------------------------
+# -- transfer of bundles -------------------------------------------------------------------------
 
 
 def pack(folder: Path) -> bytes:
-    """A bundle as a zip file of its plain files, all of one release."""
+    """Return a bundle as a zip file of its plain files, all of one release."""
     return read_unchanged(lambda: folder, _pack, mark="config.yaml")
 
 
@@ -219,12 +219,12 @@ def _pack(folder: Path) -> bytes:
 
 
 def unpack(content: bytes, folder: Path) -> bundle.Bundle:
-    """Write a packed bundle beside a folder, load it, hash and all, and let it take the name.
+    """Unpack a bundle beside a folder, verify it by loading it, and replace the folder.
 
-    What the folder held before stays as it was where the new one is refused.
+    The folder stays as it was where the new bundle is refused.
 
     Raises:
-        BundleError: it is none, or the folder holds something else.
+        BundleError: the content is no bundle, or the folder holds other files.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "trained_on.yaml").is_file():
         raise BundleError(f"Bad folder {folder}: it holds no bundle to replace; choose another.")

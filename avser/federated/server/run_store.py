@@ -1,8 +1,8 @@
-"""The run folder: every accepted round on disk, and who was refused why.
+"""Run folder of a federation: committed rounds and the event log.
 
-``rounds/0007.safetensors`` holds the model after the seventh update, its average over rounds and
-what the strategy remembers; ``rounds/0007.json`` its row, and is written last: a round without it
-never was. ``ledger.jsonl`` has a line for everything that happened to a reply.
+``rounds/00007.safetensors`` holds the model after the seventh update, its average over rounds and
+the strategy's state. ``rounds/00007.json`` holds the round's row and is written last: a round
+without it does not count. ``events.jsonl`` has a line for each reply and each change of clients.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class StoredRound:
         update: its number; 0 is the start.
         model: global weights.
         average: their average over rounds.
-        memory: what the strategy remembers.
+        memory: state of the strategy.
         row: of the history.
     """
 
@@ -53,41 +53,41 @@ class RunStore:
         self.folder, self.last = folder, last
         self._rounds = folder / "rounds"
 
-    def save(self, kept: StoredRound) -> None:
-        """Keep a round, all or nothing."""
+    def save(self, stored: StoredRound) -> None:
+        """Save a round, all or nothing."""
         tensors = {
             f"{part}/{name}": np.ascontiguousarray(array)
             for part, arrays in (
-                ("model", kept.model),
-                ("average", kept.average),
-                ("memory", kept.memory),
+                ("model", stored.model),
+                ("average", stored.average),
+                ("memory", stored.memory),
             )
             for name, array in arrays.items()
         }
         raw = save_tensors(tensors)
-        with atomic_write(self._path(kept.update, "safetensors"), mode="wb") as file:
+        with atomic_write(self._path(stored.update, "safetensors"), mode="wb") as file:
             file.write(raw)
-        row = {**kept.row, "update": kept.update, "sha256": hashlib.sha256(raw).hexdigest()}
-        with atomic_write(self._path(kept.update, "json")) as file:
+        row = {**stored.row, "update": stored.update, "sha256": hashlib.sha256(raw).hexdigest()}
+        with atomic_write(self._path(stored.update, "json")) as file:
             file.write(json.dumps(row) + "\n")
         if self.last is not None:
-            for old in range(1, kept.update - self.last + 1):  # the start stays
+            for old in range(1, stored.update - self.last + 1):  # the start stays
                 self._path(old, "safetensors").unlink(missing_ok=True)
 
     def latest(self) -> StoredRound | None:
-        """The last whole round, or None."""
+        """Return the last complete round, or None."""
         for row in reversed(self.rows()):
             try:
                 return self.load(int(row["update"]))
             except CacheError:
-                continue  # its weights are damaged or gone: the one before will do
+                continue  # damaged or missing weights: use the round before
         return None
 
     def load(self, update: int) -> StoredRound:
-        """Read a round.
+        """Load a round.
 
         Raises:
-            CacheError: it is not there, or damaged.
+            CacheError: the round is missing or damaged.
         """
         path = self._path(update, "safetensors")
         try:
@@ -97,7 +97,7 @@ class RunStore:
                 raise ValueError("the hash does not match")
             tensors = load_tensors(raw)
         except Exception as error:  # safetensors raises its own untyped error
-            raise CacheError(f"Bad round {path}: {error}; an earlier one is taken.") from error
+            raise CacheError(f"Bad round {path}: {error}; load an earlier one.") from error
         parts: dict[str, Arrays] = {"model": {}, "average": {}, "memory": {}}
         for name, array in tensors.items():
             part, _, key = name.partition("/")
@@ -105,35 +105,41 @@ class RunStore:
         return StoredRound(update=update, row=row, **parts)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Rows of all whole rounds, in order."""
-        found = []
+        """Return the rows of all complete rounds, in order."""
+        rows = []
         for path in sorted(self._rounds.glob("*.json")):
             try:
-                found.append(json.loads(path.read_text(encoding="utf-8")))
+                rows.append(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError):
                 continue
-        return sorted(found, key=lambda row: int(row["update"]))
+        return sorted(rows, key=lambda row: int(row["update"]))
 
     def _path(self, update: int, suffix: str) -> Path:
         return self._rounds / f"{update:05d}.{suffix}"
 
-    # -- ledger ------------------------------------------------------------------------------
+    # -- event log ---------------------------------------------------------------------------
 
-    def note(self, what: str, **facts: object) -> None:
-        """Add a line: "accepted", "refused", "capped", "late", "joined", "left", "abandoned"."""
+    def log_event(self, event: str, **fields: object) -> None:
+        """Append a line to the event log.
+
+        Args:
+            event: "accepted", "refused", "capped", "late", "joined", "left", "abandoned", or
+                "empty" for a private round whose step is noise alone.
+            fields: further columns, such as client, round and reason.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        line = {"time": round(time.time(), 3), "what": what, **facts}
-        with (self.folder / "ledger.jsonl").open("a", encoding="utf-8") as file:
+        line = {"time": round(time.time(), 3), "event": event, **fields}
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def ledger(self) -> Iterator[dict[str, Any]]:
-        """All lines; half a line, of a server that was killed, is passed over."""
-        return json_lines(self.folder / "ledger.jsonl")
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield all events; an incomplete last line, of a killed server, is skipped."""
+        return json_lines(self.folder / "events.jsonl")
 
     # -- single updates ----------------------------------------------------------------------
 
-    def keep_update(self, update: int, client: str, delta: Arrays) -> None:
-        """Keep what one client's update was, in half precision."""
+    def save_update(self, update: int, client: str, delta: Arrays) -> None:
+        """Save one client's update in half precision."""
         name = client.replace("/", "~")
         path = self.folder / "updates" / f"{update:05d}" / f"{name}.safetensors"
         with atomic_write(path, mode="wb") as file:
@@ -142,8 +148,8 @@ class RunStore:
             )
 
     def updates(self) -> Iterator[tuple[int, str, Arrays]]:
-        """Round, client and update of all that were kept."""
+        """Yield round, client and update of all that were saved."""
         for path in sorted((self.folder / "updates").glob("*/*.safetensors")):
             arrays = load_tensors(path.read_bytes())
-            found = {n: a.astype(np.float32) for n, a in arrays.items()}
-            yield int(path.parent.name), path.stem.replace("~", "/"), found
+            update = {n: a.astype(np.float32) for n, a in arrays.items()}
+            yield int(path.parent.name), path.stem.replace("~", "/"), update

@@ -1,6 +1,6 @@
-"""What a reply must be before it may touch the model.
+"""Checks of clients' replies before they are aggregated.
 
-Each refusal is one sentence with its reason; the round goes on without that update.
+Each refusal has a one-sentence reason; the round continues without that update.
 """
 
 import math
@@ -20,15 +20,15 @@ _OVERHEAD = 64 * 1024  # bytes of names, headers and metrics beside the arrays
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOffer:
-    """What a node was asked: the reply is judged by it.
+    """Offer to train that a node received; its reply is checked against it.
 
     Attributes:
         number: random, echoed by the reply.
-        node: that was asked.
+        node: recipient.
         client: its name.
-        update: round, or version of the model, that it was given.
+        update: round, or version of the model, that was sent.
         plan: digest of the plan.
-        base: the weights that it was given.
+        base: the weights that were sent.
     """
 
     number: str
@@ -41,7 +41,7 @@ class TrainingOffer:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientUpdate:
-    """A reply that passed: what was learned, and how much it counts."""
+    """Accepted reply: the update and its weight."""
 
     offer: TrainingOffer
     delta: Arrays
@@ -52,7 +52,7 @@ class ClientUpdate:
 
     @property
     def norm(self) -> float:
-        """L2 norm of what was learned."""
+        """L2 norm of the update."""
         return norm_of(self.delta)
 
 
@@ -78,7 +78,7 @@ class UpdateChecks:
         max_examples: clips that a client's weight counts at most.
         weight_limit: largest weight as a multiple of the round's median; 0 weighs all clients
             alike, None accepts any.
-        independent: judge each client by its own messages alone, as differential privacy requires.
+        independent: check each client by its own messages alone, as differential privacy requires.
 
     Raises:
         ConfigError: independent checks with a limit on norms, which compares clients.
@@ -99,21 +99,21 @@ class UpdateChecks:
             )
 
     def check(self, reply: Message, offer: TrainingOffer | None) -> ClientUpdate:
-        """Judge one reply by itself.
+        """Check one reply by itself.
 
         Args:
-            reply: as it came.
-            offer: that it answers, or None where no open one does.
+            reply: as received.
+            offer: to which it replies, or None where that is not open.
 
         Raises:
-            RefusalError: it is not taken; the text says why.
+            RefusalError: the reply is not accepted.
         """
         if reply.has_error():
             raise RefusalError("the client failed", detail=str(reply.error.reason))
         if offer is None:
-            raise RefusalError("late or replayed: no open offer of this round is answered by it")
+            raise RefusalError("late or replayed: it replies to no open offer of this round")
         if reply.metadata.src_node_id != offer.node:
-            raise RefusalError("replayed: another node answers this offer")
+            raise RefusalError("replayed: another node received this offer")
         size = sum(record.count_bytes() for record in reply.content.values())
         allowed = 2 * sum(a.nbytes for a in offer.base.values()) + _OVERHEAD
         if size > allowed:
@@ -122,7 +122,7 @@ class UpdateChecks:
             return self._parsed(reply, offer, size)
         except RefusalError:
             raise
-        except Exception as error:  # whatever a stranger's message makes of our parsing
+        except Exception as error:  # malformed messages may raise anything
             kind = type(error).__name__
             raise RefusalError(f"malformed: {kind}", detail=str(error)) from error
 
@@ -136,7 +136,7 @@ class UpdateChecks:
         if arrays is None or metrics is None or receipt is None or len(content) != 3:
             raise RefusalError("malformed: expected arrays, metrics and receipt")
         if receipt.get("offer") != offer.number:
-            raise RefusalError("replayed: it answers another offer")
+            raise RefusalError("replayed: it replies to another offer")
         if receipt.get("plan") != offer.plan:
             raise RefusalError("its model hash is another one's; the client should update")
         examples, notes = self._weight(metrics.get("num-examples"))
@@ -145,9 +145,9 @@ class UpdateChecks:
             raise RefusalError("its update is not finite")
         digest = digest_of(delta)
         if self.independent:
-            digest = f"{offer.client} {digest}"  # whether it is a replay is this client's affair
+            digest = f"{offer.client} {digest}"  # other clients' updates must not matter
         if digest in self._seen:
-            raise RefusalError("replayed: the very same update was taken before")
+            raise RefusalError("replayed: an identical update was accepted before")
         self._seen.add(digest)
         loss = metrics.get("loss")
         return ClientUpdate(
@@ -172,25 +172,25 @@ class UpdateChecks:
             wrong = sorted(set(record) ^ set(base))[0]
             raise RefusalError(f"its arrays are not this model's: {wrong!r}")
         for name, array in record.items():
-            # looked at before the bytes are: shape and dtype are what they claim to be
+            # the claimed shape and dtype, before the bytes are parsed
             if tuple(array.shape) != base[name].shape:
                 raise RefusalError(
                     f"wrong shape {tuple(array.shape)} of {name!r}, expected {base[name].shape}"
                 )
             if array.dtype != "float32":
                 raise RefusalError(f"wrong dtype {array.dtype} of {name!r}, expected float32")
-        found = {name: record[name].numpy() for name in base}
-        for name, value in found.items():
+        arrays = {name: record[name].numpy() for name in base}
+        for name, value in arrays.items():
             if value.shape != base[name].shape or value.dtype != np.float32:
                 raise RefusalError(f"wrong shape or dtype inside {name!r}")
-        return found
+        return arrays
 
-    def among(
+    def compare_norms(
         self, updates: Sequence[ClientUpdate]
     ) -> tuple[list[ClientUpdate], Mapping[str, str]]:
-        """Part a round's updates into those to take and those far outside, with the reasons.
+        """Separate updates whose norm is far above the median, with the reasons.
 
-        With fewer than 4 updates the norms of earlier rounds stand in for the round's own.
+        With fewer than 4 updates the norms of earlier rounds are used.
         """
         norms = [u.norm for u in updates]
         known = norms if len(norms) >= 4 else [*self._norms, *norms]

@@ -1,4 +1,4 @@
-"""What a worker process answers with: always the newest model of a run."""
+"""Worker process of the federation's HTTP API."""
 
 import logging
 from pathlib import Path
@@ -11,19 +11,19 @@ _log = logging.getLogger(__name__)
 
 
 class LatestReleaseHandler:
-    """A handler that looks before every job whether there is a newer model.
+    """Runs jobs with the latest release, which is loaded again after each new one.
 
     Args:
-        folder: of the newest bundle, which is replaced whole.
+        folder: of the latest bundle, which is replaced in one step.
         threads: of torch in this process.
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         self._folder, self._threads = folder, threads
-        self._stamp, self._desk = self._now(), self._load()
+        self._version, self._handler = self._current_version(), self._load()
 
-    def _now(self) -> str:
-        """Name of the weights' file, which holds their hash."""
+    def _current_version(self) -> str:
+        """Name of the weights' file, which contains their hash."""
         return next((p.name for p in self._folder.glob("model-*.safetensors")), "")
 
     def _load(self) -> JobHandler:
@@ -31,15 +31,17 @@ class LatestReleaseHandler:
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """Models that are loaded."""
-        return self._desk.models
+        """Loaded models."""
+        return self._handler.models
 
     def __call__(self, job: Classify | Annotate) -> JobResult | bytes:
-        """Do a job; see `avser.web.job_handler.JobHandler`."""
-        stamp = self._now()
-        if stamp and stamp != self._stamp:
+        """Run a job; see `avser.web.job_handler.JobHandler`."""
+        version = self._current_version()
+        if version and version != self._version:
             try:
-                self._desk, self._stamp = self._load(), stamp
+                self._handler, self._version = self._load(), version
             except AvserError as error:
-                _log.warning("The model before this one serves on: %s", error)
-        return self._desk(job)
+                _log.warning(
+                    "The new release could not be loaded, the previous one stays in use: %s", error
+                )
+        return self._handler(job)

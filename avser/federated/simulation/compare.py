@@ -1,4 +1,4 @@
-"""What the federated model is compared with, and the report at the end of a run."""
+"""Baselines of a federated training (central, local alone) and the report of a run."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,28 +25,28 @@ COMPARISONS = ("central", "local")
 def compare(simulation: Simulation, *, kinds: Sequence[str], resume: bool = True) -> dict[str, Any]:
     """Train the same model on all clips in one place, and on each client's alone.
 
-    Both begin where the federation began, see the same training clips as often as the clients
-    together, and rise and fall in learning rate alike; both are measured on the same test part.
-    What is done stands in ``compare/<name>.json`` and is not done again.
+    Both start from the federation's initial model, use the same training clips equally often and
+    the same learning-rate schedule, and are evaluated on the same test part. Finished trainings
+    are in ``compare/<name>.json`` and are not repeated.
 
     Args:
-        simulation: whose rounds are done.
+        simulation: with finished rounds.
         kinds: of `COMPARISONS`.
-        resume: take what is already there.
+        resume: use finished trainings.
     """
-    found: dict[str, Any] = {}
-    tell = simulation.progress
+    results: dict[str, Any] = {}
+    progress = simulation.progress
     if "central" in kinds:
-        tell.stage("central", _epochs(simulation))
+        progress.stage("central", _epochs(simulation))
         everyone = _everyone(simulation.clients)
-        found["central"] = _trained(simulation, everyone, name="central", resume=resume)
+        results["central"] = _trained(simulation, everyone, name="central", resume=resume)
     if "local" in kinds:
-        tell.stage("alone", _epochs(simulation) * len(simulation.clients))
-        found["local"] = {
+        progress.stage("alone", _epochs(simulation) * len(simulation.clients))
+        results["local"] = {
             client.name: _trained(simulation, client, name=f"alone-{i:03d}", resume=resume)
             for i, client in enumerate(simulation.clients)
         }
-    return found
+    return results
 
 
 def _everyone(clients: Sequence[Client]) -> Client:
@@ -70,10 +70,10 @@ def _trained(
     if resume and path.is_file():
         known: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         return known
-    found = figures_of(simulation.predictions(_learned(simulation, client)))
+    figures = figures_of(simulation.predictions(_learned(simulation, client)))
     with atomic_write(path) as file:
-        file.write(json.dumps(found) + "\n")
-    return found
+        file.write(json.dumps(figures) + "\n")
+    return figures
 
 
 def _learned(simulation: Simulation, client: Client) -> Arrays:
@@ -103,14 +103,14 @@ def _learned(simulation: Simulation, client: Client) -> Arrays:
 
 def report(
     simulation: Simulation,
-    kept: StoredRound,
+    last: StoredRound,
     compared: Mapping[str, Any],
     *,
     name: str,
     config_text: str,
     commit: str | None,
 ) -> dict[str, Any]:
-    """Measure, and write ``results.json``, ``report.html``, predictions and the bundle.
+    """Evaluate, and write ``results.json``, ``report.html``, predictions and the bundle.
 
     Raises:
         SplitError: there is no test part.
@@ -119,16 +119,16 @@ def report(
     from avser.evaluation.report import write_report
 
     folder, data = simulation.folder, simulation.data
-    predictions = simulation.predictions(kept.average)
+    predictions = simulation.predictions(last.average)
     predictions.save(folder / "predictions" / "test.json")
     rows = [row for row in simulation.store.rows() if int(row["update"]) > 0]
     also = {
-        k: figures_of(simulation.predictions(kept.average, d)) for k, d in simulation.also.items()
+        k: figures_of(simulation.predictions(last.average, d)) for k, d in simulation.also.items()
     }
     facts = {
         **federation(simulation, rows),
         "figures": figures_of(predictions),
-        "held": _held(folder),
+        "held": _holdout_uar(folder),
         **compared,
         "base": _base(simulation),
         "also": also,
@@ -144,7 +144,7 @@ def report(
         seeds=[simulation.settings.seed],
         epochs=[simulation.settings.rounds],
         commit=commit,
-        notes=[*data.parts.notes, *data.notes, *sentences(facts)],
+        notes=[*data.parts.notes, *data.notes, *describe_federation(facts)],
         marks=data.marks,
     )
     summary["federated"] = facts
@@ -157,20 +157,20 @@ def report(
         audit=audit(data.parts, data.digests),
         config_text=config_text,
     )
-    _release(simulation, kept, summary, name=name, commit=commit)
+    _release(simulation, last, summary, name=name, commit=commit)
     return summary
 
 
 def _release(
     simulation: Simulation,
-    kept: StoredRound,
+    last: StoredRound,
     summary: Mapping[str, Any],
     *,
     name: str,
     commit: str | None,
 ) -> None:
     bundle.save(
-        simulation.network(kept.average),
+        simulation.network(last.average),
         simulation.folder / "bundle",
         spec=simulation.plan.spec,
         name=name,
@@ -178,11 +178,11 @@ def _release(
         figures=bundle.card_figures(summary),
     )
     with atomic_write(simulation.folder / "DONE") as file:
-        file.write(f"{kept.update} rounds\n")
+        file.write(f"{last.update} rounds\n")
 
 
 def _base(simulation: Simulation) -> dict[str, Any]:
-    """The model before the first round, where it is worth a figure."""
+    """Results of the base model before the first round."""
     if simulation.settings.base == "empty":
         return {}
     start = simulation.store.load(0).model
@@ -190,27 +190,27 @@ def _base(simulation: Simulation) -> dict[str, Any]:
     return {"figures": figures_of(simulation.predictions(start)), "also": others}
 
 
-def _held(folder: Path) -> dict[str, float]:
-    """UAR of the global model on what each client held back."""
-    path = folder / "held.json"
+def _holdout_uar(folder: Path) -> dict[str, float]:
+    """UAR of the global model on each client's holdout."""
+    path = folder / "holdout.json"
     if not path.is_file():
         return {}
-    found = {}
+    uars = {}
     for client, counts in json.loads(path.read_text(encoding="utf-8")).items():
         size = round(len(counts) ** 0.5)
         square = np.array(counts).reshape(size, size)
         if square.sum():
-            found[client] = round(float(uar_of(square)), 5)
-    return found
+            uars[client] = round(float(uar_of(square)), 5)
+    return uars
 
 
 def federation(simulation: Simulation, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the rounds cost and what was refused."""
+    """Costs of the rounds and numbers of refusals."""
     s = simulation.settings
-    events = [str(line["what"]) for line in simulation.store.ledger()]
+    events = [str(line["event"]) for line in simulation.store.events()]
     asked = [max(1, int(r["asked"])) for r in rows]
     accountant = s.noise_and_clip
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "strategy": s.strategy,
         "clients": len(simulation.clients),
         "partition": s.partition if s.clients != "speaker" else "speaker",
@@ -239,53 +239,53 @@ def federation(simulation: Simulation, rows: Sequence[Mapping[str, Any]]) -> dic
         from avser.federated.privacy.accounting import Accountant
 
         account = Accountant(noise=accountant[0], sampling=s.fraction, delta=s.delta)
-        found["privacy"] = {
+        facts["privacy"] = {
             "epsilon": round(account.epsilon(len(rows)), 4),
             "delta": s.delta,
             "noise": accountant[0],
             "clip": accountant[1],
             "sampling": s.fraction,
             "unit": "client",
-            "told": account.state(len(rows)),
+            "told": account.describe(len(rows)),
         }
-    return found
+    return facts
 
 
-def sentences(facts: Mapping[str, Any]) -> list[str]:
-    """The federation in words, for tables and pages."""
+def describe_federation(facts: Mapping[str, Any]) -> list[str]:
+    """Describe the federation in sentences, for tables and pages."""
     up, down = facts["bytes_up_per_client_round"], facts["bytes_down_per_client_round"]
-    found = [
+    lines = [
         f"federated: {facts['strategy']} over {facts['clients']} clients (partition "
         f"{facts['partition']}, {facts['clips_per_client'][0]} to {facts['clips_per_client'][1]} "
         f"training clips each), {facts['rounds']} rounds of {facts['local_epochs']} local epochs; "
-        "the last round's model, nothing chosen",
+        "the last round's model, no selection",
         f"{facts['seconds_per_round']:.2f} s a round; a client receives {down / 1e6:.2f} MB and "
         f"sends {up / 1e6:.2f} MB in it",
     ]
     if facts["refused"] or facts["capped"] or facts["late"]:
-        found.append(
+        lines.append(
             f"{facts['refused']} replies refused, {facts['capped']} capped, {facts['late']} late: "
-            "see ledger.jsonl"
+            "see events.jsonl"
         )
     if "privacy" in facts:
-        found.append(f"differential privacy: {facts['privacy']['told']}")
+        lines.append(f"differential privacy: {facts['privacy']['told']}")
     if facts.get("attack"):
-        found.append(f"bad clients: {facts['attack']}")
+        lines.append(f"malicious clients: {facts['attack']}")
     if facts.get("base"):
-        found.append(f"the base model before the first round: {_uar(facts['base']['figures'])}")
+        lines.append(f"the base model before the first round: {_uar(facts['base']['figures'])}")
     for key, figures in facts.get("also", {}).items():
         before = facts.get("base", {}).get("also", {}).get(key)
-        told = f", before {_uar(before)}" if before else ""
-        found.append(f"on {key}: {_uar(figures)}{told}")
+        earlier = f", before {_uar(before)}" if before else ""
+        lines.append(f"on {key}: {_uar(figures)}{earlier}")
     if "central" in facts:
-        found.append(f"trained centrally on the same clips: {_uar(facts['central'])}")
+        lines.append(f"trained centrally on the same clips: {_uar(facts['central'])}")
     if facts.get("local"):
         values = [row["uar"] for row in facts["local"].values()]
-        found.append(f"each client alone, on the same test part: UAR {_spread(values)}")
+        lines.append(f"each client alone, on the same test part: UAR {_spread(values)}")
     if facts.get("held"):
         values = list(facts["held"].values())
-        found.append(f"global model on what each client held back: UAR {_spread(values)}")
-    return found
+        lines.append(f"global model on each client's holdout: UAR {_spread(values)}")
+    return lines
 
 
 def _uar(figures: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""A grid inside one process: the same ServerApp and ClientApp functions, without a network."""
+"""In-process grid: the same ServerApp and ClientApp functions, without a network."""
 
 import copy
 import uuid
@@ -17,13 +17,13 @@ from flwr.supercore.task_identity import TaskIdentity
 class InProcessGrid(Grid):
     """Runs a client app when its reply is pulled, in the order in which messages were pushed.
 
-    Each node keeps its own context between messages, as a SuperNode does. One message is answered
-    a pull: a server that takes replies as they come sees them come one by one.
+    Each node keeps its own context between messages, as a SuperNode does. One reply is
+    returned per pull, so that a buffered server receives them one by one.
 
     Args:
         app: of the clients.
-        nodes: how many; node ``i + 1`` has the partition ``i``.
-        progress: called after each answered message.
+        nodes: their number; node ``i + 1`` has the partition ``i``.
+        progress: called after each reply.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class InProcessGrid(Grid):
         self._waiting: dict[str, Message] = {}
 
     def server_context(self) -> Context:
-        """A context for the server app."""
+        """Make a context for the server app."""
         return _context(SUPERLINK_NODE_ID, {})
 
     def set_run(self, run: Run) -> None:
-        """There is one run."""
+        """Do nothing: there is one run."""
 
     @property
     def run(self) -> Run:
@@ -63,7 +63,7 @@ class InProcessGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Nodes that are there."""
+        """Ids of all nodes."""
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -77,7 +77,7 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Answer the oldest of these messages that is still open."""
+        """Run the client of the oldest pending message; return its reply."""
         wanted = set(message_ids)
         oldest = next((i for i in self._waiting if i in wanted), None)
         return [] if oldest is None else [self._answer(self._waiting.pop(oldest))]
@@ -85,12 +85,12 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Answer all messages."""
+        """Run the clients of all messages; return their replies."""
         ids = set(self.push_messages(messages))
-        found: list[Message] = []
+        replies: list[Message] = []
         while ids & self._waiting.keys():
-            found += self.pull_messages(ids)
-        return found
+            replies += self.pull_messages(ids)
+        return replies
 
     def _answer(self, message: Message) -> Message:
         context = self._contexts[message.metadata.dst_node_id]

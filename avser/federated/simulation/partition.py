@@ -1,4 +1,4 @@
-"""Clients, and which clips each of them has."""
+"""Partition of clips among clients."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from avser.types import Clip
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """One participant.
+    """One client.
 
     Attributes:
         name: of the speaker, or ``client-007``.
-        train: clips to learn from.
-        held: clips that it keeps for measuring.
-        streams: what its clips have: "audio", "video".
-        attack: "label_flip" or "scaled" for a bad client of an experiment; "" is an honest one.
+        train: training clips.
+        holdout: clips held out for evaluation.
+        streams: of its clips: "audio", "video".
+        attack: "label_flip" or "scaled" for a malicious client of an experiment; "" is honest.
     """
 
     name: str
     train: tuple[Clip, ...]
-    held: tuple[Clip, ...] = ()
+    holdout: tuple[Clip, ...] = ()
     streams: tuple[str, ...] = ("audio",)
     attack: str = ""
 
@@ -34,12 +34,12 @@ class Client:
 def make_clients(
     clips: Sequence[Clip], settings: FederatedSettings, *, streams: Sequence[str] = ("audio",)
 ) -> list[Client]:
-    """Share clips out among clients, and let each hold some back.
+    """Partition clips among clients, and split off their holdouts.
 
     Args:
         clips: that may be trained on.
-        settings: number, partition, held-back share, bad clients, clients without picture.
-        streams: what the clips have.
+        settings: number, partition, holdout, malicious clients, clients without video.
+        streams: of the clips.
 
     Raises:
         ConfigError: there are too few clips or speakers for so many clients.
@@ -52,7 +52,7 @@ def make_clients(
         )
     clients = []
     for index, (name, rows) in enumerate(sorted(shares.items())):
-        train, held = hold_back(rows, share=settings.hold_back, seed=settings.seed)
+        train, holdout = split_holdout(rows, share=settings.holdout_share, seed=settings.seed)
         if not train:
             raise ConfigError(f"Bad clients: {name} has no clip to train on; take fewer clients.")
         poor = len(shares) - settings.audio_only <= index
@@ -60,7 +60,7 @@ def make_clients(
             Client(
                 name=name,
                 train=tuple(train),
-                held=tuple(held),
+                holdout=tuple(holdout),
                 streams=("audio",) if poor else tuple(streams),
                 attack=kind if index < bad else "",
             )
@@ -70,7 +70,7 @@ def make_clients(
 
 def _shares(clips: Sequence[Clip], settings: FederatedSettings) -> dict[str, list[Clip]]:
     if not clips:
-        raise ConfigError("Bad clients: there are no training clips to share out.")
+        raise ConfigError("Bad clients: there are no training clips.")
     rng = np.random.default_rng(settings.seed)
     by_speaker: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
@@ -116,14 +116,14 @@ def _by_speaker(
 
 
 def _classes(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
-    found: dict[str, list[Clip]] = defaultdict(list)
+    classes: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
-        found[str(clip.emotion)].append(clip)
-    return {name: found[name] for name in sorted(found)}
+        classes[str(clip.emotion)].append(clip)
+    return {name: classes[name] for name in sorted(classes)}
 
 
 def _balanced(clips: Sequence[Clip], count: int, rng: np.random.Generator) -> list[list[Clip]]:
-    """As many clips of every emotion for every client; what is over is left out."""
+    """Equal numbers of clips of each emotion for all clients; the rest is left out."""
     classes = _classes(clips)
     each = min(len(rows) for rows in classes.values()) // count
     if not each:
@@ -143,7 +143,7 @@ def _balanced(clips: Sequence[Clip], count: int, rng: np.random.Generator) -> li
 def _dirichlet(
     clips: Sequence[Clip], count: int, alpha: float, rng: np.random.Generator
 ) -> list[list[Clip]]:
-    """Each emotion's clips by a Dirichlet draw over clients (Hsu et al. 2019); nobody has none."""
+    """Assign each emotion's clips by a Dirichlet draw (Hsu et al. 2019), 2 or more a client."""
     parts: list[list[Clip]] = [[] for _ in range(count)]
     for rows in _classes(clips).values():
         shares = rng.dirichlet(np.full(count, alpha))
@@ -151,31 +151,33 @@ def _dirichlet(
         for clip, owner in zip(rows, owners, strict=True):
             parts[int(owner)].append(clip)
     for part in parts:
-        while len(part) < 2:  # one to learn from, one to spare
+        while len(part) < 2:  # one to train on, one for the holdout
             richest = max(parts, key=len)
             part.append(richest.pop(int(rng.integers(len(richest)))))
     return parts
 
 
-def hold_back(clips: Sequence[Clip], *, share: float, seed: int) -> tuple[list[Clip], list[Clip]]:
-    """Part clips into those to learn from and those to measure on; see `hold_back_rows`."""
+def split_holdout(
+    clips: Sequence[Clip], *, share: float, seed: int
+) -> tuple[list[Clip], list[Clip]]:
+    """Split clips into training and holdout; see `split_holdout_rows`."""
     rows = sorted(clips, key=clip_name)
-    train, held = hold_back_rows([str(c.emotion) for c in rows], share=share, seed=seed)
-    return [rows[i] for i in train], [rows[i] for i in held]
+    train, holdout = split_holdout_rows([str(c.emotion) for c in rows], share=share, seed=seed)
+    return [rows[i] for i in train], [rows[i] for i in holdout]
 
 
-def hold_back_rows(
+def split_holdout_rows(
     classes: Sequence[str], *, share: float, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Part rows, class by class; a class with fewer than 4 rows is all learned from.
+    """Split rows class by class; a class with fewer than 4 rows is all training.
 
     Returns:
-        Places of those to learn from, and of those to measure on.
+        Indices of training and of holdout rows.
     """
     rng = np.random.default_rng(seed)
-    held: set[int] = set()
+    holdout: set[int] = set()
     for name in sorted(set(classes)):
         mine = [i for i, c in enumerate(classes) if c == name]
         count = max(1, round(share * len(mine))) if share and len(mine) >= 4 else 0
-        held |= {mine[j] for j in rng.permutation(len(mine))[:count].tolist()}
-    return [i for i in range(len(classes)) if i not in held], sorted(held)
+        holdout |= {mine[j] for j in rng.permutation(len(mine))[:count].tolist()}
+    return [i for i in range(len(classes)) if i not in holdout], sorted(holdout)

@@ -1,4 +1,4 @@
-"""A federated training on one machine, or spread over a Ray cluster, from clips to report."""
+"""Simulation of a federated training on one machine or a Ray cluster."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ Engine = Literal["inprocess", "flower"]
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What is told while it runs: rounds, and replies within a round."""
+    """Callbacks of a simulation: rounds, replies within a round, stages."""
 
     round: Callable[[Mapping[str, Any]], None] = lambda row: None
     reply: Callable[[], None] = lambda: None
@@ -61,8 +61,8 @@ class Simulation:
         settings: of the federation.
         folder: of the run.
         also: further data modules by name, on whose test parts the base model and the last one
-            are measured too.
-        progress: what is told meanwhile.
+            are evaluated too.
+        progress: callbacks.
     """
 
     data: Any
@@ -84,12 +84,12 @@ class Simulation:
         norm = has_batch_norm(self.net)
         if norm and self.settings.batch_norm == "refuse":
             raise ConfigError(
-                f"Bad model for federated training: {norm} is batch norm, whose statistics tell of "
-                "each client's voices; take group norm (model.audio.init_args.norm: group), or "
-                "give --federated.batch_norm=local, and nobody's are sent."
+                f"Bad model for federated training: {norm} is batch norm, whose statistics "
+                "describe each client's voices; use group norm (model.audio.init_args.norm: group) "
+                "or --federated.batch_norm=local, with which they are not sent."
             )
         needs = not based and needs_statistics(self.net)
-        # speakers of the server's own, where something must be measured that no client may send
+        # the server's own speakers, for statistics that no client may send
         self.own: list[Clip] = list(parts.validation) if norm or needs else []
         if needs:
             self._fit_statistics()
@@ -107,15 +107,15 @@ class Simulation:
     # -- running -----------------------------------------------------------------------------
 
     def run(self, engine: Engine) -> StoredRound:
-        """Do the rounds that are still to be done; return the last."""
-        quiet_flower()
+        """Run the remaining rounds; return the last."""
+        silence_flower()
         write_clients(self.folder, self.clients)
-        found: list[StoredRound] = []
+        finished: list[StoredRound] = []
 
         def done(server: Server) -> None:
-            found.append(server.kept)
-            if engine == "inprocess" or not (self.folder / "held.json").exists():
-                self._keep_held(server.evaluate(server.kept.average))
+            finished.append(server.current)
+            if engine == "inprocess" or not (self.folder / "holdout.json").exists():
+                self._save_holdout_counts(server.evaluate(server.current.average))
 
         find = SimulatedClients(self.data, self.clients)
         s = self.settings
@@ -146,25 +146,25 @@ class Simulation:
                 run_on_flower(server_app, client_app, nodes=len(self.clients))
             finally:  # the engine doesn't end the server's thread where it fails itself
                 crashed.set()
-        if not found:
+        if not finished:
             raise ConfigError("Bad run: the server ended before its last round; see its messages.")
-        return found[0]
+        return finished[0]
 
-    def _keep_held(self, counts: Mapping[str, Sequence[int]]) -> None:
-        with atomic_write(self.folder / "held.json") as file:
+    def _save_holdout_counts(self, counts: Mapping[str, Sequence[int]]) -> None:
+        with atomic_write(self.folder / "holdout.json") as file:
             file.write(json.dumps(counts) + "\n")
 
     # -- measuring ---------------------------------------------------------------------------
 
     def network(self, arrays: Arrays) -> EmotionNet:
-        """The network with these weights, ready to answer."""
+        """Load weights into the network, for evaluation."""
         load_arrays(self.net, arrays)
         if self.own:
             refresh_statistics(self.net, self.data.loader(self.own))
         return self.net.eval()
 
     def predictions(self, arrays: Arrays, data: Any = None) -> Predictions:  # noqa: ANN401
-        """Answers on the test part of the data, or of further data."""
+        """Predict the test part of the data, or of further data."""
         source = self.data if data is None else data
         net, test = self.network(arrays), source.parts.test
         classes = source.classes
@@ -172,14 +172,14 @@ class Simulation:
         return predict(net, source.loader(test), test, seen=seen, classes=classes)
 
     def measure(self, arrays: Arrays) -> dict[str, Any]:
-        """UAR and accuracy on the test part, for curves: nothing is chosen by them."""
+        """UAR and accuracy on the test part, for curves; no model is selected by them."""
         if not self.data.parts.test:
             return {}
         return figures_of(self.predictions(arrays))
 
     def trained_on(self) -> list[Clip]:
         """Clips of all clients."""
-        return [c for client in self.clients for c in (*client.train, *client.held)]
+        return [c for client in self.clients for c in (*client.train, *client.holdout)]
 
 
 def figures_of(predictions: Predictions) -> dict[str, float]:
@@ -199,7 +199,7 @@ def figures_of(predictions: Predictions) -> dict[str, float]:
 
 
 def start_from_base(net: EmotionNet, base: str) -> Provenance:
-    """Take a released model's weights; return what it was trained on.
+    """Load a released model's weights; return its provenance.
 
     Raises:
         ConfigError: it is another network, or has other classes.
@@ -221,7 +221,7 @@ def start_from_base(net: EmotionNet, base: str) -> Provenance:
 
 
 def needs_statistics(net: EmotionNet) -> bool:
-    """Whether the front ends want statistics of training clips."""
+    """Whether the front ends need statistics of training clips."""
     return any(e is not None and e.needs_statistics for e in (net.audio, net.video))
 
 
@@ -241,17 +241,17 @@ def run_on_flower(server_app: Any, client_app: Any, *, nodes: int) -> None:  # n
     )
 
 
-def quiet_flower() -> None:
-    """Let Flower speak of errors alone: our own lines tell the rounds."""
+def silence_flower() -> None:
+    """Limit Flower's log to errors; rounds are printed by the command."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
 
 
 def write_clients(folder: Path, clients: Sequence[Client]) -> None:
-    """Keep who had what: the audit of leakage needs speakers and sexes."""
+    """Write the clients' clips, speakers and sexes, which the leakage audit needs."""
     rows = {
         c.name: {
             "clips": len(c.train),
-            "held": len(c.held),
+            "held": len(c.holdout),
             "speakers": sorted({x.speaker for x in c.train}),
             "sexes": sorted({x.sex for x in c.train if x.sex}),
             "streams": list(c.streams),
@@ -264,7 +264,7 @@ def write_clients(folder: Path, clients: Sequence[Client]) -> None:
 
 
 def provenance_of(simulation: Simulation, *, commit: str | None) -> Provenance:
-    """What the global model was trained on: all clients' clips, and the base model's."""
+    """Provenance of the global model: all clients' clips, and the base model's."""
     from avser.data.splits import clip_name
 
     data, before = simulation.data, simulation.before
