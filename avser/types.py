@@ -81,6 +81,7 @@ class Corpus(ABC):
     licence: ClassVar[str]
     url: ClassVar[str]  # where to get the corpus from its owners
     citation: ClassVar[str]
+    languages: tuple[str, ...] = ()  # spoken in it, with the accent; () where unknown
     label_target: str = "acted"  # or: voice, face, both (crowd votes); stated in every table
 
     def __init__(self, root: str | Path | None = None) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from avser.bundle.provenance import Provenance
 from avser.evaluation.numbers import format_figure
 from avser.evaluation.summary import MEANINGS
 
@@ -19,9 +20,9 @@ surveillance uses are outside what was measured here.
 {what} The classes are those of the corpus: a clip that fits none of them still gets one.
 """
 _OF_VOICES = """\
-Acted speech, few speakers, few sentences; one culture and accent of actors. Expect worse figures
-on spontaneous speech, other languages and accents, children, old people, noise, music and far
-microphones."""
+Expect worse figures on languages and accents that are not in the training data, on children and old
+people, and with noise, music and far microphones."""
+_OF_ACTED = "Emotions of the training data are acted; expect worse figures on spontaneous speech."
 _OF_FACES = """\
 Faces in other light, turned away, masked, small, very young or very old are recognised worse, and
 who is in the training data, by skin and culture, is unknown or narrow."""
@@ -52,17 +53,30 @@ def _stress_table(figures: Mapping[str, Any]) -> list[str]:
     return [*head, *rows] if rows else []
 
 
-def standard_card(config: Mapping[str, Any], provenance: object) -> str:
+def _people(provenance: Provenance) -> str:
+    """Speakers, their sexes, languages and labels, as far as they are known."""
+    count = len(provenance.speakers)
+    sexes = ", ".join(f"{number} {sex}" for sex, number in provenance.sexes.items())
+    speakers = f"{count} speakers" if count else "speakers unknown"
+    languages = ", ".join(provenance.languages) or "unknown"
+    parts = [
+        f"{speakers}: {sexes}" if sexes else speakers,
+        *([f"languages: {languages}"] if provenance.label_target != "face" else []),
+        f"labels: {provenance.label_target}",
+    ]
+    return "; ".join(parts)
+
+
+def standard_card(config: Mapping[str, Any], provenance: Provenance) -> str:
     """Return the text of a card.
 
     Args:
         config: of the bundle: name, emotions, parameters, and ``figures`` as `summarise` gives
             them, with a ``command`` and a ``source`` line where they come from a
             cross-validation of the same recipe.
-        provenance: a `avser.bundle.serialization.Provenance`.
+        provenance: training data.
     """
     figures = config.get("figures") or {}
-    speakers = list(getattr(provenance, "speakers", ()))
     lines = [
         f"# {config['name']}",
         "",
@@ -76,9 +90,9 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
         "",
         "## Data and licence",
         "",
-        f"Trained on {', '.join(getattr(provenance, 'corpora', ())) or 'unstated data'} "
-        f"({len(speakers)} speakers, labels: {getattr(provenance, 'label_target', '')}). The "
-        f"weights carry their data's licence: {getattr(provenance, 'licence', '') or 'unstated'}. "
+        f"Trained on {', '.join(provenance.corpora) or 'unstated data'} "
+        f"({_people(provenance)}). The "
+        f"weights carry their data's licence: {provenance.licence or 'unstated'}. "
         "Speakers are in `trained_on.yaml`, hashes of the recordings in `digests.txt`.",
         "",
         "## Figures",
@@ -105,4 +119,6 @@ def standard_card(config: Mapping[str, Any], provenance: object) -> str:
         lines += ["None: it was trained without a test part."]
     heads = set(config.get("temperatures") or {})
     what = [text for head, text in (("audio", _OF_VOICES), ("video", _OF_FACES)) if head in heads]
+    if "audio" in heads and "acted" in provenance.label_target.split("+"):
+        what = [_OF_ACTED, *what]
     return "\n".join([*lines, "", _LIMITS.format(what="\n".join(what))])

@@ -1,7 +1,8 @@
 """Training data of a model, and the checked text files of a bundle. Loads no torch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 from avser.errors import BundleError
+from avser.types import Clip
 
 _MAX_CONFIG = 1 << 20
 
@@ -42,6 +44,14 @@ class Provenance:
     seed: int | None = None
     epochs: int | None = None
     commit: str | None = None
+
+
+def speakers_by_sex(clips: Iterable[Clip], speakers: Collection[str]) -> dict[str, int]:
+    """Count speakers of each sex; {} where the clips do not give every speaker's."""
+    sexes = {clip.speaker: clip.sex for clip in clips if clip.speaker and clip.sex}
+    if not set(speakers) <= set(sexes):
+        return {}
+    return dict(sorted(Counter(sexes[speaker] for speaker in speakers).items()))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

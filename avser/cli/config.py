@@ -114,6 +114,8 @@ def prepare_data(data: "LabelledDataModule", *, strict: bool = True) -> None:
     Raises:
         CorpusError: no clip, or with ``strict`` too few, could be decoded.
     """
+    from pytorch_lightning.utilities import rank_zero_only
+
     from avser.cli.progress import decoding
 
     with decoding() as progress:
@@ -121,6 +123,8 @@ def prepare_data(data: "LabelledDataModule", *, strict: bool = True) -> None:
         _ = data.prepared
     if strict:
         data.check_missing()
+    if getattr(rank_zero_only, "rank", 0):  # the first process of a distributed training prints
+        return
     for note in [*data.corpus.notes, *([data.missing] if data.missing else [])]:
         print(f"avser: {note}", file=sys.stderr)
 

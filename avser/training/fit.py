@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from avser.bundle import serialization as bundle
+from avser.bundle.provenance import speakers_by_sex
 from avser.data.splits import clip_name
 from avser.errors import ConfigError
 from avser.evaluation.predict import by_clip, calibrate, predict
@@ -245,11 +246,13 @@ def _provenance(
 ) -> bundle.Provenance:
     """What was seen, by this training and by those whose weights it began with."""
     known = [*data.parts.train, *data.parts.validation]
+    speakers = sorted({c.speaker for c in known if c.speaker}.union(*(p.speakers for p in before)))
+    languages = dict.fromkeys(data.corpus.languages)
     return bundle.Provenance(
+        sexes=speakers_by_sex(known, speakers),
+        languages=[*(languages | dict.fromkeys(x for p in before for x in p.languages))],
         corpora=sorted({c.corpus for c in known}.union(*(p.corpora for p in before))),
-        speakers=sorted(
-            {c.speaker for c in known if c.speaker}.union(*(p.speakers for p in before))
-        ),
+        speakers=speakers,
         digests=sorted(
             {data.digests[clip_name(c)][:16] for c in known}.union(*(p.digests for p in before))
         ),

@@ -47,6 +47,7 @@ class CremaD(Corpus):
 
     name = "crema_d"
     title = "CREMA-D"
+    languages = ("English (American)",)
     licence = "ODbL 1.0"
     url = "https://github.com/CheyneyComputerScience/CREMA-D"
     citation = (

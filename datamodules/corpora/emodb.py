@@ -39,6 +39,7 @@ class EmoDb(Corpus):
 
     name = "emodb"
     title = "EMO-DB"
+    languages = ("German",)
     licence = "free for use, to be cited"
     url = "http://emodb.bilderbar.info/"
     citation = (

@@ -36,6 +36,7 @@ class Enterface(Corpus):
 
     name = "enterface"
     title = "eNTERFACE'05"
+    languages = ("English",)
     licence = "MIT conditions, as its page says"
     url = "https://enterface.net/enterface05/emotion.html"
     citation = (

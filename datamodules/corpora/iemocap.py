@@ -48,6 +48,7 @@ class Iemocap(Corpus):
 
     name = "iemocap"
     title = "IEMOCAP"
+    languages = ("English (American)",)
     licence = "research only, by signed release form"
     url = "https://sail.usc.edu/iemocap/"
     label_target = "both"  # annotators heard and saw the clips

@@ -29,6 +29,7 @@ class Mix(Corpus):
         if not corpora:
             raise ConfigError("Bad corpora []: a mix needs at least one; name them in corpora.")
         self.corpora = tuple(corpora)
+        self.languages = tuple(dict.fromkeys(x for c in corpora for x in c.languages))
         targets = dict.fromkeys(corpus.label_target for corpus in corpora)
         self.label_target = "+".join(targets)
 

@@ -30,6 +30,7 @@ class Paired(Corpus):
     def __init__(self, speech: Corpus, pictures: ImageCorpus) -> None:
         super().__init__()
         self.speech, self.pictures = speech, pictures
+        self.languages = speech.languages
         self.label_target = speech.label_target
         self.licence = f"{speech.licence}; {pictures.licence}"  # type: ignore[misc]
 

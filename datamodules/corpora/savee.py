@@ -34,6 +34,7 @@ class Savee(Corpus):
 
     name = "savee"
     title = "SAVEE"
+    languages = ("English (British)",)
     licence = "research only"
     url = "http://kahlan.eps.surrey.ac.uk/savee/"
     citation = (

@@ -21,6 +21,7 @@ class Urdu(Corpus):
 
     name = "urdu"
     title = "URDU"
+    languages = ("Urdu",)
     licence = "research only"
     url = "https://github.com/siddiquelatif/URDU-Dataset"
     citation = (

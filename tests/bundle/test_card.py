@@ -29,3 +29,19 @@ def test_card_tells_data_licence_figures_and_limits() -> None:
         card = standard_card({**config, "figures": unmeasured}, provenance)
         assert "trained without a test part" in card
         assert "None," not in card
+
+
+def test_card_states_the_speakers_languages_and_labels_of_its_training() -> None:
+    config = {"name": "m", "emotions": ["a", "b"], "parameters": 1, "temperatures": {"audio": 1.0}}
+    known = Provenance(
+        corpora=["emodb"],
+        speakers=["emodb/03", "emodb/08", "emodb/09"],
+        sexes={"female": 2, "male": 1},
+        languages=["German"],
+    )
+    text = standard_card(config, known)
+    assert "emodb (3 speakers: 2 female, 1 male; languages: German; labels: acted)" in text
+    assert "Emotions of the training data are acted" in text and "culture" not in text
+    text = standard_card(config, Provenance(corpora=["own"], label_target="given"))
+    assert "own (speakers unknown; languages: unknown; labels: given)" in text
+    assert "acted" not in text.split("## Limits")[1]

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from pytorch_lightning.utilities import rank_zero_only
 
 from avser.cli import main
+from avser.cli.config import prepare_data
 from avser.data import audio_cache
 from avser.data.splits import Loso
 from avser.datamodules.clips import ClipDataModule
@@ -140,3 +142,13 @@ def test_preparation_does_not_wait_for_the_disk_after_each_clip(
     store = audio_cache.prepare(clips, folder=tmp_path / "cache")
     assert [len(store.waves[n]) for n in range(40)] == [800] * 40
     assert len(commits) <= 3
+
+
+def test_only_the_first_process_prints_missing_clips(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_a_speaker(root)
+    for rank, count in ((0, 1), (1, 0)):
+        monkeypatch.setattr(rank_zero_only, "rank", rank, raising=False)
+        prepare_data(ClipDataModule(Savee(root), Loso(), max_missing=0.3))
+        assert capsys.readouterr().err.count("clips left out") == count

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from avser.bundle import serialization as bundle
+from avser.bundle.provenance import speakers_by_sex
 from avser.bundle.serialization import Provenance
 from avser.errors import ConfigError
 from avser.evaluation.predict import predict
@@ -272,7 +273,9 @@ def provenance_of(simulation: Simulation, *, commit: str | None) -> Provenance:
     return replace(
         before,
         corpora=sorted({c.corpus for c in known}.union(before.corpora)),
-        speakers=sorted({c.speaker for c in known if c.speaker}.union(before.speakers)),
+        speakers=(speakers := sorted({c.speaker for c in known if c.speaker} | {*before.speakers})),
+        sexes=speakers_by_sex(known, speakers),
+        languages=[*dict.fromkeys([*data.corpus.languages, *before.languages])],
         digests=sorted({data.digests[clip_name(c)][:16] for c in known}.union(before.digests)),
         label_target=data.corpus.label_target,
         licence="; ".join(dict.fromkeys(t for t in (data.corpus.licence, before.licence) if t)),
