@@ -124,6 +124,8 @@ class Batch(TypedDict):
 
     waveform: Tensor  # [B, S] float32, 16 kHz, -1..1
     lengths: Tensor  # [B] int64, valid samples; 0 = no sound
+    audio_features: Tensor  # [B, C, M, F] a frozen audio encoder's prepared output; C = 0: none
+    audio_mask: Tensor  # [B, F] bool, valid frames of audio_features
     faces: Tensor  # [B, T, N, C, H, W] uint8
     face_mask: Tensor  # [B, T, N] bool
     video_features: Tensor  # [B, T, F] float32; NaN in steps without a face; F = 0 where unused

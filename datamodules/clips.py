@@ -1,18 +1,22 @@
 """One Lightning data module for every corpus and every split."""
 
 from collections.abc import Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from avser.data.audio_cache import Prepared, prepare
+from avser.data.audio_cache import AudioCache, Prepared, prepare
 from avser.data.dataset import ClipDataset, Item, collate
 from avser.data.face_cache import FaceRows, prepare_faces
+from avser.data.feature_store import ClipFeatures, ClipSound, prepare_features
 from avser.data.splits import Split, chunks, clip_name
 from avser.errors import ConfigError
 from avser.evaluation.summary import ENROLLED, PAIRED
+from avser.media.degradations import Degrade, Samples
 from avser.media.visual_features import FeatureRows, read_features
 from avser.models.encoders.base import AudioEncoder
 from avser.training.data_module import LabelledDataModule
@@ -40,6 +44,9 @@ class ClipDataModule(LabelledDataModule):
         frames: with faces: so many crops of each clip alone, drawn at random, by the seed.
         enrol: "speaker" normalises both streams by each speaker's own clips, labels unseen, also
             the test speakers': every table is then marked ENROLLED.
+        views: prepare the outputs of a frozen audio encoder once, of each clip and of so many
+            degraded views of each training clip; 0 prepares the clips alone, None nothing.
+        degrade: makes the views; None is `Degrade` with its defaults.
         max_missing: share of the clips that may be left out because they can't be decoded.
     """
 
@@ -60,6 +67,8 @@ class ClipDataModule(LabelledDataModule):
         video: Literal["none", "features", "faces"] = "none",
         frames: int | None = None,
         enrol: Literal["none", "speaker"] = "none",
+        views: int | None = None,
+        degrade: Degrade | None = None,
         max_missing: float = 0.05,
     ) -> None:
         super().__init__(
@@ -78,7 +87,13 @@ class ClipDataModule(LabelledDataModule):
                 f"Bad data.frames {frames} with data.video {video!r}: legal is 1 or more, with "
                 "data.video faces."
             )
+        if views is not None and (views < 0 or split.unit == "chunk"):
+            raise ConfigError(
+                f"Bad data.views {views}: legal is 0 or more, or null, of clips and not of chunks."
+            )
         self.video, self.frames, self.enrol = video, frames, enrol
+        self.views, self.degrade = views, degrade or Degrade()
+        self._audio = None if views is None else ClipFeatures()
         self._pictures: FeatureRows | FaceRows | PairedRows | None = None
         self._references: dict[str, Tensor] = {}
         self._prepared: Prepared | None = None
@@ -169,9 +184,31 @@ class ClipDataModule(LabelledDataModule):
         store = self.prepared
         for speaker in sorted({c.speaker for c in store.clips if c.speaker}):
             clips = [c for c in store.clips if c.speaker == speaker]
-            loader = self.loader(clips)
-            pairs = ((b["waveform"], b["lengths"]) for b in loader)
-            self._references[speaker] = encoder.reference(pairs)
+            self._references[speaker] = encoder.reference_of(self.loader(clips))
+
+    def prepare_features(self, encoder: AudioEncoder, *, everything: bool = False) -> int:
+        """See `LabelledDataModule.prepare_features`.
+
+        Raises:
+            ConfigError: views are asked for of an encoder that is trained.
+        """
+        if self.views is None or self._audio is None:
+            return 0
+        if not encoder.constant_features:
+            raise ConfigError(
+                f"Bad data.views {self.views}: this {type(encoder).__name__} is trained, so that "
+                "its outputs change; freeze it (tune: none), or set data.views to null."
+            )
+        training = set() if everything else {clip_name(c) for c in self.parts.train}
+        waves, clips = self.prepared.waves, []
+        for clip in self.units:
+            name = clip_name(clip)
+            views = self.views if everything or name in training else 0
+            read = partial(_samples, waves, self._index[name][0])
+            clips.append(ClipSound(name, self._digests[name], read, clip.speaker, views))
+        return prepare_features(
+            encoder, clips, degrade=self.degrade, into=self._audio, progress=self.progress
+        )
 
     @property
     def units(self) -> list[Clip]:
@@ -185,8 +222,22 @@ class ClipDataModule(LabelledDataModule):
         _ = self.prepared
         return self._digests
 
-    def dataset(self, clips: Sequence[Clip], *, training: bool = False) -> ClipDataset:
-        """A dataset of some of the corpus's clips; cut and cropped only for training."""
+    def dataset(
+        self,
+        clips: Sequence[Clip],
+        *,
+        training: bool = False,
+        views: Sequence[int] | None = None,
+        samples: bool = False,
+    ) -> ClipDataset:
+        """A dataset of some of the corpus's clips; cut and cropped only for training.
+
+        Args:
+            clips: rows.
+            training: draw parts, pictures and views at random.
+            views: of each row, where features are prepared.
+            samples: give the clips' samples also where features are prepared.
+        """
         classes = {name: i for i, name in enumerate(self.classes)}
         index = [self._index[clip_name(c)] for c in clips] if self.prepared else []
         whole = self.split.unit == "clip"  # chunks are as they are
@@ -203,6 +254,8 @@ class ClipDataModule(LabelledDataModule):
             crop_s=self.crop_s if training and whole else None,
             pictures=pictures,
             references=self._references,
+            features=None if samples else self._audio,
+            views=[None] * len(clips) if training else views,
         )
 
     def train_dataloader(self) -> DataLoader[Item]:
@@ -213,15 +266,36 @@ class ClipDataModule(LabelledDataModule):
 
     def loader(self, clips: Sequence[Clip]) -> DataLoader[Item]:
         """See `LabelledDataModule.loader`; in order of length, to pad little."""
+        return self._loader(self.dataset(sorted(clips, key=self.samples)))
+
+    def _loader(self, data: ClipDataset) -> DataLoader[Item]:
         return DataLoader(
-            self.dataset(sorted(clips, key=self.samples)),
+            data,
             batch_size=self.batch_size,
             collate_fn=collate,
             num_workers=self.workers,
         )
+
+    def sound_loader(self, clips: Sequence[Clip]) -> DataLoader[Item]:
+        """See `LabelledDataModule.sound_loader`."""
+        return self._loader(self.dataset(sorted(clips, key=self.samples), samples=True))
+
+    def views_loader(self, clips: Sequence[Clip]) -> DataLoader[Item]:
+        """See `LabelledDataModule.views_loader`."""
+        if self._audio is None or not self._audio.ready:
+            return self.loader(clips)
+        rows = [(c, v) for c in clips for v in range(self._audio.views(clip_name(c)) + 1)]
+        rows.sort(key=lambda row: self.samples(row[0]))
+        data = self.dataset([c for c, _ in rows], views=[v for _, v in rows])
+        return self._loader(data)
 
     def samples(self, clip: Clip) -> int:
         """Length of a clip, or of a chunk of one."""
         _ = self.prepared
         _, first, last = self._index[clip_name(clip)]
         return last - first
+
+
+def _samples(waves: AudioCache, place: int) -> Samples:
+    """Samples ``[S]`` of a prepared clip, full scale 1."""
+    return waves[place].astype(np.float32) / np.float32(32768)

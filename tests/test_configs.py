@@ -69,11 +69,22 @@ def built(*words: str) -> Any:
         return parse(words, trainer_defaults={"accelerator": "cpu", "logger": False})
 
 
+def of_tests(path: Path) -> list[str]:
+    """Words without which a model's configuration needs the hub, or minutes."""
+    found = yaml.safe_load(path.read_text())
+    words = [
+        f"--model.{stream}.init_args.pretrained=false"
+        for stream in ("audio", "video")
+        if (found["model"].get(stream) or {}).get("init_args", {}).get("pretrained")
+    ]
+    return [*words, *(["--data.views=1"] if found.get("data", {}).get("views") else [])]
+
+
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_model_config_trains_to_a_bundle(path: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     data = f"configs/data/{DATA_OF.get(path.stem, 'ravdess')}.yaml"
-    words = ["fit", "-c", data, "-c", str(path), *BRIEF]
+    words = ["fit", "-c", data, "-c", str(path), *BRIEF, *of_tests(path)]
     assert main([*words, "--out", str(run)]) == 0
     assert (run / "DONE").read_text() == "1 epochs\n"
     loaded = bundle.load(run)

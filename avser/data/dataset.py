@@ -63,6 +63,20 @@ class VisualItem(Protocol):
         """
 
 
+class PreparedFeatures(Protocol):
+    """Prepared features of clips; see `avser.data.feature_store.ClipFeatures`."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are any yet; samples are given until then."""
+
+    def views(self, name: str) -> int:
+        """Return the number of degraded views of a clip."""
+
+    def read(self, name: str, view: int = 0) -> tuple[Tensor, Tensor]:
+        """Return ``features [C, M, F]`` and ``mask [F]`` of a clip; view 0 is the clip itself."""
+
+
 class ClipDataset(Dataset[Item]):
     """Clips with their samples and class indices.
 
@@ -78,6 +92,9 @@ class ClipDataset(Dataset[Item]):
         pictures: of each clip, by its place in ``waves``; None for sound alone. Clips whose picture
             moves are cut at whole steps, so that sound and picture stay together.
         references: of each speaker whose voice is enrolled, ``[2, C, M]``.
+        features: prepared features, which take the place of the samples; nothing is cut then.
+        views: of each row, which view of the clip; None draws one each time. All are the clip
+            itself where ``views`` is left out.
     """
 
     def __init__(
@@ -92,6 +109,8 @@ class ClipDataset(Dataset[Item]):
         crop_s: float | None = None,
         pictures: VisualItems | None = None,
         references: Mapping[str, Tensor] | None = None,
+        features: PreparedFeatures | None = None,
+        views: Sequence[int | None] | None = None,
     ) -> None:
         self.clips = list(clips)
         self.labels = list(labels)
@@ -103,6 +122,7 @@ class ClipDataset(Dataset[Item]):
         self._pictures = pictures
         # the same mapping, empty or not: it is filled after the loaders are made
         self._references = {} if references is None else references
+        self._features, self._views = features, views
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -124,6 +144,8 @@ class ClipDataset(Dataset[Item]):
             "label": self.labels[index],
             "clip_id": f"{clip.corpus}/{clip.clip_id}",
         }
+        if self._features is not None and self._features.ready:
+            item |= self._prepared(self._features, index)
         if picture is not None:
             item |= picture.cut((begin + first) // STEP_SAMPLES, max(1, steps_of(len(samples))))
         if self._references:  # a speaker without one is NaN: the encoder falls back
@@ -131,8 +153,19 @@ class ClipDataset(Dataset[Item]):
             item["speaker_statistics"] = self._references.get(clip.speaker, unknown)
         return item
 
+    def _prepared(self, features: PreparedFeatures, index: int) -> Item:
+        """Entries of a clip's prepared features; its samples are not needed."""
+        name = f"{self.clips[index].corpus}/{self.clips[index].clip_id}"
+        view = 0 if self._views is None else self._views[index]
+        if view is None:
+            view = int(torch.randint(features.views(name) + 1, ()))
+        values, mask = features.read(name, view)
+        return {"samples": torch.zeros(0), "audio_features": values, "audio_mask": mask}
+
     def _span(self, samples: NDArray[np.int16]) -> tuple[int, int]:
         """First and last sample of the part to take."""
+        if self._features is not None and self._features.ready:
+            return 0, len(samples)
         first, last = loud_span(samples) if self._trim else (0, len(samples))
         if self._crop is not None and last - first > self._crop:
             first += int(torch.randint(last - first - self._crop + 1, ()))
@@ -159,6 +192,12 @@ def collate(items: Sequence[Item]) -> Batch:
         if parts:
             # a clip whose picture is missing has an empty tensor of the others' shape
             batch[name] = pad_sequence(parts, batch_first=True, padding_value=fill)  # type: ignore[literal-required]
+    features = [x for item in items if isinstance(x := item.get("audio_features"), Tensor)]
+    if features:  # frames first, as padding is of the first axis
+        frames = pad_sequence([x.movedim(-1, 0) for x in features], batch_first=True)
+        batch["audio_features"] = frames.movedim(1, -1)
+        masks = [mask for item in items if isinstance(mask := item["audio_mask"], Tensor)]
+        batch["audio_mask"] = pad_sequence(masks, batch_first=True)
     references = [r for item in items if isinstance(r := item.get("speaker_statistics"), Tensor)]
     if references:
         batch["speaker_statistics"] = torch.stack(references)
@@ -177,6 +216,8 @@ def audio_batch(
     return Batch(
         waveform=waveform,
         lengths=lengths,
+        audio_features=torch.zeros(size, 0, 0, 0),
+        audio_mask=torch.zeros(size, 0, dtype=torch.bool),
         faces=torch.zeros(size, steps, 0, 3, 0, 0, dtype=torch.uint8),
         face_mask=torch.zeros(size, steps, 0, dtype=torch.bool),
         video_features=torch.zeros(size, steps, 0),

@@ -169,7 +169,12 @@ class EmotionNet(nn.Module):
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Run the encoders: stream ("audio", "video") to ``x [B, T, D], mask [B, T]``."""
         encoded: dict[str, tuple[Tensor, Tensor]] = {}
-        if self.audio is not None:
+        if self.audio is not None and batch["audio_features"].shape[1]:
+            features, frames = batch["audio_features"], batch["audio_mask"]
+            encoded["audio"] = self.audio.from_features(
+                features, frames, batch["speaker_statistics"]
+            )
+        elif self.audio is not None:
             waveform, lengths = batch["waveform"], batch["lengths"]
             x, mask = self.audio(
                 waveform, lengths, batch["speaker_statistics"], transforms=transforms

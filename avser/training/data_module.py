@@ -112,6 +112,26 @@ class LabelledDataModule(LightningDataModule, ABC):
         """Compute speaker statistics with an encoder's front end, where the data use them."""
         return
 
+    def prepare_features(self, encoder: AudioEncoder, *, everything: bool = False) -> int:
+        """Compute a frozen encoder's outputs once, where the data ask for it.
+
+        Args:
+            encoder: of the network that is to be trained.
+            everything: degraded views of all clips, not of the training part alone.
+
+        Returns:
+            Number of outputs that had to be computed.
+        """
+        return 0
+
+    def sound_loader(self, clips: Sequence[Clip]) -> Iterable[Batch]:
+        """Do as `loader` does, with samples also where features are prepared."""
+        return self.loader(clips)
+
+    def views_loader(self, clips: Sequence[Clip]) -> Iterable[Batch]:
+        """Do as `loader` does, with every degraded view of clips that have some."""
+        return self.loader(clips)
+
     # -- shared ----------------------------------------------------------------------------------
 
     @property

@@ -165,7 +165,7 @@ def _train(
         if not trainer.is_global_zero:
             return None
         task.prepare(data)
-        net = fit_baselines(task.net, data.loader(data.parts.train))
+        net = fit_baselines(task.net, data.views_loader(data.parts.train))
         return net, 1, perf_counter() - begin
     trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
     if not trainer.is_global_zero:
@@ -222,7 +222,7 @@ def _stress(
 ) -> dict[str, Any]:
     """Keep the predictions of degraded test clips, and sum them up."""
     test = data.parts.test
-    found = stress(net, data.loader(test), test, seen=set(provenance.speakers))
+    found = stress(net, data.sound_loader(test), test, seen=set(provenance.speakers))
     for name, made in found.items():
         made.save(folder / "predictions" / f"test.{file_name(name)}.json")
     seed = provenance.seed if provenance.seed is not None else 0

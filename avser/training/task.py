@@ -224,6 +224,11 @@ class EmotionTask(LightningModule):
             ConfigError: a class has no training clip, or a model that it starts from has seen
                 test speakers.
         """
+        if self.augment is not None and getattr(data, "views", None) is not None:
+            raise ConfigError(
+                f"Bad model.augment with data.views {data.views}: prepared features are not "
+                "changed in training; set model.augment to null, and data.degrade instead."
+            )
         if self.use_class_weights:
             counts = torch.tensor(data.class_counts(), dtype=torch.float32)
             weight = counts.sum() / counts
@@ -238,8 +243,10 @@ class EmotionTask(LightningModule):
     def _take_statistics(self, data: Any) -> None:  # noqa: ANN401
         """Give both nets what encoders need to know of the training part."""
         audio, video, averaged = self.net.audio, self.net.video, self.averaged.audio
+        if audio is not None:
+            data.prepare_features(audio)
         if audio is not None and averaged is not None and audio.needs_statistics:
-            audio.fit_statistics(data.loader(data.parts.train))
+            audio.fit_statistics(data.views_loader(data.parts.train))
             for name in audio.fitted:
                 averaged.get_buffer(name).copy_(audio.get_buffer(name))
         if audio is not None:

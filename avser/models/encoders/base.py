@@ -147,29 +147,43 @@ class AudioEncoder(nn.Module, ABC):
             batches: can be gone through several times.
         """
         if self.needs_statistics:
-            pairs = ((b["waveform"], b["lengths"]) for b in batches)
-            self.normaliser.fit(*self.frame_sums(pairs))
+            self.normaliser.fit(*self._frame_sums(self.features_of(b) for b in batches))
 
-    @torch.no_grad()
     def reference(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         """Mean and deviation ``[2, C, M]`` of the valid frames of one speaker's clips.
 
         Args:
             batches: ``waveform [B, S]`` and ``lengths [B]``; labels are not needed.
         """
-        total, squares, count = self.frame_sums(batches)
+        home = self.normaliser.mean.device
+        return self._reference(self.raw_features(w.to(home), n.to(home)) for w, n in batches)
+
+    def reference_of(self, batches: Iterable[Batch]) -> Tensor:
+        """Do as `reference` does, for batches that may hold prepared features."""
+        return self._reference(self.features_of(batch) for batch in batches)
+
+    @torch.no_grad()
+    def _reference(self, features: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        total, squares, count = self._frame_sums(features)
         mean = total / count
         deviation = (squares / count - mean.square()).clamp(min=1e-6).sqrt()
         return torch.stack([mean, deviation]).cpu()  # datasets hold it, whatever trains
 
     @torch.no_grad()
-    def frame_sums(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, int]:
+    def features_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What `raw_features` gives for a batch's clips, from what is prepared if it is."""
+        home = self.normaliser.mean.device
+        if batch["audio_features"].shape[1]:
+            return batch["audio_features"].to(home), batch["audio_mask"].to(home)
+        return self.raw_features(batch["waveform"].to(home), batch["lengths"].to(home))
+
+    @torch.no_grad()
+    def _frame_sums(self, features: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, int]:
         """Sum and sum of squares ``[C, M]`` of valid frames, and their number."""
         home = self.normaliser.mean
         total, squares = torch.zeros_like(home[..., 0]), torch.zeros_like(home[..., 0])
         count = 0
-        for waveform, lengths in batches:
-            raw, mask = self.raw_features(waveform.to(home.device), lengths.to(home.device))
+        for raw, mask in features:
             valid = mask[:, None, None, :]
             total = total + (raw * valid).sum(dim=(0, 3))
             squares = squares + (raw.square() * valid).sum(dim=(0, 3))
@@ -214,6 +228,15 @@ class AudioEncoder(nn.Module, ABC):
         if self.training and transforms.spectrogram is not None:
             features, mask = transforms.spectrogram(features, mask)
         return self.encode(features, mask)
+
+    def from_features(
+        self, features: Tensor, mask: Tensor, reference: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Do as `forward` does, from raw ``features [B, C, M, F]`` and ``mask [B, F]``.
+
+        For prepared features: nothing is augmented.
+        """
+        return self.encode(self.normaliser(features, mask, reference), mask)
 
     # -- streams -------------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ class WhisperEncoder(AudioEncoder):
         self,
         *,
         size: Literal["mini", "tiny", "base", "small", "medium"] = "tiny",
-        pretrained: str | bool | None = None,
+        pretrained: bool | str | None = None,
         layers: int | None = None,
         join: tuple[int, ...] | Literal["weighted"] = (2, 3),
         tune: Literal["none", "all"] | int = "none",

@@ -1,0 +1,138 @@
+"""Heads that train from prepared features predict as they would from samples."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from avser.bundle import serialization as bundle
+from avser.cli import main
+from avser.cli.config import parse
+from avser.cli.quiet import quiet
+from avser.testing.corpora.ravdess import fake_ravdess
+
+ENCODER = {
+    "class_path": "avser.models.encoders.whisper.WhisperEncoder",
+    "init_args": {"size": "mini", "join": [1, 2]},
+}
+SOFTMAX = {
+    "class_path": "avser.models.baselines.head.BaselineHead",
+    "init_args": {"baseline": {"class_path": "avser.models.baselines.linear.Softmax"}},
+}
+ATTENTIVE = {"class_path": "avser.models.heads.AttentiveHead", "init_args": {"hidden": 8}}
+
+
+@pytest.fixture(scope="module")
+def ravdess(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "ravdess"
+    return fake_ravdess(root, speakers=("01", "02", "03", "04"), per_emotion=2)
+
+
+def config(folder: Path, root: Path, *, head: dict[str, Any], **data: Any) -> list[str]:
+    text = {
+        "seed_everything": 1,
+        "data": {"views": 1, "batch_size": 8, **data},
+        "model": {"audio": ENCODER, "head": head, "augment": None, "lr": 0.01},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False},
+    }
+    path = folder / "model.yaml"
+    path.write_text(yaml.safe_dump(text))
+    folds = "--data.split.init_args.folds=2"
+    return ["-c", "configs/data/ravdess.yaml", "-c", str(path), "--root", str(root), folds]
+
+
+def built(words: list[str]) -> Any:
+    root = words.index("--root")
+    own = [*words[:root], f"--data.corpus.init_args.root={words[root + 1]}", *words[root + 2 :]]
+    with quiet():
+        return parse(own, trainer_defaults={"accelerator": "cpu", "logger": False})
+
+
+def test_batches_hold_features_in_the_place_of_samples(ravdess: Path, tmp_path: Path) -> None:
+    cli = built(config(tmp_path, ravdess, head=ATTENTIVE, views=2))
+    data, encoder = cli.datamodule, cli.model.net.audio
+    early = data.loader(data.parts.test)
+    assert next(iter(early))["audio_features"].shape[1] == 0
+    train, test = data.parts.train, data.parts.test
+    assert data.prepare_features(encoder) == 3 * len(train) + len(data.units) - len(train)
+    batch = next(iter(early))  # loaders are made before features are
+    assert batch["waveform"].shape[1] == 1 and not batch["lengths"].any()
+    assert batch["audio_features"].shape[1:3] == (2, 32)
+    assert batch["audio_mask"].shape[1] == batch["audio_features"].shape[3]
+    assert sum(len(b["label"]) for b in data.views_loader(train)) == 3 * len(train)
+    assert sum(len(b["label"]) for b in data.views_loader(test)) == len(test)
+    drawn = [b["audio_features"] for _ in range(2) for b in data.train_dataloader()]
+    assert len({float(x.sum()) for x in drawn}) == len(drawn)  # views are drawn anew
+    sound = next(iter(data.sound_loader(test)))
+    assert sound["audio_features"].shape[1] == 0 and sound["lengths"].min() > 8000
+    net = cli.model.net.eval()
+    with torch.no_grad():
+        prepared, plain = net.answer(net(batch)), net.answer(net(sound))
+    assert batch["clip_id"] == sound["clip_id"]
+    torch.testing.assert_close(prepared.probabilities, plain.probabilities, atol=2e-3, rtol=0)
+    assert torch.equal(prepared.mask, plain.mask)
+
+
+@pytest.mark.parametrize("head", [SOFTMAX, ATTENTIVE])
+def test_a_bundle_trained_on_features_predicts_from_samples(
+    ravdess: Path, tmp_path: Path, head: dict[str, Any]
+) -> None:
+    words = config(tmp_path, ravdess, head=head)
+    assert main(["fit", *words, "--out", str(tmp_path / "run")]) == 0
+    trained = json.loads((tmp_path / "run" / "results.json").read_text())
+    out = ["--model", str(tmp_path / "run"), "--json", str(tmp_path / "again.json")]
+    data = ["-c", "configs/data/ravdess.yaml", "--root", str(ravdess), words[-1]]
+    assert main(["evaluate", *data, *out]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["uar"]["value"] == pytest.approx(trained["uar"]["value"], abs=0.02)
+    net = bundle.load(tmp_path / "run").net
+    assert net.audio is not None and net.audio.normaliser.deviation.std() > 0
+
+
+def test_prepare_computes_all_that_folds_need(
+    ravdess: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = config(tmp_path, ravdess, head=ATTENTIVE)
+    assert main(["prepare", *words]) == 0
+    count = 2 * 4 * 8 * 2  # with a view each
+    assert f"{count} outputs of WhisperEncoder were computed" in capsys.readouterr().out
+    cli = built(words)
+    assert cli.datamodule.prepare_features(cli.model.net.audio) == 0
+
+
+def test_enrolment_uses_prepared_features(ravdess: Path, tmp_path: Path) -> None:
+    speaker = {**ENCODER, "init_args": {**ENCODER["init_args"], "normalise": "speaker"}}  # type: ignore[dict-item]
+    words = config(tmp_path, ravdess, head=ATTENTIVE, enrol="speaker")
+    cli = built([*words, f"--model.audio={json.dumps(speaker)}"])
+    data, encoder = cli.datamodule, cli.model.net.audio
+    data.prepare_features(encoder)
+    data.enrol_voices(encoder)
+    batch = next(iter(data.loader(data.parts.test)))
+    sound = next(iter(data.sound_loader(data.parts.test)))
+    assert batch["speaker_statistics"].shape == (8, 2, 2, 32)
+    own = encoder.reference([(sound["waveform"][:1], sound["lengths"][:1])])
+    assert own.shape == batch["speaker_statistics"][0].shape
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model.audio.init_args.tune=all"], "this WhisperEncoder is trained"),
+        (["--data.views=-1"], "Bad data.views -1"),
+        (["--model.augment=avser.training.augment.Augment"], "set model.augment to null"),
+    ],
+)
+def test_what_does_not_go_together_is_one_sentence(
+    ravdess: Path,
+    tmp_path: Path,
+    flags: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = config(tmp_path, ravdess, head=ATTENTIVE)
+    assert main(["fit", *words, *flags, "--out", str(tmp_path / "run")]) == 1
+    printed = capsys.readouterr().err
+    assert said in printed and len(printed.strip().splitlines()) == 1
