@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avser.bundle import serialization as bundle
+from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.models.encoders import whisper
 from avser.models.encoders.whisper import PIECE_STEPS, WhisperEncoder, WhisperNetwork, load_whisper
@@ -191,8 +192,7 @@ def test_lower_layers_learn_more_slowly() -> None:
 def test_vectors_are_standardised_by_the_training_part_or_the_speaker() -> None:
     encoder = WhisperEncoder(size="mini", join=(1, 2), normalise="speaker").eval()
     wave, lengths = sound(4 * STEP, 3 * STEP, 4 * STEP)
-    batch: Any = {"waveform": wave, "lengths": lengths}
-    encoder.fit_statistics([batch])
+    encoder.fit_statistics([audio_batch(wave, lengths)])
     x, mask = encoder(wave, lengths)
     torch.testing.assert_close(x[mask].mean(dim=0), torch.zeros(64), atol=1e-3, rtol=0)
     assert 0.5 < float(x[mask].std(dim=0).median()) < 1.2
