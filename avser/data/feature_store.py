@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avser.data.audio_cache import cache_folder
+from avser.data.content import cache_folder
 from avser.errors import CacheError
 from avser.media.degradations import Degrade, Samples
 from avser.models.encoders.base import AudioEncoder
