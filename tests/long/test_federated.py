@@ -22,6 +22,7 @@ from federations import tiny_model
 from avser.bundle import serialization as bundle
 from avser.federated.client.remote import Federation, ServerError
 from avser.federated.deployment import keys
+from avser.federated.server.run_store import RunStore
 from avser.testing.corpora.manifest import fake_manifest
 from avser.testing.corpora.ravdess import fake_ravdess
 
@@ -106,6 +107,7 @@ class Field:
             *("server", "--out", str(self.root / "run"), "--keys", str(self.root / "keys")),
             *("--data", str(self.root / "test.yaml"), "-c", str(self.root / "model.yaml")),
             *("--port", str(self.port), "--http-port", str(self.http), "--rounds", "1000"),
+            "--show-names",
             "--federated.deadline_s=60",  # what a message that got lost costs
             "--federated.quorum=0.5",
             "--federated.min_clients=4",
@@ -205,16 +207,23 @@ def test_a_federation_of_real_processes(field: Field) -> None:
         field.federation.status()
     field.serve()
     field.until("back after kill -9", round_is(kept))
+    stopped = field.processes.pop("server")
+    stopped.terminate()
+    assert stopped.wait(WAIT_S) == 0
+    store = RunStore(field.root / "run")
+    last = [store.load(int(row["update"])) for row in store.rows()][-1]  # each one complete
+    field.serve()
+    field.until("back after SIGTERM", round_is(last.update))
     field.join("finn")  # clients may join later, and make up for dan
-    field.until("rounds after the restart", round_is(kept + 2))
+    field.until("rounds after the restart", round_is(last.update + 2))
     assert "finn" in {c["client"] for c in field.status()["clients"]}
     rows = [json.loads(p.read_text()) for p in (field.root / "run" / "rounds").glob("*.json")]
     assert sorted(r["update"] for r in rows) == list(range(len(rows)))  # none twice, none lost
     assert len(list((field.root / "run" / "rounds").glob("*.safetensors"))) == len(rows)
 
-    loaded = field.federation.model(field.root / "newest")
+    loaded = field.federation.model(field.root / "latest")
     assert loaded.net.emotions == ("neutral", "happy", "sad", "angry")
-    assert bundle.load(field.root / "newest").name == loaded.name
+    assert bundle.load(field.root / "latest").name == loaded.name
     assert field.federation.test("test")["n"] > 0
     clip = next((field.root / "clients" / "anna" / "sound" / "anna").glob("*.flac"))
     assert field.federation.predict(clip)["label"] in loaded.net.emotions
