@@ -311,7 +311,7 @@ def test_long_names_and_locked_folders_are_rows(
 ) -> None:
     long = clips / ("x" * 300 + ".wav")
     rows = call.rows(long, clips / "a.wav", code=1)
-    assert "File name too long" in rows[0]["error"]["message"] and rows[1]["label"] is not None
+    assert "file name too long" in rows[0]["error"]["message"] and rows[1]["label"] is not None
     real = inputs.os.scandir
 
     def locked(path: str) -> Any:

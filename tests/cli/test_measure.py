@@ -156,7 +156,8 @@ def test_evaluate_gives_figures_and_marks_seen_speakers(
     found = evaluate("--corpus", "ravdess", "--root", ravdess, "--report", str(tmp_path / "out"))
     for name in ("uar", "accuracy", "macro_f1"):
         figure = found[name]
-        assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+        assert 0 <= figure["value"] <= 1
+        assert figure["low"] is figure["high"] is None  # four speakers are too few to draw from
     assert found["n"] == 128 and found["classes"] == list(RAVDESS)
     assert sorted(found["recall"]) == sorted(RAVDESS)
     assert found["split"] == "all clips" and found["interval_unit"] == "speaker"

@@ -21,7 +21,7 @@ def test_a_release_keeps_the_answers_and_gains_figures_and_card(
     assert after.config["weights"] == before.config["weights"]
     assert after.config["figures"]["uar"]["value"] == 0.5
     assert "confusion" not in after.config["figures"]  # the card does not show it
-    assert "0.500 (0.400 to 0.600)" in after.card and "avser crossval X" in after.card
+    assert ".500 [.400, .600]" in after.card and "avser crossval X" in after.card
     assert "From a cross-validation of the same recipe" in after.card
     assert "bytes" in capsys.readouterr().out
 
