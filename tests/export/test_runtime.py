@@ -32,6 +32,9 @@ answer = classify(np.load(sys.argv[2]))
 print(answer.label, len(answer.timeline))
 """
 
+#: Two runtimes add up a minute of float32 samples in different orders.
+TOLERANCE = 1e-4
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
@@ -63,14 +66,14 @@ def test_says_what_the_predictor_says(
     answer = classifier(wave)
     assert answer.label == said.label and answer.probabilities is not None
     assert said.probabilities is not None
-    assert answer.probabilities == pytest.approx(dict(said.probabilities), abs=1e-5)
+    assert answer.probabilities == pytest.approx(dict(said.probabilities), abs=TOLERANCE)
     assert answer.duration_s == pytest.approx(seconds)
     assert len(answer.timeline) == len(said.timeline)
     for step, entry in zip(answer.timeline, said.timeline, strict=True):
         assert (step.start_s, step.end_s) == pytest.approx((entry.start_s, entry.end_s))
         assert (step.probabilities is None) == (entry.probabilities is None)
         if step.probabilities is not None and entry.probabilities is not None:
-            assert step.probabilities == pytest.approx(dict(entry.probabilities), abs=1e-5)
+            assert step.probabilities == pytest.approx(dict(entry.probabilities), abs=TOLERANCE)
 
 
 def test_silence_has_no_label(classifier: OnnxClassifier) -> None:
