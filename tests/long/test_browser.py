@@ -144,7 +144,7 @@ def test_many_files_become_a_table_and_a_csv(
     with page.expect_download() as download:
         link.click()
     rows = Path(download.value.path()).read_text().splitlines()
-    assert rows[0].startswith("path,label,neutral,happy")
+    assert rows[0].startswith("path,label,probability,modalities,reason")
     assert rows[1].startswith("sample.mp4,happy,") and rows[2].startswith("voice.wav,")
     assert "Can't read broken.wav" in rows[3]
     assert "Can't read broken.wav" in page.inner_text("#results")

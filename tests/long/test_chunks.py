@@ -47,12 +47,12 @@ def corpora(tmp_path_factory: pytest.TempPathFactory, runs: Path, monkeypatch: A
         fake_enterface(root / "enterface", speakers=6, per_emotion=2)
     monkeypatch.setenv("AVSER_DATA", str(root))
     monkeypatch.setenv("AVSER_CACHE", str(runs / "cache"))
-    find = face_cache.take_in
+    find = face_cache.load_clip
 
     def seen(path: Path, **settings: Any) -> Any:
         return find(path, **{**settings, "detector": WholePicture()})
 
-    monkeypatch.setattr(face_cache, "take_in", seen)
+    monkeypatch.setattr(face_cache, "load_clip", seen)
 
 
 def fit(out: Path, data: str, model: str, *words: str) -> dict[str, Any]:
