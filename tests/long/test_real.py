@@ -9,7 +9,7 @@ import pytest
 
 from avser.cli import main
 
-DATA = Path(os.environ.get("AVSER_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("AVSER_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 pytestmark = [
     pytest.mark.long,

