@@ -179,9 +179,9 @@ def test_the_wheel_works_outside_of_the_clone(python: Path, tmp_path: Path) -> N
 
 @pytest.mark.long
 def test_released_models_are_found_outside_of_the_clone(python: Path, tmp_path: Path) -> None:
-    code = "from avser import bundle; print(*bundle.released())"
+    code = "from avser.bundle.serialization import released; print(*released())"
     ours = {p.parent.name for p in (ROOT / "checkpoints").glob("*/config.yaml")}
     assert set(run(python, "-c", code, folder=tmp_path).split()) == ours
     if ours:
-        code = "from avser import bundle; [bundle.load(n) for n in bundle.released()]"
+        code = "from avser.bundle.serialization import load, released; list(map(load, released()))"
         run(python, "-c", code, folder=tmp_path)

@@ -216,7 +216,11 @@ def test_interrupted_while_drawing_it_leaves_no_half_copy(
 ) -> None:
     run = start(15.0)  # 75 pictures
     run.until("drawn", count=20)
+    # the copy stands beside its target, under a name of its own, until it is whole
+    beside = {path.name for path in run.out.iterdir()} - {"rows.json.part.jsonl", "steps.csv"}
+    assert len(beside) == 1 and beside.pop().startswith(".copy")
     after = run.interrupt()
     assert len(after) < 40
-    assert [path for path in run.out.iterdir() if path.suffix == ".mp4"] == []
+    # the timeline was whole before drawing began; rows wait for the same command
+    assert {path.name for path in run.out.iterdir()} <= {"rows.json.part.jsonl", "steps.csv"}
     assert run.left() == []
