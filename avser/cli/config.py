@@ -1,4 +1,4 @@
-"""What the commands that read training configurations share: files, parser, errors."""
+"""Configuration files, parser and errors of the commands that train or read a corpus."""
 
 import argparse
 import inspect

@@ -1,4 +1,4 @@
-"""What a split holds: parts, speakers, classes, duplicate recordings."""
+"""Audit of a split: parts, speakers, classes, duplicate recordings."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping

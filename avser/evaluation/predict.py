@@ -1,4 +1,4 @@
-"""What a network answers on the clips of a loader, and the temperatures fitted to it."""
+"""Predictions of a network on the clips of a loader, and temperature calibration."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a model answered for a set of clips: kept, joined and read back."""
+"""Predictions of a model for a set of clips: saved, merged and loaded."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def nobody(image: np.ndarray) -> list[Detection]:  # type: ignore[type-arg]
 
 
 def peak_bytes() -> int:
-    """Peak of this program's own memory; ``ru_maxrss`` also keeps that of the parent it began as."""
+    """Peak of this program's own memory; ``ru_maxrss`` would also keep its parent's."""
     status = Path("/proc/self/status")
     if not status.is_file():  # not Linux
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -198,6 +198,7 @@ def start(tmp_path: Path, model: Path) -> Iterator[Callable[[float], Classify]]:
     yield begin
     for run in begun:
         run.process.kill()  # whatever went wrong
+        run.process.communicate()
 
 
 def test_interrupted_while_reading_it_ends_at_once_and_leaves_nothing(
