@@ -280,7 +280,10 @@ def _fill(net: EmotionNet, folder: Path, config: Mapping[str, Any]) -> None:
             f"many {extra[:1]}; they belong to another model."
         )
     if config["weights"].get("stored") == "float16":
-        state = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
+        # to the network's own type: frozen weights are of half precision in its state, too
+        state = {
+            k: v.to(expected[k].dtype) if v.dtype == torch.float16 else v for k, v in state.items()
+        }
     for key, tensor in state.items():
         if not bool(tensor.isfinite().all()):
             raise BundleError(f"Bad weights in {folder}: {key} is not finite; get it anew.")

@@ -1,6 +1,8 @@
 """Whisper's encoder with its released weights, and as exported files."""
 
+import json
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Bundle
+from avser.cli import main
 from avser.export.onnx_file import MOST_APART, AudioGraph, differences
 from avser.export.pt2 import save_pt2
+from avser.models.encoders import whisper
 from avser.models.encoders.whisper import WhisperEncoder, WhisperNetwork, load_whisper
-from avser.models.heads import AttentiveHead
+from avser.models.heads import AttentiveHead, LinearHead
 from avser.models.net import EmotionNet
+from avser.testing.media import voice, write_wav
 
 pytestmark = pytest.mark.long
 DATA = Path(os.environ.get("AVSER_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -90,3 +96,40 @@ def test_released_weights_give_what_transformers_gives(name: str, size: str) -> 
     for ours, other in zip(states[1:], kept, strict=True):
         # the file holds its sinusoidal positions in half precision; ours are computed
         assert float((ours - other).norm() / other.norm()) < 1e-3
+
+
+def test_a_bundle_of_three_layers_is_small_and_stands_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = MODELS / "whisper-tiny.en-encoder"
+    if not weights.is_dir():
+        pytest.skip(f"needs {weights}")
+    copied = shutil.copytree(weights, tmp_path / "weights")
+    settings: dict[str, Any] = {"size": "tiny", "layers": 3, "pretrained": str(copied)}
+    encoder = WhisperEncoder(**settings)
+    net = EmotionNet(audio=encoder, head=LinearHead(), emotions=("happy", "sad")).eval()
+    spec = {
+        "audio": {
+            "class_path": "avser.models.encoders.whisper.WhisperEncoder",
+            "init_args": settings,
+        },
+        "head": {"class_path": "avser.models.heads.LinearHead"},
+    }
+    folder = bundle.save(
+        net, tmp_path / "bundle", spec=spec, name="w", provenance=bundle.Provenance()
+    )
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 14_000_000
+    shutil.rmtree(copied)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(whisper, "_weights_file", lambda _: pytest.fail("weights were sought"))
+    samples = voice("happy", seconds=2.0)
+    write_wav(elsewhere / "clip.wav", samples)
+    assert main(["classify", "clip.wav", "--model", str(folder), "--json", "-"]) == 0
+    probabilities = json.loads(capsys.readouterr().out)[0]["probabilities"]
+    with torch.no_grad():
+        expected = net.audio_branch()(
+            torch.from_numpy(samples)[None], torch.tensor([len(samples)])
+        )[0][0]
+    assert list(probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-3)

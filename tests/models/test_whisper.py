@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avser.bundle import serialization as bundle
@@ -203,7 +203,8 @@ def test_vectors_are_standardised_by_the_training_part_or_the_speaker() -> None:
     torch.testing.assert_close(y[1], x[1], atol=1e-5, rtol=1e-4)
 
 
-def test_a_bundle_holds_the_weights_and_asks_nobody_for_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_a_bundle_holds_its_weights_and_needs_no_others(tmp_path: Path, half: bool) -> None:
     save_file(reference(100).state_dict(), tmp_path / "model.safetensors")
     encoder = WhisperEncoder(size="mini", layers=1, join=(1,), pretrained=str(tmp_path))
     net = EmotionNet(audio=encoder, head=AttentiveHead(hidden=8), emotions=("a", "b")).eval()
@@ -216,14 +217,22 @@ def test_a_bundle_holds_the_weights_and_asks_nobody_for_them(tmp_path: Path) -> 
         "head": {"class_path": "avser.models.heads.AttentiveHead", "init_args": {"hidden": 8}},
     }
     folder = bundle.save(
-        net, tmp_path / "bundle", spec=spec, name="w", provenance=bundle.Provenance()
+        net, tmp_path / "bundle", spec=spec, name="w", provenance=bundle.Provenance(), half=half
     )
     (tmp_path / "model.safetensors").unlink()
-    found = bundle.load(folder).net
+    loaded = bundle.load(folder).net
+    stored = load_file(next(folder.glob("*.safetensors")))
+    frozen = {k: v for k, v in stored.items() if k.startswith("audio.network.")}
+    assert frozen and {v.dtype for v in frozen.values()} == {torch.float16}
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    for name, parameter in loaded.named_parameters():
+        if name in frozen:
+            assert torch.equal(parameter, net.get_parameter(name)), name
     wave, lengths = sound(2 * STEP)
-    branch, other = net.audio_branch(), found.audio_branch()
+    branch, other = net.audio_branch(), loaded.audio_branch()
     with torch.no_grad():
-        torch.testing.assert_close(branch(wave, lengths)[0], other(wave, lengths)[0])
+        expected, got = branch(wave, lengths)[0], other(wave, lengths)[0]
+    torch.testing.assert_close(got, expected, atol=2e-3 if half else 0, rtol=0)
 
 
 def test_weights_of_a_whole_recogniser_are_read_too(tmp_path: Path) -> None:
