@@ -82,6 +82,7 @@ class Corpus(ABC):
     url: ClassVar[str]  # where to get the corpus from its owners
     citation: ClassVar[str]
     languages: tuple[str, ...] = ()  # spoken in it, with the accent; () where unknown
+    merge: Mapping[str, str] = {}  # emotion to emotion, unless a configuration says otherwise
     label_target: str = "acted"  # or: voice, face, both (crowd votes); stated in every table
 
     def __init__(self, root: str | Path | None = None) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from avser.data.audio_cache import AudioCache, Prepared, prepare
-from avser.data.dataset import ClipDataset, Item, collate
+from avser.data.dataset import ClipDataset, Item, collate, equal_corpora
 from avser.data.face_cache import FaceRows, prepare_faces
 from avser.data.feature_store import ClipFeatures, ClipSound, prepare_features
 from avser.data.splits import Split, chunks, clip_name
@@ -47,6 +47,8 @@ class ClipDataModule(LabelledDataModule):
         views: prepare the outputs of a frozen audio encoder once, of each clip and of so many
             degraded views of each training clip; 0 prepares the clips alone, None nothing.
         degrade: makes the views; None is `Degrade` with its defaults.
+        equal_corpora: repeat the training clips of smaller corpora of a mix, so that each corpus
+            counts alike.
         max_missing: share of the clips that may be left out because they can't be decoded.
     """
 
@@ -69,6 +71,7 @@ class ClipDataModule(LabelledDataModule):
         enrol: Literal["none", "speaker"] = "none",
         views: int | None = None,
         degrade: Degrade | None = None,
+        equal_corpora: bool = False,
         max_missing: float = 0.05,
     ) -> None:
         super().__init__(
@@ -93,6 +96,7 @@ class ClipDataModule(LabelledDataModule):
             )
         self.video, self.frames, self.enrol = video, frames, enrol
         self.views, self.degrade = views, degrade or Degrade()
+        self.equal_corpora = equal_corpora
         self._audio = None if views is None else ClipFeatures()
         self._pictures: FeatureRows | FaceRows | PairedRows | None = None
         self._references: dict[str, Tensor] = {}
@@ -260,7 +264,7 @@ class ClipDataModule(LabelledDataModule):
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Shuffled batches of like length; each process of a distributed training has its own."""
-        data = self.dataset(self.parts.train, training=True)
+        data = self.dataset(self._balanced(self.parts.train), training=True)
         sampler = self.sampler([self.samples(c) for c in data.clips])
         return DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers)
 
@@ -282,12 +286,16 @@ class ClipDataModule(LabelledDataModule):
 
     def views_loader(self, clips: Sequence[Clip]) -> DataLoader[Item]:
         """See `LabelledDataModule.views_loader`."""
+        clips = self._balanced(clips)
         if self._audio is None or not self._audio.ready:
             return self.loader(clips)
         rows = [(c, v) for c in clips for v in range(self._audio.views(clip_name(c)) + 1)]
         rows.sort(key=lambda row: self.samples(row[0]))
         data = self.dataset([c for c, _ in rows], views=[v for _, v in rows])
         return self._loader(data)
+
+    def _balanced(self, clips: Sequence[Clip]) -> Sequence[Clip]:
+        return equal_corpora(clips) if self.equal_corpora else clips
 
     def samples(self, clip: Clip) -> int:
         """Length of a clip, or of a chunk of one."""

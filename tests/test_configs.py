@@ -31,7 +31,8 @@ BASELINES = sorted(CONFIGS.glob("baseline/*.yaml"))
 DATA_OF = {"video_aus": "ravdess_aus", "face_cnn": "fer2013"} | {
     path.stem: "ravdess_fer2013_pairs" for path in MODELS if path.stem.startswith("av_")
 }
-SPEAKERS = {"tess": 2, "savee": 4}  # there are no more; of the others six make five folds
+# there are no more; of the others six make five folds
+SPEAKERS = {"tess": 2, "savee": 4, "jl_corpus": 4}
 BRIEF = (
     "--trainer.accelerator=cpu --trainer.max_epochs=1 --trainer.limit_train_batches=1 "
     "--trainer.limit_val_batches=1 --trainer.enable_progress_bar=false --data.batch_size=4"

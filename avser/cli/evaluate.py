@@ -108,7 +108,7 @@ def _video_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
 def _label_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
     """Merge the corpus's classes as the model's were, unless the configuration says how."""
     merge = dict(loaded.provenance.merge)
-    if not merge or any(w.startswith("--data.merge") for w in words):
+    if any(w.startswith("--data.merge") for w in words):
         return []
     return [f"--data.merge={json.dumps(merge)}"]
 

@@ -227,6 +227,22 @@ def audio_batch(
     )
 
 
+def equal_corpora(clips: Sequence[Clip]) -> list[Clip]:
+    """Repeat the clips of smaller corpora, so that each has as many rows as the largest.
+
+    Whole rounds of a corpus's clips come first; the rest is taken evenly over its list.
+    """
+    by_corpus: dict[str, list[Clip]] = {}
+    for clip in clips:
+        by_corpus.setdefault(clip.corpus, []).append(clip)
+    most = max(map(len, by_corpus.values()), default=0)
+    rows: list[Clip] = []
+    for own in by_corpus.values():
+        rounds, rest = divmod(most, len(own))
+        rows += own * rounds + [own[i * len(own) // rest] for i in range(rest)]
+    return rows
+
+
 class LengthSampler(Sampler[list[int]]):
     """Batches of clips of like length, so that little is computed on padding.
 

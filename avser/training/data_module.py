@@ -42,7 +42,8 @@ class LabelledDataModule(LightningDataModule, ABC):
         corpus: where the clips are and what they are labelled.
         split: assigns clips to training, validation and test.
         emotions: classes to keep, after merging; None keeps all that the corpus has.
-        merge: emotion to emotion, applied first, for instance ``{calm: neutral}``.
+        merge: emotion to emotion, applied first, for instance ``{calm: neutral}``; None takes the
+            corpus's own, ``{}`` merges nothing.
         batch_size: clips of a training batch.
         workers: loading processes.
         seed: of the order of training batches.
@@ -70,7 +71,10 @@ class LabelledDataModule(LightningDataModule, ABC):
         if not 0 <= max_missing <= 1:
             raise ConfigError(f"Bad data.max_missing {max_missing:g}: legal is 0 to 1.")
         self.corpus, self.split = corpus, split
-        self.labels = Labels(tuple(emotions) if emotions is not None else None, merge or {})
+        if merge is None:
+            kept = set(emotions or ())
+            merge = {old: new for old, new in corpus.merge.items() if old not in kept}
+        self.labels = Labels(tuple(emotions) if emotions is not None else None, merge)
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.max_missing = max_missing
         self.progress: Callable[[int, int], None] | None = None
@@ -129,7 +133,7 @@ class LabelledDataModule(LightningDataModule, ABC):
         return self.loader(clips)
 
     def views_loader(self, clips: Sequence[Clip]) -> Iterable[Batch]:
-        """Do as `loader` does, with every degraded view of clips that have some."""
+        """Training clips as `loader` gives them, weighted, and with each of their views."""
         return self.loader(clips)
 
     # -- shared ----------------------------------------------------------------------------------

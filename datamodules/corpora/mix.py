@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from avser.errors import ConfigError
 from avser.types import Clip, Corpus
@@ -12,7 +14,9 @@ class Mix(Corpus):
     """The clips of several corpora, one after the other.
 
     Speakers stay distinct, for they begin with the corpus's name; ids of clips are given that
-    prefix here. A clip keeps the name of its own corpus, which `CrossCorpus` splits by.
+    prefix here. A clip keeps the name of its own corpus, which `CrossCorpus` and
+    `LeaveOneCorpusOut` split by. Calm, which few corpora have, counts as neutral unless
+    ``data.merge`` is set, or ``data.emotions`` names it.
 
     Args:
         corpora: the corpora, each of a different name.
@@ -23,6 +27,8 @@ class Mix(Corpus):
     licence = "of each corpus, its own"
     url = "the corpora of the mix"
     citation = "of each corpus, its own"
+
+    merge: Mapping[str, str] = MappingProxyType({"calm": "neutral"})
 
     def __init__(self, corpora: list[Corpus]) -> None:
         super().__init__()

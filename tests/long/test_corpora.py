@@ -29,6 +29,7 @@ def present(name: str) -> Path:
         ("ravdess", (1440, 1200), (24, 20), 8),
         ("savee", (480, 360), (4, 3), 7),
         ("emodb", (535, 408), (10, 8), 7),
+        ("nemo", (4481, 280), (9, 7), 6),
     ],
 )
 def test_counts(

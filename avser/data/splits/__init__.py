@@ -3,7 +3,14 @@
 from avser.data.splits.base import PARTS, Split, SplitParts, chunks, clip_name
 from avser.data.splits.given import AutoSplit, Given
 from avser.data.splits.speaker_dependent import RandomSplit, Resubstitution
-from avser.data.splits.speakers import CrossCorpus, HeldOut, Loso, SpeakerKFold, find_speaker
+from avser.data.splits.speakers import (
+    CrossCorpus,
+    HeldOut,
+    LeaveOneCorpusOut,
+    Loso,
+    SpeakerKFold,
+    find_speaker,
+)
 
 __all__ = [
     "PARTS",
@@ -11,6 +18,7 @@ __all__ = [
     "CrossCorpus",
     "Given",
     "HeldOut",
+    "LeaveOneCorpusOut",
     "Loso",
     "RandomSplit",
     "Resubstitution",

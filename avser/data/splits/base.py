@@ -19,7 +19,7 @@ from avser.errors import SplitError
 from avser.types import SAMPLE_RATE, STEP_SAMPLES, Clip, steps_of
 
 PARTS = ("train", "validation", "test")
-_FEW = 4  # with fewer training speakers than this, none is spared for validation
+FEW = 4  # with fewer training speakers than this, none is spared for validation
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def assign_groups(
     """
     held = [c for c in clips if groups[c.speaker] in test]
     rest = [c for c in clips if groups[c.speaker] not in test]
-    if len({groups[c.speaker] for c in rest}) < _FEW:
+    if len({groups[c.speaker] for c in rest}) < FEW:
         return replace(hold_out_sentences(rest), test=held)
     free = [u for u in candidates if u not in test]
     chosen = set(_alternate_sexes(free, _sexes(clips, groups))[:count])

@@ -7,11 +7,13 @@ from itertools import pairwise
 import numpy as np
 
 from avser.data.splits.base import (
+    FEW,
     PARTS,
     Split,
     SplitParts,
     assign_groups,
     group_speakers,
+    hold_out_sentences,
     shuffle_by_sex,
 )
 from avser.errors import SplitError, unknown
@@ -171,6 +173,57 @@ def find_speaker(name: str, speakers: Iterable[str]) -> str:
     if found:
         raise SplitError(f"Bad speaker {name!r}: say which of {', '.join(found)}.")
     raise SplitError(unknown("speaker", name, names))
+
+
+class LeaveOneCorpusOut(Split):
+    """Train on all corpora of a mix but one, test on that one.
+
+    Args:
+        fold: which corpus, in sorted order of names, is the test part.
+        validation_speakers: speakers of each training corpus who choose the epoch; corpora of
+            fewer than four speakers give none.
+        seed: of that choice.
+    """
+
+    name = "leave_one_corpus_out"
+
+    def __init__(self, *, fold: int = 0, validation_speakers: int = 1, seed: int = 0) -> None:
+        self.fold, self.validation_speakers, self.seed = fold, validation_speakers, seed
+
+    def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
+        """See `Split.fold_count`: one a corpus."""
+        return len({clip.corpus for clip in clips})
+
+    def describe(self, *, folds: int = 1) -> str:
+        """See `Split.describe`."""
+        return self.name if folds == 1 else f"{self.name}, fold {self.fold + 1} of {folds}"
+
+    def assign(self, clips: list[Clip], groups: Mapping[str, str]) -> SplitParts:
+        """See `Split.assign`."""
+        names = sorted({c.corpus for c in clips})
+        if len(names) < 2 or not 0 <= self.fold < len(names):
+            raise SplitError(
+                f"Bad fold {self.fold} of {len(names)} corpora ({', '.join(names)}): legal is 0 to "
+                "corpora - 1, of a mix of two or more."
+            )
+        train: list[Clip] = []
+        validation: list[Clip] = []
+        for name in names[: self.fold] + names[self.fold + 1 :]:
+            own = [c for c in clips if c.corpus == name]
+            order = shuffle_by_sex(own, groups, self.seed)
+            if len(order) < FEW:
+                train += own
+                continue
+            count = self.validation_speakers
+            parts = assign_groups(own, groups, test=set(), candidates=order, count=count)
+            train += parts.train
+            validation += parts.validation
+        if not validation:
+            inner = hold_out_sentences(train)
+            train, validation = inner.train, inner.validation
+        test = [c for c in clips if c.corpus == names[self.fold]]
+        note = f"tested on {names[self.fold]}, trained on the other {len(names) - 1}"
+        return SplitParts(train, validation, test, notes=(note,))
 
 
 class CrossCorpus(Split):
