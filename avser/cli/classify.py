@@ -51,10 +51,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--resume", action="store_true", help="keep the rows that the finished files "
                    "have already; an interrupted job goes on without it")  # fmt: skip
     p.add_argument(
-        "--timeline", metavar="FILE", help="one clip: a file ending in .csv, .json, .vtt, .srt or "
-        ".TextGrid; several: a folder, with --timeline-format",
+        "--timeline", metavar="FILE", help="one clip: a file ending in .csv, .json, .vtt, .srt, "
+        ".TextGrid, .eaf (ELAN) or .labelstudio.json; several: a folder, with --timeline-format",
     )  # fmt: skip
-    p.add_argument("--timeline-format", choices=("csv", "json", "vtt", "srt", "TextGrid"))
+    p.add_argument(
+        "--timeline-format",
+        choices=("csv", "json", "vtt", "srt", "TextGrid", "eaf", "labelstudio.json"),
+    )
     p.add_argument("--plot", metavar="FILE", help="draw the timeline: .png, .pdf or .svg; several "
                    "clips: a folder")  # fmt: skip
     p.add_argument("--annotate", metavar="OUT.mp4", help="write the clip with box, label and bars; "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from avser.inference.predictor import Failure
     from avser.types import Prediction
 
-TIMELINES = ("csv", "json", "vtt", "srt", "TextGrid")
+TIMELINES = ("csv", "json", "vtt", "srt", "TextGrid", "eaf", "labelstudio.json")
 PLOTS = ("png", "pdf", "svg")
 CLIPS = ("mp4",)
 
@@ -65,15 +65,16 @@ class SideFiles:
         if name is None:
             return None
         legal = {f.lower() for f in formats}
-        suffix = Path(name).suffix.removeprefix(".").lower()
+        endings = sorted((f for f in legal if name.lower().endswith(f".{f}")), key=len)
+        suffix = endings[-1] if endings else Path(name).suffix.removeprefix(".").lower()
         named = suffix in legal and (kind is None or suffix == kind.lower())
         folder = self._several or Path(name).is_dir() or (kind is not None and not named)
         if not folder and suffix not in legal:
-            endings = ", ".join(f".{f}" for f in formats)
+            expected = ", ".join(f".{f}" for f in formats)
             raise ConfigError(
                 unknown(f"{flag[2:]} format", suffix, formats)
                 if flag == "--timeline"
-                else f"Bad {flag} {name}: expected a name that ends in {endings}."
+                else f"Bad {flag} {name}: expected a name that ends in {expected}."
             )
         if self._several and suffix in legal and not Path(name).is_dir():
             raise ConfigError(

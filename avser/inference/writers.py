@@ -21,6 +21,8 @@ Timelines (`write_timeline`):
 | json | the whole prediction, as `Prediction.to_dict` gives it | apart | null |
 | vtt, srt | a subtitle | merged | ``(silence)`` |
 | TextGrid | an interval of the tier "emotion" (long text format) | merged | empty text |
+| eaf | an annotation of ELAN's tier "emotion"; a tier for each face | merged | none |
+| labelstudio.json | a region of a pre-annotated Label Studio task | merged | none |
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from html import escape
 from itertools import islice
 from pathlib import Path
@@ -39,6 +40,8 @@ from avser.emotions import VOCABULARY, ordered
 from avser.errors import ConfigError, unknown
 from avser.extras import require
 from avser.files import atomic_write
+from avser.inference.annotation_files import eaf, label_studio
+from avser.inference.spans import merged, tiles
 from avser.types import Prediction
 
 Row = Mapping[str, Any]  # as `Prediction.to_dict` gives it, or path and error
@@ -47,10 +50,9 @@ COLUMNS = (
     *("path", "label", "probability", "modalities", "reason", "duration_s", "model", "error"),
     *VOCABULARY,
 )
-TIMELINE_FORMATS = ("csv", "json", "vtt", "srt", "TextGrid")
+TIMELINE_FORMATS = ("csv", "json", "vtt", "srt", "TextGrid", "eaf", "labelstudio.json")
 SILENCE = "(silence)"
 
-_JOIN_S = 1e-6  # neighbours that lie closer than this touch
 _PARQUET_ROWS = 4_096  # in memory at once
 
 
@@ -196,30 +198,43 @@ def _utf8(cell: str | float | None) -> str | float | None:
 # -- the timeline of one clip --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Span:
-    start_s: float
-    end_s: float
-    label: str | None
-
-
 def write_timeline(prediction: Prediction, path: str | Path, *, format: str | None = None) -> None:
     """Write the timeline of a prediction; an old file is replaced in one step.
 
     Args:
         prediction: of one clip.
         path: file to write; missing folders are made.
-        format: csv, json, vtt, srt or TextGrid; None goes by the suffix of `path`.
+        format: one of `TIMELINE_FORMATS`; None goes by the suffix of `path`.
 
     Raises:
         ConfigError: there is no such format.
     """
-    wanted = Path(path).suffix.removeprefix(".") if format is None else format
-    writer = next((w for name, w in _TIMELINES.items() if name.lower() == wanted.lower()), None)
-    if writer is None:
-        raise ConfigError(unknown("timeline format", wanted, _TIMELINES))
+    text = timeline_text(prediction, timeline_format(path) if format is None else format)
     with atomic_write(path) as file:
-        file.write(writer(prediction))
+        file.write(text)
+
+
+def timeline_format(path: str | Path) -> str:
+    """Return the one of `TIMELINE_FORMATS` that a file's name ends in, or else its suffix.
+
+    >>> timeline_format("clip.labelstudio.json"), timeline_format("clip.JSON")
+    ('labelstudio.json', 'json')
+    """
+    name = Path(path).name.lower()
+    legal = [f for f in TIMELINE_FORMATS if name.endswith(f".{f.lower()}")]
+    return max(legal, key=len, default=Path(path).suffix.removeprefix("."))
+
+
+def timeline_text(prediction: Prediction, format: str) -> str:
+    """Return the content of a timeline file.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    writer = next((w for name, w in _TIMELINES.items() if name.lower() == format.lower()), None)
+    if writer is None:
+        raise ConfigError(unknown("timeline format", format, _TIMELINES))
+    return writer(prediction)
 
 
 def _csv(prediction: Prediction) -> str:
@@ -241,7 +256,7 @@ def _vtt(prediction: Prediction) -> str:
     cues = [
         f"{_clock(span.start_s)} --> {_clock(span.end_s)}\n"
         f"{escape(span.label or SILENCE, quote=False)}\n"
-        for span in _merged(prediction)
+        for span in merged(prediction.timeline)
     ]
     return "\n".join(["WEBVTT\n", *cues])
 
@@ -250,13 +265,13 @@ def _srt(prediction: Prediction) -> str:
     cues = [
         f"{number}\n{_clock(span.start_s, ',')} --> {_clock(span.end_s, ',')}\n"
         f"{span.label or SILENCE}\n"
-        for number, span in enumerate(_merged(prediction), 1)
+        for number, span in enumerate(merged(prediction.timeline), 1)
     ]
     return "\n".join(cues)
 
 
 def _text_grid(prediction: Prediction) -> str:
-    spans = list(_tiles(prediction))
+    spans = list(tiles(prediction))
     end = f"{spans[-1].end_s:.6f}"
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0"]
     lines += [f"xmax = {end}", "tiers? <exists>", "size = 1", "item []:", "    item [1]:"]
@@ -271,33 +286,6 @@ def _text_grid(prediction: Prediction) -> str:
             f'            text = "{text}"',
         ]
     return "\n".join(lines) + "\n"
-
-
-def _merged(prediction: Prediction) -> Iterator[_Span]:
-    """Join entries that touch and have the same label."""
-    last: _Span | None = None
-    for entry in prediction.timeline:
-        if last is not None:
-            if entry.label == last.label and entry.start_s <= last.end_s + _JOIN_S:
-                last = _Span(last.start_s, entry.end_s, last.label)
-                continue
-            yield last
-        last = _Span(entry.start_s, entry.end_s, entry.label)
-    if last is not None:
-        yield last
-
-
-def _tiles(prediction: Prediction) -> Iterator[_Span]:
-    """Cover the clip from 0 to its end without a hole, as a Praat tier must."""
-    at_s = 0.0
-    for span in _merged(prediction):
-        if span.start_s > at_s + _JOIN_S:
-            yield _Span(at_s, span.start_s, None)
-        yield span
-        at_s = span.end_s
-    if at_s < prediction.duration_s - _JOIN_S or at_s == 0:
-        # Praat refuses an interval without length, so that an empty clip lasts a millisecond
-        yield _Span(at_s, max(prediction.duration_s, 0.001), None)
 
 
 def _clock(time_s: float, point: str = ".") -> str:
@@ -318,4 +306,6 @@ _TIMELINES: dict[str, Callable[[Prediction], str]] = {
     "vtt": _vtt,
     "srt": _srt,
     "TextGrid": _text_grid,
+    "eaf": eaf,
+    "labelstudio.json": label_studio,
 }
