@@ -40,6 +40,14 @@ class CacheError(AvserError):
     """Prepared data can't be written or read."""
 
 
+class StorageError(AvserError):
+    """A folder or a bucket can't be written or read."""
+
+
+class ClusterError(AvserError):
+    """A cluster can't be reached, or went away."""
+
+
 def unknown(what: str, value: object, legal: Iterable[str]) -> str:
     """Say in one sentence that a name is unknown, and which was probably meant.
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 #: A package imports only from packages before it (docs/architecture.md draws this order).
 ORDER = (
     "errors emotions types files extras media models data visualization evaluation bundle export "
-    "inference training testing datamodules web federated cli __main__"
+    "inference training distributed testing datamodules web federated cli __main__"
 ).split()
 
 #: Libraries that only some packages may import: they are slow to load, or do too much.

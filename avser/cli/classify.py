@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from avser.cli.side_files import SideFiles
     from avser.inference.predictor import Failure
     from avser.inference.row_log import RowLog
+    from avser.inference.settings import ClassifySettings
     from avser.types import Prediction
 
 #: Legal endings of the files of each output.
@@ -69,6 +70,20 @@ def parser() -> argparse.ArgumentParser:
                    "clip, for models that read them")  # fmt: skip
     p.add_argument("--enrol", metavar="FOLDER", help="unlabelled clips of the speaker, to "
                    "normalise by; for models that do")  # fmt: skip
+    job = p.add_argument_group("jobs of many clips, in parts (docs/guides/scale.md)")
+    job.add_argument("--out", metavar="DIR", help="folder or address of the job: parts of rows in "
+                     "Parquet and a manifest; finished parts are kept")  # fmt: skip
+    job.add_argument("--engine", choices=("local", "ray"), default="local")
+    job.add_argument("--address", metavar="HOST:PORT|auto", help="of a running Ray cluster; one is "
+                     "started on this machine without it")  # fmt: skip
+    job.add_argument("--actors", type=int, metavar="N", help="most actors; as many as there is "
+                     "room for")  # fmt: skip
+    job.add_argument("--actor-cpus", type=float, default=1.0, metavar="C", help="cores of each")
+    job.add_argument("--actor-gpus", type=float, default=0.0, metavar="G", help="GPUs, or a share "
+                     "of one, of each")  # fmt: skip
+    job.add_argument("--shard", metavar="I/N", help="do each N-th part from the I-th, for batch "
+                     "systems")  # fmt: skip
+    job.add_argument("--part-clips", type=int, metavar="N", help="clips of a part; 128 by default")
     p.add_argument("--quiet", action="store_true", help="no bars, no progress, no file names")
     return p
 
@@ -80,6 +95,11 @@ def run(words: Sequence[str]) -> int:
     if not own.paths and not own.list:
         command.error("give PATH or --list FILE")
     outputs = _Outputs(own)
+    if own.out is not None or own.engine != "local" or own.shard is not None:
+        from avser.cli.classify_job import classify_job
+
+        with _terminable():
+            return classify_job(own, outputs.files)
     inputs = Inputs(own.paths, recursive=own.recursive, lists=own.list)
     drawn = iter(inputs)
     first = list(islice(drawn, _COUNTED))
@@ -226,16 +246,11 @@ class _Job:
         from avser.cli.progress import classifying
 
         own = self.own
-        predictor = _predictor(own)
+        settings = settings_of(own)
+        predictor = settings.predictor()
         bars = not own.quiet and not (sys.stdout.isatty() and "-" in (own.json, own.csv))
         with classifying(self.total, quiet=not bars) as progress:
-            results = predictor.classify(
-                chain([first], todo),
-                modality=own.modality,
-                faces=own.faces,
-                workers=own.workers,
-                progress=progress.reading,
-            )
+            results = settings.classify(predictor, chain([first], todo), progress=progress.reading)
             for result in results:
                 row = self._row(result, progress)
                 if log is not None:
@@ -268,20 +283,17 @@ class _Job:
         return row
 
 
-def _predictor(own: argparse.Namespace) -> "Any":  # noqa: ANN401 (a Predictor or an Ensemble)
-    from avser.inference.ensemble import Ensemble
-    from avser.inference.predictor import Predictor
+def settings_of(own: argparse.Namespace) -> "ClassifySettings":
+    """What a command's words ask of each clip."""
+    from avser.inference.settings import ClassifySettings
 
-    detector = None
-    if own.detector is not None:
-        from avser.media.faces import YuNetDetector
-
-        detector = YuNetDetector(Path(own.detector))
-    models: list[Predictor] = [
-        Predictor.from_pretrained(m, device=own.device, detector=detector, features=own.features)
-        for m in own.model or [None]
-    ]
-    predictor = models[0] if len(models) == 1 else Ensemble(models)
-    if own.enrol:
-        predictor.enrol(expand([own.enrol], recursive=True))
-    return predictor
+    return ClassifySettings(
+        models=tuple(own.model or ()),
+        modality=own.modality,
+        faces=own.faces,
+        detector=own.detector,
+        features=own.features,
+        enrol=tuple(expand([own.enrol], recursive=True)) if own.enrol else (),
+        device=own.device,
+        workers=own.workers,
+    )

@@ -128,11 +128,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     kind = Path(path).suffix.lower()
     try:
         if kind == ".parquet":
-            require("scale", "pyarrow")
-            import pyarrow.parquet as parquet
-
-            for batch in parquet.ParquetFile(path).iter_batches(_PARQUET_ROWS):
-                yield from map(_row_of_cells, batch.to_pylist())
+            yield from read_parquet(path)
         else:
             with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
                 yield from (
@@ -144,6 +140,19 @@ def read_rows(path: str | Path) -> Iterator[Row]:
         raise ConfigError(
             f"Bad results {path}: avser classify did not write them; remove the file."
         ) from error
+
+
+def read_parquet(file: str | Path | IO[bytes]) -> Iterator[Row]:
+    """Read the rows of `write_parquet`, without timelines.
+
+    Raises:
+        ConfigError: pyarrow is missing.
+    """
+    require("scale", "pyarrow")
+    import pyarrow.parquet as parquet
+
+    for batch in parquet.ParquetFile(file).iter_batches(_PARQUET_ROWS):
+        yield from map(_row_of_cells, batch.to_pylist())
 
 
 def _json_rows(file: IO[str]) -> Iterator[Row]:
@@ -174,6 +183,16 @@ def _row_of_cells(cells: Mapping[str, Any]) -> Row:
 
 
 def _write_parquet(rows: Iterable[Row], path: str | Path) -> None:
+    with atomic_write(path, mode="wb") as file:
+        write_parquet(rows, file)
+
+
+def write_parquet(rows: Iterable[Row], file: IO[bytes]) -> None:
+    """Write a typed table, a row a clip; see `COLUMNS`.
+
+    Raises:
+        ConfigError: pyarrow is missing.
+    """
     require("scale", "pyarrow")
     import pyarrow
     import pyarrow.parquet as parquet
@@ -182,7 +201,7 @@ def _write_parquet(rows: Iterable[Row], path: str | Path) -> None:
     schema = pyarrow.schema(
         [(n, pyarrow.string() if n in words else pyarrow.float64()) for n in COLUMNS]
     )
-    with atomic_write(path, mode="wb") as file, parquet.ParquetWriter(file, schema) as table:
+    with parquet.ParquetWriter(file, schema) as table:
         cells = ({k: _utf8(v) for k, v in cells_of(row).items()} for row in rows)
         while part := list(islice(cells, _PARQUET_ROWS)):
             table.write_table(pyarrow.Table.from_pylist(part, schema=schema))

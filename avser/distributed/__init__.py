@@ -1,0 +1,1 @@
+"""Many clips and many trainings: parts of a job, and engines that run them."""
