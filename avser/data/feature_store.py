@@ -21,6 +21,7 @@ from torch import Tensor
 from avser.data.content import cache_folder
 from avser.errors import CacheError
 from avser.media.degradations import Degrade, Samples
+from avser.models.devices import device_of
 from avser.models.encoders.base import AudioEncoder
 from avser.models.frontends.conditioning import has_sound
 
@@ -238,7 +239,7 @@ def _computed(
     degrade: Degrade,
 ) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
     """Features by key, some rows at a time."""
-    was, like = encoder.training, next(encoder.buffers())
+    was, home = encoder.training, device_of(encoder)
     encoder.eval()
     try:
         for first in range(0, len(todo), 8 * _BATCH):  # sorted by length in runs: pads little
@@ -254,7 +255,7 @@ def _computed(
                 made.append((key, torch.from_numpy(samples)))
             made.sort(key=lambda row: len(row[1]))
             for begin in range(0, len(made), _BATCH):
-                yield _encoded(encoder, made[begin : begin + _BATCH], like.device)
+                yield _encoded(encoder, made[begin : begin + _BATCH], home)
     finally:
         encoder.train(was)
 

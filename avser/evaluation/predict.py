@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from avser.data.splits import clip_name
 from avser.evaluation.predictions import Predictions
+from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
 from avser.types import Batch, Clip
 
@@ -22,10 +23,12 @@ def _logits(
 ) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
     logits: dict[str, list[Tensor]] = {head: [] for head in net.heads}
     labels: dict[str, list[Tensor]] = {head: [] for head in net.heads}
+    home = device_of(net)
     for batch in loader:
+        batch = on_device(batch, home)
         for head, stream in net(batch).items():
-            logits[head].append(stream.logits[stream.present])
-            labels[head].append(batch["label"][stream.present])
+            logits[head].append(stream.logits[stream.present].cpu())
+            labels[head].append(batch["label"][stream.present].cpu())
     return logits, labels
 
 
@@ -70,23 +73,24 @@ def predict(
     """
     place = [net.emotions.index(n) if n in net.emotions else -1 for n in classes or net.emotions]
     rows = {clip_name(c): c for c in clips}
+    home = device_of(net)
     names: list[str] = []
     of: list[str] = []
     labels: list[int] = []
     probabilities: list[Tensor] = []
     for batch in loader:
-        streams = net(batch)
+        streams = net(on_device(batch, home))
         answer = net.answer(streams if stream is None else {stream: streams[stream]})
         truth = [place[label] for label in batch["label"].tolist()]
         if unit == "chunk":
             where = answer.mask.nonzero().tolist()
-            probabilities.append(answer.step_probabilities[answer.mask])
+            probabilities.append(answer.step_probabilities[answer.mask].cpu())
             names += [f"{batch['clip_id'][b]}#{t}" for b, t in where]
             of += [batch["clip_id"][b] for b, _ in where]
             labels += [truth[b] for b, _ in where]
             continue
         silent = (answer.used < 0)[:, None]
-        probabilities.append(answer.probabilities + silent / len(net.emotions))
+        probabilities.append((answer.probabilities + silent / len(net.emotions)).cpu())
         names += batch["clip_id"]
         of += batch["clip_id"]
         labels += truth

@@ -18,7 +18,6 @@ from threading import Event, Lock
 from typing import Any, Literal, Self, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from avser.bundle import serialization as bundle
@@ -31,6 +30,7 @@ from avser.media.faces import FaceDetector, MtcnnDetector
 from avser.media.pictures import is_picture, load_picture
 from avser.media.samples import condition_samples
 from avser.media.visual_features import Features, read_features, scale_of
+from avser.models.devices import bad_device, choose_device
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.net import EmotionNet
 from avser.types import SAMPLE_RATE, Prediction
@@ -245,15 +245,11 @@ class Predictor(ClipClassifier):
         features: str | Path | None = None,
         voice: Predictor | None = None,
     ) -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = choose_device(device)
         try:
-            self.device = torch.device(device)
             self.net = net.eval().to(self.device)
         except (RuntimeError, AssertionError) as error:
-            raise ConfigError(
-                f"Bad device {device!r}: {str(error).splitlines()[0]}; use auto or cpu."
-            ) from error
+            raise bad_device(device, error) from error
         self.name, self.detector, self.features, self.voice = name, detector, features, voice
         self._runner = Runner(self.net, self.device, name=name)
         self._lock = Lock()

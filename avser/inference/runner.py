@@ -22,6 +22,7 @@ from avser.errors import SignalError
 from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
 from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
 from avser.media.faces import FaceTrack
+from avser.models.devices import on_device
 from avser.models.net import HEADS, EmotionNet
 from avser.types import (
     STEP_SAMPLES,
@@ -78,7 +79,7 @@ class Runner:
         for path in files:
             with load_clip(path) as clip:
                 waves.append(clip.sound.cut(0, WINDOW_STEPS * STEP_SAMPLES).copy())
-        sounds = [torch.from_numpy(wave)[None].to(self.device) for wave in waves if len(wave)]
+        sounds = [torch.from_numpy(wave)[None] for wave in waves if len(wave)]
         if audio is None or not sounds:
             raise SignalError("Bad --enrol: its files hold no sound; give some that do.")
         self.reference = audio.reference((w, torch.tensor([w.shape[1]])) for w in sounds)
@@ -137,16 +138,14 @@ class Runner:
         waveform = torch.zeros(len(cuts), max(c.steps for c in cuts) * STEP_SAMPLES)
         for row, cut in zip(waveform, cuts, strict=True):
             row[: len(cut.samples)] = torch.from_numpy(np.ascontiguousarray(cut.samples))
-        batch = audio_batch(waveform.to(self.device), lengths.to(self.device))
+        batch = audio_batch(waveform, lengths)
         if any(c.faces is not None for c in cuts):
             batch["faces"], batch["face_mask"] = self._face_batch(cuts)
         if any(c.features is not None for c in cuts):
             batch["video_features"] = self._feature_batch(cuts)
         if self.reference is not None:
-            batch["speaker_statistics"] = self.reference.expand(len(cuts), -1, -1, -1).to(
-                self.device
-            )
-        return batch
+            batch["speaker_statistics"] = self.reference.expand(len(cuts), -1, -1, -1)
+        return on_device(batch, self.device)
 
     def _face_batch(self, cuts: Sequence[ClipSegment]) -> tuple[Tensor, Tensor]:
         like = next(c.faces for c in cuts if c.faces is not None)
@@ -154,13 +153,13 @@ class Runner:
         faces = pad_sequence([none if c.faces is None else c.faces for c in cuts], True)
         lost = torch.zeros(0, like.shape[1], dtype=torch.bool)
         masks = pad_sequence([lost if c.face_mask is None else c.face_mask for c in cuts], True)
-        return faces.to(self.device), masks.to(self.device)
+        return faces, masks
 
     def _feature_batch(self, cuts: Sequence[ClipSegment]) -> Tensor:
         like = next(c.features for c in cuts if c.features is not None)
         none = like.new_zeros(0, like.shape[1])
         rows = [none if c.features is None else c.features for c in cuts]
-        return pad_sequence(rows, True, torch.nan).to(self.device)
+        return pad_sequence(rows, True, torch.nan)
 
     def _faces(self, clip: LoadedClip) -> tuple[FaceResult, ...]:
         """Predict every person in a clip by the face alone."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from avser.errors import ConfigError
 from avser.models.baselines.head import BaselineHead
+from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
 from avser.types import Batch
 
@@ -37,7 +38,9 @@ def fit_baselines(net: EmotionNet, loader: Iterable[Batch]) -> EmotionNet:
     net.eval()
     vectors: dict[str, list[Tensor]] = {name: [] for name in net.heads}
     labels: dict[str, list[Tensor]] = {name: [] for name in net.heads}
+    home = device_of(net)
     for batch in loader:
+        batch = on_device(batch, home)
         for name, (x, mask) in net.encode(batch).items():
             head = net.heads[name]
             if isinstance(head, BaselineHead):

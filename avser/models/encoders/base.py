@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
+from avser.models.devices import device_of, on_device
 from avser.models.encoders.recurrent import State
 from avser.models.frontends.base import Frontend, full_precision, level_dbfs, valid_frames
 from avser.models.frontends.conditioning import Conditioning, Reach, condition, whole_steps
@@ -155,7 +156,7 @@ class AudioEncoder(nn.Module, ABC):
         Args:
             batches: ``waveform [B, S]`` and ``lengths [B]``; labels are not needed.
         """
-        home = self.normaliser.mean.device
+        home = device_of(self)
         return self._reference(self.raw_features(w.to(home), n.to(home)) for w, n in batches)
 
     def reference_of(self, batches: Iterable[Batch]) -> Tensor:
@@ -172,10 +173,10 @@ class AudioEncoder(nn.Module, ABC):
     @torch.no_grad()
     def features_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What `raw_features` gives for a batch's clips, from what is prepared if it is."""
-        home = self.normaliser.mean.device
+        batch = on_device(batch, device_of(self))
         if batch["audio_features"].shape[1]:
-            return batch["audio_features"].to(home), batch["audio_mask"].to(home)
-        return self.raw_features(batch["waveform"].to(home), batch["lengths"].to(home))
+            return batch["audio_features"], batch["audio_mask"]
+        return self.raw_features(batch["waveform"], batch["lengths"])
 
     @torch.no_grad()
     def _frame_sums(self, features: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, int]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
+from avser.models.devices import device_of, on_device
 from avser.models.encoders.base import AudioEncoder
 from avser.models.frontends.base import Frontend
 from avser.models.frontends.conditioning import Conditioning
@@ -247,9 +248,10 @@ class StepCnnEncoder(AudioEncoder):
 
     def _pieces(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
         """Images ``[n, C, M, f]`` of all steps, and their valid frames ``[n, f]``."""
+        home = device_of(self)
         for batch in batches:
-            home = self.normaliser.mean.device
-            waveform, mask = self.prepared(batch["waveform"].to(home), batch["lengths"].to(home))
+            batch = on_device(batch, home)
+            waveform, mask = self.prepared(batch["waveform"], batch["lengths"])
             steps = waveform.shape[1] // STEP_SAMPLES
             yield self._images(waveform, mask), rearrange(mask, "b (t f) -> (b t) f", t=steps)
 

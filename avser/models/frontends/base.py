@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.amp import is_autocast_available
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
@@ -220,8 +221,8 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     Spectra span 100 dB and bfloat16 keeps 8 bits: under autocast the transform of a loud clip would
     drown its weak bands, so front ends, recurrences and heads compute in float32.
     """
-    if torch.compiler.is_exporting():
-        return nullcontext()  # exported graphs know no autocast
+    if torch.compiler.is_exporting() or not is_autocast_available(x.device.type):
+        return nullcontext()  # exported graphs know no autocast, nor do some devices
     return torch.autocast(device_type=x.device.type, enabled=False)
 
 
