@@ -159,13 +159,17 @@ class FaceBox:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceResult:
-    """What one person's face says, without the sound."""
+    """Prediction for one person by the face alone.
+
+    ``speaks`` is whether the lips move with the sound; None where that is unknown.
+    """
 
     face_id: int
     label: str | None
     probabilities: Mapping[str, float] | None
     timeline: tuple[TimelineEntry, ...]
     boxes: tuple[FaceBox, ...]
+    speaks: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +216,7 @@ class Prediction:
             found["faces"] = [
                 {
                     "face_id": f.face_id,
+                    "speaks": f.speaks,
                     "label": f.label,
                     "probabilities": dict(f.probabilities) if f.probabilities else None,
                     "timeline": _plain(f.timeline),

@@ -26,7 +26,7 @@ from avser.media.faces import DETECT_HEIGHT, FACES_PER_STEP, FaceDetector, detec
 from avser.media.faces.crop import SIZE
 from avser.types import Clip
 
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 @dataclass(frozen=True)

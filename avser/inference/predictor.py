@@ -107,7 +107,8 @@ class ClipClassifier(ABC):
 
         Args:
             paths: media files, pictures, addresses (``https://...``), or ``-`` for standard input.
-            modality: streams to use; "auto" takes what there is.
+            modality: streams to use; "auto" takes what there is, but not a still face beside a
+                voice.
             faces: "all" also predicts every face alone.
             workers: loading threads.
             progress: called with path, seconds read and seconds in all while a file is read.
@@ -396,6 +397,9 @@ class Predictor(ClipClassifier):
             stopped=request.stopped,
         )
         clip.features = self.features_for(path, request)
+        if modality == "auto" and (self.net.audio is not None or self.voice is not None):
+            main = clip.faces.main if clip.faces is not None else None
+            clip.judges_face = main is None or main.speaks is not False
         return clip
 
     def looks_for_faces(self, request: Request) -> bool:
@@ -428,7 +432,8 @@ class Predictor(ClipClassifier):
         """The voice model, where there is one, for clips in which no face is judged."""
         if self.voice is None or modality in ("video", "both"):
             return self
-        judged = clip.features is not None or (clip.faces is not None and bool(clip.faces.tracks))
+        seen = clip.faces is not None and bool(clip.faces.tracks)
+        judged = clip.features is not None or (seen and clip.judges_face)
         return self if judged and modality == "auto" else self.voice
 
     def predict(self, clips: Sequence[LoadedClip], request: Request) -> list[Prediction]:
@@ -437,12 +442,12 @@ class Predictor(ClipClassifier):
         predictions: dict[int, Prediction] = {}
         for model in dict.fromkeys(chosen):
             mine = [i for i, other in enumerate(chosen) if other is model]
-            results = model._runner.predict(
-                [clips[i] for i in mine],
-                modality=request.modality,
-                all_faces=request.faces == "all",
-            )
+            results = model._runner.predict([clips[i] for i in mine], modality=request.modality)
             predictions |= dict(zip(mine, results, strict=True))
+        if request.faces == "all":  # by the face model, also where the voice model answers
+            for i, clip in enumerate(clips):
+                faces = self._runner.predict_faces(clip)
+                predictions[i] = replace(predictions[i], faces=faces)
         return [predictions[i] for i in range(len(clips))]
 
     def _predict_samples(

@@ -38,6 +38,12 @@ _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds
 _OFTEN = 0.5  # share of the main person's frames in which somebody else matters
 _LARGE = 0.25  # share of the area of the main person's face from which somebody else matters
 
+#: Why a face that is seen is not judged beside a voice.
+STILL_PICTURE = (
+    "the face is still while somebody speaks, so that the voice alone is judged; --modality both "
+    "adds the face"
+)
+
 #: How the sentence about a disagreement of label and timeline begins.
 DISAGREEMENT = "the whole clip is judged"
 
@@ -85,15 +91,12 @@ class Runner:
         self.reference = audio.reference((w, torch.tensor([w.shape[1]])) for w in sounds)
 
     @torch.inference_mode()
-    def predict(
-        self, clips: Sequence[LoadedClip], *, modality: str = "auto", all_faces: bool = False
-    ) -> list[Prediction]:
+    def predict(self, clips: Sequence[LoadedClip], *, modality: str = "auto") -> list[Prediction]:
         """Predict each clip; short ones together, long ones window by window.
 
         Args:
             clips: open.
             modality: "audio" and "video" take the head of that stream alone.
-            all_faces: whether each face is also predicted alone.
         """
         alone = self.net.fusion is not None and modality in ("audio", "video")
         head = modality if alone else None
@@ -106,8 +109,7 @@ class Runner:
                 self._run([clip.cut(w.start, w.stop - w.start)], head=head)[0].kept(w)
                 for w in windows_of(clip.steps)
             ]
-            faces = self._faces(clip) if all_faces else None
-            predictions.append(self._prediction(clip, output, modality=modality, faces=faces))
+            predictions.append(self._prediction(clip, output, modality=modality))
         return predictions
 
     def _run(self, cuts: Sequence[ClipSegment], *, head: str | None) -> list[WindowOutput]:
@@ -161,8 +163,9 @@ class Runner:
         rows = [none if c.features is None else c.features for c in cuts]
         return pad_sequence(rows, True, torch.nan)
 
-    def _faces(self, clip: LoadedClip) -> tuple[FaceResult, ...]:
-        """Predict every person in a clip by the face alone."""
+    @torch.inference_mode()
+    def predict_faces(self, clip: LoadedClip) -> tuple[FaceResult, ...]:
+        """Predict every person in a clip by the face alone, main person first."""
         results = []
         for track in clip.faces.tracks if clip.faces is not None else ():
             outputs = [
@@ -177,6 +180,7 @@ class Runner:
                     probabilities=output.probabilities,
                     timeline=output.timeline,
                     boxes=face_boxes(track),
+                    speaks=track.speaks,
                 )
             )
         return tuple(results)
@@ -187,7 +191,6 @@ class Runner:
         outputs: Sequence[WindowOutput],
         *,
         modality: str,
-        faces: tuple[FaceResult, ...] | None,
     ) -> Prediction:
         output = _join(self.net.emotions, outputs, clip.duration_s)
         main = clip.faces.main if clip.faces is not None else None
@@ -207,7 +210,6 @@ class Runner:
             timeline=output.timeline,
             model=self.name,
             boxes=face_boxes(main) if main is not None else (),
-            faces=faces,
         )
 
 
@@ -259,15 +261,26 @@ def missing_streams(
 
 
 def other_faces(clip: LoadedClip) -> list[str]:
-    """Mention somebody who is seen about as often and as large as the main person."""
+    """Mention a face that is not judged, and somebody who is seen about as often and as large."""
     if clip.faces is None or not clip.faces.tracks:
         return []
     main, *others = clip.faces.tracks
+    parts = [] if clip.judges_face else [STILL_PICTURE]
     frames, area = _OFTEN * len(main.times_s), _LARGE * _area(main)
     often = [t for t in others if len(t.times_s) >= frames and _area(t) >= area]
-    if not often:
-        return []
-    return [f"{len(often) + 1} faces are seen, and the main one is judged; --faces all judges each"]
+    if often and clip.judges_face:
+        which = "the one whose lips move with the sound" if main.speaks else "the main one"
+        still = f" ({_count_still(often)})" if any(t.still for t in often) else ""
+        parts.append(
+            f"{len(often) + 1} faces are seen{still}, and {which} is judged; --faces all judges "
+            "each"
+        )
+    return parts
+
+
+def _count_still(tracks: Sequence[FaceTrack]) -> str:
+    count = sum(track.still for track in tracks)
+    return "one of them still, as a photograph" if count == 1 else f"{count} of them still"
 
 
 def _area(track: FaceTrack) -> float:

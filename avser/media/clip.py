@@ -18,6 +18,7 @@ from typing import IO, Self, TypeVar
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,6 +30,7 @@ from avser.media.faces import (
     FaceDetector,
     Faces,
     FaceTrack,
+    SoundLevels,
     sample_times,
 )
 from avser.media.reader import Frame, MediaReader, open_media, scaled
@@ -70,15 +72,33 @@ class AudioBuffer:
         gain: factor of all samples when they are read; they are cut at -1 and 1.
     """
 
+    _LEVEL_SAMPLES = 512  # 32 ms: shorter than a syllable, longer than a voice's period
+
     def __init__(self) -> None:
         self.count = 0
         self.gain = 1.0
         self._parts: list[Samples] = []
         self._file: IO[bytes] | None = None
+        self._rest = NO_SAMPLES  # of the part whose level is not known yet
+        self._powers: list[NDArray[np.float64]] = []
+
+    @property
+    def levels(self) -> SoundLevels | None:
+        """Levels in parts of 32 ms; None without sound."""
+        if not self._powers:
+            return None
+        powers = np.concatenate(self._powers) * self.gain**2
+        return SoundLevels(10 * np.log10(powers + 1e-12), self._LEVEL_SAMPLES / SAMPLE_RATE)
 
     def add(self, samples: Samples) -> None:
         """Append ``[n]`` samples."""
         self.count += len(samples)
+        self._rest = np.concatenate([self._rest, samples])
+        whole = len(self._rest) // self._LEVEL_SAMPLES * self._LEVEL_SAMPLES
+        if whole:
+            parts = rearrange(self._rest[:whole], "(n s) -> n s", s=self._LEVEL_SAMPLES)
+            self._powers.append(np.square(parts, dtype=np.float64).mean(axis=1))
+            self._rest = self._rest[whole:]
         if self._file is None and self.count > _IN_MEMORY:
             self._file = tempfile.TemporaryFile(prefix="avser-sound-")
             for part in self._parts:
@@ -111,6 +131,7 @@ class LoadedClip:
         has_audio, has_video: whether the file has such a stream.
         faces: found faces, or None where none were looked for.
         features: precomputed ones, or None; set by whoever has them.
+        judges_face: whether the main person's face is part of the clip's answer.
         warnings: what is wrong inside the file and what was mended, in words; most have none.
     """
 
@@ -120,6 +141,7 @@ class LoadedClip:
         self.has_audio = self.has_video = False
         self.faces: Faces | None = None
         self.features: Features | None = None
+        self.judges_face = True
         self.warnings: tuple[str, ...] = ()
         self._resources = ExitStack()
         self._resources.callback(self.sound.close)
@@ -132,14 +154,14 @@ class LoadedClip:
     @property
     def steps(self) -> int:
         """Steps of the longer stream, at least 1."""
-        looked = self.faces is not None or self.features is not None
+        looked = (self.faces is not None and self.judges_face) or self.features is not None
         seen = steps_of(round(self.duration_s * SAMPLE_RATE)) if looked else 0
         return max(1, seen, steps_of(self.sound.count))
 
     def cut(self, start: int, steps: int) -> ClipSegment:
         """The steps from ``start``, with the main person's face."""
         samples = self.sound.cut(start * STEP_SAMPLES, steps * STEP_SAMPLES)
-        main = self.faces.main if self.faces is not None else None
+        main = self.faces.main if self.faces is not None and self.judges_face else None
         cut = ClipSegment(samples)
         if main is not None:
             cut = face_segment(main, start, steps, samples=samples)
@@ -196,11 +218,11 @@ class FaceDetectionWorker:
         if len(self._waiting) > _AHEAD:
             self._waiting.popleft().result()
 
-    def finish(self) -> Faces:
-        """Wait for the last frame, and say who was seen; errors as of `add`."""
+    def finish(self, sound: SoundLevels | None) -> Faces:
+        """Wait for the last frame, and return who was seen; errors as of `add`."""
         while self._waiting:
             self._waiting.popleft().result()
-        return self._collector.finish()
+        return self._collector.finish(sound)
 
     def __enter__(self) -> Self:
         return self
@@ -321,4 +343,5 @@ def _read_with_faces(
     collector = found.hold(FaceCollector(detector=detector))
     with FaceDetectionWorker(collector) as lookout:
         _read(reader, found, after, look=lookout.add)
-        found.faces = lookout.finish()
+        found.sound.gain = reader.gain
+        found.faces = lookout.finish(found.sound.levels)

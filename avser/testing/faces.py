@@ -69,17 +69,41 @@ def head(
     return changed
 
 
+def speaking(face: Picture, openings: Sequence[float]) -> list[Picture]:
+    """Heads of one person with the mouth open by so much, 0 to 1, one a frame.
+
+    Args:
+        face: ``[h, w, 3]``, from `head`.
+        openings: of the mouth; 0 leaves the head as it is.
+    """
+    height, width = face.shape[:2]
+    y = (np.arange(height) + 0.5)[:, None] / height - 0.735
+    x = (np.arange(width) + 0.5)[None, :] / width - 0.5
+    heads = []
+    for opening in openings:
+        changed = face.copy()
+        if opening > 0:
+            inside = (x / 0.09) ** 2 + (y / (0.05 * opening)) ** 2 < 1
+            changed[inside] = changed[inside] // 3
+        heads.append(changed)
+    return heads
+
+
 @dataclass(frozen=True)
 class Person:
     """A head on its way through a scene.
 
     Attributes:
-        head: ``[h, w, 3]``.
+        head: ``[h, w, 3]``, or one such picture a frame.
         path: centre (x, y) as shares of the picture, one a frame; None where out of sight.
     """
 
-    head: Picture
+    head: Picture | Sequence[Picture]
     path: Sequence[tuple[float, float] | None]
+
+    def head_at(self, index: int) -> Picture:
+        """The head in a frame."""
+        return self.head if isinstance(self.head, np.ndarray) else self.head[index]
 
 
 def scene(people: Sequence[Person], *, index: int, size: tuple[int, int] = (180, 320)) -> Picture:
@@ -95,7 +119,7 @@ def scene(people: Sequence[Person], *, index: int, size: tuple[int, int] = (180,
     for person in people:
         place = person.path[index]
         if place is not None:
-            _paste(picture, person.head, place)
+            _paste(picture, person.head_at(index), place)
     return picture
 
 

@@ -37,6 +37,7 @@ class FaceSchema(_Exact):
     """Prediction from one person's face alone."""
 
     face_id: int
+    speaks: bool | None = Field(description="whether the lips move with the sound; null: unknown")
     label: str | None
     probabilities: dict[str, float] | None
     timeline: list[StepSchema]

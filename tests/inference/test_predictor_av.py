@@ -19,7 +19,7 @@ from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.fusion.concat import ConcatFusion
 from avser.models.heads import AttentiveHead
 from avser.models.net import EmotionNet
-from avser.testing.faces import Person, head, read_picture, scene
+from avser.testing.faces import Person, head, read_picture, scene, speaking
 from avser.testing.media import voice, write_video, write_wav
 from avser.testing.nets import tiny_audio_encoder, tiny_net
 from avser.types import Prediction, TimelineEntry
@@ -27,6 +27,7 @@ from avser.types import Prediction, TimelineEntry
 FACE = Path(__file__).parents[2] / "examples" / "face.jpg"
 EMOTIONS = ("happy", "sad", "angry")
 SECONDS, FPS = 2.0, 8.0
+OPENINGS = np.abs(np.sin(np.arange(int(SECONDS * FPS)) * 1.7))
 
 
 def av_net(video: torch.nn.Module | None = None) -> EmotionNet:
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     face = read_picture(FACE)
     count = int(SECONDS * FPS)
-    one = Person(head(face, height=110), [(0.3, 0.5)] * count)
+    one = Person(speaking(head(face, height=110), OPENINGS), [(0.3, 0.5)] * count)
     two = Person(head(face, height=80, mirrored=True, beard=True), [(0.75, 0.5)] * count)
     scenes = {"one": [one], "two": [one, two], "none": []}
     sound = voice("happy", seconds=SECONDS)
@@ -135,14 +136,16 @@ def test_every_face_answers_alone_when_asked(predictor: Predictor, folder: Path)
     assert set(first["boxes"][0]) == {"time_s", "x", "y", "w", "h", "score"}
     main_alone = predictor(folder / "one.mp4", modality="video")
     assert first["probabilities"] == pytest.approx(main_alone.probabilities, abs=0.05)
+    assert [f["speaks"] for f in answer.to_dict()["faces"]] == [True, False]
     (nobody,) = predictor.classify([folder / "none.mp4"], faces="all")
     assert nobody.to_dict()["faces"] == []
 
 
 def test_a_long_clip_is_answered_in_windows(predictor: Predictor, tmp_path: Path) -> None:
     face = head(read_picture(FACE), height=70)
-    still = scene([Person(face, [(0.5, 0.5)])], index=0, size=(90, 120))
-    pictures = np.repeat(still[None], 160, axis=0)
+    heads = speaking(face, np.arange(160) % 3 / 2)
+    person = Person(heads, [(0.5, 0.5)] * 160)
+    pictures = np.stack([scene([person], index=i, size=(90, 120)) for i in range(160)])
     sound = np.tile(voice("sad", seconds=2.0), 40)
     path = write_video(tmp_path / "long.mp4", pictures, samples=sound, fps=2.0)
     answer = predictor(path)
@@ -217,10 +220,38 @@ def test_without_a_judged_face_the_voice_model_predicts_bit_for_bit(
         assert str(prediction.reason).startswith("no face found in")
 
 
+def test_a_still_face_beside_a_voice_is_not_judged(predictor: Predictor, tmp_path: Path) -> None:
+    sound = voice("happy", seconds=SECONDS)
+    face = head(read_picture(FACE), height=110)
+    count = int(SECONDS * FPS)
+    pictures = np.stack(
+        [scene([Person(face, [(0.5, 0.5)] * count)], index=i) for i in range(count)]
+    )
+    path = write_video(tmp_path / "portrait.mp4", pictures, samples=sound, fps=FPS)
+    assert predictor.voice is not None
+    alone = predictor.voice(path, modality="audio")
+    (prediction,) = predictor.classify([path], faces="all")
+    assert isinstance(prediction, Prediction)
+    assert prediction.probabilities == alone.probabilities
+    assert prediction.timeline == alone.timeline and prediction.modalities == ("audio",)
+    assert "the face is still while somebody speaks" in str(prediction.reason)
+    assert prediction.faces is not None and [f.speaks for f in prediction.faces] == [False]
+    both = predictor(path, modality="both")
+    assert both.modalities == ("audio", "video") and both.model == "both"
+    # one net alone: its own audio branch answers, as if there were no picture
+    single = Predictor(predictor.net, name="both", detector=predictor.detector)
+    assert single(path).probabilities == single(path, modality="audio").probabilities
+    mute = write_video(tmp_path / "mute.mp4", pictures, fps=FPS)
+    assert single(mute).modalities == ("video",)
+
+
 def test_a_second_person_is_mentioned_where_it_matters(
     predictor: Predictor, folder: Path, tmp_path: Path
 ) -> None:
-    mention = "2 faces are seen, and the main one is judged; --faces all judges each"
+    mention = (
+        "2 faces are seen (one of them still, as a photograph), and the one whose lips move with "
+        "the sound is judged; --faces all judges each"
+    )
     assert mention in str(predictor(folder / "two.mp4").reason)
     assert mention not in str(predictor(folder / "one.mp4").reason)
 

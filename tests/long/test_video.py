@@ -8,13 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
+from avser.media.clip import load_clip
 from avser.media.faces import DETECT_HEIGHT, FaceCollector, sample_times
 from avser.media.reader import open_media, probe, read_audio
 from avser.models.factory import build_net
+from avser.testing.faces import head, read_picture
+from avser.testing.media import write_video
 from avser.testing.nets import tiny_spec
 from benchmarks.footage import write_film
 
@@ -95,6 +99,29 @@ def test_real_clips_are_judged_by_the_streams_they_have(
         assert row["modalities"] == [*heard, "video"] and row["label"] is not None
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         assert row["reason"] == (None if heard else "the sound is silent")
+
+
+@real
+@pytest.mark.parametrize("path", HEARD, ids=lambda p: p.stem)
+def test_a_real_speaker_is_chosen_beside_a_larger_photograph(path: Path, tmp_path: Path) -> None:
+    photograph = head(read_picture(Path(__file__).parents[2] / "examples" / "face.jpg"), height=300)
+    pictures = []
+    with open_media(path, audio=False, frame_times=1 / 15, frame_height=180) as reader:
+        for block in reader:
+            for frame in block.frames:
+                wide = np.full((360, 640, 3), 96, np.uint8)
+                wide[90:270, : frame.image.shape[1]] = frame.image
+                wide[30:330, 380 : 380 + photograph.shape[1]] = photograph
+                pictures.append(wide)
+    mixed = write_video(
+        tmp_path / "two.mp4", np.stack(pictures), samples=read_audio(path), fps=15.0
+    )
+    with load_clip(mixed, faces=True) as clip:
+        assert clip.faces is not None and len(clip.faces.tracks) == 2
+        speaker, other = clip.faces.tracks
+    assert speaker.boxes[:, 0].max() < 0.5 < other.boxes[:, 0].min()
+    assert speaker.boxes[:, 3].mean() < other.boxes[:, 3].mean()
+    assert speaker.speaks is True and other.still and other.speaks is False
 
 
 @real

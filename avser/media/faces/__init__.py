@@ -14,6 +14,7 @@ from avser.media.faces.detect import FaceDetector as FaceDetector
 from avser.media.faces.detect import MtcnnDetector as MtcnnDetector
 from avser.media.faces.detect import YuNetDetector as YuNetDetector
 from avser.media.faces.detect import detector_settings as detector_settings
+from avser.media.faces.motion import SoundLevels as SoundLevels
 from avser.media.faces.tracker import Tracker as Tracker
 from avser.media.faces.tracks import Faces as Faces
 from avser.media.faces.tracks import FaceTrack as FaceTrack

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from avser.errors import ConfigError
 from avser.media.faces.crop import SIZE, align
 from avser.media.faces.detect import Detection, FaceDetector, MtcnnDetector
+from avser.media.faces.motion import FaceMotion, SoundLevels, lip_movement, main_person
 from avser.media.faces.tracker import Tracker, appearance_of
 from avser.media.faces.tracks import Crops, CropStore, Faces, FaceTrack
 from avser.types import STEP_S
@@ -52,6 +53,20 @@ class _Sightings:
     scores: list[float] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)  # of the crops in the spool
+    lips: list[float] = field(default_factory=list)  # movement since the frame before
+    crop: Image | None = None  # the last one
+
+    def move(self, crop: Image, *, held: bool) -> None:
+        """Record the movement since the last crop; that of one held picture is unknown."""
+        if self.crop is not None:
+            self.lips.append(np.nan if held else lip_movement(self.crop, crop))
+        self.crop = crop
+
+    @property
+    def motion(self) -> FaceMotion:
+        """Movement between the frames that show the face."""
+        times = np.array(self.times_s)
+        return FaceMotion(times[:-1], times[1:], np.array(self.lips))
 
     @property
     def weight(self) -> float:
@@ -108,8 +123,9 @@ class FaceCollector:
         people = self._tracker.update(frame.time_s, detections=detections, looks=looks)
         height, width = frame.image.shape[:2]
         place = self._place(frame.time_s)
-        for person, detection, number in zip(people, detections, numbers, strict=True):
+        for person, detection, crop, number in zip(people, detections, crops, numbers, strict=True):
             seen = self._people.setdefault(person, _Sightings())
+            seen.move(crop, held=seen.numbers[-1:] == [number])
             seen.times_s.append(frame.time_s)
             seen.boxes.append(_shares(detection.box, width, height))
             seen.scores.append(detection.score)
@@ -127,10 +143,19 @@ class FaceCollector:
             self._last = (image, detections, crops, numbers)
         return self._last[1:]
 
-    def finish(self) -> Faces:
-        """Return the people in the frames so far; crops can be read until the collector closes."""
+    def finish(self, sound: SoundLevels | None = None) -> Faces:
+        """Return the people in the frames so far; crops can be read until the collector closes.
+
+        Args:
+            sound: of the same clip, to choose the person who speaks; None knows nothing of it.
+        """
         real = [seen for seen in self._people.values() if self._is_real(seen)]
         real.sort(key=lambda seen: -seen.weight)  # stable: of equals, who came first
+        motions = [seen.motion for seen in real]
+        main = main_person([seen.weight for seen in real], motions, sound)
+        if main:
+            real.insert(0, real.pop(main))
+            motions.insert(0, motions.pop(main))
         found = len(real[0].times_s) if real else 0
         reason = None
         if not self._sampled:
@@ -148,8 +173,10 @@ class FaceCollector:
                 places=np.array(seen.places, np.int64),
                 crops=Crops(self._spool, numbers=np.array(seen.numbers, np.int64)),
                 per_step=self._per_step,
+                still=motion.still,
+                speaks=motion.speaks(sound),
             )
-            for index, seen in enumerate(real)
+            for index, (seen, motion) in enumerate(zip(real, motions, strict=True))
         )
         return Faces(sampled=self._sampled, found=found, tracks=tracks, reason=reason)
 

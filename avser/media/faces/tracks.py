@@ -115,6 +115,8 @@ class FaceTrack:
         places: ``[n]`` int64, ascending: step * per_step + slot of each frame.
         crops: ``[n, size, size, 3]`` uint8, read when they are asked for.
         per_step: N, slots per step.
+        still: whether the face does not change, as a photograph does not.
+        speaks: whether the lips move while somebody is heard; None where that is unknown.
     """
 
     face_id: int
@@ -124,6 +126,8 @@ class FaceTrack:
     places: NDArray[np.int64]
     crops: Crops
     per_step: int
+    still: bool = False
+    speaks: bool | None = None
 
     def grid(self, start_step: int, steps: int) -> tuple[Image, NDArray[np.bool_]]:
         """The face on the grid of steps: crops where it was seen, black where not.
@@ -155,7 +159,9 @@ class Faces:
     Attributes:
         sampled: frames that were looked at.
         found: frames that show the main person's face.
-        tracks: the people, main person first: most frames times largest box.
+        tracks: the people, main person first, the others by frames times usual size. The main
+            person is who speaks, where somebody's lips move with the sound, and else who is seen
+            longest and largest; faces that do not change count less.
         reason: what is missing, in words; None where every frame shows the main person.
     """
 
