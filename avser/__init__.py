@@ -6,7 +6,15 @@ The public names load on first use (PEP 562), so that ``import avser`` costs not
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AvserError", "Clip", "Corpus", "Prediction", "Predictor", "__version__"]
+__all__ = [
+    "AvserError",
+    "Clip",
+    "Corpus",
+    "Prediction",
+    "Predictor",
+    "StreamingPredictor",
+    "__version__",
+]
 
 _HOMES = {
     "AvserError": "avser.errors",
@@ -14,11 +22,13 @@ _HOMES = {
     "Corpus": "avser.types",
     "Prediction": "avser.types",
     "Predictor": "avser.inference.predictor",
+    "StreamingPredictor": "avser.inference.streaming",
 }
 
 if TYPE_CHECKING:
     from avser.errors import AvserError
     from avser.inference.predictor import Predictor
+    from avser.inference.streaming import StreamingPredictor
     from avser.types import Clip, Corpus, Prediction
 
 

@@ -74,7 +74,7 @@ def _constant(value: NDArray[Any], name: str) -> Any:  # noqa: ANN401
 
 
 def _kernel(spectrum: PowerSpectrum, name: str, *, sines: bool) -> Iterator[Any]:
-    """Nodes that compute what `avser.models.frontends.base.half_kernel` says.
+    """Nodes that compute `avser.models.frontends.base.half_kernel`.
 
     Angles are taken modulo a turn as whole numbers, so that float32 keeps them exact.
     """

@@ -15,7 +15,7 @@ from avser.bundle.serialization import Bundle
 from avser.errors import ConfigError
 from avser.export.compact import compact
 from avser.export.graph import cut_into_steps, describe, name_axes, translate
-from avser.export.int8 import shrink_weights
+from avser.export.int8 import to_int8
 from avser.export.program import (
     CLIP_INPUTS,
     CLIP_OUTPUTS,
@@ -107,11 +107,11 @@ class AudioGraph:
 
         Args:
             path: of the file.
-            int8: store weights in 8 bits, with one scale for each output.
+            int8: store weights in 8 bits; see `avser.export.int8.to_int8`.
         """
         model = copy.deepcopy(self._model)
         if int8:
-            shrink_weights(model, leave=self._left)
+            model = to_int8(model, leave=self._left)
         own = metadata(self.bundle, kind=self.kind, int8=int8)
         if self._state:
             own["initial_state"] = json.dumps({n: value for n, (_, value) in self._state.items()})
@@ -123,11 +123,11 @@ class AudioGraph:
 
         ``state`` has the shape and the first value of each part of an empty state.
         """
-        found: dict[str, Any] = dict(metadata(self.bundle, kind=self.kind, int8=int8))
-        found["emotions"] = list(self.bundle.net.emotions)
-        found["colours"] = [colour_of(name) for name in self.bundle.net.emotions]
-        found["state"] = {n: {"shape": s, "value": v} for n, (s, v) in self._state.items()}
-        return found
+        facts: dict[str, Any] = dict(metadata(self.bundle, kind=self.kind, int8=int8))
+        facts["emotions"] = list(self.bundle.net.emotions)
+        facts["colours"] = [colour_of(name) for name in self.bundle.net.emotions]
+        facts["state"] = {n: {"shape": s, "value": v} for n, (s, v) in self._state.items()}
+        return facts
 
 
 def metadata(bundle: Bundle, *, kind: str, int8: bool) -> dict[str, str]:
@@ -182,7 +182,7 @@ def differences(
     from avser.export.runtime import OnnxClassifier
 
     classifier = OnnxClassifier(path)
-    found = []
+    rows = []
     for clips, seconds in PARITY if sizes is None else sizes:
         wave, lengths = bursts(clips, seconds)
         expected = [x.numpy() for x in branch(torch.from_numpy(wave), torch.from_numpy(lengths))]
@@ -194,7 +194,7 @@ def differences(
             )
         valid = expected[2]
         apart = np.abs(expected[1] - got[1])[valid]
-        found.append(
+        rows.append(
             Difference(
                 clips,
                 seconds,
@@ -202,7 +202,7 @@ def differences(
                 float(apart.max()) if apart.size else 0.0,
             )
         )
-    return found
+    return rows
 
 
 @torch.inference_mode()
@@ -213,7 +213,7 @@ def stream_differences(
     from avser.export.runtime import OnnxClassifier
 
     classifier = OnnxClassifier(path)
-    found = []
+    rows = []
     for duration in seconds:
         wave, lengths = bursts(1, duration)
         clip, steps, _ = branch(torch.from_numpy(wave), torch.from_numpy(lengths))
@@ -225,8 +225,8 @@ def stream_differences(
         ]
         shares = (prediction.probabilities or {}).values()
         clip_apart = max(abs(float(p) - q) for p, q in zip(clip[0], shares, strict=True))
-        found.append(Difference(1, duration, clip_apart, max(apart)))
-    return found
+        rows.append(Difference(1, duration, clip_apart, max(apart)))
+    return rows
 
 
 def bursts(clips: int, seconds: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -240,8 +240,8 @@ def bursts(clips: int, seconds: float) -> tuple[np.ndarray[Any, Any], np.ndarray
     return wave.astype(np.float32), lengths
 
 
-def summary(found: Mapping[str, str]) -> str:
+def summary(metadata: Mapping[str, str]) -> str:
     """Describe a file in one line."""
-    names = ", ".join(json.loads(found["emotions"]))
-    licence = found["licence"] or "not stated"
-    return f"{found['model']}: {names}; weights {found['weights']}, licence {licence}"
+    names = ", ".join(json.loads(metadata["emotions"]))
+    licence = metadata["licence"] or "not stated"
+    return f"{metadata['model']}: {names}; weights {metadata['weights']}, licence {licence}"

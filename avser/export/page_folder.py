@@ -86,8 +86,8 @@ def save_page(
 
 def _version(package: Path) -> str:
     try:
-        found = json.loads((package / "package.json").read_text(encoding="utf-8"))
-        return str(found["version"])
+        content = json.loads((package / "package.json").read_text(encoding="utf-8"))
+        return str(content["version"])
     except (OSError, ValueError, KeyError):
         return "of an unknown version"
 
@@ -114,7 +114,7 @@ def _fetched(folder: Path) -> Path:
     packed = next(folder.glob("onnxruntime-web-*.tgz"), None)
     if done.returncode or packed is None:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise ConfigError(f"Bad fetch of onnxruntime-web: npm says {last!r}; {cure}")
+        raise ConfigError(f"Bad fetch of onnxruntime-web: npm reports {last!r}; {cure}")
     with tarfile.open(packed) as archive:
         archive.extractall(folder, filter="data")
     return _given(folder)

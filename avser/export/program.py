@@ -42,8 +42,8 @@ class WholeClips(nn.Module):
         """
         wave = waveform.flatten(1)
         inside = torch.arange(wave.shape[1], device=wave.device) < lengths[:, None]
-        found: tuple[Tensor, Tensor, Tensor] = self.branch(wave * inside.to(wave.dtype), lengths)
-        return found
+        output: tuple[Tensor, Tensor, Tensor] = self.branch(wave * inside.to(wave.dtype), lengths)
+        return output
 
 
 def whole_clips(branch: AudioBranch) -> torch.export.ExportedProgram:

@@ -6,13 +6,16 @@ is one operation of ours instead, which becomes ONNX's own LSTM or GRU, or torch
 
 import copy
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from avser.models.encoders.crnn import ConvBlock
+from avser.models.encoders.whisper import WhisperNetwork
 
 Module = TypeVar("Module", bound=nn.Module)
 Value = Any  # a tensor of a graph that onnxscript builds
@@ -48,7 +51,7 @@ def _(x: Tensor, state: Tensor, weights: list[Tensor], hidden: int) -> tuple[Ten
 
 
 class _Lstm(nn.Module):
-    """Answers as the ``nn.LSTM`` that it is made of."""
+    """Stands in for an ``nn.LSTM``, with the same output."""
 
     def __init__(self, layer: nn.LSTM) -> None:
         super().__init__()
@@ -64,7 +67,7 @@ class _Lstm(nn.Module):
 
 
 class _Gru(nn.Module):
-    """Answers as the ``nn.GRU`` that it is made of."""
+    """Stands in for an ``nn.GRU``, with the same output."""
 
     def __init__(self, layer: nn.GRU) -> None:
         super().__init__()
@@ -75,6 +78,26 @@ class _Gru(nn.Module):
         state = x.new_zeros(1, x.shape[0], size) if state is None else state
         y, state = torch.ops.avser.gru(x, state, list(self.layer.parameters()), size)
         return y, state
+
+
+class _ProductConv1d(nn.Module):
+    """An ``nn.Conv1d`` as one matrix product, which 8-bit files compute in 8 bits."""
+
+    def __init__(self, layer: nn.Conv1d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        (size,), (stride,), (padding,) = (
+            self.layer.kernel_size,
+            self.layer.stride,
+            cast(tuple[int], self.layer.padding),
+        )
+        x = rearrange(F.pad(x, (padding, padding)), "b c f -> b f c")
+        end = x.shape[1] - size + 1
+        parts = torch.cat([x[:, i : end + i : stride] for i in range(size)], dim=-1)
+        weight = rearrange(self.layer.weight, "o c k -> o (k c)")
+        return rearrange(F.linear(parts, weight, self.layer.bias), "b f o -> b o f")
 
 
 def exportable(module: Module) -> Module:
@@ -93,6 +116,8 @@ def exportable(module: Module) -> Module:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.LSTM) and not isinstance(parent, _Lstm):
                 setattr(parent, name, _Lstm(child))
+            elif isinstance(child, nn.Conv1d) and isinstance(parent, WhisperNetwork):
+                setattr(parent, name, _ProductConv1d(child))
             elif isinstance(child, nn.GRU) and not isinstance(parent, _Gru):
                 setattr(parent, name, _Gru(child))
     return module

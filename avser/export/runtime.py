@@ -1,19 +1,19 @@
-"""Emotion in voices from one exported file: needs numpy and onnxruntime, nothing else.
+"""Runtime of exported audio models; needs numpy and onnxruntime, nothing else.
 
 This file stands alone: copy it beside a model that ``avser export`` wrote.
 
     from runtime import OnnxClassifier
 
     classify = OnnxClassifier("model.onnx")
-    answer = classify(samples)          # [S] float32, 16 kHz, -1..1
-    print(answer.label, answer.probabilities)
+    prediction = classify(samples)      # [S] float32, 16 kHz, -1..1
+    print(prediction.label, prediction.probabilities)
 
     stream = classify.stream()
     for block in microphone:            # of any size
         for step in stream.push(block):
             print(step.start_s, step.label)
 
-The answer is an estimate of the emotion that a voice expresses, not of anybody's state of mind.
+A prediction is an estimate of the emotion that a voice expresses, not of anybody's state of mind.
 """
 
 import json
@@ -30,20 +30,21 @@ Samples = NDArray[np.float32]
 SAMPLE_RATE = 16_000  # Hz
 STEP_SAMPLES = 8_192  # 0.512 s
 SILENCE_DBFS = -60.0  # a step whose RMS is under this carries no voice
-WINDOW_STEPS = 120  # longer clips are answered in windows, so that memory has a bound
+WINDOW_STEPS = 120  # longer clips are predicted in windows, so that memory has a bound
 HOP_STEPS = 60
 MARGIN_STEPS = 30  # at both ends of a window, where another window covers them
-LISTEN_STEPS = 8  # steps that a stream hears at once where the model has no state: 4.1 s
+LISTEN_STEPS = 6  # steps of the sliding window of a model without state: 3.1 s
 
 
 @dataclass(frozen=True)
 class OnnxStep:
-    """What was heard in one step of 0.512 s.
+    """Prediction of one step of 0.512 s.
 
     Attributes:
-        label: most probable emotion; None where there was nothing to judge.
+        label: most probable emotion; None where the step has no voice.
         probabilities: emotion to probability of this step by itself.
-        so_far: of a stream, emotion to probability of all that was heard; else None.
+        so_far: of a stream, emotion to probability of all sound so far, or of the sliding window;
+            else None.
         level_dbfs: level of the step (RMS; a full-scale square wave has 0).
         silent: the level is under -60 dBFS.
     """
@@ -59,7 +60,7 @@ class OnnxStep:
 
 @dataclass(frozen=True)
 class OnnxPrediction:
-    """What was heard in a clip; label and probabilities are None where it is silent."""
+    """Prediction of a clip; label and probabilities are None where it is silent."""
 
     label: str | None
     probabilities: Mapping[str, float] | None
@@ -69,7 +70,7 @@ class OnnxPrediction:
 
 @dataclass(frozen=True)
 class OnnxSegment:
-    """What a graph says of a clip: ``clip [K]``, ``steps [T, K]``, ``valid [T]``."""
+    """Output of a graph for a clip: ``clip [K]``, ``steps [T, K]``, ``valid [T]``."""
 
     clip: Samples
     steps: Samples
@@ -77,7 +78,7 @@ class OnnxSegment:
 
 
 class OnnxClassifier:
-    """A voice model in a file.
+    """Audio model in an exported file.
 
     Args:
         path: that ``avser export`` wrote.
@@ -85,7 +86,7 @@ class OnnxClassifier:
 
     Attributes:
         labels: emotions, in the order of the outputs.
-        metadata: all that the file says of itself: model, version, licence, source.
+        metadata: of the file: model, version, licence, training data.
         streaming: whether the file is a step graph, which carries state from step to step.
 
     Raises:
@@ -126,35 +127,37 @@ class OnnxClassifier:
         if self.streaming:
             stream = self.stream()
             timeline = [*stream.push(wave), *stream.finish()]
-            return self._answer(wave, stream.probabilities, timeline)
+            return self._prediction(wave, stream.probabilities, timeline)
 
         def run(start: int, count: int) -> OnnxSegment:
             return self.whole(wave[start * STEP_SAMPLES : (start + count) * STEP_SAMPLES])
 
         pieces = list(_windows(run, steps))
         if not any(p.valid.any() for p in pieces):
-            return self._answer(wave, None, ())
+            return self._prediction(wave, None, ())
         shares = np.concatenate([p.steps for p in pieces])
         valid = np.concatenate([p.valid for p in pieces])
         clip = pieces[0].clip if len(pieces) == 1 else shares[valid].mean(axis=0)
         cuts = np.split(wave, range(STEP_SAMPLES, len(wave), STEP_SAMPLES))
         timeline = [
-            step_of(self.labels, cut, index, row if heard else None, None)
-            for index, (cut, row, heard) in enumerate(zip(cuts, shares, valid, strict=True))
+            step_of(self.labels, cut, index, row if has_voice else None, None)
+            for index, (cut, row, has_voice) in enumerate(zip(cuts, shares, valid, strict=True))
         ]
-        return self._answer(wave, named(self.labels, clip), timeline)
+        return self._prediction(wave, named(self.labels, clip), timeline)
 
     def stream(self, *, window_steps: int = LISTEN_STEPS) -> "OnnxStream":
-        """Begin a stream: sound goes in as it comes, an answer comes out after each step.
+        """Begin a stream: samples go in as they arrive, a prediction comes out after each step.
 
-        A file with state (``avser export --streaming``) has heard all that came; any other hears a
-        window of the last steps, whole, for each answer.
+        A file with state (``avser export --streaming``) uses all sound so far; any other is run
+        again for each step, on a sliding window of the last steps.
 
         Args:
             window_steps: of a file without state.
         """
-        hear = _States(self._session) if self.streaming else Window(self.whole, steps=window_steps)
-        return OnnxStream(self.labels, hear)
+        predict: StepPredictor = (
+            _States(self._session) if self.streaming else Window(self.whole, steps=window_steps)
+        )
+        return OnnxStream(self.labels, predict)
 
     def batch(
         self, waveform: Samples, lengths: NDArray[np.int64]
@@ -162,8 +165,8 @@ class OnnxClassifier:
         """Run the graph for whole clips: ``[B, S], [B]`` to ``[B, K], [B, T, K], [B, T]``."""
         if self.streaming:
             raise ValueError("Bad call: this file is a step graph; use stream().")
-        found = self._session.run(None, {"waveform": waveform, "lengths": lengths})
-        return found[0], found[1], found[2]
+        clips, steps, valid = self._session.run(None, {"waveform": waveform, "lengths": lengths})
+        return clips, steps, valid
 
     def whole(self, wave: Samples) -> "OnnxSegment":
         """Run the graph for whole clips on one clip ``[S]``."""
@@ -172,7 +175,7 @@ class OnnxClassifier:
         clip, steps, valid = self.batch(wave[None], np.array([len(wave)], dtype=np.int64))
         return OnnxSegment(clip[0], steps[0], valid[0])
 
-    def _answer(
+    def _prediction(
         self, wave: Samples, clip: Mapping[str, float] | None, timeline: Sequence[OnnxStep]
     ) -> OnnxPrediction:
         duration_s = len(wave) / SAMPLE_RATE
@@ -185,29 +188,29 @@ class OnnxClassifier:
 # -- streams -------------------------------------------------------------------------------------
 
 #: Takes the next step's samples, fewer than a step only at the end; gives probabilities ``[K]`` of
-#: what was heard (None: nothing) and of this step, and whether this step says anything.
-Hear = Callable[[Samples], tuple[Samples | None, Samples, bool]]
+#: all sound so far (None: there was none) and of this step, and whether this step has voice.
+StepPredictor = Callable[[Samples], tuple[Samples | None, Samples, bool]]
 
 
 class OnnxStream:
-    """Sound in pieces of any size, an answer for each step of 0.512 s.
+    """Predicts each step of 0.512 s of sound that arrives in pieces of any size.
 
-    Memory is the same after a day.
+    Memory does not grow with time.
 
     Args:
         labels: emotions, in the order of the probabilities.
-        hear: what answers for a step.
+        predict: see `StepPredictor`.
 
     Attributes:
-        probabilities: emotion to probability of what was heard so far; None before there was any.
+        probabilities: emotion to probability at the last step; None before there was any voice.
     """
 
-    def __init__(self, labels: Sequence[str], hear: Hear) -> None:
-        self._labels, self._hear = tuple(labels), hear
+    def __init__(self, labels: Sequence[str], predict: StepPredictor) -> None:
+        self._labels, self._predict = tuple(labels), predict
         self._waiting: list[Samples] = []
         self._count = 0  # samples that wait for a whole step
         self._steps = 0
-        self._heard = False
+        self._has_voice = False  # any step so far
         self.probabilities: dict[str, float] | None = None
 
     def push(self, samples: NDArray[np.floating[Any]]) -> list[OnnxStep]:
@@ -225,31 +228,31 @@ class OnnxStream:
         whole = self._count // STEP_SAMPLES
         cuts = np.split(wave, [i * STEP_SAMPLES for i in range(1, whole + 1)])
         self._waiting, self._count = [cuts[-1].copy()], len(cuts[-1])
-        return [self._answer(cut) for cut in cuts[:-1]]
+        return [self._step(cut) for cut in cuts[:-1]]
 
     def finish(self) -> list[OnnxStep]:
-        """Answer for the partial step that is left, if any."""
+        """Return the partial step that is left, if any."""
         rest = np.concatenate(self._waiting) if self._waiting else np.zeros(0, dtype=np.float32)
         self._waiting, self._count = [], 0
-        return [self._answer(rest)] if len(rest) else []
+        return [self._step(rest)] if len(rest) else []
 
-    def _answer(self, piece: Samples) -> OnnxStep:
+    def _step(self, piece: Samples) -> OnnxStep:
         index = self._steps
         self._steps += 1
-        clip, step, valid = self._hear(piece)
-        self._heard = self._heard or valid
-        if not self._heard or clip is None:
+        clip, step, valid = self._predict(piece)
+        self._has_voice = self._has_voice or valid
+        if not self._has_voice or clip is None:
             return step_of(self._labels, piece, index, None, None)
         self.probabilities = named(self._labels, clip)
         return step_of(self._labels, piece, index, step if valid else None, clip)
 
 
 class Window:
-    """Hears the last steps of a stream, whole, for each answer.
+    """Runs a model for whole clips on a sliding window of the last steps.
 
     Args:
-        whole: answers a clip ``[S]``.
-        steps: that are kept.
+        whole: runs the model on a clip ``[S]``.
+        steps: of the window.
     """
 
     def __init__(
@@ -261,11 +264,11 @@ class Window:
         self._last: list[Samples] = []
 
     def __call__(self, piece: Samples) -> tuple[Samples | None, Samples, bool]:
-        """See `Hear`."""
+        """See `StepPredictor`."""
         self._last = [*self._last, piece][-self._steps :]
-        found = self._whole(np.concatenate(self._last))
-        heard = bool(found.valid.any())
-        return (found.clip if heard else None), found.steps[-1], bool(found.valid[-1])
+        output = self._whole(np.concatenate(self._last))
+        clip = output.clip if output.valid.any() else None
+        return clip, output.steps[-1], bool(output.valid[-1])
 
 
 class _States:
@@ -281,7 +284,7 @@ class _States:
         }
 
     def __call__(self, piece: Samples) -> tuple[Samples | None, Samples, bool]:
-        """See `Hear`."""
+        """See `StepPredictor`."""
         samples = np.zeros((1, STEP_SAMPLES), dtype=np.float32)
         samples[0, : len(piece)] = piece
         inputs = {"samples": samples, "lengths": np.array([len(piece)], dtype=np.int64)}
@@ -290,7 +293,7 @@ class _States:
         return clip[0], step[0], bool(valid[0])
 
 
-# -- what answers are made of --------------------------------------------------------------------
+# -- parts of a prediction -------------------------------------------------------------------
 
 
 def named(labels: Sequence[str], shares: Samples) -> dict[str, float]:
@@ -337,7 +340,7 @@ def _mono(samples: NDArray[np.floating[Any]]) -> Samples:
 
 
 def _windows(run: Callable[[int, int], OnnxSegment], steps: int) -> Iterator[OnnxSegment]:
-    """Answer a clip of so many steps in windows whose outer steps are dropped."""
+    """Predict a clip of so many steps in windows whose outer steps are dropped."""
     start = 0
     while steps - start > WINDOW_STEPS:
         skip = MARGIN_STEPS if start else 0

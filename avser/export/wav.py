@@ -39,7 +39,7 @@ def read_wav(path: str | Path) -> WavAudio:
     """Read a wav file of any rate, number of channels and usual sample format.
 
     Channels are averaged; where they cancel, the loudest is taken. Samples over full scale are
-    scaled by their peak, samples that are no numbers become 0; `WavAudio.notes` says so.
+    scaled by their peak, samples that are no numbers become 0; `WavAudio.notes` names it.
 
     Raises:
         ValueError: the file can't be opened, is no wav, or has another sample format.

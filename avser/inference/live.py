@@ -7,16 +7,16 @@ the delay from the end of a step to its label is measured.
 import queue
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avser.errors import MediaError, SignalError
-from avser.export.runtime import SAMPLE_RATE, OnnxStep, OnnxStream, Samples
+from avser.export.runtime import SAMPLE_RATE, OnnxStep, Samples
 from avser.extras import require
 
 BLOCK = 512  # samples; 32 ms
@@ -45,7 +45,21 @@ class LivePrediction:
         return row | {"latency_ms": round(self.latency_ms, 1)}
 
 
-def listen(stream: OnnxStream, source: Iterable[AudioBlock]) -> Iterator[LivePrediction]:
+class SampleStream(Protocol):
+    """Stream that predicts steps: `OnnxStream`, or `StreamingPredictor`."""
+
+    @property
+    def probabilities(self) -> Mapping[str, float] | None:
+        """Emotion to probability at the last step."""
+
+    def push(self, samples: Samples) -> list[OnnxStep]:
+        """Take samples; return the steps that they completed."""
+
+    def finish(self) -> list[OnnxStep]:
+        """Return the partial step that is left, if any."""
+
+
+def listen(stream: SampleStream, source: Iterable[AudioBlock]) -> Iterator[LivePrediction]:
     """Predict each step of a source as soon as it is complete."""
     last = time.monotonic()
     for block in source:

@@ -249,7 +249,7 @@ def missing_streams(
         parts.append("the sound is silent" if clip.sound.count else "the file has no sound")
     if modality == "audio":
         return parts
-    if clip.faces is not None:  # also where a voice model answers, since there was no face
+    if clip.faces is not None:  # also where the voice model is used, since there was no face
         parts += [clip.faces.reason] if clip.faces.reason else []
     elif net.video is not None and clip.features is None:
         parts.append(

@@ -65,18 +65,18 @@ def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> 
         )
     _refuse_old(path)
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        kind = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise BundleError(f"Bad class {path!r}: it does not exist; update avser.") from error
-    if not (inspect.isclass(found) and issubclass(found, base)):
+    if not (inspect.isclass(kind) and issubclass(kind, base)):
         raise BundleError(f"Bad class {path!r}: expected a {base.__name__} in this place.")
-    hints = typing.get_type_hints(found.__init__)
+    hints = typing.get_type_hints(kind.__init__)
     arguments = {
         key: _argument(value, hints.get(key), path=f"{path}.{key}", allow=allow)
         for key, value in settings.items()
     }
     try:
-        module: nn.Module = found(**arguments)
+        module: nn.Module = kind(**arguments)
     except AvserError:
         raise
     except Exception as error:  # each class has its own way to fail on what it can't be built of

@@ -41,7 +41,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def initial_state(self, size: int) -> State:
-        """State of ``size`` clips of which nothing has been heard or seen."""
+        """State of ``size`` clips before their first step."""
 
     @abstractmethod
     def advance(self, x: Tensor, mask: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
@@ -132,7 +132,7 @@ class LinearHead(Head):
 
     Args:
         dropout: on its input.
-        average: a clip's answer is that of its steps' mean vector ("vectors"), or the mean of the
+        average: a clip's output is that of its steps' mean vector ("vectors"), or the mean of the
             steps' probabilities, as where every chunk was trained by itself ("probabilities"). For
             an encoder of the span "clip" both are the same.
     """

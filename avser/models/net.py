@@ -17,16 +17,16 @@ from avser.models.heads import Head
 from avser.models.transforms import IDENTITY, Transforms
 from avser.types import Batch
 
-#: Heads in order of preference when several can answer.
+#: Heads in order of preference.
 HEADS = ("fused", "audio", "video")
 STREAMS = ("audio", "video")
 
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What one head says: ``logits [B, K]``, ``step_logits [B, T, K]``, ``mask [B, T]``.
+    """Output of one head: ``logits [B, K]``, ``step_logits [B, T, K]``, ``mask [B, T]``.
 
-    ``present [B]`` tells the clips for which the head's input is there at all.
+    ``present [B]``: clips that have the head's input at all.
     """
 
     logits: Tensor
@@ -37,12 +37,12 @@ class HeadOutput:
 
 @dataclass(frozen=True)
 class NetPrediction:
-    """Calibrated probabilities of the head that answers for each clip.
+    """Calibrated probabilities of the head that is used for each clip.
 
     Attributes:
         probabilities: ``[B, K]``; rows of clips without signal are 0.
         step_probabilities: ``[B, T, K]``.
-        mask: ``[B, T]``, steps that say something.
+        mask: ``[B, T]``, steps with a signal.
         used: ``[B]`` int64, index into `HEADS`, or -1 where there is no signal.
     """
 
@@ -78,10 +78,10 @@ class AudioBranch(nn.Module):
         )
 
     def initial_state(self, size: int) -> State:
-        """State of ``size`` clips of which nothing was heard, ``[B, ...]`` each.
+        """State of ``size`` clips before their first step, ``[B, ...]`` each.
 
         Raises:
-            ConfigError: the encoder hears what comes later.
+            ConfigError: the encoder depends on later sound.
         """
         encoder = self.encoder.initial_state(size)
         return self.temperature.new_zeros(size, 4), *encoder, *self.head.initial_state(size)
@@ -89,7 +89,7 @@ class AudioBranch(nn.Module):
     def advance(
         self, waveform: Tensor, lengths: Tensor, state: State
     ) -> tuple[Tensor, Tensor, Tensor, State]:
-        """Hear the next step of each clip.
+        """Predict from the next step of each clip.
 
         After the last, the clip's probabilities are those of `forward`, where it has sound at all.
         Steps before the first sound are invalid here, and valid there: no stream knows that sound
@@ -101,7 +101,7 @@ class AudioBranch(nn.Module):
             state: of `initial_state`, or of the step before.
 
         Returns:
-            Probabilities ``[B, K]`` of all that was heard and of this step, ``mask [B]``, and the
+            Probabilities ``[B, K]`` of all sound so far and of this step, ``mask [B]``, and the
             state for the next step.
         """
         evidence = sound_evidence(waveform, lengths, state[0])

@@ -153,13 +153,13 @@ def test_silence_at_the_start_of_a_stream_has_no_label(tmp_path: Path) -> None:
     assert OnnxClassifier(path)(np.zeros(20_000)).label is None
 
 
-def test_a_network_that_hears_the_future_is_not_streamed(
+def test_a_network_that_is_not_causal_is_not_streamed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["export", "--model", str(folder), "--streaming", "--out", str(tmp_path / "s.onnx")]
     assert main(words) == 1
     said = capsys.readouterr().err
-    assert said.startswith("avser export: Bad --streaming: this CrnnEncoder hears sound")
+    assert said.startswith("avser export: Bad --streaming: this CrnnEncoder depends on sound")
     assert len(said.splitlines()) == 1
 
 

@@ -251,6 +251,6 @@ def test_where_onnxruntime_web_can_t_be_had(
     with pytest.raises(ConfigError, match=r"npm is not there .*; give --ort DIR"):
         save_page(graph, tmp_path / "page")
     monkeypatch.setattr("shutil.which", lambda name: "false")
-    with pytest.raises(ConfigError, match="npm says 'no message'"):
+    with pytest.raises(ConfigError, match="npm reports 'no message'"):
         save_page(graph, tmp_path / "page")
     assert not (tmp_path / "page" / "model.onnx").exists()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import statistics
 import sys
 import time
@@ -30,8 +31,10 @@ from avser.inference.live import (
     from_pcm,
     listen,
 )
-from avser.inference.streaming import is_causal, open_stream
+from avser.inference.predictor import Predictor
+from avser.inference.streaming import StreamingPredictor, is_causal
 from avser.media.reader import read_audio
+from avser.models.encoders.whisper import WhisperEncoder
 from avser.models.heads import AttentiveHead, LstmHead
 from avser.models.net import AudioBranch, EmotionNet
 from avser.testing.media import write_video, write_wav
@@ -67,30 +70,55 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("head", [AttentiveHead(hidden=8), LstmHead(hidden=8)])
-def test_a_causal_network_has_heard_everything(head: Any) -> None:
+def test_a_causal_network_uses_all_sound_so_far(head: Any) -> None:
     branch = causal_branch(head)
     assert is_causal(branch)
     wave = bursts(1, 4.0)[0][0]
-    heard = list(listen(open_stream(branch, NAMES), blocks(wave)))
+    rows = list(listen(StreamingPredictor(branch, NAMES), blocks(wave)))
     with torch.inference_mode():
         clip, steps, _ = branch(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))
-    assert len(heard) == steps.shape[1] and heard[-1].step.end_s == pytest.approx(4.0)
-    assert list((heard[-1].step.so_far or {}).values()) == pytest.approx(clip[0].tolist(), abs=1e-5)
-    for row, one in zip(steps[0].tolist(), heard, strict=True):
-        assert list((one.step.probabilities or {}).values()) == pytest.approx(row, abs=1e-5)
+    assert len(rows) == steps.shape[1] and rows[-1].step.end_s == pytest.approx(4.0)
+    assert list((rows[-1].step.so_far or {}).values()) == pytest.approx(clip[0].tolist(), abs=1e-5)
+    for expected, row in zip(steps[0].tolist(), rows, strict=True):
+        assert list((row.step.probabilities or {}).values()) == pytest.approx(expected, abs=1e-5)
 
 
-def test_any_other_hears_a_window() -> None:
-    branch = tiny_net(NAMES).audio_branch()
-    assert not is_causal(branch)
+def whisper_branch() -> AudioBranch:
+    torch.manual_seed(0)
+    encoder = WhisperEncoder(size="mini", join=(1, 2))
+    return EmotionNet(audio=encoder, head=AttentiveHead(hidden=8), emotions=NAMES).audio_branch()
+
+
+@pytest.mark.parametrize("kind", ["crnn", "whisper"])
+def test_any_other_is_run_on_the_window_as_predictor_runs_on_a_clip(kind: str) -> None:
+    torch.manual_seed(0)
+    branch = (tiny_net(NAMES).audio_branch() if kind == "crnn" else whisper_branch()).eval()
+    net = EmotionNet(audio=branch.encoder, head=AttentiveHead(hidden=8), emotions=NAMES)
+    net.heads["audio"] = branch.head
     wave = bursts(1, 4.0)[0][0]
-    heard = list(listen(open_stream(branch, NAMES, window_steps=2), blocks(wave)))
-    end = torch.from_numpy(wave[-(len(wave) % STEP) - STEP :])[None]
-    with torch.inference_mode():
-        clip = branch(end, torch.tensor([end.shape[1]]))[0]
-    assert list((heard[-1].step.so_far or {}).values()) == pytest.approx(clip[0].tolist(), abs=1e-5)
+    stream = StreamingPredictor(branch, NAMES, window_s=1.1)
+    assert not stream.causal and stream.window_steps == 2 and stream.cost_ms > 0
+    rows = list(listen(stream, blocks(wave)))
+    assert len(rows) == 8
+    predictor = Predictor(net, device="cpu")
+    for index, row in enumerate(rows):
+        window = wave[max(0, index - 1) * STEP : (index + 1) * STEP]
+        expected = predictor(window, sample_rate=16_000).probabilities
+        assert row.step.so_far == pytest.approx(expected, abs=1e-5)
+    assert stream.probabilities == rows[-1].step.so_far
     bidirectional = causal_branch(LstmHead(hidden=8, bidirectional=True))
     assert not is_causal(bidirectional)
+    with pytest.raises(ConfigError, match="Bad window 0 s"):
+        StreamingPredictor(branch, NAMES, window_s=0)
+
+
+def test_a_stream_is_opened_by_a_model_s_name(folder: Path) -> None:
+    stream = StreamingPredictor.from_pretrained(folder)
+    assert stream.window_steps == 6  # 3.1 s
+    wave = bursts(1, 2.8)[0][0]
+    steps = [*stream.push(wave), *stream.finish()]
+    expected = Predictor.from_pretrained(folder, device="cpu")(wave, sample_rate=16_000)
+    assert len(steps) == 6 and stream.probabilities == pytest.approx(expected.probabilities)
 
 
 # -- sources -------------------------------------------------------------------------------------
@@ -110,12 +138,12 @@ def test_raw_samples_may_come_in_odd_pieces() -> None:
 
 @pytest.mark.long  # a busy machine is late
 def test_a_file_is_played_in_real_time_and_answers_come_at_once(clip: Path) -> None:
-    stream = open_stream(causal_branch(AttentiveHead(hidden=8)), NAMES)
+    stream = StreamingPredictor(causal_branch(AttentiveHead(hidden=8)), NAMES)
     begun = time.monotonic()
-    heard = list(listen(stream, from_file(clip)))
+    rows = list(listen(stream, from_file(clip)))
     assert 2.7 < time.monotonic() - begun < 4.0
-    assert [round(h.step.end_s, 3) for h in heard] == [0.512, 1.024, 1.536, 2.048, 2.56, 2.8]
-    assert 0 < statistics.median(h.latency_ms for h in heard) <= 50
+    assert [round(row.step.end_s, 3) for row in rows] == [0.512, 1.024, 1.536, 2.048, 2.56, 2.8]
+    assert 0 < statistics.median(row.latency_ms for row in rows) <= 50
 
 
 def test_a_file_without_sound_is_refused(tmp_path: Path) -> None:
@@ -190,7 +218,8 @@ def test_json_has_a_line_for_each_step(
     assert [r["end_s"] for r in rows] == [0.512, 1.024, 1.2]
     assert all(sum(r["probabilities"].values()) == pytest.approx(1, abs=1e-4) for r in rows)
     assert {"label", "so_far", "level_dbfs", "silent", "latency_ms"} <= set(rows[0])
-    assert "tiny can't stream: each label uses the last 4.1 s" in said.err
+    cost = r"tiny: each label uses the last 3\.1 s, computed anew each step \(\d+\.\d ms a label, "
+    assert re.search(cost + r"\d+\.\d % of the time of a step\)", said.err)
 
 
 def test_the_command_plays_a_file(
@@ -215,7 +244,6 @@ def test_classify_listen_and_an_exported_file_agree(
     pytest.importorskip("onnxruntime")
     from avser.export.onnx_file import AudioGraph
     from avser.export.runtime import OnnxClassifier
-    from avser.inference.predictor import Predictor
 
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     stereo = tmp_path / "stereo.wav"
@@ -229,14 +257,16 @@ def test_classify_listen_and_an_exported_file_agree(
     assert last == f"Whole file: {label} {100 * classified[label]:.1f} %"
     # a window that holds the whole file predicts the same as it goes
     branch = bundle.load(folder).net.audio_branch()
-    stream = open_stream(branch, NAMES, window_steps=20)
+    stream = StreamingPredictor(branch, NAMES, window_s=10.0)
     *_, end = listen(stream, from_file(stereo, speed=0))
     assert end.step.so_far == pytest.approx(classified, abs=1e-5)
     file = AudioGraph(bundle.load(folder)).save(tmp_path / "voice.onnx")
     exported = OnnxClassifier(file)(read_audio(stereo)).probabilities
     assert exported == pytest.approx(classified, abs=1e-4)
     assert main(["listen", str(stereo), "--model", str(file)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"Whole file: {label} ")
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1].startswith(f"Whole file: {label} ")
+    assert "voice.onnx: each label uses the last 3.1 s, computed anew each step (" in shown.err
 
 
 def test_an_hour_leaves_no_trace_in_the_stream() -> None:
@@ -264,7 +294,7 @@ def test_an_hour_of_sound_needs_no_more_memory_than_a_minute() -> None:
         (causal_branch(AttentiveHead(hidden=8)), NAMES),
         (loaded.net.audio_branch(), loaded.net.emotions),
     ):
-        stream = open_stream(branch, names)
+        stream = StreamingPredictor(branch, names)
         sizes = []
         for _ in range(12):
             for _ in range(round(300 * 16000 / len(voice))):

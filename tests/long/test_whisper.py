@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor
@@ -14,8 +16,13 @@ from torch import Tensor
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Bundle
 from avser.cli import main
+from avser.data.dataset import audio_batch
+from avser.export import int8
 from avser.export.onnx_file import MOST_APART, AudioGraph, differences
 from avser.export.pt2 import save_pt2
+from avser.export.runtime import OnnxClassifier
+from avser.models.baselines.head import BaselineHead
+from avser.models.baselines.linear import Softmax
 from avser.models.encoders import whisper
 from avser.models.encoders.whisper import WhisperEncoder, WhisperNetwork, load_whisper
 from avser.models.heads import AttentiveHead, LinearHead
@@ -33,7 +40,10 @@ def tiny_net() -> EmotionNet:
     return EmotionNet(audio=encoder, head=AttentiveHead(hidden=8), emotions=("a", "b")).eval()
 
 
-def test_onnx_files_are_the_network_at_any_length(tmp_path: Path) -> None:
+def test_onnx_files_are_the_network_at_any_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "_DYNAMIC", 256)  # of the smallest encoder, too
     net = tiny_net()
     graph = AudioGraph(Bundle(name="tiny", folder=Path(), net=net, config={}))
     lengths = tuple((size, s) for s in (0.3, 3.3, 20.0, 61.0) for size in (1, 3))
@@ -42,6 +52,8 @@ def test_onnx_files_are_the_network_at_any_length(tmp_path: Path) -> None:
     path = graph.save(tmp_path / "int8.onnx", int8=True)
     small = differences(net.audio_branch(), path, sizes=lengths)
     assert 0 < max(d.clip for d in small) < 0.02
+    products = [node.op_type for node in onnx.load(path).graph.node].count("MatMulInteger")
+    assert products >= 2 + 2 * 6  # convolutions, and of each layer all with weights
 
 
 def test_a_pt2_is_the_network_at_any_length(tmp_path: Path) -> None:
@@ -133,3 +145,46 @@ def test_a_bundle_of_three_layers_is_small_and_stands_alone(
             torch.from_numpy(samples)[None], torch.tensor([len(samples)])
         )[0][0]
     assert list(probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+@torch.inference_mode()
+def test_8_bit_files_predict_the_labels_of_float_ones(tmp_path: Path) -> None:
+    weights = MODELS / "whisper-tiny.en-encoder"
+    if not weights.is_dir():
+        pytest.skip(f"needs {weights}")
+    emotions = ("neutral", "happy", "sad", "angry")
+    encoder = WhisperEncoder(size="tiny", layers=3, pretrained=str(weights))
+    head = BaselineHead(baseline=Softmax(cost=0.01))
+    net = EmotionNet(audio=encoder, head=head, emotions=emotions).eval()
+
+    def clips(seed: int) -> list[tuple[int, Tensor]]:
+        return [
+            (label, torch.from_numpy(voice(emotion, speaker=speaker, seconds=1.5, seed=seed)))
+            for label, emotion in enumerate(emotions)
+            for speaker in "abcdef"
+        ]
+
+    train = clips(0)
+    waves, labels = torch.stack([w for _, w in train]), torch.tensor([n for n, _ in train])
+    lengths = torch.full((len(train),), waves.shape[1])
+    encoder.fit_statistics([audio_batch(waves, lengths)])
+    fitted = net.heads["audio"]
+    assert isinstance(fitted, BaselineHead)
+    vectors, rows = fitted.vectors(*encoder(waves, lengths))
+    fitted.baseline.fit(vectors, labels[rows])
+    graph = AudioGraph(Bundle(name="tiny", folder=Path(), net=net, config={}))
+    plain = graph.save(tmp_path / "float.onnx")
+    small = graph.save(tmp_path / "int8.onnx", int8=True)
+    assert small.stat().st_size < 0.27 * plain.stat().st_size
+    whole, rounded = OnnxClassifier(plain), OnnxClassifier(small)
+    apart = []
+    for label, wave in clips(1):
+        expected = net.audio_branch()(wave[None], torch.tensor([len(wave)]))[0][0]
+        one, other = whole(wave.numpy()), rounded(wave.numpy())
+        assert one.probabilities is not None and other.probabilities is not None
+        assert list(one.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-4)
+        apart.append(max(abs(p - other.probabilities[n]) for n, p in one.probabilities.items()))
+        second, first = sorted(one.probabilities.values())[-2:]
+        if first - second > 0.25:  # elsewhere rounding may decide
+            assert one.label == other.label == emotions[label]
+    assert max(apart) < 0.15 and float(np.mean(apart)) < 0.03

@@ -275,7 +275,7 @@ def test_net_refuses_parts_that_do_not_fit() -> None:
         EmotionNet(head=head, emotions=("a", "b"))
     with pytest.raises(ConfigError, match="at least two"):
         EmotionNet(audio=tiny_audio_encoder(), head=head, emotions=("a",))
-    with pytest.raises(ConfigError, match="hears the future"):
+    with pytest.raises(ConfigError, match="uses later sound"):
         CrnnEncoder(frontend=LogMel(), causal=True)
     with pytest.raises(ConfigError, match="use divisors"):
         CrnnEncoder(frontend=LogMel(bins=40), channels=(4,), pools=((3, 2),))

@@ -29,7 +29,7 @@ def test_it_is_the_librarys_network_on_each_clip_alone(kind: str) -> None:
     heard = wave - wave.mean()  # conditioning
     if kind != "wavlm":  # whose base size was trained on samples as they are
         heard = (wave - wave.mean()) / (wave.var(correction=0) + 1e-7).sqrt()
-    padded = torch.nn.functional.pad(heard, (40, 40))  # the last frame hears 400 samples
+    padded = torch.nn.functional.pad(heard, (40, 40))  # the last frame has 400 samples
     states = encoder.model(padded, output_hidden_states=True).hidden_states
     assert states[0].shape[1] == 50
     expected = torch.stack(states).mean(dim=0).mean(dim=1)

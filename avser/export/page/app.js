@@ -35,7 +35,7 @@ function prepare() {
     at("legend").append(entry);
   });
   const facts = model.facts;
-  const window = model.streaming ? "each step is processed once" : "a recording is processed in windows of 4.1 s";
+  const window = model.streaming ? "each step is processed once" : "a recording is processed in windows of 3.1 s";
   at("about").textContent = `Model ${facts.model}; ${window}. Licence of its weights: ${facts.licence || "not stated"}.`;
   at("notfor").textContent = `Not for: ${facts.not_for}`;
 }

@@ -7,7 +7,7 @@ const SILENCE_DBFS = -60;
 const WINDOW_STEPS = 120; // longer clips are processed in windows, so that memory has a bound
 const HOP_STEPS = 60;
 const MARGIN_STEPS = 30;
-const LISTEN_STEPS = 8; // the window of a model without state
+const LISTEN_STEPS = 6; // the window of a model without state
 
 export async function load() {
   const [facts, model, wasm] = await Promise.all([

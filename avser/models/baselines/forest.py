@@ -94,11 +94,11 @@ class Forest(Baseline):
         tree = torch.arange(self.trees, device=x.device)
         node = torch.zeros(x.shape[0], self.trees, dtype=torch.long, device=x.device)
         while True:
-            asked = self.feature[tree, node]
-            inner = asked >= 0
+            feature = self.feature[tree, node]
+            inner = feature >= 0
             if not bool(inner.any()):
                 break
-            value = x.gather(1, asked.clamp(min=0))
+            value = x.gather(1, feature.clamp(min=0))
             right = (value > self.threshold[tree, node]).long()
             node = torch.where(inner, self.below[tree, node, right], node)
         return (self.share[tree, node].mean(dim=1) + 1e-6).log()

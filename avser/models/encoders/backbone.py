@@ -105,19 +105,19 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"Bad pretrained {str(path)!r}: there is no such file of weights.")
     try:
         if path.suffix == ".safetensors":
-            found: object = load_file(path)
+            state: object = load_file(path)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or unsafe file raises many kinds
         raise ConfigError(
             f"Bad pretrained {str(path)!r}: it is damaged, or holds more than tensors; save the "
             "network's state dict as safetensors."
         ) from error
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConfigError(f"Bad pretrained {str(path)!r}: expected tensors by name.")
-    return found
+    return state
 
 
 def _check(model: nn.Module, weights: dict[str, Tensor], *, name: str, path: str) -> None:
@@ -145,7 +145,7 @@ def _no_retries() -> Iterator[None]:
 
 
 def connected() -> bool:
-    """Whether the hub can be reached, as far as can be told in some seconds."""
+    """Whether the hub can be reached, as far as some seconds show."""
     if any(os.environ.get(name) for name in _PROXIES):
         return True  # only the hub itself can tell
     try:

@@ -29,10 +29,10 @@ class AudioEncoder(nn.Module, ABC):
     Args:
         frontend: samples to features.
         normalise: see `avser.models.frontends.normaliser.Normaliser`.
-        trim_db: leave out quiet edges this many dB under the clip's peak; None hears all of it,
+        trim_db: leave out quiet edges this many dB under the clip's peak; None keeps all of it,
             as a causal encoder must.
         gate_dbfs: leave out frames quieter than this, wherever they are; what a causal encoder
-            has for trimming. None hears silence as if it were speech.
+            has for trimming. None keeps silence.
         conditioning: of the waveform before the front end; see
             `avser.models.frontends.conditioning`. Models of before 0.1.0 were trained with
             ``mean`` or less, so that it is what settings without it mean.
@@ -243,19 +243,19 @@ class AudioEncoder(nn.Module, ABC):
 
     @property
     def not_streamable(self) -> str | None:
-        """Why no answer can be given while a clip goes on, in one sentence; None if it can."""
+        """Reason in one sentence why it can't run on a stream; None if it can."""
         name = type(self).__name__
         if self.span == "clip":
             return f"{name} gives one vector for a whole clip, so that it has nothing to stream."
         if not self.causal:
             return (
-                f"this {name} hears sound that comes after a step; train a causal one, such as "
+                f"this {name} depends on sound after a step; train a causal one, such as "
                 "configs/model/audio_stream.yaml."
             )
         return None
 
     def initial_state(self, size: int) -> State:
-        """State of ``size`` clips of which nothing was heard, ``[B, ...]`` each.
+        """State of ``size`` clips before their first step, ``[B, ...]`` each.
 
         Raises:
             ConfigError: the encoder can't stream.

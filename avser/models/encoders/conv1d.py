@@ -23,7 +23,7 @@ class Conv1dEncoder(AudioEncoder):
 
     Args:
         frontend, normalise, trim_db, conditioning: see `AudioEncoder`.
-        clip_s: duration that is heard, in seconds.
+        clip_s: duration that is used, in seconds.
         channels: filters of each layer.
         kernel: frames of a filter, odd.
         pools: frames that each layer's pooling joins.

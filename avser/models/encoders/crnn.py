@@ -86,12 +86,12 @@ class CrnnEncoder(AudioEncoder):
         width: of each frame before the recurrence.
         hidden: of one direction of the recurrence.
         cell: "lstm" or "gru".
-        causal: no sound after a step is heard: causal convolutions, forward recurrence only.
+        causal: no step depends on later sound: causal convolutions, forward recurrence only.
             Needs a causal front end, ``trim_db: null`` and ``training``, ``running`` or ``none``
             for a norm.
         dropout: on frames before the recurrence (heads have their own).
         norm: "batch", or "group", which keeps no statistics of the training clips (federated
-            training); group norm hears the whole clip.
+            training); group norm uses the whole clip.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class CrnnEncoder(AudioEncoder):
         self._check(pools, channels, causal)
         if causal and norm == "group":
             raise ConfigError(
-                "Bad norm 'group' of a causal encoder: it hears the whole clip; use 'batch'."
+                "Bad norm 'group' of a causal encoder: it uses the whole clip; use 'batch'."
             )
         self.causal = causal
         blocks, inputs = [], frontend.channels
@@ -164,7 +164,7 @@ class CrnnEncoder(AudioEncoder):
             )
         if causal and (not front.causal or self.looks_ahead):
             raise ConfigError(
-                "Bad causal encoder: its front end, trimming or normalisation hears the future; "
+                "Bad causal encoder: its front end, trimming or normalisation uses later sound; "
                 "set frontend.init_args.causal: true, trim_db: null and normalise: training."
             )
 

@@ -22,7 +22,7 @@ class DenseEncoder(AudioEncoder):
 
     Args:
         frontend, normalise, trim_db, conditioning: see `AudioEncoder`.
-        clip_s: duration that is heard, in seconds.
+        clip_s: duration that is used, in seconds.
         widths: of the layers.
         dropout: after each layer.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class MaskedGroupNorm(nn.Module):
     """Group norm over the valid frames of each clip; it keeps no statistics of other clips.
 
-    What batch norm keeps says something of every clip that was trained on, and is off where clips
+    Statistics of batch norm depend on every training clip, and are off where clips
     of one speaker are trained together; federated training uses this one instead.
     Source: Wu & He, "Group Normalization", ECCV 2018; the mask is ours.
 
@@ -25,11 +25,11 @@ class MaskedGroupNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Normalise ``[B, C, M, F]`` by the frames of ``mask [B, F]``."""
-        seen = x * rearrange(mask, "b f -> b 1 1 f").to(x.dtype)
+        valid = x * rearrange(mask, "b f -> b 1 1 f").to(x.dtype)
         count = mask.sum(dim=1).clamp(min=1).to(torch.float32) * x.shape[2]
         # sums of each channel first: the large tensor is read twice and never regrouped
-        mean = self._of_groups(seen.sum(dim=(2, 3), dtype=torch.float32), count)
-        square = self._of_groups((seen * seen).sum(dim=(2, 3), dtype=torch.float32), count)
+        mean = self._of_groups(valid.sum(dim=(2, 3), dtype=torch.float32), count)
+        square = self._of_groups((valid * valid).sum(dim=(2, 3), dtype=torch.float32), count)
         scale = self.weight * (square - mean * mean).clamp(min=0.0).add(1e-5).rsqrt()
         shift = self.bias - mean * scale
         scale, shift = (rearrange(v, "b c -> b c 1 1").to(x.dtype) for v in (scale, shift))

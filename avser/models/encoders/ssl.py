@@ -99,7 +99,7 @@ class SslEncoder(AudioEncoder):
         receptive, stride = 1, 1
         for kernel, step in zip(config.conv_kernel, config.conv_stride, strict=True):
             receptive, stride = receptive + (kernel - 1) * stride, stride * step
-        self.spare = receptive - stride  # samples that the last frame hears beyond its hop
+        self.spare = receptive - stride  # samples of the last frame beyond its hop
         self.tune = tune
         self.model.requires_grad_(tune)
         self.mix = nn.Parameter(torch.zeros(config.num_hidden_layers + 1))
@@ -160,12 +160,12 @@ def _create(kind: Kind, size: Size, pretrained: bool | str) -> Any:  # noqa: ANN
     settings = dict(_SIZES[size])
     if size == "large":
         settings["conv_bias"] = kind not in _NO_BIAS_NO_SCALE
-    # what is masked or left out in training is ours to say
+    # masking and dropout in training are set by avser
     off = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}
     config = getattr(transformers, f"{names[kind]}Config")(**settings, **off)
-    found = getattr(transformers, f"{names[kind]}Model")
+    model = getattr(transformers, f"{names[kind]}Model")
     if pretrained is False:
-        return found(config)
+        return model(config)
     source = _WEIGHTS.get((kind, size), "") if pretrained is True else str(pretrained)
     if pretrained is not True and not Path(source).is_dir():
         raise ConfigError(
@@ -174,17 +174,17 @@ def _create(kind: Kind, size: Size, pretrained: bool | str) -> Any:  # noqa: ANN
         )
     if not source:
         raise ConfigError(f"Bad pretrained true: there are no weights of size {size}.")
-    return _load(found, config, source)
+    return _load(model, config, source)
 
 
-def _load(found: Any, config: Any, source: str) -> Any:  # noqa: ANN401
+def _load(kind: Any, config: Any, source: str) -> Any:  # noqa: ANN401
     from transformers.utils import logging as hugging
 
     before = hugging.get_verbosity()
-    hugging.set_verbosity(logging.ERROR)  # what is missing is told below, in one sentence
+    hugging.set_verbosity(logging.ERROR)  # missing weights are reported below, in one sentence
     try:
         local = Path(source).is_dir() or not connected()
-        model, told = found.from_pretrained(
+        model, info = kind.from_pretrained(
             source, config=config, output_loading_info=True, local_files_only=local
         )
     except Exception as error:  # of the hub, of its transport, of transformers: no common base
@@ -194,7 +194,7 @@ def _load(found: Any, config: Any, source: str) -> Any:  # noqa: ANN401
         ) from error
     finally:
         hugging.set_verbosity(before)
-    lost = sorted(told["missing_keys"])
+    lost = sorted(info["missing_keys"])
     if lost:
         raise ConfigError(
             f"Bad pretrained {source}: it lacks {len(lost)} tensors, {lost[0]!r} for one; choose "

@@ -1,4 +1,4 @@
-"""Convolutional encoder that hears each step of 0.512 s by itself."""
+"""Convolutional encoder of each step of 0.512 s by itself."""
 
 from collections.abc import Iterable, Iterator
 

@@ -44,7 +44,7 @@ def repeat_over_steps(vector: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor
 
 
 def frames_of(clip_s: float, hop: int) -> int:
-    """Frames of a duration that an encoder hears of every clip.
+    """Frames of a duration that an encoder uses of every clip.
 
     Raises:
         ConfigError: there is none.

@@ -52,7 +52,7 @@ class TimmFacesEncoder(FaceEncoder):
         )
         self.dim = backbone_dim(self.backbone)
         mean, deviation = backbone_colour(self.backbone)
-        # kept with the weights: another release of timm may say something else of this backbone
+        # kept with the weights: another release of timm may have another setting for this backbone
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None])
 

@@ -21,6 +21,7 @@ from avser.errors import ConfigError
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 _FFT_PAYS = 100_000  # window times bins; measured on CPUs (640 x 256: FFT 1.5 times as fast)
+_LEAST_PART = 32  # samples under which joining slices does not pay
 RUN_FRAMES = 256  # with 1,024 bins a megabyte: what a processor's cache holds
 
 Alignment = Literal["centre", "start", "end"]
@@ -38,7 +39,7 @@ class Frontend(nn.Module, ABC):
         channels: C, feature planes.
         bins: M, rows of a plane.
         hop: samples between frames.
-        causal: no frame hears sound that comes after its own hop, and the hop divides the step.
+        causal: no frame depends on sound after its own hop, and the hop divides the step.
     """
 
     channels: int
@@ -193,12 +194,14 @@ class PowerSpectrum(nn.Module):
 
     def _frames(self, x: Tensor) -> Tensor:
         """Cut ``[B, S]`` into windows ``[B, F, window]``."""
-        if not torch.compiler.is_exporting() or self.window % self.hop:
+        common = math.gcd(self.window, self.hop)
+        if not torch.compiler.is_exporting() or common < _LEAST_PART:
             return x.unfold(-1, self.window, self.hop)
         # runtimes join slices several times as fast as they gather samples one by one
-        hops = rearrange(x, "b (f h) -> b f h", h=self.hop)
-        count, parts = hops.shape[1], self.window // self.hop
-        return torch.cat([hops[:, i : count - parts + 1 + i] for i in range(parts)], dim=-1)
+        parts = rearrange(x, "b (f h) -> b f h", h=common)
+        stride, each = self.hop // common, self.window // common
+        end = parts.shape[1] - each + 1
+        return torch.cat([parts[:, i : end + i : stride] for i in range(each)], dim=-1)
 
 
 def half_kernel(window: int, *, n_fft: int, first_bin: int, bin_count: int) -> Tensor:

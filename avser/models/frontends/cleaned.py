@@ -1,4 +1,4 @@
-"""Preparation of a clip's sound before another front end hears it: level and noise."""
+"""Level and noise reduction of a clip before another front end."""
 
 from collections import OrderedDict
 from hashlib import blake2b
@@ -25,10 +25,10 @@ class Cleaned(Frontend):
     down, bin by bin. The clip's quietest quarter of a second is taken for noise, since the clip's
     own mean, as the package has it by default, gates most of a voice without long pauses. Both
     look at the whole clip, so this is not causal.
-    Cleaned clips are kept in memory, because training hears the same clip every epoch.
+    Cleaned clips are kept in memory, because training uses the same clip in every epoch.
 
     Args:
-        frontend: that hears the result.
+        frontend: of the cleaned sound.
         level_dbfs: RMS that every clip is brought to; None leaves levels.
         clip: cut samples at full scale, as a level over about -12 dBFS makes them pass it.
         denoise: share by which gated bins are taken down, 0 (off) to 1.
@@ -86,13 +86,14 @@ class Cleaned(Frontend):
             return self._kept[key].to(samples.device)
         x = self._levelled(samples)
         whole = F.pad(x, (0, max(0, _QUIET - len(x))))
-        found = self.gate(whole[None], _quietest(whole)[None])[0]
-        found = F.pad(found, (0, max(0, len(x) - len(found))))[: len(x)]  # it gives whole hops
-        self._kept[key] = found.cpu()
-        self._size += found.nbytes
+        cleaned = self.gate(whole[None], _quietest(whole)[None])[0]
+        # the gate gives whole hops
+        cleaned = F.pad(cleaned, (0, max(0, len(x) - len(cleaned))))[: len(x)]
+        self._kept[key] = cleaned.cpu()
+        self._size += cleaned.nbytes
         while self._size > _KEPT_BYTES:
             self._size -= self._kept.popitem(last=False)[1].nbytes
-        return found
+        return cleaned
 
     def _levelled(self, samples: Tensor) -> Tensor:
         if self.level_dbfs is None:

@@ -124,10 +124,10 @@ def sound_evidence(waveform: Tensor, lengths: Tensor, before: Tensor | None = No
     loud = ((of_step > SILENCE_DBFS) & steady).any(dim=1)
     peak = torch.where(curved, bend + _BASE_DB, 0.0).amax(dim=1)
     total = torch.where(there, bend + _BASE_DB, 0.0).sum(dim=1)
-    found = torch.stack([peak, total, there.sum(dim=1).to(peak), loud.to(peak)], dim=1)
+    evidence = torch.stack([peak, total, there.sum(dim=1).to(peak), loud.to(peak)], dim=1)
     if before is None:
-        return found
-    highest, added = torch.maximum(found, before), found + before
+        return evidence
+    highest, added = torch.maximum(evidence, before), evidence + before
     return torch.stack([highest[:, 0], added[:, 1], added[:, 2], highest[:, 3]], dim=1)
 
 

@@ -71,7 +71,7 @@ class Normaliser(nn.Module):
         return features * valid
 
     def initial_state(self, size: int) -> tuple[Tensor, ...]:
-        """State of ``size`` clips of which nothing was heard; empty but for mode ``running``.
+        """State of ``size`` clips before their first frame; empty but for mode ``running``.
 
         Number of frames ``[B, 1, 1, 1]``, mean and sum of squared deviations ``[B, C, 1, 1]``, the
         latter two as differences from those of the prior.

@@ -51,6 +51,6 @@ class CrossAttentionFusion(ConcatFusion):
         to_video = shares(rearrange(scores, "b a v -> b v a"), video_mask) * rearrange(
             audio_mask, "b a -> b 1 a"
         )
-        heard = torch.einsum("b a d, b a v -> b v d", audio, to_audio)  # X̂_a
-        seen = torch.einsum("b v d, b v a -> b a d", video, to_video)  # X̂_v
-        return torch.tanh(audio + heard), torch.tanh(video + seen)
+        attended_audio = torch.einsum("b a d, b a v -> b v d", audio, to_audio)  # X̂_a
+        attended_video = torch.einsum("b v d, b v a -> b a d", video, to_video)  # X̂_v
+        return torch.tanh(audio + attended_audio), torch.tanh(video + attended_video)
