@@ -90,6 +90,11 @@ class Ensemble(ClipClassifier):
             raise ConfigError("Bad ensemble: its models have different classes; choose others.")
         self.predictors = list(predictors)
 
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """See `ClipClassifier.emotions`."""
+        return self.predictors[0].emotions
+
     def enrol(self, files: Sequence[str | Path]) -> None:
         """See `Predictor.enrol`."""
         for predictor in self.predictors:

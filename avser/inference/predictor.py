@@ -15,25 +15,30 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avser.bundle import serialization as bundle
+from avser.emotions import ordered
 from avser.errors import AvserError, ConfigError, MediaError, unknown
+from avser.extras import require
 from avser.files import local_copy
 from avser.inference.runner import BATCH_CLIPS, Runner
+from avser.inference.sources import MemorySource, memory_source
 from avser.inference.windows import WINDOW_STEPS
 from avser.media.clip import LoadedClip, load_clip, stream_check, wait_for
 from avser.media.faces import FaceDetector, MtcnnDetector
 from avser.media.pictures import is_picture, load_picture
-from avser.media.samples import condition_samples
 from avser.media.visual_features import Features, read_features, scale_of
 from avser.models.devices import bad_device, choose_device
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.net import EmotionNet
-from avser.types import SAMPLE_RATE, Prediction
+from avser.types import Prediction
+
+if TYPE_CHECKING:
+    import pandas
 
 Modality = Literal["auto", "audio", "video", "both"]
 FaceChoice = Literal["main", "all"]
@@ -74,6 +79,11 @@ class Request:
 
 class ClipClassifier(ABC):
     """Classifies files in order: loads ahead in threads, predicts in batches."""
+
+    @property
+    @abstractmethod
+    def emotions(self) -> tuple[str, ...]:
+        """All emotions that a prediction may name, in the order of the vocabulary."""
 
     @abstractmethod
     def check(self, request: Request) -> None:
@@ -130,6 +140,38 @@ class ClipClassifier(ABC):
                 for _, future in ahead:
                     if future.done() and not future.cancelled():
                         _close(future.result())
+
+    def to_frame(
+        self,
+        paths: str | Path | Iterable[str | Path],
+        *,
+        timeline: bool = False,
+        modality: Modality = "auto",
+        workers: int = 2,
+    ) -> pandas.DataFrame:
+        """Classify files into a table of pandas: one row a clip, or one row a step.
+
+        Rows of clips have ``path, label, probability, modalities, reason, duration_s, model,
+        error`` and a column for each emotion of the model; rows of steps have ``path, start_s,
+        end_s, label, probability, error`` and the same. A file that can't be read has one row with
+        its error.
+
+        Args:
+            paths: as of `classify`; one path is legal too.
+            timeline: one row a step.
+            modality: streams to use; "auto" takes what there is.
+            workers: loading threads.
+
+        Raises:
+            ConfigError: pandas is not installed, or the model can't do that for any clip.
+        """
+        require("pandas", "pandas")
+        from avser.inference.frame import clips_frame, timeline_frame
+
+        names = [paths] if isinstance(paths, (str, Path)) else paths
+        results = self.classify(names, modality=modality, workers=workers)
+        make = timeline_frame if timeline else clips_frame
+        return make((result.to_dict() for result in results), emotions=self.emotions)
 
     def _fill(
         self,
@@ -296,50 +338,49 @@ class Predictor(ClipClassifier):
     @overload
     def __call__(
         self,
-        source: str | Path | NDArray[np.floating],
-        *,
-        sample_rate: int | None = None,
-        modality: Modality = "auto",
-    ) -> Prediction: ...
-
-    @overload
-    def __call__(
-        self,
         source: list[Any],
         *,
         sample_rate: int | None = None,
         modality: Modality = "auto",
     ) -> list[Prediction]: ...
 
+    @overload
     def __call__(
         self,
-        source: str | Path | NDArray[np.floating] | list[Any],
+        source: Any,  # noqa: ANN401 (pictures of PIL and decoders of datasets have no common type)
+        *,
+        sample_rate: int | None = None,
+        modality: Modality = "auto",
+    ) -> Prediction: ...
+
+    def __call__(
+        self,
+        source: Any,
         *,
         sample_rate: int | None = None,
         modality: Modality = "auto",
     ) -> Prediction | list[Prediction]:
-        """Classify a file, samples, or a list of either.
+        """Classify a file or what is in memory already, or a list of either.
 
         Args:
-            source: path; ``[S]`` or ``[channels, S]`` samples in -1..1; or a list.
-            sample_rate: of samples, in Hz.
+            source: a path; samples ``[S]`` or ``[channels, S]`` in -1..1; a picture of PIL or as
+                uint8 ``[H, W, 3]``; a dict with ``array`` and ``sampling_rate``, as audio columns
+                of ``datasets`` have, with ``frames`` and ``fps``, or with all four; or a list.
+            sample_rate: of arrays of samples, in Hz.
             modality: streams to use; "auto" takes what there is.
 
         Raises:
             AvserError: a clip can't be read or lacks the stream that was asked for.
         """
         sources = source if isinstance(source, list) else [source]
-        arrays = [s for s in sources if isinstance(s, np.ndarray)]
-        paths = [s for s in sources if isinstance(s, (str, Path))]
-        if len(arrays) + len(paths) != len(sources):
-            raise ConfigError("Bad source: expected paths or arrays of samples.")
-        self.check(Request(modality=modality))
-        waves = [condition_samples(s, sample_rate=sample_rate) for s in arrays]
-        of_arrays = iter([self._predict_samples(*w) for w in waves])
+        request = Request(modality=modality)
+        self.check(request)
+        in_memory = [memory_source(s, sample_rate=sample_rate) for s in sources]
+        paths = [s for s, memory in zip(sources, in_memory, strict=True) if memory is None]
         of_files = self.classify(paths, modality=modality)
         predictions: list[Prediction] = []
-        for item in sources:
-            result = next(of_arrays) if isinstance(item, np.ndarray) else next(of_files)
+        for memory in in_memory:
+            result = next(of_files) if memory is None else self._predict_memory(memory, request)
             if isinstance(result, Failure):
                 raise result.error
             predictions.append(result)
@@ -366,6 +407,12 @@ class Predictor(ClipClassifier):
         if self.features is not None:
             rows = [read_features(f"{self.features}#{Path(p).stem}").values for p in files]
             self._scale = scale_of(np.concatenate(rows))
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """See `ClipClassifier.emotions`."""
+        voice = self.voice.net.emotions if self.voice is not None else ()
+        return ordered({*self.net.emotions, *voice})
 
     # -- a clip's way: check, load, choose, predict ------------------------------------------
 
@@ -450,12 +497,15 @@ class Predictor(ClipClassifier):
                 predictions[i] = replace(predictions[i], faces=faces)
         return [predictions[i] for i in range(len(clips))]
 
-    def _predict_samples(
-        self, samples: NDArray[np.float32], warnings: tuple[str, ...]
-    ) -> Prediction:
-        """Predict sound in memory, ``[S]`` float32 at 16 kHz."""
-        with LoadedClip() as clip:
-            clip.sound.add(samples)
-            clip.has_audio, clip.duration_s = True, len(samples) / SAMPLE_RATE
-            clip.warnings = warnings
-            return self.predict([clip], Request(modality="audio"))[0]
+    def _predict_memory(self, source: MemorySource, request: Request) -> Prediction:
+        """Predict what is in memory already."""
+        has_video = source.images is not None
+        stream_check(source.path or "in memory", request.modality)(
+            source.samples is not None, has_video
+        )
+        if request.modality == "auto" and not has_video:
+            request = replace(request, modality="audio")  # no picture is missed where none is meant
+        looked = has_video and self.looks_for_faces(request)
+        with source.load(self._face_detector() if looked else None) as clip:
+            prediction = self.predict([clip], request)[0]
+        return replace(prediction, path=source.path)

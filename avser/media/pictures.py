@@ -6,11 +6,14 @@ from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from avser.errors import MediaError
 from avser.media.clip import LoadedClip
 from avser.media.decoders import Frame
 from avser.media.faces import DETECT_HEIGHT, FaceCollector, FaceDetector
+
+Image = NDArray[np.uint8]
 
 PICTURE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .webp .tif .tiff".split())
 
@@ -46,7 +49,7 @@ def load_picture(path: str | Path, *, detector: FaceDetector | None) -> LoadedCl
     return clip
 
 
-def _read(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _read(path: Path) -> Image:
     """Decode to ``[H, W, 3]`` uint8 RGB, at most as high as faces are looked for in."""
     if not path.is_file():
         raise MediaError(f"Can't read {path}: there is no such file; check the path.")
@@ -61,8 +64,13 @@ def _read(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         image = None
     if image is None:
         raise MediaError(f"Can't read {path}: it is no picture, or damaged; export it again.")
+    return shrink(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
+
+
+def shrink(image: Image) -> Image:
+    """Shrink ``[H, W, 3]`` to the height in which faces are looked for; never enlarge it."""
     height, width = image.shape[:2]
-    if height > DETECT_HEIGHT:
-        size = (max(1, round(width * DETECT_HEIGHT / height)), DETECT_HEIGHT)
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    if height <= DETECT_HEIGHT:
+        return image
+    size = (max(1, round(width * DETECT_HEIGHT / height)), DETECT_HEIGHT)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -101,7 +101,7 @@ def test_bad_samples_are_refused(
 
 
 def test_what_is_no_source_is_refused(predictor: Predictor) -> None:
-    with pytest.raises(ConfigError, match="expected paths or arrays"):
+    with pytest.raises(ConfigError, match=r"type int: expected a path; floats \[S\]"):
         predictor([42])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="Bad device 'gpu'"):
         Predictor(tiny_net(), device="gpu")
