@@ -36,6 +36,7 @@ from avser.models.devices import bad_device, choose_device
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.net import EmotionNet
 from avser.types import Prediction
+from avser.visualization.attribution import Explanation
 
 if TYPE_CHECKING:
     import pandas
@@ -385,6 +386,25 @@ class Predictor(ClipClassifier):
                 raise result.error
             predictions.append(result)
         return predictions if isinstance(source, list) else predictions[0]
+
+    def explain(
+        self, path: str | Path, *, emotion: str | None = None, modality: Modality = "auto"
+    ) -> Explanation:
+        """Explain the prediction of a clip: which steps, bands and face regions decided.
+
+        Args:
+            path: of the clip, of at most 61 s.
+            emotion: to explain; None is the most probable one.
+            modality: streams to use; "auto" takes what there is.
+
+        Raises:
+            AvserError: the clip can't be read, is too long, or has nothing to judge.
+        """
+        request = Request(modality=modality)
+        self.check(request)
+        with local_copy(str(path)) as file, self.load(str(file), request) as clip:
+            model = self._choose(clip, modality)
+            return model._runner.explain(clip, emotion=emotion, modality=modality)
 
     def enrol(self, files: Sequence[str | Path]) -> None:
         """Normalise by a speaker's own clips, whose emotions need not be known.

@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from avser.data.dataset import audio_batch
-from avser.errors import SignalError
+from avser.errors import ConfigError, SignalError
 from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
 from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
 from avser.media.faces import FaceTrack
 from avser.models.devices import on_device
 from avser.models.net import HEADS, EmotionNet
 from avser.types import (
+    STEP_S,
     STEP_SAMPLES,
     Batch,
     FaceBox,
@@ -32,6 +33,7 @@ from avser.types import (
     Prediction,
     TimelineEntry,
 )
+from avser.visualization.attribution import Explanation, explain_batch
 
 BATCH_CLIPS = 16
 _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds memory
@@ -111,6 +113,29 @@ class Runner:
             ]
             predictions.append(self._prediction(clip, output, modality=modality))
         return predictions
+
+    def explain(
+        self, clip: LoadedClip, *, emotion: str | None = None, modality: str = "auto"
+    ) -> Explanation:
+        """Explain the prediction of a clip of at most a window.
+
+        Args:
+            clip: open.
+            emotion: to explain; None is the most probable one.
+            modality: "audio" and "video" take the head of that stream alone.
+
+        Raises:
+            ConfigError: the clip is longer, or the model has no such class.
+            SignalError: there is nothing to judge.
+        """
+        if clip.steps > WINDOW_STEPS:
+            raise ConfigError(
+                f"Bad clip of {clip.duration_s:.0f} s: at most {WINDOW_STEPS * STEP_S:.0f} s can "
+                "be explained; cut out the part in question."
+            )
+        alone = self.net.fusion is not None and modality in ("audio", "video")
+        batch = self._batch([clip.cut(0, clip.steps)])
+        return explain_batch(self.net, batch, emotion=emotion, stream=modality if alone else None)
 
     def _run(self, cuts: Sequence[ClipSegment], *, head: str | None) -> list[WindowOutput]:
         """Run cuts of at most a window each, in batches of like length; None: any head."""
