@@ -27,7 +27,7 @@ from avser.visualization.attribution import explain_batch, row_frequencies
 from avser.visualization.explain_plots import explanation_figure, explanation_figures
 from avser.visualization.plots import render
 
-STEPS, PLANTED_HZ = 4, {"happy": 600.0, "sad": 4_000.0}
+STEPS, PLANTED_HZ = 4, {"happy": 600.0, "sad": 3_000.0}
 EYES, MOUTH = 0.36, 0.76  # rows of the face, as shares of its height
 
 
