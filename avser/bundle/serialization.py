@@ -98,7 +98,7 @@ def save(
         "step_samples": STEP_SAMPLES,
         "parameters": sum(p.numel() for p in net.parameters()),
         "net": {slot: _plain(value) for slot, value in spec.items() if value is not None},
-        "temperatures": {h: float(net.temperature(h)) for h in net.heads},
+        "temperatures": {h: float(net.temperature(h)) for h in net.outputs},
         "weights": {"file": file, "sha256": digest, "stored": "float16" if half else "float32"},
         "figures": _plain(figures or {}),
     }
@@ -294,7 +294,7 @@ def _fill(net: EmotionNet, folder: Path, config: Mapping[str, Any]) -> None:
             )
     net.load_state_dict(state, strict=False)
     temperatures = config.get("temperatures")
-    for head in net.heads:
+    for head in net.outputs:
         value = temperatures.get(head) if isinstance(temperatures, Mapping) else None
         if not isinstance(value, (int, float)) or not 0.01 <= value <= 100:
             raise BundleError(f"Bad temperature {value!r} of {head}: legal is 0.01 to 100.")

@@ -339,8 +339,10 @@ def _unrecognized(what: str) -> str:
 _SLOTS = {
     "audio": ("avser.models.encoders", "avser.models.encoders.base.AudioEncoder"),
     "video": ("avser.models.encoders", "avser.models.encoders.base.VideoEncoder"),
-    "fusion": ("avser.models.fusion", "avser.models.fusion.base.Fusion"),
+    "fusion": ("avser.models.fusion", "avser.models.fusion.base.StreamFusion"),
     "head": ("avser.models.heads", "avser.models.heads.Head"),
+    "audio_head": ("avser.models.heads", "avser.models.heads.Head"),
+    "video_head": ("avser.models.heads", "avser.models.heads.Head"),
     "baseline": ("avser.models.baselines", "avser.models.baselines.base.Baseline"),
     "frontend": ("avser.models.frontends", "avser.models.frontends.base.Frontend"),
     "augment": ("avser.training.augment", "avser.training.augment.Augment"),

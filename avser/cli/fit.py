@@ -119,4 +119,5 @@ def _slots(text: str) -> dict[str, Any]:
     import yaml
 
     model = yaml.safe_load(text)["model"]
-    return {slot: model.get(slot) for slot in ("audio", "video", "fusion", "head")}
+    slots = ("audio", "video", "fusion", "head", "audio_head", "video_head")
+    return {slot: model.get(slot) for slot in slots}

@@ -21,8 +21,8 @@ from avser.types import Batch, Clip
 def _logits(
     net: EmotionNet, loader: Iterable[Batch]
 ) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
-    logits: dict[str, list[Tensor]] = {head: [] for head in net.heads}
-    labels: dict[str, list[Tensor]] = {head: [] for head in net.heads}
+    logits: dict[str, list[Tensor]] = {head: [] for head in net.outputs}
+    labels: dict[str, list[Tensor]] = {head: [] for head in net.outputs}
     home = device_of(net)
     for batch in loader:
         batch = on_device(batch, home)
@@ -32,11 +32,17 @@ def _logits(
     return logits, labels
 
 
-def calibrate(net: EmotionNet, loader: Iterable[Batch]) -> None:
-    """Fit one temperature per head by negative log-likelihood (Guo et al., ICML 2017)."""
+def calibrate(net: EmotionNet, loader: Iterable[Batch], *, keep: Sequence[str] = ()) -> None:
+    """Fit one temperature per head by negative log-likelihood (Guo et al., ICML 2017).
+
+    Args:
+        net: to calibrate.
+        loader: of clips that it was not trained on.
+        keep: heads whose temperatures stay.
+    """
     logits, labels = _logits(net, loader)
-    for head in net.heads:
-        if not sum(len(part) for part in logits[head]):
+    for head in net.outputs:
+        if head in keep or not sum(len(part) for part in logits[head]):
             continue
         x, y = torch.cat(logits[head]).double(), torch.cat(labels[head])
 

@@ -15,15 +15,17 @@ from torch import nn
 
 from avser.errors import AvserError, BundleError, unknown
 from avser.models.encoders.base import AudioEncoder, VideoEncoder
-from avser.models.fusion.base import Fusion
+from avser.models.fusion.base import StreamFusion
 from avser.models.heads import Head
 from avser.models.net import EmotionNet
 
 SLOTS: Mapping[str, type[nn.Module]] = {
     "audio": AudioEncoder,
     "video": VideoEncoder,
-    "fusion": Fusion,
+    "fusion": StreamFusion,
     "head": Head,
+    "audio_head": Head,
+    "video_head": Head,
 }
 
 #: Prefixes of class paths in models that were written before the packages were ordered.

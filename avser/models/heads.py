@@ -91,6 +91,21 @@ class AttentiveHead(Head):
         variance = (weights * (x - mean.unsqueeze(1)).square()).sum(dim=1)
         return self._classify(mean, variance), self.step(x)
 
+    def on_single_steps(self) -> "LinearHead":
+        """The linear head that gives the same logits on clips of one step.
+
+        A head that was trained on pictures has learnt nothing of how steps deviate, nor of single
+        steps of a video: both parts of it still hold their random initial weights. This one has
+        neither; a video's logits are the mean of its steps'.
+        """
+        dim, classes = self.step.in_features, self.step.out_features
+        linear = LinearHead(dropout=self.dropout.p).build(dim, classes)
+        with torch.no_grad():
+            mean, deviation = self.clip.weight[:, :dim], self.clip.weight[:, dim:]
+            linear.step.weight.copy_(mean)
+            linear.step.bias.copy_(self.clip.bias + deviation.sum(dim=1) * 1e-5**0.5)
+        return linear
+
     def _classify(self, mean: Tensor, variance: Tensor) -> Tensor:
         pooled = torch.cat([mean, (variance + 1e-5).sqrt()], dim=-1)
         logits: Tensor = self.clip(self.dropout(pooled))

@@ -12,7 +12,8 @@ from avser.models.encoders.base import AudioEncoder, VideoEncoder
 from avser.models.encoders.recurrent import State
 from avser.models.frontends.base import full_precision
 from avser.models.frontends.conditioning import has_sound, is_sound, sound_evidence
-from avser.models.fusion.base import Fusion
+from avser.models.fusion.base import Fusion, StreamFusion
+from avser.models.fusion.late import LateFusion
 from avser.models.heads import Head
 from avser.models.transforms import IDENTITY, Transforms
 from avser.types import Batch
@@ -125,7 +126,11 @@ class EmotionNet(nn.Module):
         fusion: settings of what joins them; needed exactly if both are there. The net has a copy,
             sized for its encoders.
         head: settings of a head; each stream gets its own copy.
+        audio_head, video_head: settings of a stream's head where it has another.
         emotions: K class names; the order of all outputs.
+
+    Attributes:
+        outputs: names of what `forward` gives, in the order of `HEADS`.
     """
 
     def __init__(
@@ -133,8 +138,10 @@ class EmotionNet(nn.Module):
         *,
         audio: AudioEncoder | None = None,
         video: VideoEncoder | None = None,
-        fusion: Fusion | None = None,
+        fusion: StreamFusion | None = None,
         head: Head,
+        audio_head: Head | None = None,
+        video_head: Head | None = None,
         emotions: tuple[str, ...],
     ) -> None:
         super().__init__()
@@ -146,22 +153,27 @@ class EmotionNet(nn.Module):
             )
         if len(emotions) < 2:
             raise ConfigError(f"Bad emotions {list(emotions)}: a classifier needs at least two.")
-        if fusion is not None and audio is not None and video is not None:
+        if isinstance(fusion, Fusion) and audio is not None and video is not None:
             fusion = copy.deepcopy(fusion).build(audio.dim, video.dim)
         self.audio, self.video, self.fusion = audio, video, fusion
         self.emotions = tuple(emotions)
-        widths = {"fused": fusion, "audio": audio, "video": video}
-        self.heads = nn.ModuleDict(
-            {n: copy.deepcopy(head).build(m.dim, len(emotions)) for n, m in widths.items() if m}
-        )
-        for name in self.heads:
+        self.heads = nn.ModuleDict()
+        joint = fusion if isinstance(fusion, Fusion) else None
+        settings = {"fused": head, "audio": audio_head or head, "video": video_head or head}
+        for name, module in {"fused": joint, "audio": audio, "video": video}.items():
+            if module is not None:
+                own = copy.deepcopy(settings[name])
+                self.heads[name] = own.build(module.dim, len(emotions))
+        both = fusion is not None
+        self.outputs = tuple(n for n in HEADS if n in self.heads or (both and n == "fused"))
+        for name in self.outputs:
             self.register_buffer(f"temperature_{name}", torch.ones(()))
 
     def temperature(self, name: str) -> Tensor:
         """The temperature buffer of a head, fitted on validation."""
         buffer = getattr(self, f"temperature_{name}")
         if not isinstance(buffer, Tensor):
-            raise ConfigError(f"Bad head {name!r}: this net has {', '.join(self.heads)}.")
+            raise ConfigError(f"Bad head {name!r}: this net has {', '.join(self.outputs)}.")
         return buffer
 
     def encode(
@@ -188,7 +200,7 @@ class EmotionNet(nn.Module):
         """Run every head that the net has; keys are a subset of `HEADS`."""
         streams: dict[str, HeadOutput] = {}
         encoded = self.encode(batch, transforms=transforms)
-        if self.fusion is not None:
+        if isinstance(self.fusion, Fusion):
             (audio, audio_mask), (video, video_mask) = self._one_grid(encoded)
             both = audio_mask.any(dim=1) & video_mask.any(dim=1)
             if self.training and transforms.modality_dropout > 0:
@@ -199,7 +211,23 @@ class EmotionNet(nn.Module):
             streams["fused"] = self._stream("fused", x, mask, both)
         for name, (x, mask) in encoded.items():
             streams[name] = self._stream(name, x, mask, mask.any(dim=1))
+        if isinstance(self.fusion, LateFusion):
+            late = self._late(self.fusion, streams["audio"], streams["video"])
+            streams = {"fused": late, **streams}
         return streams
+
+    def _late(self, fusion: LateFusion, audio: HeadOutput, video: HeadOutput) -> HeadOutput:
+        """Join the calibrated predictions of both streams."""
+        heat_audio, heat_video = self.temperature("audio"), self.temperature("video")
+        steps, mask = fusion.join_steps(
+            audio.step_logits / heat_audio, audio.mask, video.step_logits / heat_video, video.mask
+        )
+        return HeadOutput(
+            logits=fusion(audio.logits / heat_audio, video.logits / heat_video),
+            step_logits=steps,
+            mask=mask,
+            present=audio.present & video.present,
+        )
 
     def _stream(self, name: str, x: Tensor, mask: Tensor, present: Tensor) -> HeadOutput:
         with full_precision(x):

@@ -13,8 +13,9 @@ from avser.types import Batch
 
 
 def has_baseline(net: EmotionNet) -> bool:
-    """Whether a net is fitted instead of trained."""
-    return any(isinstance(head, BaselineHead) for head in net.heads.values())
+    """Whether a net is fitted instead of trained; a fusion beside baselines is trained."""
+    heads = [net.heads["fused"]] if "fused" in net.heads else net.heads.values()
+    return any(isinstance(head, BaselineHead) for head in heads)
 
 
 @torch.no_grad()

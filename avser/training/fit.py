@@ -123,7 +123,7 @@ def fit(
     if trained is None:  # the first process alone goes on
         return None
     net, epochs, seconds = trained
-    calibrate(net, data.loader(data.parts.validation))
+    calibrate(net, data.loader(data.parts.validation), keep=task.kept)
     validation = _validate(net, data, folder)
     provenance = _provenance(data, seed=seed, epochs=epochs, before=task.started_from)
     summary = None

@@ -17,7 +17,7 @@ from avser.errors import ConfigError
 from avser.models.baselines.head import BaselineHead
 from avser.models.encoders.base import AudioEncoder, VideoEncoder
 from avser.models.encoders.feature_cache import FeatureCache
-from avser.models.fusion.base import Fusion
+from avser.models.fusion.base import StreamFusion
 from avser.models.heads import Head
 from avser.models.net import EmotionNet, HeadOutput, encoder_of
 from avser.models.transforms import Transforms
@@ -91,11 +91,15 @@ def _check_streams(
 class EmotionTask(LightningModule):
     """Trains an `EmotionNet`.
 
+    A stream that starts from a model (``init``) and never learns (``freeze: -1``) stays that model:
+    encoder, statistics, head and temperature, so that it predicts alone what the model predicts.
+
     Args:
         audio: encoder of sound, or null.
         video: encoder of picture, or null.
         fusion: joins them, or null.
         head: settings of the heads.
+        audio_head, video_head: settings of a stream's head where it has another; null takes head.
         emotions: class names; the data module gives them.
         augment: changes to the sound of training batches; null for none.
         image_augment: changes to their faces, or to a voice's image; null for none.
@@ -132,7 +136,9 @@ class EmotionTask(LightningModule):
         emotions: tuple[str, ...],
         audio: AudioEncoder | None = None,
         video: VideoEncoder | None = None,
-        fusion: Fusion | None = None,
+        fusion: StreamFusion | None = None,
+        audio_head: Head | None = None,
+        video_head: Head | None = None,
         augment: Augment | None = None,
         image_augment: ImageAugment | None = None,
         optimizer: OptimizerName = "adamw",
@@ -161,11 +167,18 @@ class EmotionTask(LightningModule):
         if augment is not None or image_augment is not None:
             _check_augment(augment, image_augment, audio=audio, video=video, head=head)
         self.net = EmotionNet(
-            audio=audio, video=video, fusion=fusion, head=head, emotions=tuple(emotions)
+            audio=audio,
+            video=video,
+            fusion=fusion,
+            head=head,
+            audio_head=audio_head,
+            video_head=video_head,
+            emotions=tuple(emotions),
         )
         self.started_from = start_from(self.net, init or {})
         self.teacher = self._find_teacher(teacher, teacher_weight, teacher_temperature)
         self.held, self.lr_scale = freeze or {}, lr_scale or {}
+        self.kept = tuple(s for s in init or {} if self.held.get(s, 0) < 0)
         _check_streams(self.net, freeze=self.held, lr_scale=self.lr_scale)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.augment, self.image_augment = augment, image_augment
@@ -245,7 +258,8 @@ class EmotionTask(LightningModule):
         audio, video, averaged = self.net.audio, self.net.video, self.averaged.audio
         if audio is not None:
             data.prepare_features(audio)
-        if audio is not None and averaged is not None and audio.needs_statistics:
+        takes = audio is not None and audio.needs_statistics and "audio" not in self.kept
+        if audio is not None and averaged is not None and takes:
             audio.fit_statistics(data.views_loader(data.parts.train))
             for name in audio.fitted:
                 averaged.get_buffer(name).copy_(audio.get_buffer(name))
@@ -253,7 +267,7 @@ class EmotionTask(LightningModule):
             if self.feature_cache is not None:
                 self.feature_cache.clear()  # its features may depend on the former statistics
             data.enrol_voices(audio)
-        if video is not None and video.needs_statistics:
+        if video is not None and video.needs_statistics and "video" not in self.kept:
             for net in (self.net, self.averaged):
                 if net.video is not None:
                     net.video.fit_statistics(data.loader(data.parts.train))

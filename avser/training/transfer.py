@@ -41,6 +41,7 @@ def start_from(net: EmotionNet, models: Mapping[str, str]) -> list[Provenance]:
                 "copy them from its config.yaml."
             ) from error
         _start_head(net, stream, loaded.net, model)
+        net.temperature(stream).copy_(loaded.net.temperature(stream))
         found.append(loaded.provenance)
     return found
 
@@ -49,9 +50,14 @@ def _start_head(net: EmotionNet, stream: str, trained: EmotionNet, model: str) -
     head = net.heads[stream]
     scores = head.scores if isinstance(head, BaselineHead) else None
     same = trained.emotions == net.emotions
+    state = trained.heads[stream].state_dict()
+    if same and scores is None and isinstance(head, BaselineHead):
+        prefix = "baseline."
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        head.baseline.make_room({k: v for k, v in own.items() if "." not in k})
     try:
         if same or scores is not None:
-            (scores or head).load_state_dict(trained.heads[stream].state_dict())
+            (scores or head).load_state_dict(state)
     except RuntimeError as error:
         if scores is not None:  # a baseline on the scores of nothing
             raise ConfigError(

@@ -16,7 +16,11 @@ def only_valid(x: Tensor, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
-class Fusion(nn.Module, ABC):
+class StreamFusion(nn.Module, ABC):
+    """Joins the two streams: their vectors (`Fusion`), or their predictions (`LateFusion`)."""
+
+
+class Fusion(StreamFusion):
     """Joins the two streams on the step grid.
 
     A configuration gives a fusion's own settings; `build` then sizes it for the two encoders, so
