@@ -8,6 +8,7 @@ import torch
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
+from avser.data.dataset import audio_batch
 from avser.data.splits import HeldOut
 from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.ravdess import Ravdess
@@ -17,7 +18,8 @@ from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.fusion.concat import ConcatFusion
 from avser.models.heads import AttentiveHead
 from avser.testing.corpora.ravdess import fake_ravdess
-from avser.testing.nets import tiny_audio_encoder
+from avser.testing.media import voice as synthetic_voice
+from avser.testing.nets import tiny_audio_encoder, tiny_bundle
 from avser.training.augment import Augment
 from avser.training.task import EmotionTask
 
@@ -172,3 +174,22 @@ def test_mixup_of_voices_alone_is_refused_beside_a_face() -> None:
             emotions=("happy", "sad"),
             augment=Augment(mixup=0.2),
         )
+
+
+def test_a_frozen_start_stays_the_model_that_it_starts_from(root: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    voice = tiny_bundle(tmp_path / "voice", ("happy", "sad", "angry"))
+    settings = voice / "config.yaml"
+    settings.write_text(settings.read_text().replace("audio: 1.0", "audio: 0.7"))
+    config = tmp_path / "av.yaml"
+    config.write_text(CONFIG.replace("ROOT", str(root)).replace("speaker\n", "utterance\n"))
+    words = ["fit", "-c", str(config), f"--model.init={{audio: {voice}}}"]
+    assert main([*words, "--model.freeze={audio: -1}", "--out", str(tmp_path / "run")]) == 0
+    before, after = bundle.load(voice).net, bundle.load(tmp_path / "run").net
+    assert after.fusion is not None and float(after.temperature("audio")) == pytest.approx(0.7)
+    samples = torch.from_numpy(synthetic_voice("sad", seconds=1.5))[None]
+    batch = audio_batch(samples, torch.tensor([samples.shape[1]]))
+    with torch.inference_mode():
+        alone, joined = (net.answer(net(batch)) for net in (before, after))
+    assert torch.equal(alone.probabilities, joined.probabilities)
+    assert torch.equal(alone.step_probabilities, joined.step_probabilities)
