@@ -166,14 +166,9 @@ class EmotionTask(LightningModule):
             raise ConfigError(f"Bad ema {ema}: legal is 0 (off) up to, not including, 1.")
         if augment is not None or image_augment is not None:
             _check_augment(augment, image_augment, audio=audio, video=video, head=head)
+        heads = {"head": head, "audio_head": audio_head or head, "video_head": video_head or head}
         self.net = EmotionNet(
-            audio=audio,
-            video=video,
-            fusion=fusion,
-            head=head,
-            audio_head=audio_head,
-            video_head=video_head,
-            emotions=tuple(emotions),
+            audio=audio, video=video, fusion=fusion, emotions=tuple(emotions), **heads
         )
         self.started_from = start_from(self.net, init or {})
         self.teacher = self._find_teacher(teacher, teacher_weight, teacher_temperature)
@@ -190,7 +185,10 @@ class EmotionTask(LightningModule):
         self.modality_dropout = modality_dropout
         constant = self.net.audio is not None and self.net.audio.constant_features
         self.feature_cache = FeatureCache() if constant else None
-        classes = len(emotions)
+        self._make_metrics(len(emotions))
+
+    def _make_metrics(self, classes: int) -> None:
+        """Buffers that checkpoints keep, and the metrics of an epoch."""
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("score", torch.tensor(torch.nan))
