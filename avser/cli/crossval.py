@@ -1,21 +1,25 @@
 """``avser crossval``: train and test over folds and seeds."""
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avser.cli.config import Parser, parse_data, prepare_data
 from avser.errors import ConfigError
 from avser.evaluation.numbers import format_figure
+
+if TYPE_CHECKING:
+    from avser.training.crossval import RunJobs
 
 
 def _seeds(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
-def run(words: Sequence[str]) -> int:
-    """Run the folds that are not done, then write the report over all of them."""
+def _parser() -> Parser:
     parser = Parser(
         "crossval", "Train and test over folds and seeds. Settings may follow as --data.*, ..."
     )
@@ -24,11 +28,24 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--fold", type=int, metavar="K", help="run this fold alone")
     parser.add_argument("--seeds", type=_seeds, default=[0], help="such as 0,1")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: spread the trainings "
+        "over a cluster; run folders are on a shared disk",
+    )  # fmt: skip
+    parser.add_argument("--address", help="of a running Ray cluster: HOST:PORT, or auto")
+    parser.add_argument("--actor-cpus", type=float, default=1.0, metavar="C", help="with ray: "
+                        "cores of each training")  # fmt: skip
+    parser.add_argument("--actor-gpus", type=float, default=0.0, metavar="G", help="GPUs of each")
     parser.add_argument("--name", help="name of the model in the tables")
     parser.add_argument("--json", metavar="FILE", help="also write the results there; - is stdout")
     parser.add_argument("--stress", action="store_true", help="measure degraded test clips too")
     parser.add_argument("--row", type=Path, metavar="FILE", help="append every fold's figure there")
-    own, rest = parser.split(words)
+    return parser
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the folds that are not done, then write the report over all of them."""
+    own, rest = _parser().split(words)
     from rich.console import Console
 
     from avser.evaluation.report import write_report
@@ -53,7 +70,9 @@ def run(words: Sequence[str]) -> int:
 
     name = own.name or own.out.resolve().name
     words = [*rest, "--name", name, *(["--stress"] if own.stress else [])]
-    crossval.run(folds, words=words, has_folds=has_folds, jobs=own.jobs, finished=finished)
+    crossval.run(
+        folds, words=words, has_folds=has_folds, run_jobs=_run_jobs(own), finished=finished
+    )
     everything = crossval.plan(own.out, folds=count, seeds=own.seeds)
     runs, summary = crossval.merge(everything, expected=count, split=split)
     print_table(summary, console)
@@ -67,6 +86,18 @@ def run(words: Sequence[str]) -> int:
     write_json(own.json, summary)
     console.print(f"Report: {own.out / 'report.html'}")
     return 0
+
+
+def _run_jobs(own: argparse.Namespace) -> "RunJobs":
+    """What runs the trainings: this machine, or a cluster."""
+    if own.engine == "ray":
+        from avser.distributed.engine import Cluster
+        from avser.distributed.tasks import fit_on_ray
+
+        return fit_on_ray(Cluster(own.address, None, own.actor_cpus, own.actor_gpus))
+    from avser.training.crossval import run_here
+
+    return partial(run_here, at_once=own.jobs)
 
 
 def _folds(words: Sequence[str]) -> tuple[int, bool, str]:

@@ -9,8 +9,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -47,21 +47,45 @@ def plan(out: Path, *, folds: int, seeds: Sequence[int], only: int | None = None
     return [Fold(s, k, out / f"seed{s}" / f"fold{k}") for s in seeds for k in chosen]
 
 
+@dataclass(frozen=True)
+class FitJob:
+    """An ``avser fit`` of its own process: its words without ``--out``, and its folder."""
+
+    words: tuple[str, ...]
+    folder: Path
+
+
+#: Runs trainings; gives the place of each as it ends, and why it failed, or None.
+RunJobs = Callable[[Sequence[FitJob]], Iterator[tuple[int, str | None]]]
+
+
+def run_here(jobs: Sequence[FitJob], *, at_once: int) -> Iterator[tuple[int, str | None]]:
+    """Run trainings on this machine, each with its share of the cores; see `RunJobs`."""
+    threads = max(1, (os.cpu_count() or 1) // max(1, at_once))
+    with ThreadPoolExecutor(max(1, at_once)) as pool:
+        waiting = {
+            pool.submit(fit_apart, job.words, job.folder, threads=threads): place
+            for place, job in enumerate(jobs)
+        }
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+
+
 def run(
     folds: Sequence[Fold],
     *,
     words: Sequence[str],
     has_folds: bool,
-    jobs: int,
+    run_jobs: RunJobs,
     finished: Callable[[Fold, Mapping[str, Any]], None],
 ) -> None:
-    """Run what is not done, ``jobs`` at a time, each with its share of the cores.
+    """Run what is not done.
 
     Args:
         folds: of `plan`.
         words: command-line words of the configuration.
         has_folds: whether the split takes a fold number.
-        jobs: processes at once.
+        run_jobs: on this machine or on several.
         finished: called after each fold, in order of finishing, with its summary; also for folds
             that were done before.
 
@@ -72,28 +96,28 @@ def run(
     for fold in folds:
         if fold.done:
             finished(fold, _summary_of(fold))
-    threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
-
-    def one(fold: Fold) -> str | None:
-        # "{seed}" and "{fold}" in a word let a fold start from another run's model of that fold
-        own = [w.replace("{seed}", str(fold.seed)).replace("{fold}", str(fold.fold)) for w in words]
-        own += ["--seed_everything", str(fold.seed), f"--data.seed={fold.seed}"]
-        if has_folds:
-            own += [f"--data.split.init_args.fold={fold.fold}"]
-        problem = fit_apart(own, fold.folder, threads=threads)
+    jobs = [_fit_job(fold, words, has_folds=has_folds) for fold in todo]
+    problems = []
+    for place, problem in run_jobs(jobs):
         if problem:
-            return problem
-        finished(fold, _summary_of(fold))
-        return None
-
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        problems = [(f, p) for f, p in zip(todo, pool.map(one, todo), strict=True) if p]
+            problems.append((todo[place], problem))
+        else:
+            finished(todo[place], _summary_of(todo[place]))
     if problems:
         fold, problem = problems[0]
         raise AvserError(
             f"Bad fold {fold.folder} ({len(problems)} of {len(todo)} failed): {problem}; mend it "
             "and run the same command again."
         )
+
+
+def _fit_job(fold: Fold, words: Sequence[str], *, has_folds: bool) -> FitJob:
+    # "{seed}" and "{fold}" in a word let a fold start from another run's model of that fold
+    own = [w.replace("{seed}", str(fold.seed)).replace("{fold}", str(fold.fold)) for w in words]
+    own += ["--seed_everything", str(fold.seed), f"--data.seed={fold.seed}"]
+    if has_folds:
+        own += [f"--data.split.init_args.fold={fold.fold}"]
+    return FitJob(tuple(own), fold.folder)
 
 
 def fit_apart(words: Sequence[str], folder: Path, *, threads: int) -> str | None:

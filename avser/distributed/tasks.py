@@ -1,0 +1,107 @@
+"""Trainings and preparation on a cluster: workers of `avser.distributed.engine`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avser.data.rows import clip_of_dict, clip_to_dict
+from avser.distributed.engine import Cluster, on_ray
+from avser.errors import AvserError
+from avser.training.crossval import FitJob, RunJobs, fit_apart
+from avser.types import Clip
+
+_CHUNK = 64  # clips that are prepared at once
+
+
+class FitWorker:
+    """Trains in a process of its own, as on one machine.
+
+    Args:
+        settings: ``directory`` that relative paths begin at, ``threads`` of a training.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        os.chdir(settings["directory"])
+        self._threads = int(settings["threads"])
+
+    def __call__(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Train with ``words`` in ``folder``; return its ``place`` and ``problem``."""
+        problem = fit_apart(item["words"], Path(item["folder"]), threads=self._threads)
+        return {"place": item["place"], "problem": problem}
+
+
+def fit_on_ray(cluster: Cluster) -> RunJobs:
+    """Trainings on a cluster whose machines share the disk of the run folders."""
+
+    def run(jobs: Sequence[FitJob]) -> Iterator[tuple[int, str | None]]:
+        items = [
+            {"place": place, "words": list(job.words), "folder": str(job.folder.absolute())}
+            for place, job in enumerate(jobs)
+        ]
+        settings = {"directory": os.getcwd(), "threads": max(1, round(cluster.cpus))}
+        for row in on_ray(f"{__name__}:FitWorker", settings, items, cluster=cluster):
+            yield int(row["place"]), row["problem"]
+
+    return run
+
+
+class PrepareWorker:
+    """Decodes clips into the cache.
+
+    Args:
+        settings: ``directory`` that relative paths begin at, ``folder`` of the cache, and
+            whether to look for ``faces``.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        os.chdir(settings["directory"])
+        self._folder, self._faces = Path(settings["folder"]), bool(settings["faces"])
+
+    def __call__(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Prepare the ``clips``; what fails is found again by the process that asked."""
+        from avser.data.audio_cache import prepare
+        from avser.data.face_cache import prepare_faces
+
+        clips = [clip_of_dict(values) for values in item["clips"]]
+        problem = None
+        try:
+            prepare(clips, folder=self._folder, workers=1)
+            if self._faces:
+                prepare_faces(clips, folder=self._folder)
+        except AvserError as error:  # none of these clips has sound or a face
+            problem = str(error)
+        return {"clips": len(clips), "problem": problem}
+
+
+def prepare_on_ray(
+    clips: Sequence[Clip],
+    *,
+    cluster: Cluster,
+    faces: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fill the cache from a cluster whose machines share its disk and the corpus's.
+
+    Args:
+        clips: rows of a corpus.
+        cluster: that decodes.
+        faces: whether to look for faces, too.
+        progress: called as ``(done, total)``.
+    """
+    from avser.data.content import cache_folder
+
+    settings = {
+        "directory": os.getcwd(), "folder": str(cache_folder().absolute()), "faces": faces,
+    }  # fmt: skip
+    items = [
+        {"clips": [clip_to_dict(clip) for clip in clips[start : start + _CHUNK]]}
+        for start in range(0, len(clips), _CHUNK)
+    ]
+    done = 0
+    for row in on_ray(f"{__name__}:PrepareWorker", settings, items, cluster=cluster):
+        done += int(row["clips"])
+        if progress is not None:
+            progress(done, len(clips))
