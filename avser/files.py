@@ -74,6 +74,47 @@ def is_url(source: str | Path) -> bool:
     return _URL.match(str(source)) is not None
 
 
+def store_files(name: str, *, recursive: bool = False) -> Iterator[str]:
+    """Addresses of a pattern's files, of a folder's, or the address itself; a page at a time.
+
+    Only stores have folders (``s3://``, ``gs://``, ...): an ``https://`` address is one file.
+
+    Args:
+        name: address.
+        recursive: whether a folder is taken with all below it.
+
+    Raises:
+        MediaError: the folder or the pattern can't be listed.
+        ConfigError: what opens such an address is not installed.
+    """
+    base = name.partition("?")[0] if name.startswith(("http://", "https://")) else name
+    pattern = base is name and any(mark in name for mark in "*[")
+    if base is not name or name.startswith(("http://", "https://")):
+        yield name
+        return
+    if not pattern and Path(name).suffix:
+        yield name
+        return
+    with _store_errors(name):
+        import fsspec
+
+        store, root = fsspec.core.url_to_fs(name)
+        if pattern:
+            yield from (store.unstrip_protocol(path) for path in sorted(store.glob(root)))
+        elif not store.isdir(root):
+            yield name
+        else:
+            yield from _walk(store, root, recursive=recursive)
+
+
+def _walk(store: Any, root: str, *, recursive: bool) -> Iterator[str]:  # noqa: ANN401 (fsspec's)
+    """Files of a store's folder, sorted; then those of the folders below it."""
+    for folder, _, names in store.walk(root, maxdepth=None if recursive else 1):
+        for found in sorted(names):
+            if not found.startswith("."):
+                yield store.unstrip_protocol(f"{folder}/{found}")
+
+
 @contextmanager
 def local_copy(
     source: str | Path,
@@ -118,7 +159,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
     if name == "-":
         yield sys.stdin.buffer
         return
-    try:
+    with _store_errors(name):
         if not is_url(name):
             # not blocking, since a pipe that nobody writes to would block an interruption too
             with open(os.open(name, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
@@ -128,14 +169,19 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
 
         with fsspec.open(name, "rb") as file:
             yield file
+
+
+@contextmanager
+def _store_errors(name: str) -> Iterator[None]:
+    """Raise what fsspec and the stores raise as one sentence."""
+    try:
+        yield
     except ImportError as error:  # fsspec names the package of that kind of address
         raise ConfigError(
             f"Bad input {name}: {str(error).splitlines()[0].rstrip('.')}; run pip install "
-            "'avser[scale]' for https, or that package."
+            "'avser[scale]' for https and s3, or that package."
         ) from error
-    except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
-    except (MediaError, ConfigError):
+    except (MediaError, ConfigError, GeneratorExit):
         raise
     except Exception as error:  # each kind of store has its own classes of errors
         raise _unreadable(name, error) from error
@@ -143,6 +189,8 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
 
 def _unreadable(name: str, error: Exception) -> MediaError:
     words = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, FileNotFoundError) and is_url(name) and words != name:
+        words = "there is no such file or bucket"
     words = "no server answers, or there is no such file" if words == name else words
     return MediaError(f"Can't read {name}: {words}; check the address and the rights.")
 

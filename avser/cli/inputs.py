@@ -1,5 +1,6 @@
 """Inputs of a command: files, folders, patterns, lists and addresses, drawn one at a time."""
 
+import csv
 import glob
 import os
 import sys
@@ -7,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from avser.errors import ConfigError
-from avser.files import is_url
+from avser.files import is_url, store_files
 from avser.media.suffixes import is_media_name
 
+_ROWS = 4_096  # of a table in memory at once
 _NAMED = 3  # files that were left out and are named; of more, only their number
 
 
@@ -21,10 +23,10 @@ class Inputs:
     that can't be opened are inputs too, so that each has a row that says so.
 
     Args:
-        paths: files, folders, patterns, addresses, or ``-``.
+        paths: files, folders, patterns, or ``-``; or addresses of the same (``s3://bucket/*.wav``).
         recursive: whether folders are taken with all below them.
-        lists: text files with one input a line (``-`` is standard input); blank lines and lines
-            that begin with ``#`` are left out.
+        lists: text files with one input a line (``-`` is standard input), of which blank lines and
+            lines that begin with ``#`` are left out; or tables with a column ``path``.
 
     Attributes:
         left_out: files of folders that are no recordings, so far.
@@ -51,8 +53,11 @@ class Inputs:
 
     def _all(self) -> Iterator[str]:
         for name in self._paths:
-            if name == "-" or is_url(name):
+            if name == "-":
                 yield name
+                continue
+            if is_url(name):
+                yield from self._of_store(name)
                 continue
             for path in _matches(name):
                 if os.path.isdir(path):
@@ -61,6 +66,14 @@ class Inputs:
                     yield path
         for name in self._lists:
             yield from _listed(name)
+
+    def _of_store(self, name: str) -> Iterator[str]:
+        """An address; or the recordings of a pattern, or of a folder, in a bucket."""
+        for path in store_files(name, recursive=self._recursive):
+            if path == name or is_media_name(path):
+                yield path
+            else:
+                self._leave_out(path)
 
     def _folder(self, folder: str, *, roots: list[str]) -> Iterator[str]:
         """Recordings of a folder, sorted; then those of the folders below it."""
@@ -166,16 +179,24 @@ def _plain_part(name: str) -> Path:
 
 
 def _listed(name: str) -> Iterator[str]:
-    """Lines of a list of inputs."""
+    """Inputs of a list: lines of a text, or cells of a column, ``path`` unless ``#COLUMN`` follows.
+
+    Raises:
+        ConfigError: the list can't be read, or has no such column.
+    """
+    place, _, column = name.partition("#")
+    kind = Path(place).suffix.lower()
+    if kind in (".parquet", ".csv", ".tsv"):
+        read = _parquet_column if kind == ".parquet" else _csv_column
+        yield from read(place, column or "path")
+        return
     try:
         # bytes of names that are not UTF-8 are kept, as the system's own names are
         file = (
             sys.stdin if name == "-" else open(name, encoding="utf-8-sig", errors="surrogateescape")
         )
     except OSError as error:
-        raise ConfigError(
-            f"Bad --list {name}: {error.strerror}; give a text file with one path a line."
-        ) from error
+        raise _bad_list(name, error.strerror or "it can't be read") from error
     try:
         for line in file:
             path = line.rstrip("\r\n")
@@ -184,3 +205,37 @@ def _listed(name: str) -> Iterator[str]:
     finally:
         if file is not sys.stdin:
             file.close()
+
+
+def _bad_list(name: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"Bad --list {name}: {reason}; give a text file with one path a line, or a .csv or "
+        ".parquet with a column path (FILE#COLUMN names another)."
+    )
+
+
+def _csv_column(name: str, column: str) -> Iterator[str]:
+    try:
+        with open(name, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            table = csv.DictReader(file, delimiter="\t" if name.lower().endswith(".tsv") else ",")
+            if column not in (table.fieldnames or ()):
+                raise _bad_list(name, f"it has no column {column}")
+            yield from (row[column] for row in table if row[column])
+    except OSError as error:
+        raise _bad_list(name, error.strerror or "it can't be read") from error
+
+
+def _parquet_column(name: str, column: str) -> Iterator[str]:
+    from avser.extras import require
+
+    require("scale", "pyarrow")
+    import pyarrow.parquet as parquet
+
+    try:
+        with parquet.ParquetFile(name) as table:
+            if column not in table.schema_arrow.names:
+                raise _bad_list(name, f"it has no column {column}")
+            for batch in table.iter_batches(_ROWS, columns=[column]):
+                yield from (str(path) for path in batch.column(0).to_pylist() if path)
+    except (OSError, ValueError) as error:
+        raise _bad_list(name, getattr(error, "strerror", None) or "it is no Parquet") from error

@@ -93,6 +93,23 @@ class Folder:
             with self._store.open(where, "rb") if self._store else open(where, "rb") as file:
                 yield file
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes of a file, in one request where it is in a store.
+
+        Raises:
+            StorageError: they can't be read.
+        """
+        with self._errors("read", name):
+            try:
+                if self._store is not None:
+                    found: bytes = self._store.cat_file(f"{self._root}/{name}", start, stop)
+                    return found
+                with open(self.path(name), "rb") as file:
+                    file.seek(start)
+                    return file.read(stop - start)
+            except FileNotFoundError as error:
+                raise StorageError(_sentence("read", self.path(name), error)) from error
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there.
 
@@ -114,8 +131,12 @@ class Folder:
         where = self.place if name is None else self.path(name)
         try:
             yield
-        except (AvserError, FileNotFoundError, GeneratorExit):
+        except (AvserError, GeneratorExit):
             raise
+        except FileNotFoundError as error:
+            if doing != "write":
+                raise
+            raise StorageError(_sentence(doing, where, error)) from error
         except OSError as error:
             raise StorageError(_sentence(doing, where, error)) from error
         except Exception as error:
