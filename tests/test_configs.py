@@ -47,6 +47,8 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(root / name, speakers=SPEAKERS.get(name, 6), per_emotion=2)
     for name, write in IMAGE_FAKES.items():
         write(root / name, per_emotion=10)  # a tenth of them chooses the epoch
+    prepare = ["prepare", "--corpus", "ravdess", "--root", str(root / "ravdess")]
+    assert main([*prepare, "--shards", str(root / "shards")]) == 0
     return root
 
 

@@ -218,6 +218,8 @@ def _data_class(words: Sequence[str]) -> Any:  # noqa: ANN401
     """The data module of the corpus that the words name."""
     if is_of_images(words):
         return import_module("avser.datamodules.images").ImageDataModule
+    if _corpus_path(words).rpartition(".")[2] == "ShardCorpus":
+        return import_module("avser.datamodules.shards").ShardedClips
     return import_module("avser.datamodules.clips").ClipDataModule
 
 

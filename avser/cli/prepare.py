@@ -1,8 +1,10 @@
 """``avser prepare``: decode a corpus into the cache, and compute a frozen encoder's outputs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from avser.cli.config import Parser, is_of_images, parse_data, prepare_data
+from avser.errors import ConfigError
 
 
 def run(words: Sequence[str]) -> int:
@@ -12,11 +14,20 @@ def run(words: Sequence[str]) -> int:
         "Decode a corpus into the cache. Settings may follow as --data.* With -c MODEL.yaml whose "
         "data.views is set, also compute the frozen encoder's outputs of all clips and views.",
     )
-    _, rest = parser.split(words)
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: spread the decoding over "
+        "a cluster; corpus and cache are on a shared disk",
+    )  # fmt: skip
+    parser.add_argument("--shards", metavar="DIR", help="also write the clips into tar files in "
+                        "this folder or bucket, to train with --corpus shards")  # fmt: skip
+    parser.add_argument("--address", help="of a running Ray cluster: HOST:PORT, or auto")
+    own, rest = parser.split(words)
     from avser.data.content import cache_folder
     from avser.training.data_module import failure_text
 
     data = parse_data(rest)
+    if own.engine == "ray":
+        _prepare_on_ray(data, own.address, faces=getattr(data, "video", None) == "faces")
     prepare_data(data, strict=False)
     if getattr(data, "views", None) is not None:
         _prepare_features(rest)
@@ -26,9 +37,51 @@ def run(words: Sequence[str]) -> int:
         minutes = sum(prepared.waves.lengths) / 16_000 / 60
         what = f"clips of {data.corpus.name}, {minutes:.1f} minutes,"
     print(f"{len(prepared.clips)} {what} are prepared in {cache_folder()}.")
+    if own.shards is not None:
+        _write_shards(data, own.shards)
     for clip, reason in prepared.failed:
         print(f"left out: {failure_text(clip, reason)}")
     return 0
+
+
+def _prepare_on_ray(data: Any, address: str | None, *, faces: bool) -> None:  # noqa: ANN401
+    """Fill the cache from a cluster; what failed is tried, and listed, by this process after it."""
+    from avser.cli.progress import counting
+    from avser.distributed.engine import Cluster
+    from avser.distributed.tasks import prepare_on_ray
+
+    with counting("clips") as progress:
+        prepare_on_ray(data.rows, cluster=Cluster(address), faces=faces, progress=progress)
+
+
+def _write_shards(data: Any, place: str) -> None:  # noqa: ANN401 (a data module)
+    """Write the prepared clips into shards, with the audit of the split."""
+    from avser.cli.progress import counting
+    from avser.data.audit import audit
+    from avser.data.face_cache import prepare_faces
+    from avser.distributed.folder import Folder
+    from avser.distributed.shards import write_shards
+
+    store = data.prepared
+    if not hasattr(store, "waves"):
+        raise ConfigError("Bad --shards: only clips with sound have shards; leave it out.")
+    about = {
+        "corpus": data.corpus.name,
+        "licence": data.corpus.licence,
+        "languages": list(data.corpus.languages),
+        "label_target": data.corpus.label_target,
+        "notes": data.notes,
+        "split": data.split_description,
+        "split_hash": data.parts.hash,
+        "audit": audit(data.parts, data.digests, labels=data.labels),
+    }
+    faces = prepare_faces(store.clips) if data.video == "faces" else None
+    with counting("shards") as progress:
+        count = write_shards(
+            Folder(place), store.clips, store.waves, data.digests, about=about, faces=faces,
+            progress=progress,
+        )  # fmt: skip
+    print(f"{len(store.clips)} clips are in {count} shards in {place}.")
 
 
 def _prepare_features(words: Sequence[str]) -> None:

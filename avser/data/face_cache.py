@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ class FaceRow:
         size: side of the crops in pixels.
         frames: most crops that are shown, drawn at random, the same each time; None shows all.
         seed: of the draw.
+        content: of that file, where it is in memory.
     """
 
     path: Path | None
@@ -45,13 +47,15 @@ class FaceRow:
     timeless: bool = False
     frames: int | None = None
     seed: int = 0
+    content: bytes | None = None
 
     def cut(self, start: int, steps: int) -> dict[str, Tensor]:
         """``faces [T, N, 3, H, W]`` and ``face_mask [T, N]`` of the steps from ``start``."""
         faces = np.zeros((steps * FACES_PER_STEP, self.size, self.size, 3), np.uint8)
         mask = np.zeros(steps * FACES_PER_STEP, bool)
         if self.path is not None:
-            with np.load(self.path, allow_pickle=False) as file:
+            source = self.path if self.content is None else BytesIO(self.content)
+            with np.load(source, allow_pickle=False) as file:
                 places = file["places"] - start * FACES_PER_STEP
                 if self.frames is not None:
                     places = np.where(self._drawn(len(places)), places, -1)
