@@ -1,4 +1,4 @@
-"""``avser search``: try random settings, chosen by validation."""
+"""``avser search``: search for settings, chosen by validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +11,18 @@ def run(words: Sequence[str]) -> int:
     """Run the trials that are not done; print the table and write the best configuration."""
     parser = Parser(
         "search",
-        "Try random settings; validation chooses, the test part is left alone. Settings may follow "
-        "as --data.*, --model.*, --trainer.*",
+        "Search for settings with Optuna's TPE; validation chooses, the test part is left alone. "
+        "Settings may follow as --data.*, --model.*, --trainer.*",
     )
     parser.add_argument("--space", metavar="FILE", required=True, help="settings and their ranges")
-    parser.add_argument("--trials", type=int, default=10, help="how many")
+    parser.add_argument("--trials", type=int, default=10, help="of the whole study")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampler")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    parser.add_argument(
+        "--storage", metavar="URL", help="database of the study, which machines may share: "
+        "sqlite:///FILE or postgresql://...; DIR/study.db by default",
+    )  # fmt: skip
     own, rest = parser.split(words)
     if own.trials < 1:
         parser.error(f"--trials {own.trials}: legal is 1 or more")
@@ -33,8 +37,8 @@ def run(words: Sequence[str]) -> int:
     parse_data(rest)  # what is wrong with the data is told once, before any trial
 
     def finished(trial: search.Trial) -> None:
-        told = trial.problem or f"validation UAR {format_figure(trial.uar)}"
-        console.print(Text(f"trial {trial.number}: {told}"))
+        result = trial.problem or f"validation UAR {format_figure(trial.uar)}"
+        console.print(Text(f"trial {trial.number}: {result}{' (pruned)' if trial.pruned else ''}"))
 
     found = search.run(
         space,
@@ -44,13 +48,18 @@ def run(words: Sequence[str]) -> int:
         seed=own.seed,
         jobs=own.jobs,
         finished=finished,
+        storage=own.storage,
     )
     short = {name: name.removeprefix("model.").replace(".init_args", "") for name in space}
     table = Table("trial", "validation UAR", *short.values())
     for trial in found:
         score = "failed" if trial.uar is None else format_figure(trial.uar)
-        table.add_row(str(trial.number), score, *(str(trial.settings[n]) for n in space))
+        table.add_row(str(trial.number), score, *(_cell(trial.settings[n]) for n in space))
     console.print(table)
     console.print(f"Best configuration: {own.out / 'best.yaml'}", highlight=False)
     console.print("The test part was not looked at: train the best with avser fit or crossval.")
     return 0
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

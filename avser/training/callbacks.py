@@ -1,6 +1,7 @@
-"""Lightning callbacks of training: progressive resizing of images."""
+"""Lightning callbacks of training: progressive resizing of images, and a stop from outside."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -96,3 +97,19 @@ def _resizable(task: LightningModule) -> Iterator[Resizable]:
             for encoder in (net.audio, net.video):
                 if isinstance(encoder, Resizable):
                     yield encoder
+
+
+class StopFile(Callback):
+    """Ends a training after an epoch in which a file appeared; what was learned is kept.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See Lightning."""
+        if self._path.exists():
+            trainer.should_stop = True

@@ -28,8 +28,9 @@ from avser.evaluation.summary import Predictions, stream_figures, summarise
 from avser.files import atomic_write
 from avser.models.net import EmotionNet
 from avser.training.baselines import fit_baselines, has_baseline
+from avser.training.callbacks import StopFile
 from avser.training.data_module import LabelledDataModule
-from avser.training.run_folder import commit_of, epoch_tables, history
+from avser.training.run_folder import STOP, commit_of, epoch_tables, history
 from avser.training.task import EmotionTask
 
 
@@ -45,7 +46,7 @@ def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
     )
     # every epoch, whatever its score: Lightning's own save_last waits for a better one
     last = ModelCheckpoint(dirpath=place, filename="last", enable_version_counter=False)
-    chosen: list[Callback] = [best, last]
+    chosen: list[Callback] = [best, last, StopFile(folder / STOP)]
     if patience is not None:
         chosen.append(EarlyStopping("validation/score", mode="max", patience=patience))
     return chosen

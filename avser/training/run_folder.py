@@ -4,6 +4,8 @@ import subprocess
 from csv import DictReader
 from pathlib import Path
 
+STOP = "STOP"  # a file of that name in a run folder ends its training after the epoch
+
 
 def commit_of(folder: Path) -> str | None:
     """Commit of a checkout, with ``+`` if it was changed; None outside of one."""

@@ -1,40 +1,47 @@
-"""Random search for settings, by validation alone.
+"""Search for settings by validation alone: Optuna's TPE, with pruning.
 
-Every trial is an ``avser fit --no-test`` of its own process and folder, ``DIR/trial<N>``: a
-finished one is skipped, an unfinished one goes on. Trial N of a seed always draws the same
-settings, however many trials are asked for.
-Source: Bergstra & Bengio (2012).
+Every trial is an ``avser fit --no-test`` of its own process and folder, ``DIR/trial<N>``. The study
+lies in a database, by default ``DIR/study.db``: a search that was interrupted goes on, its
+unfinished trials too, and processes or machines that name the same database share one study. A
+trial whose validation score is under the median of the others at the same epoch ends early.
+Source: Bergstra et al. (2011); Akiba et al. (2019).
 """
+
+from __future__ import annotations
 
 import json
 import os
-import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from avser.errors import AvserError, ConfigError
+from avser.errors import AvserError, ConfigError, StorageError
 from avser.evaluation.metrics import uar
 from avser.evaluation.predictions import Predictions
+from avser.extras import require
 from avser.files import atomic_write
 from avser.training.crossval import fit_apart
+from avser.training.run_folder import STOP, history
+
+_POLL_S = 1.0  # between looks at a running trial's table of epochs
+_WARM_UP = 5  # finished trials, and epochs of a trial, before any is pruned
 
 Value = Any  # of a setting: what YAML holds
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, as likely each, or each power of ten as likely (``log``).
+    """Numbers from ``low`` to ``high``.
 
     Attributes:
         low, high: ends, both included.
-        log: whether the logarithm is drawn.
-        integer: whether to round.
+        log: whether the logarithm is searched.
+        integer: whether only whole numbers are.
     """
 
     low: float
@@ -42,24 +49,23 @@ class Range:
     log: bool = False
     integer: bool = False
 
-    def draw(self, rng: np.random.Generator) -> Value:
-        """One number."""
-        if self.log:
-            found = float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
-        else:
-            found = float(rng.uniform(self.low, self.high))
-        return round(found) if self.integer else float(f"{found:.4g}")
+    def suggest(self, trial: Any, name: str) -> Value:  # noqa: ANN401 (an Optuna trial)
+        """A number of a trial."""
+        if self.integer:
+            return trial.suggest_int(name, round(self.low), round(self.high), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values, as likely each."""
+    """One of several values."""
 
     values: tuple[Value, ...]
 
-    def draw(self, rng: np.random.Generator) -> Value:
-        """One of them."""
-        return self.values[int(rng.integers(len(self.values)))]
+    def suggest(self, trial: Any, name: str) -> Value:  # noqa: ANN401 (an Optuna trial)
+        """One of the values in a trial; they may be lists, so that their places are drawn."""
+        texts = [json.dumps(value) for value in self.values]
+        return json.loads(trial.suggest_categorical(name, texts))
 
 
 Space = Mapping[str, Range | Choice]
@@ -105,27 +111,23 @@ def _axis(name: str, value: Value) -> Range | Choice:
     return found
 
 
-def draw(space: Space, *, seed: int, trial: int) -> dict[str, Value]:
-    """Settings of one trial, by name."""
-    rng = np.random.default_rng((seed, trial))
-    return {name: axis.draw(rng) for name, axis in space.items()}
-
-
 @dataclass(frozen=True)
 class Trial:
     """One training of a search.
 
     Attributes:
         number: of the trial, from 0.
-        settings: that were drawn.
+        settings: that were chosen.
         uar: on the validation part; None where it failed or is not done.
         problem: why it failed, or "".
+        pruned: whether it was ended early.
     """
 
     number: int
     settings: Mapping[str, Value]
     uar: float | None = None
     problem: str = ""
+    pruned: bool = False
 
 
 def run(
@@ -137,80 +139,245 @@ def run(
     seed: int,
     jobs: int,
     finished: Callable[[Trial], None],
+    storage: str | None = None,
 ) -> list[Trial]:
-    """Run what is not done; write ``trials.json`` and the best configuration, ``best.yaml``.
+    """Run trials until the study has so many; write table, plot and best configuration.
 
     Args:
-        space: settings to draw.
-        out: folder of the search.
-        trials: how many.
+        space: settings and their ranges.
+        out: folder of the search; ``trials.json``, ``search.png`` and ``best.yaml`` are written.
+        trials: of the whole study, with those of other processes.
         words: command-line words of the configuration.
-        seed: of the draws.
+        seed: of the sampler.
         jobs: trainings at once.
         finished: called after each trial, in order of finishing.
+        storage: database of the study (``sqlite:///FILE``, ``postgresql://...``); None is
+            ``study.db`` in the folder.
 
     Returns:
-        All trials, the best first.
+        All finished trials of the study, the best first.
 
     Raises:
-        ConfigError: the folder holds a search of another space or seed.
+        ConfigError: the study is of another space.
+        StorageError: the database can't be opened.
         AvserError: every trial failed.
     """
-    plan = [Trial(n, draw(space, seed=seed, trial=n)) for n in range(trials)]
-    _refuse_other(out, plan)
-    done: dict[int, Trial] = {}
+    out.mkdir(parents=True, exist_ok=True)
+    study = _study(space, out, storage=storage, seed=seed)
+    _take_up_again(study, out)
     threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
+    asking = threading.Lock()
 
-    def one(trial: Trial) -> None:
-        result = _train(trial, out / f"trial{trial.number}", words, threads)
-        done[trial.number] = result
-        finished(result)
+    def work() -> None:
+        while True:
+            with asking:
+                if _enough(study, trials):
+                    return
+                trial = study.ask()
+                settings = {name: axis.suggest(trial, name) for name, axis in space.items()}
+                folder = Path(trial.user_attrs.get("folder", out / f"trial{trial.number}"))
+                trial.set_user_attr("folder", str(folder))
+                trial.set_user_attr("settings", settings)
+            finished(_train(study, trial, settings, folder, words, threads))
 
     with ThreadPoolExecutor(max(1, jobs)) as pool:
-        list(pool.map(one, plan))
-    found = sorted(done.values(), key=lambda t: (t.uar is None, -(t.uar or 0), t.number))
+        for future in wait([pool.submit(work) for _ in range(max(1, jobs))]).done:
+            future.result()
+    return _finish(study, space, out)
+
+
+def _finish(study: Any, space: Space, out: Path) -> list[Trial]:  # noqa: ANN401 (Optuna's)
+    """Write table, plot and best configuration; return the trials, the best first."""
+    found = sorted(_trials(study), key=lambda t: (t.uar is None, -(t.uar or 0), t.number))
     _write(out, found)
     if found[0].uar is None:
-        raise AvserError(f"Bad search: all {trials} trials failed; the first says: {_first(found)}")
-    shutil.copyfile(out / f"trial{found[0].number}" / "config.yaml", out / "best.yaml")
+        first = min(found, key=lambda t: t.number)
+        raise AvserError(
+            f"Bad search: all {len(found)} trials failed; the first says: {first.problem}"
+        )
+    best = next(t for t in study.get_trials() if t.number == found[0].number)
+    with atomic_write(out / "best.yaml") as file:  # trained elsewhere, perhaps: it is in the study
+        file.write(best.user_attrs["config"])
+    _plot(out / "search.png", space, found)
     return found
 
 
-def _first(found: Sequence[Trial]) -> str:
-    return min(found, key=lambda t: t.number).problem
+def _study(space: Space, out: Path, *, storage: str | None, seed: int) -> Any:  # noqa: ANN401
+    """Open or make the study."""
+    require("search", "optuna")
+    import optuna
 
-
-def _train(trial: Trial, folder: Path, words: Sequence[str], threads: int) -> Trial:
-    if not (folder / "DONE").exists():
-        own = [f"--{name}={json.dumps(value)}" for name, value in trial.settings.items()]
-        problem = fit_apart([*words, *own, "--no-test"], folder, threads=threads)
-        if problem:
-            return Trial(trial.number, trial.settings, problem=problem)
-    kept = Predictions.load(folder / "predictions" / "validation.json")
-    score = uar(kept.labels, kept.predicted, len(kept.emotions))
-    return Trial(trial.number, trial.settings, uar=round(float(score), 6))
-
-
-def _refuse_other(out: Path, plan: Sequence[Trial]) -> None:
-    """Refuse to go on with trials that were drawn from something else."""
-    path = out / "trials.json"
-    drawn = {t.number: dict(t.settings) for t in plan}
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    for row in before:
-        if drawn.get(row["trial"], row["settings"]) != row["settings"]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    place = storage or f"sqlite:///{(out / 'study.db').absolute()}"
+    try:
+        study = optuna.create_study(
+            storage=place,
+            study_name="avser",
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_WARM_UP, n_warmup_steps=_WARM_UP),
+        )
+        # processes that share a study must not draw alike
+        count = len(study.get_trials(deepcopy=False))
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed + count, constant_liar=True, n_startup_trials=_WARM_UP
+        )
+        described = json.loads(json.dumps({name: repr(axis) for name, axis in space.items()}))
+        if study.user_attrs.get("space", described) != described:
             raise ConfigError(
-                f"Bad search folder {out}: its trial {row['trial']} was drawn from another space "
-                "or seed; choose another --out."
+                f"Bad search folder {out}: its study is of another space; choose another --out, "
+                "or another --storage."
             )
-    if not before:
-        _write(out, plan)
+        study.set_user_attr("space", described)
+    except ConfigError:
+        raise
+    except Exception as error:  # each database has its own classes of errors
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise StorageError(
+            f"Bad --storage {place}: {reason}; give sqlite:///FILE or postgresql://USER@HOST/NAME "
+            "that can be opened."
+        ) from error
+    return study
+
+
+def _take_up_again(study: Any, out: Path) -> None:  # noqa: ANN401 (an Optuna study)
+    """Have trials of this folder that were interrupted or failed done again, where they were."""
+    from optuna.trial import TrialState
+
+    for trial in _latest(study).values():
+        folder = Path(trial.user_attrs["folder"])
+        if folder.parent != out or trial.state not in (TrialState.RUNNING, TrialState.FAIL):
+            continue  # another machine's, or finished
+        if trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params, user_attrs={"folder": str(folder)})
+
+
+def _latest(study: Any) -> dict[str, Any]:  # noqa: ANN401 (an Optuna study)
+    """The last trial of each folder: one that was done again counts once."""
+    trials = study.get_trials(deepcopy=False)
+    return {t.user_attrs["folder"]: t for t in trials if "folder" in t.user_attrs}
+
+
+def _enough(study: Any, trials: int) -> bool:  # noqa: ANN401 (an Optuna study)
+    """Whether nothing waits and the study has so many trials, those of others included."""
+    from optuna.trial import TrialState
+
+    if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        return False
+    return len(_latest(study)) >= trials
+
+
+def _train(
+    study: Any,  # noqa: ANN401 (an Optuna study)
+    trial: Any,  # noqa: ANN401 (an Optuna trial)
+    settings: Mapping[str, Value],
+    folder: Path,
+    words: Sequence[str],
+    threads: int,
+) -> Trial:
+    """Train, watched by the pruner, and tell the study what came out."""
+    from optuna.trial import TrialState
+
+    own = [f"--{name}={json.dumps(value)}" for name, value in settings.items()]
+    problem, watch = None, _Watch(trial, folder)
+    if not (folder / "DONE").exists():
+        with ThreadPoolExecutor(1) as one:
+            fit = one.submit(fit_apart, [*words, *own, "--no-test"], folder, threads=threads)
+            while not fit.done():
+                wait([fit], timeout=_POLL_S)
+                watch.look()
+                watch.prune()
+            problem = fit.result()
+        watch.look()  # later trials are compared with the last epochs, too
+    if problem:
+        trial.set_user_attr("problem", problem)
+        study.tell(trial, state=TrialState.FAIL)
+        return Trial(trial.number, settings, problem=problem)
+    kept = Predictions.load(folder / "predictions" / "validation.json")
+    score = round(float(uar(kept.labels, kept.predicted, len(kept.emotions))), 6)
+    trial.set_user_attr("config", (folder / "config.yaml").read_text(encoding="utf-8"))
+    trial.set_user_attr("pruned", watch.pruned)
+    study.tell(trial, score)
+    return Trial(trial.number, settings, uar=score, pruned=watch.pruned)
+
+
+class _Watch:
+    """Reports a training's validation scores to its trial, and stops it where it lags behind."""
+
+    def __init__(self, trial: Any, folder: Path) -> None:  # noqa: ANN401 (an Optuna trial)
+        self._trial, self._folder = trial, folder
+        self._reported = 0  # epochs; each is reported once
+        self.pruned = False
+
+    def look(self) -> None:
+        """Report epochs that are new."""
+        try:
+            scores = history(self._folder).get("validation/score", [])
+        except (ValueError, TypeError, KeyError):
+            return  # a row is half written
+        for epoch, score in list(enumerate(scores))[self._reported :]:
+            self._trial.report(score, epoch)
+            self._reported = epoch + 1
+
+    def prune(self) -> None:
+        """Have a training stop whose epochs so far are worse than the others were."""
+        if self._reported and not self.pruned and self._trial.should_prune():
+            (self._folder / STOP).touch()
+            self.pruned = True
+
+
+def _trials(study: Any) -> list[Trial]:  # noqa: ANN401 (an Optuna study)
+    """Finished trials of the whole study."""
+    return [
+        Trial(
+            trial.number,
+            trial.user_attrs["settings"],
+            uar=trial.value,
+            problem=trial.user_attrs.get("problem", ""),
+            pruned=trial.user_attrs.get("pruned", False),
+        )
+        for trial in _latest(study).values()
+        if trial.state.is_finished() and "settings" in trial.user_attrs
+    ]
 
 
 def _write(out: Path, found: Sequence[Trial]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     rows = [
-        {"trial": t.number, "settings": dict(t.settings), "uar": t.uar, "problem": t.problem}
+        {
+            "trial": t.number,
+            "settings": dict(t.settings),
+            "uar": t.uar,
+            "problem": t.problem,
+            "pruned": t.pruned,
+        }
         for t in found
     ]
     with atomic_write(out / "trials.json") as file:
         file.write("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+
+
+def _plot(path: Path, space: Space, found: Sequence[Trial]) -> None:
+    """Draw the score by trial, and by each setting."""
+    from matplotlib.figure import Figure
+
+    from avser.visualization.plots import save_figure
+
+    scored = sorted((t for t in found if t.uar is not None), key=lambda t: t.number)
+    figure = Figure(figsize=(3.2 * (1 + len(space)), 3), layout="constrained")
+    axes = figure.subplots(1, 1 + len(space), sharey=True, squeeze=False)[0]
+    scores = [float(t.uar or 0) for t in scored]
+    axes[0].plot([t.number for t in scored], scores, "o")
+    axes[0].step(
+        [t.number for t in scored], [max(scores[: i + 1]) for i in range(len(scores))], where="post"
+    )
+    axes[0].set(xlabel="trial", ylabel="validation UAR")
+    for axis, (name, values) in zip(axes[1:], space.items(), strict=True):
+        chosen = [t.settings[name] for t in scored]
+        if isinstance(values, Choice):
+            chosen = [str(value) for value in chosen]
+        axis.plot(chosen, scores, "o")
+        axis.set(xlabel=name.rpartition(".")[2])
+        if isinstance(values, Range) and values.log:
+            axis.set_xscale("log")
+    save_figure(figure, path)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from avser.data.splits import RandomSplit
 from avser.datamodules.clips import ClipDataModule
@@ -15,7 +15,7 @@ from avser.models.frontends.logmel import LogMel
 from avser.models.heads import AttentiveHead
 from avser.testing.corpora import FAKES
 from avser.testing.nets import tiny_audio_encoder
-from avser.training.callbacks import ProgressiveResizing
+from avser.training.callbacks import ProgressiveResizing, StopFile
 from avser.training.task import EmotionTask
 
 pytestmark = [  # Lightning's advice, which does not fit here
@@ -96,3 +96,14 @@ def test_what_can_not_be_resized_is_refused(tmp_path: Path) -> None:
     faces = TimmFacesEncoder(backbone="test_resnet", size=32)
     faces.resize(48, 48)
     assert faces.embed(torch.rand(2, 1, 20, 20)).shape == (2, faces.dim)
+
+
+def test_a_stop_file_ends_the_training_after_the_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "STOP"
+    stop = StopFile(path)
+    trainer = Trainer(accelerator="cpu", logger=False, barebones=True)
+    stop.on_train_epoch_end(trainer, LightningModule())
+    assert not trainer.should_stop
+    path.touch()
+    stop.on_train_epoch_end(trainer, LightningModule())
+    assert trainer.should_stop
