@@ -24,6 +24,7 @@ NAMES = (
     "video_memory",
     "serve",
     "export",
+    "scale",
 )
 TABLES = ("imports", "trace")  # of the code itself: no figure of a machine
 _PACKAGES = (
