@@ -162,6 +162,7 @@ def test_a_bad_trial_is_ended_early(
 
     def fit(words: Sequence[str], folder: Path, *, threads: int) -> str | None:
         bad = folder.name == "trial6"
+        folder.mkdir()
         for epoch in range(1, 9):
             curves[folder] = [0.1 if bad else 0.8] * epoch
         while bad and not (folder / STOP).exists():  # as a training would run on
