@@ -306,7 +306,7 @@ class Degrade:
     def __init__(
         self,
         *,
-        room: float = 0.3,
+        room: float = 0.45,
         noise: float = 0.5,
         level: float = 0.3,
         hum: float = 0.15,

@@ -19,7 +19,7 @@ from avser.models.baselines.forest import Forest
 from avser.models.baselines.gaussian import GaussianMixtures, NaiveBayes, Qda
 from avser.models.baselines.head import BaselineHead
 from avser.models.baselines.linear import Lda, Softmax
-from avser.models.baselines.mlp import Mlp
+from avser.models.baselines.mlp import DropoutMlp, Mlp
 from avser.models.baselines.svm import Svm
 from avser.models.net import EmotionNet
 from avser.testing.nets import tiny_spec
@@ -38,6 +38,7 @@ MODELS: dict[str, Callable[[], Baseline]] = {
     "gmm full": lambda: GaussianMixtures(mixtures=2, covariance="full", balanced=True),
     "forest": lambda: Forest(trees=9),
     "mlp": lambda: Mlp(hidden=(16,), lr=1e-2),
+    "mlp under dropout": lambda: DropoutMlp(hidden=(16,), lr=1e-2, batch=32),
     "mlp of two layers": lambda: Mlp(hidden=(16, 8), lr=1e-2, patience=None, iterations=40),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -63,7 +64,7 @@ def test_every_baseline_is_tested() -> None:
         for found in vars(importlib.import_module(module.name)).values():
             if inspect.isclass(found) and issubclass(found, Baseline):
                 assert found in made or inspect.isabstract(found), found
-    assert len(made) == 8
+    assert len(made) == 9
 
 
 @every_model
@@ -227,6 +228,8 @@ def test_what_can_not_be_fitted_is_told_in_one_sentence() -> None:
         lambda: GaussianMixtures(mixtures=0),
         lambda: Forest(trees=0),
         lambda: Mlp(hidden=()),
+        lambda: DropoutMlp(dropout=1.0),
+        lambda: DropoutMlp(epochs=0),
     ):
         with pytest.raises(ConfigError, match="Bad "):
             make()
