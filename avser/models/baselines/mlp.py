@@ -159,7 +159,7 @@ class DropoutMlp(Mlp):
                 out = F.dropout(layer(out).relu(), self.dropout)
             loss = F.cross_entropy(layers[-1](out), y[rows])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         return layers
