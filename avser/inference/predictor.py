@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from avser.bundle import serialization as bundle
 from avser.emotions import ordered
-from avser.errors import AvserError, ConfigError, MediaError, unknown
+from avser.errors import AvserError, ConfigError, MediaError, SignalError, unknown
 from avser.extras import require
 from avser.files import local_copy
 from avser.inference.runner import BATCH_CLIPS, Runner
@@ -407,23 +407,30 @@ class Predictor(ClipClassifier):
             return model._runner.explain(clip, emotion=emotion, modality=modality)
 
     def enrol(self, files: Sequence[str | Path]) -> None:
-        """Normalise by a speaker's own clips, whose emotions need not be known.
+        """Normalise by a person's own clips, whose emotions need not be known.
+
+        Voices are normalised where the model does so by speaker, and faces are centred on the
+        person's mean log probabilities, which predictions mark in `reason`.
 
         Args:
-            files: of one speaker; with a table of features, their rows count too.
+            files: of one person; with a table of features, their rows count too.
 
         Raises:
             ConfigError: the model has nothing that is normalised by speaker.
-            SignalError: the files hold no voice.
+            SignalError: the files hold no voice, or no face where only faces are judged.
         """
         audio = self.net.audio
         by_voice = audio is not None and audio.normaliser.mode == "speaker"
-        if not by_voice and self.features is None:
+        by_face = self.looks_for_faces(Request())
+        if not by_voice and not by_face and self.features is None:
             raise ConfigError(
                 f"Bad --enrol: model {self.name} does not normalise by speaker; leave it out."
             )
         if by_voice:
-            self._runner.enrol(files)
+            self._runner.enrol_voice(files)
+        seen = by_face and self._runner.enrol_face(files, detector=self._face_detector())
+        if by_face and not by_voice and not seen:
+            raise SignalError("Bad --enrol: its files show no face; give some that do.")
         if self.features is not None:
             rows = [read_features(f"{self.features}#{Path(p).stem}").values for p in files]
             self._scale = scale_of(np.concatenate(rows))

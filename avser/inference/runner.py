@@ -21,7 +21,7 @@ from avser.data.dataset import audio_batch
 from avser.errors import ConfigError, SignalError
 from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
 from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
-from avser.media.faces import FaceTrack
+from avser.media.faces import FaceDetector, FaceTrack
 from avser.models.devices import on_device
 from avser.models.net import HEADS, EmotionNet
 from avser.types import (
@@ -39,6 +39,9 @@ BATCH_CLIPS = 16
 _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds memory
 _OFTEN = 0.5  # share of the main person's frames in which somebody else matters
 _LARGE = 0.25  # share of the area of the main person's face from which somebody else matters
+
+#: How a prediction by a face centred on an enrolled person is marked.
+CENTRED = "the face is centred on the enrolled person"
 
 #: Why a face that is seen is not judged beside a voice.
 STILL_PICTURE = (
@@ -70,13 +73,15 @@ class Runner:
 
     Attributes:
         reference: statistics of an enrolled speaker, ``[2, C, M]``, or None.
+        centred: whether the face is centred on an enrolled person.
     """
 
     def __init__(self, net: EmotionNet, device: torch.device, *, name: str) -> None:
         self.net, self.device, self.name = net, device, name
         self.reference: Tensor | None = None
+        self.centred = False
 
-    def enrol(self, files: Sequence[str | Path]) -> None:
+    def enrol_voice(self, files: Sequence[str | Path]) -> None:
         """Compute a speaker's statistics from files, a minute of each.
 
         Raises:
@@ -91,6 +96,27 @@ class Runner:
         if audio is None or not sounds:
             raise SignalError("Bad --enrol: its files hold no sound; give some that do.")
         self.reference = audio.reference((w, torch.tensor([w.shape[1]])) for w in sounds)
+
+    @torch.inference_mode()
+    def enrol_face(self, files: Sequence[str | Path], *, detector: FaceDetector) -> bool:
+        """Centre the face on a person's mean log probabilities, a minute of each file.
+
+        Returns:
+            Whether a face is in any of the files; without one nothing is centred.
+        """
+        self.net.centre_faces(None)
+        scores = []
+        for path in files:
+            with load_clip(path, detector=detector, faces=True) as clip:
+                main = clip.faces.main if clip.faces is not None else None
+                if main is not None:
+                    cut = face_segment(main, 0, min(clip.steps, WINDOW_STEPS))
+                    (output,) = self._run([cut], head="video")
+                    scores.append(output.steps[output.mask].clamp(min=1e-8).log())
+        self.centred = bool(scores)
+        if scores:
+            self.net.centre_faces(torch.cat(scores).mean(dim=0))
+        return self.centred
 
     @torch.inference_mode()
     def predict(self, clips: Sequence[LoadedClip], *, modality: str = "auto") -> list[Prediction]:
@@ -223,6 +249,7 @@ class Runner:
         parts = [
             *missing_streams(self.net, clip, used=used, modality=modality),
             *other_faces(clip),
+            *([CENTRED] if self.centred and "video" in used else []),
             *disagreement(output.label, output.timeline),
             *([clip.warning] if clip.warning else []),
         ]

@@ -133,6 +133,8 @@ class EmotionNet(nn.Module):
         outputs: names of what `forward` gives, in the order of `HEADS`.
     """
 
+    face_mean: Tensor
+
     def __init__(
         self,
         *,
@@ -168,6 +170,8 @@ class EmotionNet(nn.Module):
         self.outputs = tuple(n for n in HEADS if n in self.heads or (both and n == "fused"))
         for name in self.outputs:
             self.register_buffer(f"temperature_{name}", torch.ones(()))
+        # of an enrolled person; no part of the model, so that it is never stored
+        self.register_buffer("face_mean", torch.zeros(len(emotions)), persistent=False)
 
     def temperature(self, name: str) -> Tensor:
         """The temperature buffer of a head, fitted on validation."""
@@ -175,6 +179,14 @@ class EmotionNet(nn.Module):
         if not isinstance(buffer, Tensor):
             raise ConfigError(f"Bad head {name!r}: this net has {', '.join(self.outputs)}.")
         return buffer
+
+    def centre_faces(self, mean: Tensor | None) -> None:
+        """Take a person's mean log probabilities ``[K]`` out of the face's; None undoes it.
+
+        A face at rest looks happy or angry by its shape. What remains is how it differs from
+        itself, so that the clips that give the mean must show several expressions.
+        """
+        self.face_mean.zero_() if mean is None else self.face_mean.copy_(mean)
 
     def encode(
         self, batch: Batch, *, transforms: Transforms = IDENTITY
@@ -232,6 +244,9 @@ class EmotionNet(nn.Module):
     def _stream(self, name: str, x: Tensor, mask: Tensor, present: Tensor) -> HeadOutput:
         with full_precision(x):
             logits, steps = self.heads[name](x.float(), mask)
+        if name == "video":  # log probabilities less the person's own mean
+            person = self.temperature("video") * self.face_mean
+            logits, steps = logits - person, steps - person
         return HeadOutput(logits=logits, step_logits=steps, mask=mask, present=present)
 
     @staticmethod

@@ -172,6 +172,28 @@ def test_precomputed_features_stand_for_the_face(folder: Path, tmp_path: Path) -
         Predictor(net, name="aus").enrol([path])
 
 
+def test_a_face_is_centred_on_the_enrolled_person(predictor: Predictor, folder: Path) -> None:
+    enrolled = Predictor(av_net(), name="both", device="cpu", detector=predictor.detector)
+    before = enrolled(folder / "one.mp4", modality="video")
+    enrolled.enrol([folder / "one.mp4", folder / "none.mp4"])
+    after = enrolled(folder / "one.mp4", modality="video")
+    assert streams_reason(after) == "the face is centred on the enrolled person"
+    steps = [e.probabilities for e in after.timeline if e.probabilities is not None]
+    logs = np.log([[p[name] for name in EMOTIONS] for p in steps])
+    centred = logs.mean(axis=0) - logs.mean()
+    np.testing.assert_allclose(centred, 0, atol=1e-3)  # the person's own mean shows nothing
+    assert before.probabilities != after.probabilities
+    sound = enrolled(folder / "one.mp4", modality="audio")
+    assert streams_reason(sound) is None  # no face is judged, so nothing is marked
+    with pytest.raises(SignalError, match="show no face"):
+        by_face = EmotionNet(
+            video=FaceCnnEncoder(channels=(8, 8), blocks=(1, 1)),
+            head=AttentiveHead(),
+            emotions=EMOTIONS,
+        )
+        Predictor(by_face, detector=predictor.detector).enrol([folder / "none.mp4"])
+
+
 def test_command_writes_the_annotated_clip_and_the_plot(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
