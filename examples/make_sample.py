@@ -1,4 +1,6 @@
-"""Make ``examples/sample.mp4``: a face and a voice, for ``make demo`` and the tests.
+"""Make ``sample.mp4``, a face and a voice, and ``sample_voice.mp3``, a voice alone.
+
+They are for ``make demo``, the tests, and the web page, which has copies of both.
 
 The face is ``face.jpg`` beside this file, moved gently; the voice is speech by espeak-ng
 (``apt-get install espeak-ng``), which is run as in `speak`. With the same versions of espeak-ng
@@ -30,19 +32,25 @@ WORDS = (
     "</prosody></speak>"
 )
 VOICE = "en-us+f2"
+ANGRY_WORDS = (
+    '<speak><prosody pitch="-5%" range="+120%" rate="120%" volume="+60%">No! '
+    '<prosody pitch="+30%" range="+160%">I told you not to touch it!</prosody> '
+    '<prosody pitch="+20%">Get out! Right now!</prosody></prosody></speak>'
+)
+ANGRY_VOICE = "en-us+m3"
 FPS = 25
 WIDTH, HEIGHT = 640, 480
 LEAD_S = 0.2  # silence before and after the words
 VOICE_RATE = 48_000  # Hz; what phones record, so that the demo resamples as usual
 
 
-def speak(words: str) -> tuple[NDArray[np.int16], int]:
+def speak(words: str, *, voice: str = VOICE) -> tuple[NDArray[np.int16], int]:
     """Speak marked-up text: samples ``[n]`` and their rate in Hz.
 
     Raises:
         FileNotFoundError: espeak-ng is not installed.
     """
-    command = ["espeak-ng", "-v", VOICE, "-p", "60", "-s", "165", "-m", "--stdout", words]
+    command = ["espeak-ng", "-v", voice, "-p", "60", "-s", "165", "-m", "--stdout", words]
     said = subprocess.run(command, check=True, capture_output=True).stdout
     with wave.open(io.BytesIO(said)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
@@ -94,8 +102,23 @@ def write(path: Path, face: NDArray[np.uint8], samples: NDArray[np.int16], rate:
     return frames / FPS
 
 
+def write_voice(path: Path, samples: NDArray[np.int16], rate: int) -> float:
+    """Write MP3; return the length in seconds."""
+    silence = np.zeros(round(LEAD_S * rate), np.int16)
+    sound = np.concatenate([silence, samples, silence])
+    with av.open(str(path), "w") as file:
+        voice = file.add_stream("libmp3lame", rate=rate, layout="mono", bit_rate=48_000)
+        spoken = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
+        spoken.sample_rate = rate
+        resampler = av.AudioResampler("s16p", "mono", rate, frame_size=1_152)
+        for piece in [*resampler.resample(spoken), *resampler.resample(None)]:
+            file.mux(voice.encode(piece))
+        file.mux(voice.encode())
+    return len(sound) / rate
+
+
 def main() -> int:
-    """Make the file; 1 where espeak-ng or the face is missing."""
+    """Make the files; 1 where espeak-ng or the face is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=FOLDER / "sample.mp4")
     out = parser.parse_args().out
@@ -109,6 +132,9 @@ def main() -> int:
         print("No espeak-ng: install it, for instance with apt-get.", file=sys.stderr)
         return 1
     seconds = write(out, cv2.cvtColor(face, cv2.COLOR_BGR2RGB), samples, rate)
+    print(f"{out}: {seconds:.2f} s, {out.stat().st_size / 1024:.0f} KiB")
+    out = out.with_name(f"{out.stem}_voice.mp3")
+    seconds = write_voice(out, *speak(ANGRY_WORDS, voice=ANGRY_VOICE))
     print(f"{out}: {seconds:.2f} s, {out.stat().st_size / 1024:.0f} KiB")
     return 0
 

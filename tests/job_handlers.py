@@ -1,4 +1,4 @@
-"""Desks for tests of the server: they start at once, and do what their file says."""
+"""Job handlers for tests of the server: they start at once, and do what their file says."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from functools import partial
 
 from avser.errors import BundleError, MediaError
 from avser.types import FaceBox, Prediction, TimelineEntry
-from avser.web.jobs import Annotate, Classify, JobResult, Model
+from avser.web.jobs import Job, JobResult, Model, Progress, Render, Report
 from avser.web.limits import TooLongError
 
 ROW = {
@@ -42,13 +42,15 @@ class FakeJobHandler:
 
     models = (Model(row=ROW, card="# A card"),)
 
-    def __call__(self, job: Classify | Annotate) -> JobResult | bytes:
-        if isinstance(job, Annotate):
-            return b"mp4"
+    def __call__(self, job: Job, report: Report) -> JobResult | bytes:
+        if isinstance(job, Render):
+            sound = job.path.read_bytes() if job.path is not None else b""
+            return f"{job.format} of {job.prediction.label}".encode() + sound
         word = job.path.read_bytes()[:40].split()[0].decode()
         if word == "hang":
             time.sleep(600)
         if word == "slow":
+            report(Progress(stage="faces", share=0.5, read_s=0.25))
             time.sleep(0.3)
         if word == "crash":
             os._exit(7)
@@ -59,8 +61,10 @@ class FakeJobHandler:
         if word == "long":
             raise TooLongError(f"Bad clip {job.path}: longer than {job.longest_s:g} s; cut it.")
         (job.path.parent / "left").write_text("a temporary file of the worker")
-        plot = b"png" if job.plot else b""
-        return JobResult(prediction=predicted(str(job.path)), plot=plot)
+        prediction = predicted(str(job.path))
+        if not job.details:
+            return JobResult(prediction=prediction)
+        return JobResult(prediction=prediction, voice=prediction, peaks=(0.0, 1.0), has_video=True)
 
 
 def make_handler(*, fails: bool = False) -> FakeJobHandler:

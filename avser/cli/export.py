@@ -39,7 +39,7 @@ def parser() -> Parser:
         "--space",
         metavar="DIR",
         type=Path,
-        help="instead: a folder that is a Gradio Space, the page of avser serve with this model",
+        help="instead: a folder that is a Space, the page of avser serve with this model",
     )
     p.add_argument(
         "--web",
@@ -120,10 +120,10 @@ def _space(own: argparse.Namespace) -> int:
     from avser.extras import require
     from avser.web.space import write_space
 
-    require("web", "gradio", "fastapi", "uvicorn", "multipart")
+    require("web", "fastapi", "uvicorn", "websockets", "multipart")
     folder = write_space(bundle.load(own.model or bundle.default()), own.space)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder}: a Gradio Space, {size / 1e6:.1f} MB; here: cd {folder} && python app.py")
+    print(f"{folder}: a Space, {size / 1e6:.1f} MB; here: cd {folder} && python app.py")
     return 0
 
 

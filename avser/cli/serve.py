@@ -44,7 +44,7 @@ def run(words: Sequence[str]) -> int:
     from avser.web.limits import Limits
 
     own = parser().parse_args(list(words))
-    require("web", "gradio", "fastapi", "uvicorn", "multipart")
+    require("web", "fastapi", "uvicorn", "websockets", "multipart")
     limits = Limits(
         upload_mb=own.max_upload,
         duration_s=own.max_duration,

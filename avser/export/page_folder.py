@@ -8,16 +8,20 @@ from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from avser import __version__
+from avser.emotions import VOCABULARY
 from avser.errors import ConfigError
 from avser.export.folder import card_files, prepare_folder, save_card
 from avser.export.onnx_file import AudioGraph
 from avser.files import atomic_write
+from avser.visualization.colours import COLOURS
 
 ORT_WEB = "1.30.0"
 #: What the page takes of onnxruntime-web's ``dist``, and under which name: the single-threaded use
 #: of its wasm build. Names that every static server gives the right type.
 _ORT = {"ort.wasm.bundle.min.mjs": "ort.js", "ort-wasm-simd-threaded.wasm": "ort.wasm"}
-_PAGE = ("index.html", "style.css", "app.js", "model.js", "microphone.js")
+#: What of the page only a server uses.
+_SERVER = ("server.js", "sample.mp4", "contribute.html", "contribute.js")
 _LICENCE = """\
 onnxruntime-web {version}, https://github.com/microsoft/onnxruntime
 
@@ -63,7 +67,9 @@ def save_page(
         ConfigError: the folder holds something else, or onnxruntime-web can't be had.
     """
     folder = Path(folder)
-    own = (*_PAGE, "model.onnx", "model.json", "ort", *card_files(graph.bundle))
+    page = files("avser.export") / "page"
+    names = sorted(file.name for file in page.iterdir() if file.name not in _SERVER)
+    own = (*names, "settings.json", "model.onnx", "model.json", "ort", *card_files(graph.bundle))
     prepare_folder(folder, own)
     (folder / "ort").mkdir(exist_ok=True)
     with TemporaryDirectory() as temporary:
@@ -71,8 +77,17 @@ def save_page(
         for name, new in _ORT.items():
             shutil.copyfile(package / "dist" / name, folder / "ort" / new)
         version = _version(package)
-    texts = {name: (files("avser.export") / "page" / name).read_text("utf-8") for name in _PAGE}
-    texts |= {
+    for name in names:
+        with atomic_write(folder / name, mode="wb") as file:
+            file.write((page / name).read_bytes())
+    settings = {
+        "backend": "browser",
+        "version": __version__,
+        "colours": dict(COLOURS),
+        "emotions": list(VOCABULARY),
+    }
+    texts = {
+        "settings.json": json.dumps(settings, indent=1),
         "model.json": json.dumps(graph.facts(int8=int8), indent=1),
         "ort/LICENSE": _LICENCE.format(version=version),
     }

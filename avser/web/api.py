@@ -1,23 +1,26 @@
-"""The HTTP interface: ``POST /v1/classify``, ``GET /v1/models``, ``GET /healthz``, OpenAPI."""
+"""The HTTP interface: classification, other formats, models, health, OpenAPI."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from avser import __version__
-from avser.errors import AvserError
-from avser.web.jobs import FaceChoice, Modality
+from avser.errors import AvserError, ConfigError, unknown
+from avser.web.events import EVENTS, EventResponse, classify_events
+from avser.web.jobs import RENDER_FORMATS, Classify, FaceChoice, Modality, Render
 from avser.web.request_limiter import RequestLimiter, refusal
-from avser.web.schema import ClipSchema, Health, Models, Refusal
+from avser.web.schema import ClipSchema, Health, Models, PredictionSchema, Refusal
 from avser.web.service import Service, plain_name
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -55,6 +58,7 @@ def create_api(service: Service, *, token: str | None = None) -> FastAPI:
     app.add_middleware(RequestLimiter, service=service, token=token)
     _handle_errors(app)
     _add_classify(app, service)
+    _add_render(app, service)
     _add_states(app, service)
     return app
 
@@ -66,24 +70,70 @@ def _add_classify(app: FastAPI, service: Service) -> None:
         file: Annotated[UploadFile, File(description="the clip, any usual sound or video")],
         modality: Annotated[Modality, Form(description="streams to use")] = "auto",
         faces: Annotated[FaceChoice, Form(description="all: each face alone too")] = "main",
-    ) -> JSONResponse:
-        """Classify one clip; the upload is deleted before the response is sent."""
-        name = plain_name(file.filename)
+        model: Annotated[str | None, Form(description="a loaded model; by the clip")] = None,
+    ) -> Response:
+        """Classify one clip; the upload is deleted before the response is sent.
+
+        With ``Accept: application/x-ndjson``, lines report the progress, and the last one has
+        ``result``, with boxes, waveform and each branch's own prediction, or ``error``.
+        """
+        name, wants = plain_name(file.filename), request.headers.get("accept", "")
+        stack = ExitStack()
         try:
-            with service.private() as folder:
-                path = folder / "clip"
-                with path.open("wb") as kept:
-                    await run_in_threadpool(shutil.copyfileobj, file.file, kept)
-                result = await service.classify(
-                    path,
-                    name=name,
-                    deadline=request.state.deadline,
-                    modality=modality,
-                    faces=faces,
-                )
+            path = await _save(file, stack.enter_context(service.private()) / "clip")
+            job = Classify(
+                path=path,
+                modality=modality,
+                faces=faces,
+                longest_s=service.limits.duration_s,
+                model=model,
+                details=EVENTS in wants,
+            )
+            deadline = request.state.deadline
+            if job.details:
+                events = classify_events(service, job, name=name, deadline=deadline)
+                return EventResponse(events, stack.pop_all())
+            result = await service.classify(job, name=name, deadline=deadline)
         except AvserError as error:
             return refusal(error, path=name)
+        finally:
+            stack.close()
         return JSONResponse(result.prediction.to_dict())
+
+
+async def _save(file: UploadFile, path: Path) -> Path:
+    with path.open("wb") as kept:
+        await run_in_threadpool(shutil.copyfileobj, file.file, kept)
+    return path
+
+
+def _add_render(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/render", responses={200: {"content": {"*/*": {}}}, **_REFUSALS})
+    async def render(
+        request: Request,
+        format: Annotated[str, Form(description=f"one of {', '.join(RENDER_FORMATS)}")],
+        prediction: Annotated[UploadFile, File(description="JSON of /v1/classify")],
+        file: Annotated[UploadFile | None, File(description="the clip; mp4 needs it")] = None,
+    ) -> Response:
+        """Write a prediction in another format, or draw it on its clip."""
+        name = None
+        try:
+            if format not in RENDER_FORMATS:
+                raise ConfigError(unknown("format", format, RENDER_FORMATS))
+            try:
+                sent = PredictionSchema.model_validate_json(await prediction.read())
+            except ValidationError as error:
+                raise RequestError(
+                    f"Bad prediction: {error.errors()[0]['msg']}; send what /v1/classify gave."
+                ) from error
+            name = sent.path = plain_name(sent.path)
+            with service.private() as folder:
+                path = None if file is None else await _save(file, folder / "clip")
+                job = Render(prediction=sent.prediction(), format=format, path=path, folder=folder)
+                content = await service.render(job, deadline=request.state.deadline)
+        except AvserError as error:
+            return refusal(error, path=name)
+        return Response(content, media_type=RENDER_FORMATS[format])
 
 
 def _add_states(app: FastAPI, service: Service) -> None:
@@ -91,6 +141,14 @@ def _add_states(app: FastAPI, service: Service) -> None:
     async def models() -> dict[str, Any]:
         """List the loaded models."""
         return {"models": [model.row for model in service.workers.models]}
+
+    @app.get("/v1/models/{name}/card", responses={401: _REFUSALS[401], 404: {"model": Refusal}})
+    async def card(name: str) -> Response:
+        """Return a loaded model's card, Markdown."""
+        cards = {model.row["name"]: model.card for model in service.workers.models}
+        if name not in cards:
+            return refusal(ConfigError(unknown("model", name, cards)), status=404)
+        return Response(cards[name], media_type="text/markdown; charset=utf-8")
 
     @app.get("/healthz", response_model=Health, responses={503: {"model": Health}})
     async def healthz() -> JSONResponse:

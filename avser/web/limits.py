@@ -31,9 +31,18 @@ class TooLongError(RefusedError):
 
 
 class BusyError(RefusedError):
-    """All workers are at work, and the queue before them is full."""
+    """All workers are at work, and the queue before them is full.
+
+    Args:
+        message: one sentence.
+        position: place in the queue that the request would have had, from 1.
+    """
 
     status = 429
+
+    def __init__(self, message: str, position: int = 1) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 class BrokenError(RefusedError):
@@ -97,5 +106,6 @@ class Limits:
         """The error of a request that the queue has no place for."""
         return BusyError(
             f"The server is busy: {self.concurrency} clips are processed and {self.queue} wait; "
-            "retry in some seconds."
+            f"you would be number {self.queue + 1} in the queue: retry in some seconds.",
+            self.queue + 1,
         )

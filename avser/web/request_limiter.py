@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
 from avser.errors import AvserError
-from avser.web.limits import RefusedError, UnauthorisedError
+from avser.web.limits import BusyError, RefusedError, UnauthorisedError
 from avser.web.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -28,9 +28,15 @@ _API = "/v1/"
 def refusal(error: AvserError, *, path: str | None = None, status: int = 422) -> JSONResponse:
     """The response of a refused request: an error as ``avser classify --json`` writes it."""
     status = error.status if isinstance(error, RefusedError) else status
-    content = {"path": path, "error": {"type": type(error).__name__, "message": str(error)}}
     headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}
-    return JSONResponse(content, status, headers.get(status))
+    return JSONResponse(content_of(error, path=path), status, headers.get(status))
+
+
+def content_of(error: AvserError, *, path: str | None = None) -> dict[str, Any]:
+    """The body of a refused request; a full queue adds the position that it would have had."""
+    content = {"type": type(error).__name__, "message": str(error)}
+    position = {"position": error.position} if isinstance(error, BusyError) else {}
+    return {"path": path, "error": content | position}
 
 
 class RequestLimiter:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from avser.types import FaceBox, FaceResult, Prediction, TimelineEntry
+
 
 class _Exact(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -58,11 +60,51 @@ class ClipSchema(_Exact):
     faces: list[FaceSchema] = Field(default=[], description="only with faces=all")
 
 
+class PredictionSchema(ClipSchema):
+    """A prediction as the page sends it back, to be written in another format."""
+
+    boxes: list[BoxSchema] = Field(default=[], description="of the main person's face")
+
+    def prediction(self) -> Prediction:
+        """Return the prediction that this describes."""
+        return Prediction(
+            label=self.label,
+            probabilities=self.probabilities,
+            modalities=tuple(self.modalities),
+            reason=self.reason,
+            duration_s=self.duration_s,
+            timeline=_entries(self.timeline),
+            model=self.model,
+            path=self.path,
+            boxes=_boxes(self.boxes),
+            faces=tuple(
+                FaceResult(
+                    face_id=f.face_id,
+                    label=f.label,
+                    probabilities=f.probabilities,
+                    timeline=_entries(f.timeline),
+                    boxes=_boxes(f.boxes),
+                )
+                for f in self.faces
+            )
+            or None,
+        )
+
+
+def _entries(steps: list[StepSchema]) -> tuple[TimelineEntry, ...]:
+    return tuple(TimelineEntry(**step.model_dump()) for step in steps)
+
+
+def _boxes(boxes: list[BoxSchema]) -> tuple[FaceBox, ...]:
+    return tuple(FaceBox(**box.model_dump()) for box in boxes)
+
+
 class Error(_Exact):
     """An error, in one sentence."""
 
     type: str
     message: str
+    position: int | None = Field(default=None, description="only with 429: place in the queue")
 
 
 class Refusal(_Exact):

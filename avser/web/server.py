@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import os
 import socket
@@ -10,63 +9,29 @@ import tempfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+from fastapi import FastAPI
 
 from avser.errors import ConfigError
+from avser.web.api import create_api
 from avser.web.job_handler import load
 from avser.web.limits import Limits
+from avser.web.live import add_live
+from avser.web.page import add_page
 from avser.web.service import Service
 
 
-def create_app(service: Service, *, token: str | None = None) -> Any:  # noqa: ANN401 (FastAPI)
+def create_app(service: Service, *, token: str | None = None) -> FastAPI:
     """Return interface and page as one ASGI application.
 
     Args:
         service: that classifies; its workers are ready.
-        token: that ``/v1/`` asks for, and the page as its password; or None.
+        token: that ``/v1/`` asks for, and the page its visitor; or None.
     """
-    service.uploads.mkdir(exist_ok=True)
-    # read when Gradio is imported
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(service.uploads)}
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-    import gradio as gr
-    from gradio import processing_utils
-
-    # a request may name an address in a file's place, which Gradio would fetch
-    processing_utils.async_ssrf_protected_download = _fetch_nothing
-
-    from avser.web.api import create_api
-    from avser.web.page import build_page
-    from avser.web.widgets import CSS, THEME, separate_uploads
-
-    separate_uploads()
-
-    def knows(_name: str, password: str) -> bool:
-        return token is None or hmac.compare_digest(password.encode(), token.encode())
-
-    return gr.mount_gradio_app(
-        create_api(service, token=token),
-        build_page(service),
-        path="/",
-        auth=knows if token else None,
-        auth_message="Any user name; the password is this server's token." if token else None,
-        max_file_size=service.limits.upload_bytes,
-        footer_links=[],
-        run_history=False,
-        show_error=True,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        theme=THEME,
-        css=CSS,
-    )
-
-
-async def _fetch_nothing(url: str, cache_dir: str) -> str:
-    import gradio as gr
-
-    raise gr.Error(f"Bad clip {url}: this server asks no other host; send the file itself.")
+    app = create_api(service, token=token)
+    add_live(app, service, token=token)
+    add_page(app, service)
+    return app
 
 
 def open_service(*, model: str | None, device: str, limits: Limits) -> Service:

@@ -1,4 +1,4 @@
-"""Classification of uploads for page and HTTP interface: folders, deadlines, file names."""
+"""Classification of uploads: folders, deadlines, file names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 from avser.errors import AvserError
-from avser.types import Prediction
-from avser.web.jobs import Annotate, Classify, FaceChoice, JobResult, Modality
+from avser.web.jobs import Classify, JobResult, Render, Report
 from avser.web.limits import Limits
 from avser.web.workers import HandlerFactory, Workers
 
@@ -24,13 +23,10 @@ class Service:
         make: sets up the handler in each worker; see `avser.web.workers`.
         limits: of the server.
         folder: where uploads lie until they are classified; readable to us alone.
-
-    Attributes:
-        uploads: folder of what was sent to the page and not yet classified.
     """
 
     def __init__(self, make: HandlerFactory, *, limits: Limits, folder: Path) -> None:
-        self.limits, self.folder, self.uploads = limits, folder, folder / "page"
+        self.limits, self.folder = limits, folder
         self.workers = Workers(make, limits=limits)
 
     def deadline(self) -> float:
@@ -47,47 +43,36 @@ class Service:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def classify(
-        self,
-        path: Path,
-        *,
-        name: str,
-        deadline: float,
-        modality: Modality = "auto",
-        faces: FaceChoice = "main",
-        plot: bool = False,
+        self, job: Classify, *, name: str, deadline: float, report: Report | None = None
     ) -> JobResult:
         """Classify a file.
 
         Args:
-            path: of the file, in a `private` folder.
-            name: that it has for its owner; results and errors name it so.
+            job: whose file lies in a `private` folder.
+            name: that the file has for its owner; results and errors name it so.
             deadline: of `time.monotonic`.
-            modality: which streams to use.
-            faces: "all" adds a prediction of each face alone.
-            plot: whether to draw the timeline.
+            report: called with the job's progress, in another thread.
 
         Raises:
             RefusedError: it lasts too long, or had no result in time.
             AvserError: it can't be read, or lacks a stream.
         """
-        job = Classify(
-            path=path,
-            modality=modality,
-            faces=faces,
-            longest_s=self.limits.duration_s,
-            plot=plot,
-        )
+        path = str(job.path)
         try:
-            result = await self.workers.ask(job, deadline=deadline)
+            result = await self.workers.ask(job, deadline=deadline, report=report)
         except AvserError as error:
-            raise type(error)(str(error).replace(str(path), name)) from error
-        found = result.prediction
-        reason = found.reason.replace(str(path), name) if found.reason else found.reason
-        return replace(result, prediction=replace(found, path=name, reason=reason))
+            raise type(error)(str(error).replace(path, name)) from error
+        prediction = result.prediction
+        reason = prediction.reason.replace(path, name) if prediction.reason else None
+        return replace(result, prediction=replace(prediction, path=name, reason=reason))
 
-    async def annotate(self, path: Path, prediction: Prediction, *, deadline: float) -> bytes:
-        """Annotate a copy of a clip, an mp4; see `classify`."""
-        return await self.workers.ask(Annotate(path=path, prediction=prediction), deadline=deadline)
+    async def render(self, job: Render, *, deadline: float) -> bytes:
+        """Write a prediction in a format; see `classify`."""
+        try:
+            return await self.workers.ask(job, deadline=deadline)
+        except AvserError as error:
+            name = job.prediction.path or "clip"
+            raise type(error)(str(error).replace(str(job.path), name)) from error
 
     def close(self) -> None:
         """End the workers and remove what is left of uploads."""

@@ -1,10 +1,10 @@
-"""A folder that is a Gradio Space: the page with one model, ready to be pushed or run here."""
+"""A folder that is a Space (Docker): the page with one model, ready to be pushed or run here."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from importlib.metadata import distribution, version
+from importlib.metadata import distribution
 from pathlib import Path
 
 import avser
@@ -22,8 +22,8 @@ from avser.web.limits import Limits
 from avser.web.server import listen_at, open_service, serve
 
 if __name__ == "__main__":  # worker processes read this file too
-    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
-    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    host = os.environ.get("HOST", "127.0.0.1")
+    port = int(os.environ.get("PORT", "7860"))
     with listen_at(host, port) as at:
         bundle = Path(__file__).resolve().parent / "bundle"
         service = open_service(model=str(bundle), device="cpu", limits=Limits(duration_s=60.0))
@@ -33,13 +33,24 @@ if __name__ == "__main__":  # worker processes read this file too
 _HEAD = """\
 ---
 title: {title}
-sdk: gradio
-sdk_version: {gradio}
-python_version: "3.11"
-app_file: app.py
+sdk: docker
+app_port: 7860
 license: other
 ---
 
+"""
+_DOCKERFILE = """\
+FROM python:3.11-slim
+WORKDIR /app
+COPY requirements.txt .
+RUN pip install --no-cache-dir -r requirements.txt
+COPY . .
+RUN useradd --create-home --uid 1000 user
+USER user
+# inside a container 0.0.0.0 is the container's own network
+ENV HOST=0.0.0.0 PYTHONUNBUFFERED=1
+EXPOSE 7860
+CMD ["python", "app.py"]
 """
 # torch of the usual index brings gigabytes for GPUs; of two builds of a version, pip prefers this
 _INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -47,7 +58,7 @@ _NOT_NEEDED = ("__pycache__", "datamodules", "configs", "checkpoints")
 
 
 def write_space(bundle: Bundle, folder: str | Path) -> Path:
-    """Write ``app.py``, ``requirements.txt``, ``bundle/``, ``avser/`` and ``README.md``, the card.
+    """Write ``app.py``, what it needs, a ``Dockerfile``, and ``README.md``, the card.
 
     Args:
         bundle: the model.
@@ -81,9 +92,10 @@ def _fill(bundle: Bundle, folder: Path) -> None:
     for file in distribution("avser").files or ():
         if file.name == "LICENSE":
             shutil.copy(Path(str(file.locate())), folder / "LICENSE")
-    head = _HEAD.format(title=bundle.name, gradio=version("gradio"))
+    head = _HEAD.format(title=bundle.name)
     texts = {
         "app.py": _APP,
+        "Dockerfile": _DOCKERFILE,
         "requirements.txt": "\n".join([_INDEX, *requirements(), ""]),
         "README.md": head + (bundle.card or f"# {bundle.name}\n"),
         ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",

@@ -21,7 +21,18 @@ from threading import Lock
 from typing import Any, NoReturn, Protocol, overload
 
 from avser.errors import AvserError
-from avser.web.jobs import Annotate, Classify, JobResult, Model
+from avser.inference.live_window import LiveStep
+from avser.web.jobs import (
+    Classify,
+    ClassifyLive,
+    Job,
+    JobResult,
+    Model,
+    Progress,
+    Render,
+    Reply,
+    Report,
+)
 from avser.web.limits import BrokenError, LateError, Limits
 
 _START_S = 300.0  # for a worker to load its model on a busy machine
@@ -38,8 +49,8 @@ class AnyJobHandler(Protocol):
     def models(self) -> tuple[Model, ...]:
         """Models that are loaded."""
 
-    def __call__(self, job: Classify | Annotate) -> JobResult | bytes:
-        """Do a job."""
+    def __call__(self, job: Job, report: Report) -> Reply:
+        """Do a job, and report its progress."""
 
 
 HandlerFactory = Callable[[], AnyJobHandler]  # pickled: a function of a module, or a partial of one
@@ -62,7 +73,7 @@ def _run_worker(link: Connection, make: HandlerFactory, threads: int) -> None:
             return  # the server is gone
         reply: Any
         try:
-            reply = handler(job)
+            reply = handler(job, link.send)
         except AvserError as error:
             reply = error
         except Exception:
@@ -119,13 +130,14 @@ class Worker:
         self._ready = True
         return tuple(found)
 
-    def ask(self, job: Classify | Annotate, *, deadline: float) -> JobResult | bytes:
+    def ask(self, job: Job, *, deadline: float, report: Report | None = None) -> Reply:
         """Do a job.
 
         Args:
             job: to do.
             deadline: of `time.monotonic`; a worker that is not done by then is ended and
                 started again.
+            report: called with the job's progress.
 
         Raises:
             LateError: it was not done in time.
@@ -139,10 +151,12 @@ class Worker:
             self._link.send(job)
         except OSError:
             self._ended()
-        reply = self._receive(deadline)
+        while isinstance(reply := self._receive(deadline), Progress):
+            if report is not None:
+                report(reply)
         if isinstance(reply, AvserError):
             raise reply
-        if not isinstance(reply, JobResult | bytes):
+        if not isinstance(reply, JobResult | LiveStep | bytes):
             raise BrokenError("Bad reply of a worker; try again.")
         return reply
 
@@ -195,6 +209,7 @@ class Workers:
         threads = max(1, (os.cpu_count() or 1) // count)
         self._all = [Worker(make, limits=limits, threads=threads) for _ in range(count)]
         self._idle: SimpleQueue[Worker] = SimpleQueue()
+        self._waiting: list[Job] = []  # in the order in which workers will have them
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="avser-worker")
         self.models: tuple[Model, ...] = ()
 
@@ -236,24 +251,44 @@ class Workers:
                 self.taken -= 1
 
     @overload
-    async def ask(self, job: Classify, *, deadline: float) -> JobResult: ...
+    async def ask(
+        self, job: Classify, *, deadline: float, report: Report | None = None
+    ) -> JobResult: ...
     @overload
-    async def ask(self, job: Annotate, *, deadline: float) -> bytes: ...
-    async def ask(self, job: Classify | Annotate, *, deadline: float) -> JobResult | bytes:
+    async def ask(self, job: Render, *, deadline: float, report: Report | None = None) -> bytes: ...
+    @overload
+    async def ask(
+        self, job: ClassifyLive, *, deadline: float, report: Report | None = None
+    ) -> LiveStep: ...
+    async def ask(self, job: Job, *, deadline: float, report: Report | None = None) -> Reply:
         """Do a job with the next free worker, off the event loop; see `Worker.ask`."""
-        future = self._threads.submit(self._ask, job, deadline)
+        with self._lock:
+            self._waiting.append(job)
+        future = self._threads.submit(self._ask, job, deadline, report)
         try:
             left_s = deadline - time.monotonic() + _GRACE_S
             return await asyncio.wait_for(asyncio.wrap_future(future), left_s)
         except TimeoutError:
             raise self.limits.too_late() from None
+        finally:
+            self._leave_queue(job)
 
-    def _ask(self, job: Classify | Annotate, deadline: float) -> JobResult | bytes:
+    def position(self, job: Job) -> int:
+        """Place of a job in the queue, from 1; 0 once a worker has it."""
+        with self._lock:
+            return next((i for i, other in enumerate(self._waiting, 1) if other is job), 0)
+
+    def _leave_queue(self, job: Job) -> None:
+        with self._lock:
+            self._waiting = [other for other in self._waiting if other is not job]
+
+    def _ask(self, job: Job, deadline: float, report: Report | None) -> Reply:
         if time.monotonic() >= deadline:
             raise self.limits.too_late()
         worker = self._idle.get()
+        self._leave_queue(job)
         try:
-            return worker.ask(job, deadline=deadline)
+            return worker.ask(job, deadline=deadline, report=report)
         finally:
             self._idle.put(worker)
 

@@ -38,7 +38,7 @@ def test_memory_of_children_counts() -> None:
 
 @pytest.mark.long
 def test_server_takes_more_clients_than_it_has_places_for() -> None:
-    pytest.importorskip("gradio")
+    pytest.importorskip("uvicorn")
     report = serve.measure(seconds=10.0, clients=24)
     wrong = next(row for row in report.rows if row.ours == "errors other than 429")
     assert wrong.value == 0, wrong.note

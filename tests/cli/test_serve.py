@@ -79,10 +79,10 @@ def test_bad_limit_and_taken_port_are_one_sentence(
 def test_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "gradio" else name)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "uvicorn" else name)
     assert main(["serve"]) == 1
     assert capsys.readouterr().err == (
-        "avser serve: Bad installation: gradio is missing; run pip install 'avser[web]'.\n"
+        "avser serve: Bad installation: uvicorn is missing; run pip install 'avser[web]'.\n"
     )
 
 

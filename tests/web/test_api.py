@@ -1,7 +1,9 @@
 import io
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,20 @@ import pytest
 from fastapi.testclient import TestClient
 from job_handlers import ROW, make_handler, predicted
 
+from avser.types import FaceResult
 from avser.web.api import create_api
+from avser.web.events import EVENTS
 from avser.web.limits import Limits
-from avser.web.schema import ClipSchema, Refusal
+from avser.web.schema import ClipSchema, PredictionSchema, Refusal
 from avser.web.service import Service
 
+FACE = FaceResult(
+    face_id=0,
+    label="sad",
+    probabilities={"happy": 0.25, "sad": 0.75},
+    timeline=predicted("").timeline,
+    boxes=predicted("").boxes,
+)
 LIMITS = Limits(upload_mb=0.2, duration_s=9, concurrency=1, queue=1, time_s=2)
 
 
@@ -39,6 +50,13 @@ class Client:
         )
         assert str(self.service.folder) not in reply.text
         return found
+
+    def wait_for_worker(self) -> None:
+        """Wait until a worker that was ended has started again."""
+        deadline = time.monotonic() + 60
+        while (reply := self.post("good")).status_code != 200 and time.monotonic() < deadline:
+            pass
+        assert reply.status_code == 200
 
     def left(self) -> list[str]:
         return sorted(p.name for p in self.service.folder.rglob("*"))
@@ -75,7 +93,8 @@ def test_models_health_and_document(client: Client) -> None:
     health = client.http.get("/healthz")
     assert (health.status_code, health.json()["status"], health.json()["workers"]) == (200, "ok", 1)
     document = client.http.get("/openapi.json").json()
-    assert {"/v1/classify", "/v1/models", "/healthz"} == set(document["paths"])
+    paths = {"/v1/classify", "/v1/render", "/v1/models", "/v1/models/{name}/card", "/healthz"}
+    assert paths == set(document["paths"])
     replies = document["paths"]["/v1/classify"]["post"]["responses"]
     assert {"200", "401", "413", "422", "429", "500", "504"} == set(replies)
 
@@ -83,6 +102,60 @@ def test_models_health_and_document(client: Client) -> None:
 def test_no_page_that_loads_from_other_hosts(client: Client) -> None:
     assert client.http.get("/docs").status_code == 404
     assert client.http.get("/redoc").status_code == 404
+
+
+def events(reply: httpx.Response) -> list[dict[str, Any]]:
+    assert reply.status_code == 200 and reply.headers["content-type"] == EVENTS
+    return [json.loads(line) for line in reply.text.splitlines()]
+
+
+def test_progress_comes_before_a_result_with_all_that_the_page_shows(client: Client) -> None:
+    *progress, last = events(client.post("slow", headers={"Accept": EVENTS}))
+    assert progress[0] in ({"stage": "decode"}, {"stage": "queue", "position": 1})
+    assert progress[-1] == {"stage": "faces", "share": 0.5, "read_s": 0.25}
+    result = last["result"]
+    alone = predicted("take.wav").to_dict()
+    assert {key: result[key] for key in alone} == alone
+    assert result["boxes"] == [{"time_s": 0, "x": 0.1, "y": 0.1, "w": 0.5, "h": 0.5, "score": 0.9}]
+    assert result["voice"]["label"] == "happy" and result["voice"]["timeline"] == alone["timeline"]
+    assert (result["peaks"], result["has_video"], result["faces"]) == ([0, 1], True, [])
+
+
+def test_error_is_the_last_line_of_the_progress(client: Client) -> None:
+    *_, last = events(client.post("bad", name="mine.mp4", headers={"Accept": EVENTS}))
+    assert Refusal.model_validate(last).error.message.startswith("Can't read mine.mp4")
+
+
+def render(client: Client, format: str, content: object, **files: Any) -> httpx.Response:
+    sent = {"prediction": ("p.json", json.dumps(content).encode()), **files}
+    return client.http.post("/v1/render", data={"format": format}, files=sent)
+
+
+def test_result_is_written_in_other_formats(client: Client) -> None:
+    sent = predicted("C:/mine/take.wav").to_dict()
+    reply = render(client, "eaf", sent)
+    assert (reply.status_code, reply.text) == (200, "eaf of happy")
+    assert reply.headers["content-type"].startswith("application/xml")
+    reply = render(client, "mp4", sent, file=("take.mp4", b" the clip"))
+    assert reply.text == "mp4 of happy the clip" and reply.headers["content-type"] == "video/mp4"
+    unknown = client.refused(render(client, "exe", sent), 422).error.message
+    assert unknown.startswith("Bad format 'exe': expected one of csv")
+    wrong = client.refused(render(client, "csv", {**sent, "label": 3}), 422).error.message
+    assert wrong.startswith("Bad prediction: ") and wrong.endswith("send what /v1/classify gave.")
+
+
+def test_schema_gives_the_prediction_back() -> None:
+    whole = replace(predicted("a.wav"), faces=(FACE,))
+    sent = whole.to_dict() | {"boxes": [asdict(box) for box in whole.boxes]}
+    assert PredictionSchema.model_validate(sent).prediction() == whole
+
+
+def test_card_of_a_loaded_model(client: Client) -> None:
+    assert client.http.get("/v1/models/fake/card").text == "# A card"
+    assert (
+        "Bad model 'none'"
+        in client.refused(client.http.get("/v1/models/none/card"), 404).error.message
+    )
 
 
 # -- refusals ------------------------------------------------------------------------------------
@@ -115,14 +188,12 @@ def test_hanging_clip_is_answered_in_time_and_the_next_one_too(client: Client) -
     began = time.monotonic()
     found = client.refused(client.post("hang"), 504)
     assert found.error.type == "LateError" and time.monotonic() - began < 4
-    deadline = time.monotonic() + 20
-    while (reply := client.post("good")).status_code != 200 and time.monotonic() < deadline:
-        pass  # the worker starts again
-    assert reply.status_code == 200
+    client.wait_for_worker()
 
 
 def test_crash_and_bug_show_a_sentence(client: Client) -> None:
     assert client.refused(client.post("crash"), 500).error.type == "BrokenError"
+    client.wait_for_worker()
     found = client.refused(client.post("bug"), 500)
     assert "traceback" not in found.error.message
 
@@ -133,7 +204,9 @@ def test_full_queue(client: Client) -> None:
     codes = sorted(reply.status_code for reply in replies)
     assert codes == [200, 200, 429, 429, 429, 429]
     busy = next(reply for reply in replies if reply.status_code == 429)
-    assert "1 clips are processed and 1 wait" in client.refused(busy, 429).error.message
+    refused = client.refused(busy, 429).error
+    assert "1 clips are processed and 1 wait; you would be number 2" in refused.message
+    assert refused.position == 2
     assert busy.headers["retry-after"] == "1"
 
 

@@ -1,94 +1,95 @@
-import asyncio
-import os
+import re
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from job_handlers import make_handler, predicted
+from job_handlers import make_handler
 
 from avser.errors import ConfigError
 from avser.web.limits import Limits
-from avser.web.page import Page
 from avser.web.server import create_app, is_loopback, listen_at
 from avser.web.service import Service
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE"):
-        monkeypatch.setenv(name, "")  # set by the server; given back after the test
+def service(tmp_path: Path) -> Iterator[Service]:
     folder = tmp_path / "served"
     folder.mkdir()
-    found = Service(make_handler, limits=Limits(concurrency=1, upload_mb=0.1), folder=folder)
-    found.workers.wait()
-    yield found
-    found.close()
-
-
-def client(service: Service, *, token: str | None = None) -> TestClient:
-    """The application; made inside a loop, or Gradio leaves loops of its own open."""
-
-    async def make() -> TestClient:
-        return TestClient(create_app(service, token=token))
-
-    return asyncio.run(make())
+    made = Service(make_handler, limits=Limits(concurrency=1, upload_mb=0.1), folder=folder)
+    made.workers.wait()
+    yield made
+    made.close()
 
 
 def test_page_and_interface_are_one_application(service: Service) -> None:
-    with client(service) as http:
+    with TestClient(create_app(service)) as http:
         page = http.get("/")
-        assert page.status_code == 200 and "fonts.googleapis" not in page.text
+        assert page.status_code == 200 and 'src="app.js"' in page.text
         assert http.get("/healthz").json()["status"] == "ok"
-        assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
-        text = http.get("/config").text
-        for words in ("Clip", "Several clips", "About the model", "# A card", "deleted as soon"):
-            assert words in text
-        assert http.get("/gradio_api/info").json()["named_endpoints"] == {}  # ours is /v1
-        large = {"files": ("a.wav", b"x" * 200_000)}
-        assert http.post("/gradio_api/upload", files=large).status_code == 413
-        kept = http.post("/gradio_api/upload", files={"files": ("a.wav", b"good")}).json()
-        assert Path(kept[0]).is_relative_to(service.folder / "page")
+        settings = http.get("/settings.json").json()
+        assert settings["backend"] == "server" and settings["upload_mb"] == 0.1
+        assert settings["colours"]["happy"] == "#f7de0d"
+        assert http.get("/app.js").headers["content-type"].startswith("text/javascript")
+        assert http.get("/../server.py").status_code == 404
     assert not service.folder.exists()
 
 
-def test_two_visitors_who_send_the_same_file_have_a_path_each(service: Service) -> None:
-    with client(service) as http:
-        sent = [
-            http.post("/gradio_api/upload", files={"files": ("a.wav", b"good")}).json()[0]
-            for _ in range(3)
-        ]
-        assert len(set(sent)) == 3
-        for path in sent:  # the first one's result deletes the first one's file alone
-            label, *_ = asyncio.run(classified(Page(service), path))
-            assert label == predicted("x").probabilities
+def test_page_runs_its_own_scripts_alone_and_names_no_other_host(service: Service) -> None:
+    with TestClient(create_app(service)) as http:
+        reply = http.get("/")
+        policy = dict(
+            part.strip().split(" ", 1)
+            for part in reply.headers["content-security-policy"].split(";")
+        )
+        assert policy["default-src"] == "'none'" and policy["script-src"] == "'self'"
+        assert policy["connect-src"] == "'self'" and policy["frame-ancestors"] == "'none'"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        for file in (files("avser.export") / "page").iterdir():
+            if file.name.endswith((".html", ".js", ".css")):
+                text = file.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
+                assert "://" not in text, file.name
+                assert " style=" not in text and "innerHTML" not in text, file.name
 
 
-async def classified(page: Page, path: str) -> list[Any]:
-    """The last update of the page for an upload."""
-    return [update async for update in page.clip(path)][-1]
+def test_samples_are_those_of_the_examples() -> None:
+    for name in ("sample.mp4", "sample_voice.mp3"):
+        page = (files("avser.export") / "page" / name).read_bytes()
+        assert page == (ROOT / "examples" / name).read_bytes(), name
 
 
-def test_address_in_a_files_place_is_not_fetched(service: Service) -> None:
-    with client(service):
-        import gradio as gr
-        from gradio.processing_utils import async_move_files_to_cache
+def test_every_language_has_every_text_and_the_page_uses_only_those() -> None:
+    page = files("avser.export") / "page"
+    source = (page / "texts.js").read_text("utf-8")
+    blocks = re.findall(r"^const (?:en|de) = \{\n(.*?)^\};", source, re.MULTILINE | re.DOTALL)
+    english, german = (
+        {
+            name: set(re.findall(r"\{(\w+)\}", words))
+            for name, words in re.findall(r'^  (\w+): "(.*)",$', block, re.MULTILINE)
+        }
+        for block in blocks
+    )
+    assert english == german and len(english) > 80
+    used = set()
+    for file in page.iterdir():
+        if file.name.endswith((".html", ".js")):
+            text = file.read_text("utf-8")
+            used |= set(re.findall(r'data-text="(\w+)"', text))
+            used |= set(re.findall(r'\btext\(\s*"(\w+)"', text))
+    assert used and used <= set(english)
 
-        sent = {"path": "https://example.org/a.wav", "meta": {"_type": "gradio.FileData"}}
-        with pytest.raises(gr.Error, match="asks no other host"):
-            asyncio.run(async_move_files_to_cache(sent, gr.Audio(), check_in_upload_folder=True))
 
-
-def test_token_is_the_password_of_the_page(service: Service) -> None:
-    with client(service, token="sesame") as http:
-        files = {"files": ("a.wav", b"good")}
-        assert http.post("/gradio_api/upload", files=files).status_code == 401
-        assert http.get("/config").status_code == 401
-        assert http.post("/login", data={"username": "me", "password": "x"}).status_code == 400
-        assert http.post("/login", data={"username": "me", "password": "sesame"}).status_code == 200
-        assert http.get("/config").status_code == 200
-        assert http.post("/gradio_api/upload", files=files).status_code == 200
+def test_token_is_for_the_interface_and_the_page_asks_for_it(service: Service) -> None:
+    with TestClient(create_app(service, token="sesame")) as http:
+        clip = {"file": ("a.wav", b"good")}
+        assert http.get("/").status_code == http.get("/settings.json").status_code == 200
+        assert http.post("/v1/classify", files=clip).status_code == 401
+        assert http.get("/v1/models/fake/card").status_code == 401
+        right = {"Authorization": "Bearer sesame"}
+        assert http.post("/v1/classify", files=clip, headers=right).status_code == 200
         assert http.get("/healthz").status_code == 200
 
 

@@ -21,7 +21,9 @@ def test_space_holds_all_that_it_needs(tiny: bundle.Bundle, tmp_path: Path) -> N
     space = write_space(tiny, tmp_path / "space")
     _, head, card = (space / "README.md").read_text().split("---\n", 2)
     told = yaml.safe_load(head)
-    assert told["sdk"] == "gradio" and told["app_file"] == "app.py" and told["title"] == "tiny"
+    assert (told["sdk"], told["app_port"], told["title"]) == ("docker", 7860, "tiny")
+    assert 'CMD ["python", "app.py"]' in (space / "Dockerfile").read_text()
+    assert (space / "avser" / "export" / "page" / "index.html").is_file()
     assert card.strip() == tiny.card.strip()
     assert bundle.load(space / "bundle").config == tiny.config
     assert "Apache License" in (space / "LICENSE").read_text()
@@ -40,7 +42,9 @@ def test_space_imports_its_own_copy(tiny: bundle.Bundle, tmp_path: Path) -> None
 
 def test_requirements_are_those_of_the_page_and_no_more() -> None:
     needs = requirements()
-    assert any(n.startswith("torch<") for n in needs) and "gradio>=6" in needs
+    assert any(n.startswith("torch<") for n in needs) and any(
+        n.startswith("uvicorn") for n in needs
+    )
     assert not any("onnx" in n or "flwr" in n or "pytest" in n or ";" in n for n in needs)
 
 
@@ -56,7 +60,7 @@ def test_only_a_space_is_replaced(tiny: bundle.Bundle, tmp_path: Path) -> None:
 def test_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, space = tiny_bundle(tmp_path / "tiny"), tmp_path / "space"
     assert main(["export", "--model", str(model), "--space", str(space)]) == 0
-    assert f"{space}: a Gradio Space, " in capsys.readouterr().out
+    assert f"{space}: a Space, " in capsys.readouterr().out
     assert (space / "app.py").is_file()
     with pytest.raises(SystemExit, match="2"):
         main(["export", "--space", str(space), "--out", "voice.onnx"])

@@ -8,7 +8,7 @@ import pytest
 from job_handlers import ROW, make_handler, predicted
 
 from avser.errors import BundleError, MediaError
-from avser.web.jobs import Annotate, Classify, JobResult
+from avser.web.jobs import Classify, JobResult, Progress, Render
 from avser.web.limits import BrokenError, BusyError, LateError, Limits
 from avser.web.workers import Workers
 
@@ -36,8 +36,36 @@ def test_worker_tells_its_models_and_answers_jobs(workers: Workers, tmp_path: Pa
     assert [model.row for model in workers.models] == [ROW]
     path = clip(tmp_path, "good")
     assert ask(workers, path).prediction == predicted(str(path))
-    job = Annotate(path=path, prediction=predicted(str(path)))
-    assert asyncio.run(workers.ask(job, deadline=time.monotonic() + 20)) == b"mp4"
+    job = Render(path=path, prediction=predicted(str(path)), format="mp4", folder=tmp_path)
+    reply = asyncio.run(workers.ask(job, deadline=time.monotonic() + 20))
+    assert reply == b"mp4 of happygood"
+
+
+def test_progress_is_reported_while_a_worker_works(workers: Workers, tmp_path: Path) -> None:
+    reports: list[Progress] = []
+    job = Classify(path=clip(tmp_path, "slow"))
+    work = workers.ask(job, deadline=time.monotonic() + 20, report=reports.append)
+    assert asyncio.run(work).prediction.label == "happy"
+    assert reports == [Progress(stage="faces", share=0.5, read_s=0.25)]
+
+
+def test_waiting_jobs_have_their_place_in_the_queue(workers: Workers, tmp_path: Path) -> None:
+    jobs = [Classify(path=clip(tmp_path, "slow")) for _ in range(3)]
+
+    async def run() -> list[int]:
+        deadline = time.monotonic() + 20
+        work = [asyncio.create_task(workers.ask(job, deadline=deadline)) for job in jobs]
+        while [workers.position(job) for job in jobs] != [0, 1, 2]:
+            await asyncio.sleep(0.01)
+        await work[0]
+        while workers.position(jobs[1]):
+            await asyncio.sleep(0.01)
+        places = [workers.position(job) for job in jobs]
+        await asyncio.gather(*work)
+        return places
+
+    assert asyncio.run(run()) == [0, 0, 1]
+    assert [workers.position(job) for job in jobs] == [0, 0, 0]
 
 
 def test_what_the_desk_refuses_is_said_and_what_it_did_not_foresee_is_not_shown(

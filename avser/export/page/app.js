@@ -1,208 +1,240 @@
-// The page: microphone and files in, label, bars and timeline out.
-import { RATE, argmax, levelOf, load } from "./model.js";
+// The page: views, recording, upload, progress and results.
+import { card } from "./card.js";
+import { at, element } from "./dom.js";
+import { LiveView } from "./live.js";
+import { ManyClips } from "./many.js";
+import { Recorder } from "./record.js";
+import { ResultView, announcement } from "./result.js";
+import { currentLanguage, number, percent, setLanguage, text } from "./texts.js";
 
-const at = (id) => document.getElementById(id);
-const SHOWN = 120; // steps of the timeline
-const KEPT_MS = 200; // step times of which the median is shown
+const VIEWS = ["clip", "many", "live", "about"];
+const SAMPLES = { "sample-video": "sample.mp4", "sample-voice": "sample_voice.mp3" };
+const TYPES = { mp4: "video/mp4", mp3: "audio/mpeg" };
+const STAGES = { decode: "stageDecode", faces: "stageFaces", model: "stageModel" };
 
-let model;
-let timeline = [];
-let times = [];
+let settings;
+let backend;
+let shown = null; // the result on the page: {view, result, file}
 let recording = null;
+let working = null;
 
-function status(text, wrong = false) {
-  at("status").textContent = text;
-  at("status").classList.toggle("wrong", wrong);
-}
+// -- views ---------------------------------------------------------------------------------------
 
-function prepare() {
-  model.labels.forEach((name, k) => {
-    const parts = ["name", "track", "share"].map((kind) => {
-      const part = document.createElement("div");
-      part.className = kind;
-      return part;
-    });
-    parts[0].textContent = name;
-    const fill = document.createElement("div");
-    fill.className = "fill";
-    fill.style.background = model.facts.colours[k];
-    parts[1].append(fill);
-    at("bars").append(...parts);
-    const entry = document.createElement("span");
-    const swatch = document.createElement("i");
-    swatch.style.background = model.facts.colours[k];
-    entry.append(swatch, name);
-    at("legend").append(entry);
-  });
-  const facts = model.facts;
-  const window = model.streaming ? "each step is processed once" : "a recording is processed in windows of 3.1 s";
-  at("about").textContent = `Model ${facts.model}; ${window}. Licence of its weights: ${facts.licence || "not stated"}.`;
-  at("notfor").textContent = `Not for: ${facts.not_for}`;
-}
-
-function show(step, label) {
-  at("label").textContent = label ?? (step.silent ? "silence" : "–");
-  const sorted = times.slice().sort((a, b) => a - b);
-  const ms = sorted.length ? sorted[Math.floor(sorted.length / 2)] : 0;
-  at("detail").textContent = `${step.end.toFixed(1)} s, ${Math.max(step.level, -99).toFixed(0)} dBFS, ${ms.toFixed(1)} ms a step`;
-  document.body.dataset.ms = ms.toFixed(2);
-  meter(step.level);
-}
-
-function bars(shares) {
-  at("bars").querySelectorAll(".fill").forEach((fill, k) => {
-    fill.style.width = shares ? `${100 * shares[k]}%` : "0";
-  });
-  at("bars").querySelectorAll(".share").forEach((cell, k) => {
-    cell.textContent = shares ? `${(100 * shares[k]).toFixed(0)} %` : "";
-  });
-}
-
-function meter(level) {
-  at("level").style.height = `${100 * Math.max(0, Math.min(1, 1 + level / 60))}%`;
-}
-
-function draw() {
-  const canvas = at("timeline");
-  const scale = window.devicePixelRatio || 1;
-  canvas.width = canvas.clientWidth * scale;
-  canvas.height = 96 * scale;
-  const pen = canvas.getContext("2d");
-  const shown = timeline.slice(-SHOWN);
-  const wide = canvas.width / Math.max(shown.length, 24);
-  shown.forEach((step, i) => {
-    if (!step.shares) {
-      pen.fillStyle = "#8883";
-      pen.fillRect(i * wide, canvas.height - 2 * scale, wide, 2 * scale);
-      return;
-    }
-    let y = canvas.height;
-    step.shares.forEach((share, k) => {
-      pen.fillStyle = model.facts.colours[k];
-      pen.fillRect(i * wide, y - share * canvas.height, wide + 0.5, share * canvas.height);
-      y -= share * canvas.height;
-    });
-  });
-}
-
-function add(steps) {
-  for (const step of steps) {
-    timeline.push(step);
-    times.push(step.ms);
+function select(view, focus = false) {
+  for (const name of VIEWS) {
+    const here = name === view;
+    at(name).hidden = !here;
+    at(`tab-${name}`).setAttribute("aria-selected", here);
+    at(`tab-${name}`).tabIndex = here ? 0 : -1;
   }
-  timeline = timeline.slice(-SHOWN); // an hour of recording keeps no more than a minute
-  times = times.slice(-KEPT_MS);
-  draw();
+  if (focus) at(`tab-${view}`).focus();
 }
 
-function reset() {
-  timeline = [];
-  times = [];
-  delete document.body.dataset.label;
-  bars(null);
+function prepareTabs() {
+  for (const name of VIEWS) {
+    at(`tab-${name}`).onclick = () => select(name);
+    at(`tab-${name}`).onkeydown = ({ key }) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+      if (step) select(VIEWS[(VIEWS.indexOf(name) + step + VIEWS.length) % VIEWS.length], true);
+    };
+  }
 }
 
-async function classifyFile(file) {
-  reset();
-  status(`Reading ${file.name} …`);
-  let wave;
+const state = (name) => ["start", "recorder", "working"].forEach((id) => (at(id).hidden = id !== name));
+
+function fail(sentence) {
+  state("start");
+  at("problem").textContent = sentence;
+}
+
+// -- one clip --------------------------------------------------------------------------------------
+
+const options = () => ({
+  voiceOnly: at("voice-only").checked,
+  allFaces: at("all-faces").checked,
+  model: at("model").value,
+});
+
+function progress({ stage, share, read_s, position, seconds }) {
+  if (stage !== working.stage) Object.assign(working, { stage, since: performance.now() });
+  const bar = at("bar");
+  if (share === undefined || share === null || stage === "model") bar.removeAttribute("value");
+  else bar.value = share;
+  if (stage === "busy") at("stage").textContent = text("stageBusy", { position, seconds });
+  else if (stage === "queue") at("stage").textContent = text("stageQueue", { position });
+  else if (stage === "upload") at("stage").textContent = text("stageUpload");
+  else at("stage").textContent = spent(text(STAGES[stage]), share, read_s);
+}
+
+// A stage, how much of it is done, and how long it will take at this pace.
+function spent(stage, share, read) {
+  if (share === null && read) return text("stageRead", { stage, seconds: number(read, 0) });
+  if (!share || share >= 1) return stage;
+  const left = ((performance.now() - working.since) / 1000) * (1 / share - 1);
+  const values = { stage, percent: percent(share), seconds: number(Math.max(left, 1), 0) };
+  return text(share > 0.1 ? "stageLeft" : "stageShare", values);
+}
+
+async function classify(file) {
+  shown?.view.close();
+  shown = null;
+  at("problem").textContent = at("announce").textContent = "";
+  state("working");
+  const mine = (working = { abort: new AbortController(), stage: null, since: 0 });
   try {
-    const context = new OfflineAudioContext(1, 1, RATE); // what it decodes has its rate
-    const sound = await context.decodeAudioData(await file.arrayBuffer());
-    wave = mono(sound);
-  } catch {
-    status(`${file.name} can't be decoded: choose another sound file.`, true);
+    const result = await backend.classify(file, options(), progress, mine.abort.signal);
+    if (mine !== working) return;
+    show(result, file);
+  } catch (error) {
+    if (mine !== working) return;
+    if (error.name === "AbortError") state("start");
+    else fail(error.message);
+  }
+}
+
+function show(result, file) {
+  state("start");
+  select("clip");
+  shown?.view.close();
+  const view = new ResultView(at("result"), { result, file, backend, colours: settings.colours });
+  shown = { view, result, file };
+  at("announce").textContent = announcement(result);
+  document.body.dataset.label = result.label ?? "none";
+  at("headline").focus({ preventScroll: true });
+  at("result").scrollIntoView({ block: "start" });
+}
+
+async function sample(name) {
+  const file = await fetch(name);
+  const type = TYPES[name.split(".").pop()];
+  await classify(new File([await file.blob()], name, { type }));
+}
+
+// -- recording -------------------------------------------------------------------------------------
+
+async function record(camera) {
+  at("problem").textContent = "";
+  try {
+    recording = await Recorder.start({ camera, level: (share) => (at("level").value = share) });
+  } catch (error) {
+    fail(text(camera ? "noCamera" : "noMicrophone", { why: error.message }));
     return;
   }
-  status(`Classifying ${file.name} …`);
-  const { clip, timeline: steps } = await model.classify(wave);
-  add(steps);
-  bars(clip);
-  const label = clip ? model.labels[argmax(clip)] : null;
-  if (steps.length) show(steps.at(-1), label);
-  at("label").textContent = label ?? "silence";
-  document.body.dataset.label = label ?? "silence";
-  status(label ? `${file.name}: ${label}, ${(100 * clip[argmax(clip)]).toFixed(0)} %` : `${file.name}: no speech.`);
-}
-
-const CANCELLED = 10 ** -1.5; // 15 dB: a mean so far under its channels has lost the signal
-
-// The mean of the channels, or the loudest where they cancel.
-function mono(sound) {
-  const channels = Array.from({ length: sound.numberOfChannels }, (_, c) => sound.getChannelData(c));
-  const mean = new Float32Array(sound.length);
-  for (const channel of channels) channel.forEach((x, i) => (mean[i] += x / channels.length));
-  const powers = channels.map(powerOf);
-  const loudest = powers.indexOf(Math.max(...powers));
-  return powerOf(mean) < powers[loudest] * CANCELLED ? channels[loudest] : mean;
-}
-
-function powerOf(samples) {
-  const mean = samples.reduce((sum, x) => sum + x, 0) / Math.max(samples.length, 1);
-  return samples.reduce((sum, x) => sum + (x - mean) ** 2, 0);
-}
-
-async function record() {
-  reset();
-  const stream = model.stream();
-  const media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
-  const context = new AudioContext({ sampleRate: RATE });
-  await context.audioWorklet.addModule("microphone.js");
-  const node = new AudioWorkletNode(context, "microphone");
-  context.createMediaStreamSource(media).connect(node);
-  let turn = Promise.resolve(); // blocks are processed one after the other
-  node.port.onmessage = ({ data }) => {
-    meter(levelOf(data) + 12); // blocks are a 16th of a step
-    turn = turn.then(async () => {
-      for (const step of await stream.push(data)) {
-        add([step]);
-        bars(step.shares);
-        const label = step.shares && !step.silent ? model.labels[argmax(step.shares)] : null;
-        show(step, label);
-        document.body.dataset.label = label ?? "silence";
-        document.body.dataset.steps = stream.steps;
-      }
-    });
+  shown?.view.close();
+  shown = null;
+  state("recorder");
+  at("preview").hidden = !camera;
+  at("preview").srcObject = camera ? recording.media : null;
+  if (camera) at("preview").play();
+  at("stop").focus();
+  const tick = () => {
+    if (!recording) return;
+    at("clock").textContent = text("recordedFor", { seconds: number(recording.seconds, 0) });
+    if (settings.duration_s && recording.seconds >= settings.duration_s) at("stop").click();
+    else setTimeout(tick, 200);
   };
-  recording = { media, context };
+  tick();
 }
 
-async function stop() {
-  recording.media.getTracks().forEach((track) => track.stop());
-  await recording.context.close();
+async function stopRecording(keep) {
+  const ended = recording;
   recording = null;
-}
-
-async function toggle() {
-  const button = at("record");
-  button.disabled = true;
-  try {
-    if (recording) {
-      await stop();
-      status("Stopped.");
-    } else {
-      await record();
-      status("Recording: speak now.");
-    }
-  } catch (error) {
-    recording = null;
-    status(`The microphone can't be used (${error.message}): allow it, or choose a file.`, true);
+  at("preview").srcObject = null;
+  if (keep) await classify(await ended.stop());
+  else {
+    ended.close();
+    state("start");
   }
-  button.disabled = false;
-  button.classList.toggle("on", recording !== null);
-  button.textContent = recording ? "Stop" : "Use the microphone";
-  at("file").disabled = recording !== null;
 }
 
-try {
-  model = await load();
-  prepare();
-  at("record").onclick = toggle;
-  at("file").onchange = ({ target }) => target.files.length && classifyFile(target.files[0]);
-  at("record").disabled = at("file").disabled = false;
-  window.addEventListener("resize", draw);
-  status("Ready.");
-  document.body.dataset.ready = "yes";
-} catch (error) {
-  status(`The model can't be loaded (${error.message}): serve this folder, do not open it as a file.`, true);
+// -- start -----------------------------------------------------------------------------------------
+
+function wire() {
+  at("record-camera").onclick = () => record(true);
+  at("record-microphone").onclick = () => record(false);
+  at("stop").onclick = () => recording && stopRecording(true);
+  at("discard").onclick = () => recording && stopRecording(false);
+  at("cancel").onclick = () => working.abort.abort();
+  at("file").onchange = ({ target }) => {
+    const [file] = target.files;
+    target.value = "";
+    if (file) classify(file);
+  };
+  for (const [id, name] of Object.entries(SAMPLES)) at(id).onclick = () => sample(name);
+  const many = new ManyClips({ backend, settings, options, open: (row) => show(row.result, row.file) });
+  droppable(at("upload"), ([file]) => classify(file));
+  droppable(at("upload-many"), (files) => many.add(files));
+  return many;
 }
+
+function droppable(zone, take) {
+  for (const kind of ["dragover", "dragleave", "drop"]) {
+    zone.addEventListener(kind, (event) => {
+      event.preventDefault();
+      zone.classList.toggle("over", kind === "dragover");
+      const files = [...(event.dataTransfer?.files ?? [])];
+      if (kind === "drop" && files.length) take(files);
+    });
+  }
+}
+
+function describe() {
+  const local = settings.backend === "browser";
+  at("lead").textContent = text(backend.hasVideo ? "leadBoth" : "leadVoice");
+  at("live-lead").textContent = text(local ? "liveLeadBrowser" : "liveLeadServer");
+  const values = { seconds: settings.duration_s, size: settings.upload_mb };
+  at("privacy").textContent = text(local ? "privacyBrowser" : "privacyServer", values);
+  at("model").replaceChildren(
+    element("option", { value: "" }, text("modelAuto")),
+    ...models.map(({ name }) => element("option", { value: name }, name)),
+  );
+  at("options").hidden = !backend.hasVideo;
+  at("record-camera").hidden = at("sample-video").hidden = !backend.hasVideo;
+}
+
+async function signIn() {
+  at("token").hidden = false;
+  at("token").querySelector("input").focus();
+  await new Promise((resolve) => {
+    at("token").onsubmit = (event) => {
+      event.preventDefault();
+      backend.signIn(at("token").querySelector("input").value);
+      resolve();
+    };
+  });
+  at("token").hidden = true;
+}
+
+let models;
+
+async function start() {
+  setLanguage(currentLanguage());
+  at("language").value = currentLanguage();
+  state("start");
+  select("clip");
+  at("start").inert = true;
+  settings = await (await fetch("settings.json")).json();
+  const { Backend } = await import(`./${settings.backend}.js`);
+  backend = new Backend(settings);
+  at("announce").textContent = text("loading");
+  while (!(models = await backend.models())) {
+    at("token").querySelector("[role=alert]").textContent = backend.token ? text("tokenWrong") : "";
+    await signIn();
+  }
+  const many = wire();
+  new LiveView({ backend, colours: settings.colours, names: models[0].emotions });
+  describe();
+  prepareTabs();
+  at("language").onchange = ({ target }) => {
+    setLanguage(target.value);
+    describe();
+    many.draw();
+    if (shown) show(shown.result, shown.file);
+  };
+  for (const { name } of models) at("cards").append(card((await backend.card(name)) || `# ${name}`));
+  at("start").inert = false;
+  at("announce").textContent = "";
+  document.body.dataset.ready = "yes";
+}
+
+start().catch((error) => (at("problem").textContent = text("notLoaded", { why: error.message })));

@@ -43,11 +43,17 @@ class Model {
     this.streaming = facts.kind === "stream";
   }
 
-  // One clip of any length: {clip, timeline}; clip is null where there is no speech.
-  async classify(wave) {
+  // One clip of any length: {clip, timeline}; clip is null where there is no speech. `report` is
+  // called with the share that has been processed.
+  async classify(wave, report = async () => {}) {
     if (this.streaming) {
       const stream = this.stream();
-      const timeline = [...(await stream.push(wave)), ...(await stream.finish())];
+      const timeline = [];
+      for (let from = 0; from < wave.length; from += WINDOW_STEPS * STEP) {
+        timeline.push(...(await stream.push(wave.subarray(from, from + WINDOW_STEPS * STEP))));
+        await report(Math.min(1, from / wave.length));
+      }
+      timeline.push(...(await stream.finish()));
       return { clip: stream.clip, timeline };
     }
     const total = Math.max(1, Math.ceil(wave.length / STEP));
@@ -69,6 +75,7 @@ class Model {
       }
       if (last && !start) clip = result.valid.some(Boolean) ? result.clip : null;
       if (last) break;
+      await report(start / total);
       start += HOP_STEPS;
     }
     const valid = timeline.filter((s) => s.shares).map((s) => s.shares);
