@@ -13,12 +13,6 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-export const svg = (tag, properties) => {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(properties)) made.setAttribute(name, value);
-  return made;
-};
-
 // A bar for each emotion; `show` sets them.
 export function bars(container, names, colours) {
   container.replaceChildren();
