@@ -25,7 +25,7 @@ from avser.federated.server.worker import LatestReleaseHandler
 from avser.federated.weights import arrays_of, constants_of, digest_of, names_of
 from avser.testing.media import voice, write_wav
 from avser.testing.nets import tiny_bundle
-from avser.web.jobs import Annotate, Classify, JobResult
+from avser.web.jobs import Classify, JobResult, Progress
 from avser.web.limits import Limits
 from avser.web.service import Service
 
@@ -206,20 +206,20 @@ def test_a_worker_uses_the_latest_release(release: LatestRelease, tmp_path: Path
     clip = write_wav(tmp_path / "a.wav", voice("sad", seconds=1.0, sample_rate=16_000)) or (
         tmp_path / "a.wav"
     )
-    job = Classify(path=Path(clip), modality="audio")
-    first = handler(job)
+    job, reports = Classify(path=Path(clip), modality="audio"), list[Progress]()
+    first = handler(job, reports.append)
     assert isinstance(first, JobResult) and handler.models[0].row["name"] == "tiny"
     loaded = bundle.load(release.folder / "bundle")
     bundle.save(
         loaded.net, folder, spec=loaded.config["net"], name="newer", provenance=loaded.provenance
     )
-    second = handler(job)
+    second = handler(job, reports.append)
     assert isinstance(second, JobResult) and handler.models[0].row["name"] == "newer"
     assert first.prediction.probabilities != second.prediction.probabilities
-    assert not isinstance(job, Annotate)
+    assert reports[-1].stage == "model"
     (folder / "config.yaml").write_text("no bundle any more")
     next(folder.glob("model-*")).rename(folder / "model-00000000.safetensors")
-    third = handler(job)  # the previous model stays in use
+    third = handler(job, reports.append)  # the previous model stays in use
     assert isinstance(third, JobResult)
     assert third.prediction.probabilities == second.prediction.probabilities
 

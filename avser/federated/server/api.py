@@ -24,6 +24,7 @@ from avser.federated.server.mfcc import predict_mfcc
 from avser.federated.server.releases import LatestRelease, pack
 from avser.federated.server.worker import LatestReleaseHandler
 from avser.web.api import create_api
+from avser.web.jobs import Classify
 from avser.web.limits import Limits
 from avser.web.request_limiter import refusal
 from avser.web.service import Service, plain_name
@@ -128,9 +129,8 @@ async def _predict_file(file: UploadFile, request: Request, service: Service) ->
         path = folder / "clip"
         with path.open("wb") as kept:
             await run_in_threadpool(shutil.copyfileobj, file.file, kept)
-        answer = await service.classify(
-            path, name=name, deadline=request.state.deadline, modality="audio"
-        )
+        job = Classify(path=path, modality="audio", longest_s=service.limits.duration_s)
+        answer = await service.classify(job, name=name, deadline=request.state.deadline)
     return JSONResponse(answer.prediction.to_dict())
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from avser.errors import AvserError
 from avser.web.job_handler import JobHandler, load
-from avser.web.jobs import Annotate, Classify, JobResult, Model
+from avser.web.jobs import Job, Model, Reply, Report
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class LatestReleaseHandler:
         """Loaded models."""
         return self._handler.models
 
-    def __call__(self, job: Classify | Annotate) -> JobResult | bytes:
+    def __call__(self, job: Job, report: Report) -> Reply:
         """Run a job; see `avser.web.job_handler.JobHandler`."""
         version = self._current_version()
         if version and version != self._version:
@@ -44,4 +44,4 @@ class LatestReleaseHandler:
                 _log.warning(
                     "The new release could not be loaded, the previous one stays in use: %s", error
                 )
-        return self._handler(job)
+        return self._handler(job, report)
