@@ -1,8 +1,8 @@
 """Training and testing over folds and seeds, resumable, on one machine or several.
 
-Every fold is an ``avser fit`` of its own process and folder, ``RUN/seed<S>/fold<K>``: a finished
-one is skipped, an unfinished one goes on. Folds that were run elsewhere are merged by running the
-command once more over the collected folders.
+Every fold is an ``avser fit`` into its own folder, ``RUN/seed<S>/fold<K>``, in a process that runs
+one fold after another: a finished one is skipped, an unfinished one goes on. Folds that were run
+elsewhere are merged by running the command once more over the collected folders.
 """
 
 import json
@@ -19,6 +19,7 @@ from typing import Any
 from avser.errors import AvserError, ConfigError
 from avser.evaluation.predictions import Predictions, file_name
 from avser.evaluation.summary import SEEN_SPEAKERS, stream_figures, summarise
+from avser.training.fit_processes import FitProcesses, cancelled_early
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def plan(out: Path, *, folds: int, seeds: Sequence[int], only: int | None = None
 
 @dataclass(frozen=True)
 class FitJob:
-    """An ``avser fit`` of its own process: its words without ``--out``, and its folder."""
+    """An ``avser fit``: its words without ``--out``, and its folder."""
 
     words: tuple[str, ...]
     folder: Path
@@ -62,9 +63,10 @@ RunJobs = Callable[[Sequence[FitJob]], Iterator[tuple[int, str | None]]]
 def run_here(jobs: Sequence[FitJob], *, at_once: int) -> Iterator[tuple[int, str | None]]:
     """Run trainings on this machine, each with its share of the cores; see `RunJobs`."""
     threads = max(1, (os.cpu_count() or 1) // max(1, at_once))
-    with ThreadPoolExecutor(max(1, at_once)) as pool:
+    processes = FitProcesses(count=max(1, at_once), threads=threads)
+    with ThreadPoolExecutor(max(1, at_once)) as pool, processes, cancelled_early(pool):
         waiting = {
-            pool.submit(fit_apart, job.words, job.folder, threads=threads): place
+            pool.submit(processes.fit, job.words, job.folder): place
             for place, job in enumerate(jobs)
         }
         for future in as_completed(waiting):

@@ -1,8 +1,11 @@
 """Baselines through the same commands as the nets."""
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from avser.bundle import serialization as bundle
 from avser.cli import main
 from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
+from avser.evaluation.predictions import Predictions
 from avser.models.baselines.head import BaselineHead
 from avser.models.baselines.linear import Lda
 from avser.models.encoders.pooled import PooledEncoder
@@ -107,7 +111,22 @@ def test_folds_of_a_baseline(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AVSER_DATA", str(data))
+    started = []
+
+    class Spy(subprocess.Popen[str]):
+        def __init__(self, command: list[str], **settings: Any) -> None:
+            started.append(command)
+            super().__init__(command, **settings)
+
+    monkeypatch.setattr(subprocess, "Popen", Spy)
     assert main(["crossval", *WORDS, "--folds", "2", "--out", str(tmp_path / "cv")]) == 0
+    assert len([c for c in started if "avser.cli.fit_worker" in c]) == 1  # for both folds
+    assert main(["fit", *WORDS, "--data.split.init_args.folds=2", "--data.split.init_args.fold=1",
+                 "--out", str(tmp_path / "alone")]) == 0  # fmt: skip
+    second = Predictions.load(tmp_path / "cv/seed0/fold1/predictions/test.json")
+    alone = Predictions.load(tmp_path / "alone/predictions/test.json")
+    assert second.clip_ids == alone.clip_ids  # nothing is left of the fold before
+    assert np.array_equal(second.probabilities, alone.probabilities)
     summary = json.loads((tmp_path / "cv" / "results.json").read_text())
     assert summary["n"] == 6 * 8 * 2 and summary["epochs"] == [1]
 
