@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
-from avser.models.encoders.norms import MaskedGroupNorm
+from avser.models.encoders.norms import MaskedBatchNorm, MaskedGroupNorm, NormKind, make_norm
 from avser.models.encoders.recurrent import MaskedRecurrence, State
 from avser.models.frontends.base import Frontend, full_precision
 from avser.models.frontends.conditioning import Conditioning
@@ -27,7 +27,8 @@ class ConvBlock(nn.Module):
         pool: (frequency, time) pooling.
         stride: pool by striding the convolution instead (cheap first layer).
         causal: pad time on the left only.
-        norm: "batch", or "group" over each clip's own valid frames.
+        norm: "batch"; "masked_batch", over the valid frames of a training batch; or "group", over
+            each clip's own.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class ConvBlock(nn.Module):
         pool: tuple[int, int],
         stride: bool,
         causal: bool,
-        norm: Literal["batch", "group"] = "batch",
+        norm: NormKind = "batch",
     ) -> None:
         super().__init__()
         half = kernel // 2
@@ -48,7 +49,7 @@ class ConvBlock(nn.Module):
         self.conv = nn.Conv2d(
             inputs, outputs, kernel, padding=(half, 0), stride=pool if stride else 1, bias=False
         )
-        self.norm = nn.BatchNorm2d(outputs) if norm == "batch" else MaskedGroupNorm(outputs)
+        self.norm = make_norm(norm, outputs)
         self.pool = None if stride else pool
         self.rows, self.time = pool
 
@@ -69,7 +70,8 @@ class ConvBlock(nn.Module):
         pooled = rearrange(mask, "b (f p) -> b f p", p=self.time).any(dim=-1)
         keep = mask if self.pool is not None else pooled
         x = self.conv(x)
-        x = F.relu(self.norm(x, keep) if isinstance(self.norm, MaskedGroupNorm) else self.norm(x))
+        masked = isinstance(self.norm, (MaskedGroupNorm, MaskedBatchNorm))
+        x = F.relu(self.norm(x, keep) if masked else self.norm(x))
         x = x * rearrange(keep, "b f -> b 1 1 f").to(x.dtype)
         if self.pool is not None:
             x = F.max_pool2d(x, self.pool)
@@ -90,8 +92,9 @@ class CrnnEncoder(AudioEncoder):
             Needs a causal front end, ``trim_db: null`` and ``training``, ``running`` or ``none``
             for a norm.
         dropout: on frames before the recurrence (heads have their own).
-        norm: "batch", or "group", which keeps no statistics of the training clips (federated
-            training); group norm uses the whole clip.
+        norm: "batch"; "masked_batch", whose training statistics leave padding and gated frames
+            out; or "group", which keeps no statistics of the training clips (federated training)
+            and needs the whole clip.
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class CrnnEncoder(AudioEncoder):
         cell: Literal["lstm", "gru"] = "lstm",
         causal: bool = False,
         dropout: float = 0.3,
-        norm: Literal["batch", "group"] = "batch",
+        norm: NormKind = "batch",
     ) -> None:
         super().__init__(
             frontend=frontend,

@@ -1,4 +1,6 @@
-"""Norms of convolution maps that do not see padding."""
+"""Norms of convolution maps that leave invalid frames out."""
+
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -40,3 +42,32 @@ class MaskedGroupNorm(nn.Module):
         grouped = rearrange(total, "b (g c) -> b g c", g=self.groups)
         mean = grouped.mean(dim=2, keepdim=True) / rearrange(count, "b -> b 1 1")
         return rearrange(mean.expand_as(grouped), "b g c -> b (g c)")
+
+
+class MaskedBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose statistics are of the valid frames of a training batch.
+
+    Plain batch norm counts padding and gated frames, which are zeros, so that its statistics depend
+    on how clips are batched. In evaluation both are the same, and they share their weights.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise ``[B, C, M, F]``; in training by the frames of ``mask [B, F]``."""
+        if mask is None or not self.training:
+            return super().forward(x)
+        frames = rearrange(x, "b c m f -> b f c m")
+        valid = frames[mask]  # [n, C, M]
+        out = torch.zeros_like(frames)
+        if valid.shape[0] * valid.shape[2] > 1:  # of a single value there is no deviation
+            out[mask] = rearrange(super().forward(valid.unsqueeze(-1)), "n c m 1 -> n c m")
+        return rearrange(out, "b f c m -> b c m f")
+
+
+NormKind = Literal["batch", "masked_batch", "group"]
+
+
+def make_norm(kind: NormKind, channels: int) -> nn.Module:
+    """Return a norm of so many channels."""
+    if kind == "group":
+        return MaskedGroupNorm(channels)
+    return MaskedBatchNorm(channels) if kind == "masked_batch" else nn.BatchNorm2d(channels)
