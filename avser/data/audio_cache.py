@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from avser.data.content import cache_folder, content_hash, hash_files, open_table, unwritable
 from avser.errors import AvserError, CacheError
 from avser.media.reader import read_audio
+from avser.media.samples import to_16_bit
 from avser.types import SAMPLE_RATE, Clip
 
 _SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 2"
@@ -141,8 +142,7 @@ def _decode(clip: Clip) -> NDArray[np.int16]:
     samples = read_audio(clip.path, start_s=clip.start_s, end_s=clip.end_s)
     if not len(samples):
         raise CacheError(f"Bad clip {clip.path}: it has no sound; leave it out.")
-    scaled: NDArray[np.int16] = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    return scaled
+    return to_16_bit(samples)
 
 
 def _decoded(

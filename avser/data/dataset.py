@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
+from avser.media.samples import from_16_bit
 from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch, Clip, steps_of
 
 Item = Mapping[str, object]
@@ -140,7 +141,7 @@ class ClipDataset(Dataset[Item]):
             first = first // STEP_SAMPLES * STEP_SAMPLES
         samples = samples[first:last]
         item: dict[str, object] = {
-            "samples": torch.from_numpy(samples.astype(np.float32) / 32768.0),
+            "samples": torch.from_numpy(from_16_bit(samples)),
             "label": self.labels[index],
             "clip_id": f"{clip.corpus}/{clip.clip_id}",
         }

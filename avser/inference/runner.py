@@ -22,6 +22,7 @@ from avser.errors import ConfigError, SignalError
 from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
 from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
 from avser.media.faces import FaceDetector, FaceTrack
+from avser.media.samples import Samples, from_16_bit, to_16_bit
 from avser.models.devices import on_device
 from avser.models.net import HEADS, EmotionNet
 from avser.types import (
@@ -63,6 +64,11 @@ class _ClipOutput:
     heads: frozenset[str] = field(default_factory=frozenset)
 
 
+def _as_in_training(samples: Samples) -> Samples:
+    """Round to 16 bits, so that a clip is the same as where it was trained on."""
+    return from_16_bit(to_16_bit(samples))
+
+
 class Runner:
     """Runs one network on loaded clips.
 
@@ -92,7 +98,7 @@ class Runner:
         for path in files:
             with load_clip(path) as clip:
                 waves.append(clip.sound.cut(0, WINDOW_STEPS * STEP_SAMPLES).copy())
-        sounds = [torch.from_numpy(wave)[None] for wave in waves if len(wave)]
+        sounds = [torch.from_numpy(_as_in_training(wave))[None] for wave in waves if len(wave)]
         if audio is None or not sounds:
             raise SignalError("Bad --enrol: its files hold no sound; give some that do.")
         self.reference = audio.reference((w, torch.tensor([w.shape[1]])) for w in sounds)
@@ -190,7 +196,7 @@ class Runner:
         # as long as the longest stream: every row of the output has the same steps
         waveform = torch.zeros(len(cuts), max(c.steps for c in cuts) * STEP_SAMPLES)
         for row, cut in zip(waveform, cuts, strict=True):
-            row[: len(cut.samples)] = torch.from_numpy(np.ascontiguousarray(cut.samples))
+            row[: len(cut.samples)] = torch.from_numpy(_as_in_training(cut.samples))
         batch = audio_batch(waveform, lengths)
         if any(c.faces is not None for c in cuts):
             batch["faces"], batch["face_mask"] = self._face_batch(cuts)

@@ -88,6 +88,17 @@ class ChannelMixer:
         return (CANCELLED,) if self.replaced >= _TOLD_S * SAMPLE_RATE else ()
 
 
+def to_16_bit(samples: Samples) -> NDArray[np.int16]:
+    """Round samples in -1..1 to 16 bits, in which training stores them."""
+    scaled: NDArray[np.int16] = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    return scaled
+
+
+def from_16_bit(samples: NDArray[np.int16]) -> Samples:
+    """Return stored samples as float32 in -1..1."""
+    return samples.astype(np.float32) / np.float32(32768.0)
+
+
 def condition_samples(
     samples: NDArray[np.floating], *, sample_rate: int | None
 ) -> tuple[Samples, tuple[str, ...]]:
