@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from avser.errors import ConfigError
-from avser.files import is_url, store_files
+from avser.files import is_special, is_url, store_files
 from avser.media.suffixes import is_media_name
 
 _ROWS = 4_096  # of a table in memory at once
@@ -20,7 +20,8 @@ class Inputs:
 
     A file that is named is taken whatever its suffix; in folders others are left out. Linked
     folders are followed, unless they lead to what is listed anyway. Links to nothing and folders
-    that can't be opened are inputs too, so that each has a row that says so.
+    that can't be opened are inputs too, so that each has a row that says so. Pipes and devices are
+    read where they are named, not where they lie in a folder.
 
     Args:
         paths: files, folders, patterns, or ``-``; or addresses of the same (``s3://bucket/*.wav``).
@@ -88,6 +89,8 @@ class Inputs:
             path = os.path.join(folder, name)
             if os.path.isdir(path):
                 below.append(path)
+            elif is_special(path):  # nobody may write to a pipe, and then its reader waits
+                self._leave_out(f"{path} (a pipe or a device)", always=True)
             elif is_media_name(name):
                 yield path
             elif os.path.islink(path) and not os.path.exists(path):
@@ -112,10 +115,12 @@ class Inputs:
         """One sentence about what was left out, or None."""
         if not self.left_out:
             return None
-        many = "1 file" if self.left_out == 1 else f"{self.left_out} files"
+        many = "1 file that is no recording"
+        if self.left_out > 1:
+            many = f"{self.left_out} files that are no recordings"
         more = self.left_out - len(self._examples)
         names = ", ".join(self._examples) + (f" and {more} more" if more else "")
-        return f"left out {many} without a media suffix or behind a bad link: {names}."
+        return f"left out {many}: {names}."
 
     def common_folder(self) -> Path:
         """The folder that holds all inputs, as far as their names tell; "." for lists."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from avser.errors import CorpusError, unknown
+from avser.files import is_special
 from avser.media.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from avser.types import Corpus
 
@@ -44,8 +45,8 @@ def files_below(root: Path, *, suffixes: Sequence[str]) -> list[Path]:
         depth = len(here.parts)
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
-            if suffix in suffixes and not name.startswith("."):
-                path = here / name
+            path = here / name
+            if suffix in suffixes and not name.startswith(".") and not is_special(path):
                 found.append((depth, suffixes.index(suffix), str(path), path))
     return [path for *_, path in sorted(found)]
 

@@ -98,7 +98,7 @@ def test_json_has_exactly_what_is_specified(call: Call, clips: Path) -> None:
 
 def test_folders_patterns_and_files(call: Call, clips: Path) -> None:
     flat = call.rows(clips)
-    assert "left out 1 file without a media suffix" in call.err and "notes.txt" in call.err
+    assert "left out 1 file that is no recording" in call.err and "notes.txt" in call.err
     assert [Path(row["path"]).name for row in flat] == ["a.wav", "b.mp4"]
     assert len(call.rows(clips, "--recursive")) == 3
     assert [row["path"] for row in call.rows(clips / "*.wav")] == [str(clips / "a.wav")]

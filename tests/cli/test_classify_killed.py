@@ -36,7 +36,8 @@ def clips(tmp_path: Path) -> Path:
 
 
 def start(clips: Path, out: Path, model: Path) -> "subprocess.Popen[str]":
-    words = ["classify", str(clips), "--json", str(out), "--model", str(model), "--device", "cpu"]
+    names = [str(clips / f"{n:02}.wav") for n in range(COUNT)]  # a pipe is read where it is named
+    words = ["classify", *names, "--json", str(out), "--model", str(model), "--device", "cpu"]
     return subprocess.Popen(
         [sys.executable, "-m", "avser", *words], stderr=subprocess.PIPE, text=True
     )

@@ -63,6 +63,15 @@ def test_links_to_nothing_are_named(folder: Path) -> None:
     assert f"{folder / 'gone'} (a link to nothing)" in str(inputs.summary())
 
 
+def test_pipes_are_read_only_where_they_are_named(folder: Path) -> None:
+    pipe = folder / "pipe.wav"
+    os.mkfifo(pipe)
+    inputs = Inputs([str(folder)])
+    assert names(inputs, folder) == ["a.MP4", "b.wav"]
+    assert f"{pipe} (a pipe or a device)" in str(inputs.summary())
+    assert list(Inputs([str(pipe)])) == [str(pipe)]
+
+
 def test_inputs_are_drawn_and_never_listed(tmp_path: Path) -> None:
     pipe = tmp_path / "names"
     pipe.write_text("".join(f"clip-{n}.wav\n" for n in range(100_000)))

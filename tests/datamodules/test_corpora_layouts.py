@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avser.data.audio_cache import prepare
 from avser.datamodules.corpora.crema_d import CremaD
 from avser.datamodules.corpora.emodb import EmoDb
 from avser.datamodules.corpora.enterface import Enterface
@@ -284,3 +286,25 @@ def test_urdu_files_of_one_speaker_are_one_speaker(trees: dict[str, Path]) -> No
     assert {c.speaker for c in clips} == {"urdu/SM1", "urdu/SF1"}
     assert {(c.speaker, c.sex) for c in clips} == {("urdu/SM1", "male"), ("urdu/SF1", "female")}
     assert all("guess" in c.attributes["speaker_known"] for c in clips)
+
+
+def test_linked_folders_are_read_once_and_dangling_links_are_named(tmp_path: Path) -> None:
+    away = fakes.FAKES["savee"](tmp_path / "away", speakers=2, per_emotion=1)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "linked").symlink_to(away)
+    (away / "back").symlink_to(root)  # a loop
+    (root / "again").symlink_to(away)
+    count = len(Savee(away).clips())
+    assert len(Savee(root).clips()) == count > 0
+    first = Savee(root).clips()[0].path
+    first.unlink()
+    first.symlink_to(tmp_path / "nowhere.wav")
+    second = Savee(root).clips()[1].path
+    second.unlink()
+    os.mkfifo(second)  # whoever opened it would wait for a writer
+    clips = Savee(root).clips()
+    assert len(clips) == count - 1
+    prepared = prepare(clips, folder=tmp_path / "cache")
+    ((clip, reason),) = prepared.failed
+    assert clip.path == first and "No such file" in reason
