@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -90,6 +91,21 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 # -- a whole training ----------------------------------------------------------------------------
+
+
+def test_own_logger_is_honoured_and_the_first_score_is_the_first_validated_uar(
+    words: list[str], tmp_path: Path
+) -> None:
+    run, own = tmp_path / "run", tmp_path / "own"
+    words = [*words, "--trainer.logger=pytorch_lightning.loggers.CSVLogger",
+             f"--trainer.logger.init_args.save_dir={own}", "--trainer.max_epochs=2",
+             "--trainer.check_val_every_n_epoch=2", "--out", str(run)]  # fmt: skip
+    assert main(["fit", *words]) == 0
+    curves = history(run)  # of our own logger, beside the other
+    assert curves["validation/score"] == curves["validation/uar"] and len(curves["train/loss"]) == 2
+    (path,) = own.rglob("metrics.csv")
+    rows = [row for row in csv.DictReader(path.read_text().splitlines()) if row["validation/uar"]]
+    assert [float(row["validation/uar"]) for row in rows] == curves["validation/uar"]
 
 
 def test_a_training_leaves_everything_that_it_promises(finished: Path) -> None:

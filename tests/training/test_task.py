@@ -12,6 +12,7 @@ from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.emodb import EmoDb
 from avser.errors import ConfigError
 from avser.models.encoders.crnn import CrnnEncoder
+from avser.models.encoders.step_cnn import StepCnnEncoder
 from avser.models.encoders.timm_audio import TimmAudioEncoder
 from avser.models.frontends.logmel import LogMel
 from avser.models.heads import AttentiveHead
@@ -176,6 +177,35 @@ def test_the_average_moves_once_an_optimizer_step(data: ClipDataModule, tmp_path
     task = task_of(ema=0.9)
     trainer = train(task, data, folder=tmp_path, accumulate=3)
     assert int(task.updates) == trainer.global_step == 1
+
+
+def test_statistics_come_before_enrolment_and_cached_features(
+    data: ClipDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = StepCnnEncoder(
+        frontend=LogMel(bins=16, window=512, hop=512, n_fft=512),
+        normalise="none",
+        trim_db=None,
+        channels=(4,),
+        kernels=((3, 3),),
+        pools=((2, 2),),
+        pixel_mean=True,
+    )
+    task = EmotionTask(audio=encoder, head=AttentiveHead(hidden=8), emotions=EMOTIONS)
+    batch = next(iter(data.loader(data.parts.validation)))
+    cache, clips = task.feature_cache, (batch["waveform"], batch["lengths"])
+    assert cache is not None
+    before, _ = cache(encoder, *clips)
+    enrolled: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        data, "enrol_voices", lambda encoder: enrolled.append(encoder.features_of(batch)[0])
+    )
+    task.prepare(data)
+    after, mask = encoder.raw_features(*clips)
+    assert float((after - before).abs().max()) > 0.1  # the mean image was taken off
+    assert torch.equal(enrolled[0], after)
+    valid = mask[:, None, None]  # behind a clip's end the cache has zeros
+    assert torch.allclose(cache(encoder, *clips)[0] * valid, after * valid, atol=1e-4)
 
 
 def test_freezing_all_that_learns_is_refused() -> None:
