@@ -112,7 +112,7 @@ def exportable(module: Module) -> Module:
     for parent in list(module.modules()):
         if isinstance(parent, ConvBlock) and isinstance(parent.norm, nn.BatchNorm2d):
             parent.conv = fuse_conv_bn_eval(parent.conv, parent.norm)
-            parent.norm = nn.Identity()  # type: ignore[assignment]
+            parent.norm = nn.Identity()
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.LSTM) and not isinstance(parent, _Lstm):
                 setattr(parent, name, _Lstm(child))
