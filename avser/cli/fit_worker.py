@@ -14,7 +14,7 @@ from threading import Thread
 from avser.cli import main
 
 
-def run() -> None:
+def train_requested() -> None:
     """Train until the standard input ends, and with it the process that asks."""
     replies = os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_WRONLY)
@@ -48,4 +48,4 @@ def _requests() -> Iterator[list[str]]:
 if __name__ == "__main__":
     if sys.argv[1:]:  # a further process of a training
         sys.exit(main(sys.argv[1:]))
-    run()
+    train_requested()
