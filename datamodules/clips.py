@@ -47,6 +47,8 @@ class ClipDataModule(LabelledDataModule):
         views: prepare the outputs of a frozen audio encoder once, of each clip and of so many
             degraded views of each training clip; 0 prepares the clips alone, None nothing.
         degrade: makes the views; None is `Degrade` with its defaults.
+        unlabelled: keep clips without an emotion, in the training part alone: a network with a
+            teacher is trained on its probabilities for them.
         equal_corpora: repeat the training clips of smaller corpora of a mix, so that each corpus
             counts alike.
         max_missing: share of the clips that may be left out because they can't be decoded.
@@ -71,6 +73,7 @@ class ClipDataModule(LabelledDataModule):
         enrol: Literal["none", "speaker"] = "none",
         views: int | None = None,
         degrade: Degrade | None = None,
+        unlabelled: bool = False,
         equal_corpora: bool = False,
         max_missing: float = 0.05,
     ) -> None:
@@ -96,7 +99,7 @@ class ClipDataModule(LabelledDataModule):
             )
         self.video, self.frames, self.enrol = video, frames, enrol
         self.views, self.degrade = views, degrade or Degrade()
-        self.equal_corpora = equal_corpora
+        self.equal_corpora, self.unlabelled = equal_corpora, unlabelled
         self._audio = None if views is None else ClipFeatures()
         self._pictures: FeatureRows | FaceRows | PairedRows | None = None
         self._references: dict[str, Tensor] = {}
@@ -253,7 +256,9 @@ class ClipDataModule(LabelledDataModule):
             waves=self.prepared.waves,
             index=[place for place, _, _ in index],
             spans=[(first, last) for _, first, last in index],
-            labels=[classes[str(self.labels(c.emotion))] for c in clips],
+            labels=[
+                -1 if c.emotion is None else classes[str(self.labels(c.emotion))] for c in clips
+            ],
             trim=self.trim and training and whole,
             crop_s=self.crop_s if training and whole else None,
             pictures=pictures,

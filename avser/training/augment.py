@@ -3,13 +3,16 @@
 import itertools
 import math
 from typing import Self
+from zlib import crc32
 
+import numpy as np
 import torch
 import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
+from avser.media.degradations import Degrade
 from avser.types import STEP_SAMPLES, Batch, steps_of
 
 WINDOW, HOP = 1024, 256  # of the phase vocoder: 64 ms holds two periods of a low voice
@@ -100,6 +103,9 @@ class Augment(nn.Module):
             share of rows that each takes.
         time_masks, time_width: the same for frames of each clip.
         mixup: Beta parameter of mixup (Zhang et al. 2018) between spectrograms.
+        degrade: rooms, noise, telephones and the like, after speed and pitch; babble is made of
+            the batch's other clips. None for none.
+        seed: of the degradations, which follow from it, the clip's name and the epoch alone.
     """
 
     def __init__(
@@ -119,6 +125,8 @@ class Augment(nn.Module):
         time_masks: int = 2,
         time_width: float = 0.15,
         mixup: float = 0.2,
+        degrade: Degrade | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         if min(tempos, default=1.0) <= 0:
@@ -129,7 +137,7 @@ class Augment(nn.Module):
         self.noise_snr_db, self.pitch, self.stretch = noise_snr_db, pitch, stretch
         self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
         self.time_masks, self.time_width = time_masks, time_width
-        self.mixup = mixup
+        self.mixup, self.degrade, self.seed = mixup, degrade, seed
         self._partner: Tensor | None = None
         self._share: Tensor | None = None
         self._wide: Tensor | None = None
@@ -179,6 +187,28 @@ class Augment(nn.Module):
             gain = 10 ** (_uniform(size, -self.gain_db, self.gain_db, waveform) / 20)
             waveform = (waveform * gain[:, None]).clamp(-1, 1)
         return waveform, lengths
+
+    def degrade_batch(self, batch: Batch, *, epoch: int) -> None:
+        """Degrade each clip's samples by `degrade`; lengths stay.
+
+        Computed by numpy on the processor, some milliseconds a clip.
+
+        Args:
+            batch: its ``waveform`` is replaced.
+            epoch: of the training; each draws anew.
+        """
+        waveform, lengths = batch["waveform"], batch["lengths"].tolist()
+        if not self.enabled or self.degrade is None or not any(lengths):
+            return
+        waves = [row[:length].numpy() for row, length in zip(waveform.cpu(), lengths, strict=True)]
+        result = torch.zeros(waveform.shape)
+        for index, (wave, name) in enumerate(zip(waves, batch["clip_id"], strict=True)):
+            if len(wave):
+                rng = np.random.default_rng([self.seed, epoch, crc32(name.encode())])
+                others = [other for i, other in enumerate(waves) if i != index and len(other)]
+                changed = self.degrade(wave, rng, others)
+                result[index, : len(wave)] = torch.from_numpy(np.ascontiguousarray(changed))
+        batch["waveform"] = result.to(waveform)
 
     def _recast(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a pitch and a tempo for each clip."""

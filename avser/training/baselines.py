@@ -46,8 +46,10 @@ def fit_baselines(net: EmotionNet, loader: Iterable[Batch]) -> EmotionNet:
             head = net.heads[name]
             if isinstance(head, BaselineHead):
                 rows, clip = head.vectors(x.float(), mask)
-                vectors[name].append(rows)
-                labels[name].append(batch["label"][clip])
+                label = batch["label"][clip]
+                labelled = label >= 0
+                vectors[name].append(rows[labelled])
+                labels[name].append(label[labelled])
     for name, head in net.heads.items():
         if isinstance(head, BaselineHead):
             head.baseline.fit(torch.cat(vectors[name]), torch.cat(labels[name]))

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Protocol
 
 from pytorch_lightning import LightningDataModule
@@ -54,6 +55,7 @@ class LabelledDataModule(LightningDataModule, ABC):
     """
 
     unit_name: ClassVar[str]  # what a clip is called in messages
+    unlabelled: bool = False  # whether clips without an emotion are kept, for a teacher
 
     def __init__(
         self,
@@ -144,8 +146,15 @@ class LabelledDataModule(LightningDataModule, ABC):
         if self._rows is None:
             clips = self.corpus.clips()
             word = {emotion: self.labels(emotion) for emotion in {c.emotion for c in clips}}
-            self._rows = [c for c in clips if word[c.emotion] is not None]
-            if not self._rows:
+            kept = [c for c in clips if word[c.emotion] is not None]
+            more = [c for c in clips if c.emotion is None] if self.unlabelled else []
+            self._rows = [*kept, *more]
+            if not any(word):
+                raise CorpusError(
+                    f"Bad corpus {self.corpus.name}: none of its {len(clips)} {self.unit_name}s "
+                    "has an emotion; give a column emotion, or mix it with a labelled corpus."
+                )
+            if not kept:
                 raise CorpusError(
                     f"Bad classes: no {self.unit_name} of {self.corpus.name} has one of "
                     f"{', '.join(self._chosen or [])}; choose among the corpus's emotions."
@@ -170,8 +179,18 @@ class LabelledDataModule(LightningDataModule, ABC):
         """
         if self._parts is None:
             self.check_missing()
-            self._parts = self.split.split(self.units, self.digests)
+            self._parts = self._labelled(self.split.split(self.units, self.digests))
         return self._parts
+
+    def _labelled(self, parts: SplitParts) -> SplitParts:
+        """Leave clips without an emotion out of all but the training part."""
+        if not self.unlabelled:
+            return parts
+        return replace(
+            parts,
+            validation=[c for c in parts.validation if c.emotion is not None],
+            test=[c for c in parts.test if c.emotion is not None],
+        )
 
     @property
     def fold_count(self) -> int:

@@ -240,6 +240,11 @@ class EmotionTask(LightningModule):
                 f"Bad model.augment with data.views {data.views}: prepared features are not "
                 "changed in training; set model.augment to null, and data.degrade instead."
             )
+        if getattr(data, "unlabelled", False) and self.teacher is None:
+            raise ConfigError(
+                "Bad data.unlabelled true: clips without an emotion train nothing without a "
+                "teacher; set model.teacher, or data.unlabelled to false."
+            )
         if self.use_class_weights:
             counts = torch.tensor(data.class_counts(), dtype=torch.float32)
             weight = counts.sum() / counts
@@ -336,10 +341,11 @@ class EmotionTask(LightningModule):
                         parameter.grad = None
 
     def _targets(self, label: Tensor) -> Tensor:
-        """Smoothed one-hot rows ``[B, K]``."""
+        """Smoothed one-hot rows ``[B, K]``; zeros, which give no loss, where unlabelled."""
         classes = len(self.net.emotions)
-        hot = F.one_hot(label, classes).to(self.class_weight.dtype)
-        return hot * (1 - self.label_smoothing) + self.label_smoothing / classes
+        hot = F.one_hot(label.clamp(min=0), classes).to(self.class_weight.dtype)
+        smooth = hot * (1 - self.label_smoothing) + self.label_smoothing / classes
+        return smooth * (label >= 0)[:, None]
 
     def _loss(self, stream: HeadOutput, target: Tensor) -> Tensor:
         """Clip loss plus weighted step loss, over the clips whose stream is there."""
@@ -375,11 +381,14 @@ class EmotionTask(LightningModule):
             batch["waveform"], batch["lengths"] = self.augment.waveform(
                 batch["waveform"], batch["lengths"]
             )
+            self.augment.degrade_batch(batch, epoch=self.current_epoch)
             if self.net.video is not None:
                 self.augment.move_video(batch)
         if self.teacher is not None:  # on the same augmented sound
             soft, present = self.teacher(batch, temperature=self.teacher_temperature)
-            share = self.teacher_weight * present.to(target.dtype)[:, None]
+            labelled = batch["label"] >= 0
+            weight = torch.where(labelled, self.teacher_weight, 1.0).to(target.dtype)
+            share = (weight * present)[:, None]
             target = (1 - share) * target + share * soft.to(target.dtype)
         if self.augment is not None:
             target = self.augment.labels(target)
@@ -393,7 +402,8 @@ class EmotionTask(LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One update on an augmented batch."""
         loss, main = self.training_loss(batch)
-        self.train_confusion.update(main.logits, batch["label"])
+        labelled = batch["label"] >= 0
+        self.train_confusion.update(main.logits[labelled], batch["label"][labelled])
         size = len(batch["label"])
         self.train_loss.update(loss.detach(), size)
         return loss

@@ -13,8 +13,19 @@ from avser.types import Clip, Corpus
 
 from ._layout import missing, rows
 
-REQUIRED = ("path", "emotion")
-OPTIONAL = ("speaker", "start", "end", "part", "sex", "sentence", "video", "features", "clip_id")
+REQUIRED = ("path",)
+OPTIONAL = (
+    "emotion",
+    "speaker",
+    "start",
+    "end",
+    "part",
+    "sex",
+    "sentence",
+    "video",
+    "features",
+    "clip_id",
+)
 PARTS = {
     "train": "train",
     "validation": "validation",
@@ -28,13 +39,13 @@ SEXES = {"female": "female", "f": "female", "male": "male", "m": "male"}
 class Manifest(Corpus):
     """A CSV with a row a clip; its name is what stands before the speakers.
 
-    Columns ``path,emotion`` must be there (a cell of the last may be empty); ``speaker``,
-    ``start,end`` (seconds), ``part`` (train, validation, test), ``sex``, ``sentence``,
-    ``video``, ``features`` and ``clip_id`` may be; any further column becomes an attribute. Names
-    of columns may be in capitals; commas, semicolons, tabs or bars may stand between the cells.
-    Paths are relative to the CSV; ``features`` are as `avser.media.visual_features` reads them. A
-    clip of a video file is its own video. Emotions may be spelt as in the alias table of
-    `avser.emotions`.
+    The column ``path`` must be there; ``emotion`` (without it, or with an empty cell, a clip is
+    unlabelled), ``speaker``, ``start,end`` (seconds), ``part`` (train, validation, test), ``sex``,
+    ``sentence``, ``video``, ``features`` and ``clip_id`` may be; any further column becomes an
+    attribute. Names of columns may be in capitals; commas, semicolons, tabs or bars may stand
+    between the cells. Paths are relative to the CSV; ``features`` are as
+    `avser.media.visual_features` reads them. A clip of a video file is its own video. Emotions may
+    be spelt as in the alias table of `avser.emotions`.
 
     Args:
         root: the CSV, or a folder that holds ``manifest.csv``.
@@ -88,7 +99,7 @@ class Manifest(Corpus):
             start, end = _seconds(row.get("start", "")), _seconds(row.get("end", ""))
             if end is not None and end <= (start or 0.0):
                 raise CorpusError(f"end {end:g} s is not after start {start or 0.0:g} s.")
-            emotion = canonical(row["emotion"]) if row["emotion"] else None
+            emotion = canonical(row["emotion"]) if row.get("emotion") else None
             video = _media(row["video"], csv_path.parent) if row.get("video") else None
             part = _one_of(row.get("part", ""), "part", PARTS) or None
             sex = _one_of(row.get("sex", ""), "sex", SEXES)

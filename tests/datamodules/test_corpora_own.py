@@ -78,7 +78,7 @@ def test_manifest_bad_row_names_its_line(row: str, why: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        (["path,speaker", "a.wav,anna"], "lacks the column 'emotion'"),
+        (["emotion,speaker", "sad,anna"], "lacks the column 'path'"),
         ([HEADER], "it has no rows"),
     ],
 )

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
+from avser.media.degradations import Degrade
 from avser.training.augment import Augment, change_pitch_and_tempo, change_speed
 from avser.types import STEP_SAMPLES as STEP
 
@@ -75,6 +76,27 @@ def test_one_seed_gives_the_same_batch() -> None:
 
     assert all(torch.equal(a, b) for a, b in zip(once(1), once(1), strict=True))
     assert not torch.equal(once(1)[2], once(2)[2])
+
+
+def test_degradations_follow_from_clip_and_epoch() -> None:
+    wave, lengths = tones(440, 16000, 9000)
+    degrade = Degrade(noise=1.0, room=0.5, codec=0.0, snr_db=(10.0, 20.0))
+
+    def once(names: list[str], *, epoch: int, rows: list[int]) -> Tensor:
+        batch = audio_batch(wave[rows], lengths[rows], clip_id=names)
+        Augment(**OFF, degrade=degrade, seed=3).degrade_batch(batch, epoch=epoch)  # type: ignore[arg-type]
+        assert torch.equal(batch["lengths"], lengths[rows])
+        return batch["waveform"]
+
+    first = once(["a", "b"], epoch=0, rows=[0, 1])
+    assert torch.equal(first, once(["a", "b"], epoch=0, rows=[0, 1]))
+    assert not first[1, 9000:].any() and not torch.equal(first, wave)
+    assert not torch.equal(first[0], once(["a", "b"], epoch=1, rows=[0, 1])[0])
+    assert not torch.equal(first[0], once(["c", "b"], epoch=0, rows=[0, 1])[0])
+    plain = audio_batch(wave, lengths, clip_id=["a", "b"])
+    Augment(enabled=False, degrade=degrade).degrade_batch(plain, epoch=0)
+    Augment(**OFF).degrade_batch(plain, epoch=0)  # type: ignore[arg-type]
+    assert torch.equal(plain["waveform"], wave)
 
 
 # -- samples -------------------------------------------------------------------------------------

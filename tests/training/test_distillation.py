@@ -7,13 +7,17 @@ import torch
 
 from avser.bundle import serialization as bundle
 from avser.data.dataset import audio_batch
-from avser.errors import ConfigError
-from avser.models.heads import AttentiveHead
+from avser.data.splits import SpeakerKFold
+from avser.errors import ConfigError, CorpusError
+from avser.models.heads import AttentiveHead, LinearHead
+from avser.testing.media import voice, write_wav
 from avser.testing.nets import tiny_audio_encoder, tiny_bundle
 from avser.training.augment import Augment
 from avser.training.distillation import Teacher
 from avser.training.task import EmotionTask
 from avser.types import Batch
+from datamodules.clips import ClipDataModule
+from datamodules.corpora.manifest import Manifest
 
 EMOTIONS = ("neutral", "happy", "sad")
 
@@ -112,3 +116,46 @@ def test_bad_settings_are_refused(name: str, value: float) -> None:
             emotions=EMOTIONS,
             **{name: value},  # type: ignore[arg-type]
         )
+
+
+def test_unlabelled_clips_are_trained_on_the_teacher_alone(model: Path) -> None:
+    """Whatever the weight of the teacher; without its judgement they count nothing."""
+    task = student(model, 0.3)
+    assert task.teacher is not None
+    seen: list[torch.Tensor] = []
+    task._total = lambda streams, target: seen.append(target) or target.sum()  # type: ignore[assignment, func-returns-value]
+    rows = {**batch(), "label": torch.tensor([0, -1, -1])}
+    task.training_loss(rows)  # type: ignore[arg-type]
+    soft, present = task.teacher(batch())
+    assert present.tolist() == [True, True, False]
+    torch.testing.assert_close(seen[0][1], soft[1])
+    assert not seen[0][2].any()
+    smooth = task._targets(torch.tensor([0]))[0]
+    torch.testing.assert_close(seen[0][0], 0.7 * smooth + 0.3 * soft[0])
+
+
+def test_unlabelled_clips_join_the_training_part_alone(tmp_path: Path) -> None:
+    rows = ["path,emotion,speaker"]
+    for speaker in "abcd":
+        for emotion in ("happy", "sad", ""):
+            name = f"{speaker}-{emotion or 'unknown'}.wav"
+            write_wav(tmp_path / name, voice(emotion or "angry", speaker=speaker, seconds=0.6))
+            rows.append(f"{name},{emotion},{speaker}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    data = ClipDataModule(
+        Manifest(tmp_path), SpeakerKFold(folds=4), batch_size=9, unlabelled=True, crop_s=None
+    )
+    assert data.classes == ("happy", "sad")
+    parts = data.parts
+    assert all(c.emotion for c in [*parts.validation, *parts.test])
+    assert sum(c.emotion is None for c in parts.train) == 3  # of the training speakers
+    labels = next(iter(data.loader(parts.train)))["label"]
+    assert (labels == -1).sum() == 3
+    plain = ClipDataModule(Manifest(tmp_path), SpeakerKFold(folds=4))
+    assert all(c.emotion for c in plain.parts.train)
+    task = EmotionTask(audio=tiny_audio_encoder(), head=LinearHead(), emotions=data.classes)
+    with pytest.raises(ConfigError, match=r"set model\.teacher, or data\.unlabelled to false"):
+        task.prepare(data)
+    (tmp_path / "manifest.csv").write_text("path,speaker\na-unknown.wav,a\n")
+    with pytest.raises(CorpusError, match="none of its 1 clips has an emotion"):
+        _ = ClipDataModule(Manifest(tmp_path), SpeakerKFold(folds=2), unlabelled=True).rows
