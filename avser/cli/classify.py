@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 #: Legal endings of the files of each output.
 SUFFIXES = {"json": (".json", ".jsonl", ".ndjson"), "csv": (".csv",), "parquet": (".parquet",)}
 
+SELF = "self"  # of --enrol
 _COUNTED = 1_000  # inputs that are drawn beforehand, so that few have a bar with an end
 
 
@@ -68,8 +69,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--detector", metavar="YUNET.onnx", help="OpenCV's YuNet in MTCNN's place")
     p.add_argument("--features", metavar="TABLE.csv", help="precomputed video features, a row a "
                    "clip, for models that read them")  # fmt: skip
-    p.add_argument("--enrol", metavar="FOLDER", help="unlabelled clips of the speaker, to "
-                   "normalise by; for models that do")  # fmt: skip
+    p.add_argument("--enrol", metavar="FOLDER|self", help="unlabelled clips of the speaker, to "
+                   "normalise by, for models that do; self: the classified clips themselves, five "
+                   "of one person or a recording over 60 s")  # fmt: skip
     job = p.add_argument_group("jobs of many clips, in parts (docs/guides/scale.md)")
     job.add_argument("--out", metavar="DIR", help="folder or address of the job: parts of rows in "
                      "Parquet and a manifest; finished parts are kept")  # fmt: skip
@@ -283,6 +285,21 @@ class _Job:
         return row
 
 
+def _enrolled(own: argparse.Namespace) -> tuple[str, ...]:
+    """Clips by which to normalise.
+
+    Raises:
+        ConfigError: the classified clips can't be read twice.
+    """
+    if own.enrol != SELF:
+        return tuple(expand([own.enrol], recursive=True)) if own.enrol else ()
+    if "-" in (*own.paths, *own.list):
+        raise ConfigError(
+            "Bad --enrol self: standard input can't be read twice; give files or folders."
+        )
+    return tuple(Inputs(own.paths, recursive=own.recursive, lists=own.list))
+
+
 def settings_of(own: argparse.Namespace) -> "ClassifySettings":
     """What a command's words ask of each clip."""
     from avser.inference.settings import ClassifySettings
@@ -293,7 +310,8 @@ def settings_of(own: argparse.Namespace) -> "ClassifySettings":
         faces=own.faces,
         detector=own.detector,
         features=own.features,
-        enrol=tuple(expand([own.enrol], recursive=True)) if own.enrol else (),
+        enrol=_enrolled(own),
+        enrol_self=own.enrol == SELF,
         device=own.device,
         workers=own.workers,
     )

@@ -95,10 +95,10 @@ class Ensemble(ClipClassifier):
         """See `ClipClassifier.emotions`."""
         return self.predictors[0].emotions
 
-    def enrol(self, files: Sequence[str | Path]) -> None:
+    def enrol(self, files: Sequence[str | Path], *, own: bool = False) -> None:
         """See `Predictor.enrol`."""
         for predictor in self.predictors:
-            predictor.enrol(files)
+            predictor.enrol(files, own=own)
 
     def check(self, request: Request) -> None:
         """See `ClipClassifier.check`."""

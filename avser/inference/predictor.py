@@ -406,34 +406,44 @@ class Predictor(ClipClassifier):
             model = self._choose(clip, modality)
             return model._runner.explain(clip, emotion=emotion, modality=modality)
 
-    def enrol(self, files: Sequence[str | Path]) -> None:
+    def enrol(self, files: Sequence[str | Path], *, own: bool = False) -> None:
         """Normalise by a person's own clips, whose emotions need not be known.
 
         Voices are normalised where the model does so by speaker, and faces are centred on the
         person's mean log probabilities, which predictions mark in `reason`.
 
+        A voice's predictions name the model with the mark ENROLLED.
+
         Args:
             files: of one person; with a table of features, their rows count too.
+            own: the files are those that are predicted: five clips or more, or over 60 s.
 
         Raises:
             ConfigError: the model has nothing that is normalised by speaker.
-            SignalError: the files hold no voice, or no face where only faces are judged.
+            SignalError: the files hold no voice or too little of it, or no face where only faces
+                are judged.
         """
-        audio = self.net.audio
-        by_voice = audio is not None and audio.normaliser.mode == "speaker"
+        models = (self,) if self.voice is None else (self, self.voice)
+        by_voice = [m for m in models if m.normalises_by_speaker]
         by_face = self.looks_for_faces(Request())
         if not by_voice and not by_face and self.features is None:
             raise ConfigError(
                 f"Bad --enrol: model {self.name} does not normalise by speaker; leave it out."
             )
-        if by_voice:
-            self._runner.enrol_voice(files)
-        seen = by_face and self._runner.enrol_face(files, detector=self._face_detector())
+        for model in by_voice:
+            model._runner.enrol_voice(files, own=own)
+        seen = by_face and self._runner.enrol_face(files, detector=self._face_detector(), own=own)
         if by_face and not by_voice and not seen:
             raise SignalError("Bad --enrol: its files show no face; give some that do.")
         if self.features is not None:
             rows = [read_features(f"{self.features}#{Path(p).stem}").values for p in files]
             self._scale = scale_of(np.concatenate(rows))
+
+    @property
+    def normalises_by_speaker(self) -> bool:
+        """Whether the audio encoder takes statistics of an enrolled speaker."""
+        audio = self.net.audio
+        return audio is not None and audio.normaliser.mode == "speaker"
 
     @property
     def emotions(self) -> tuple[str, ...]:

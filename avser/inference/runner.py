@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from avser.data.dataset import audio_batch
-from avser.errors import ConfigError, SignalError
+from avser.errors import AvserError, ConfigError, SignalError
+from avser.evaluation.summary import ENROLLED
 from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
 from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
 from avser.media.faces import FaceDetector, FaceTrack
@@ -26,6 +28,7 @@ from avser.media.samples import Samples, from_16_bit, to_16_bit
 from avser.models.devices import on_device
 from avser.models.net import HEADS, EmotionNet
 from avser.types import (
+    SAMPLE_RATE,
     STEP_S,
     STEP_SAMPLES,
     Batch,
@@ -38,6 +41,9 @@ from avser.visualization.attribution import Explanation, explain_batch
 
 BATCH_CLIPS = 16
 _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds memory
+_ENROLLED_WINDOWS = 10  # of all files together, but one of each at least
+_MOST_CLIPS = 200  # that are read; of more, as many evenly over the list
+_ENOUGH_CLIPS, _ENOUGH_S = 5, 60  # of one speaker, to enrol from what is predicted
 _OFTEN = 0.5  # share of the main person's frames in which somebody else matters
 _LARGE = 0.25  # share of the area of the main person's face from which somebody else matters
 
@@ -87,24 +93,45 @@ class Runner:
         self.reference: Tensor | None = None
         self.centred = False
 
-    def enrol_voice(self, files: Sequence[str | Path]) -> None:
-        """Compute a speaker's statistics from files, a minute of each.
+    def enrol_voice(self, files: Sequence[str | Path], *, own: bool = False) -> None:
+        """Compute a speaker's statistics from files: a minute of each, ten of a single one.
+
+        Every later prediction is marked ENROLLED.
+
+        Args:
+            files: of one speaker.
+            own: the files are those that are predicted: there must be enough of them, and those
+                that can't be read are passed over.
 
         Raises:
-            SignalError: the files hold no sound.
+            SignalError: the files hold no sound, or too little of it.
         """
         audio = self.net.audio
-        waves = []
-        for path in files:
-            with load_clip(path) as clip:
-                waves.append(clip.sound.cut(0, WINDOW_STEPS * STEP_SAMPLES).copy())
+        waves, total = [], 0
+        window = WINDOW_STEPS * STEP_SAMPLES
+        each = max(1, _ENROLLED_WINDOWS // max(1, len(files)))
+        for path in files[:: -(-len(files) // _MOST_CLIPS) or 1]:
+            with suppress(*([AvserError] if own else [])), load_clip(path) as clip:
+                total += clip.sound.count
+                starts = range(0, max(1, clip.sound.count), window)
+                chosen = starts[:: -(-len(starts) // each)]  # evenly over the recording
+                waves += [clip.sound.cut(start, window).copy() for start in chosen]
+        if own and len(files) < _ENOUGH_CLIPS and total <= _ENOUGH_S * SAMPLE_RATE:
+            raise SignalError(
+                f"Bad --enrol self: {len(files)} clips of {total / SAMPLE_RATE:.0f} s are too "
+                f"little of a speaker; legal are {_ENOUGH_CLIPS} clips of one person, or over "
+                f"{_ENOUGH_S} s; give more, or leave it out."
+            )
         sounds = [torch.from_numpy(_as_in_training(wave))[None] for wave in waves if len(wave)]
         if audio is None or not sounds:
             raise SignalError("Bad --enrol: its files hold no sound; give some that do.")
         self.reference = audio.reference((w, torch.tensor([w.shape[1]])) for w in sounds)
+        self.name = f"{self.name.removesuffix(f' {ENROLLED}')} {ENROLLED}"
 
     @torch.inference_mode()
-    def enrol_face(self, files: Sequence[str | Path], *, detector: FaceDetector) -> bool:
+    def enrol_face(
+        self, files: Sequence[str | Path], *, detector: FaceDetector, own: bool = False
+    ) -> bool:
         """Centre the face on a person's mean log probabilities, a minute of each file.
 
         Returns:
@@ -113,7 +140,10 @@ class Runner:
         self.net.centre_faces(None)
         scores = []
         for path in files:
-            with load_clip(path, detector=detector, faces=True) as clip:
+            with (
+                suppress(*([AvserError] if own else [])),
+                load_clip(path, detector=detector, faces=True) as clip,
+            ):
                 main = clip.faces.main if clip.faces is not None else None
                 if main is not None:
                     cut = face_segment(main, 0, min(clip.steps, WINDOW_STEPS))

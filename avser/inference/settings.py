@@ -24,6 +24,7 @@ class ClassifySettings:
         detector: path of a YuNet, or None for MTCNN.
         features: table of precomputed video features, or None.
         enrol: unlabelled clips of the speaker.
+        enrol_self: those are the clips that are classified.
         device: auto, cpu, cuda, ...
         workers: loading threads.
     """
@@ -34,6 +35,7 @@ class ClassifySettings:
     detector: str | None = None
     features: str | None = None
     enrol: tuple[str, ...] = ()
+    enrol_self: bool = False
     device: str = "auto"
     workers: int = 2
 
@@ -70,7 +72,7 @@ class ClassifySettings:
         ]
         predictor = models[0] if len(models) == 1 else Ensemble(models)
         if self.enrol:
-            predictor.enrol(list(self.enrol))
+            predictor.enrol(list(self.enrol), own=self.enrol_self)
         return predictor
 
     def classify(
