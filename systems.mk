@@ -6,10 +6,12 @@
 #   RESULTS=DIR        one JSON file a row
 #   SHORT=1            the shortened recipes of docs/results/published.md; tables tell "40 of 200 epochs"
 #   PRETRAINED=PATH    ImageNet weights of resnet34; true asks the hub, false leaves those rows out
+#   EFFICIENTNET=PATH  the same of tf_efficientnet_lite0, in the place of resnet34
 RUNS ?= runs/systems
 RESULTS ?= results
 SHORT ?=
 PRETRAINED ?= true
+EFFICIENTNET ?= true
 STAMP_SYSTEMS := $(VENV)/.installed-systems
 
 DEEPEMONET := configs/systems/deepemonet
@@ -25,6 +27,11 @@ ROWS_DEEPEMONET := deepemonet_svm_random deepemonet_svm_speakers \
   deepemonet_crnn_random deepemonet_crnn_speakers
 ROWS_IMAGENET := deepemonet_imagenet_random deepemonet_imagenet_speakers \
   deepemonet_augmented_random deepemonet_augmented_speakers
+ROWS_EFFICIENTNET := deepemonet_efficientnet_imagenet_random \
+  deepemonet_efficientnet_imagenet_speakers deepemonet_efficientnet_augmented_random \
+  deepemonet_efficientnet_augmented_speakers
+ROWS_EFFICIENTNET_SCRATCH := deepemonet_efficientnet_scratch_random \
+  deepemonet_efficientnet_scratch_speakers
 ROWS_MOODMIRROR := moodmirror_random moodmirror_speakers
 ROWS_EMONET := emonet_resubstitution emonet_speakers emonet_savee
 ROWS_PRIVATE := private_federated_ser_dnn private_federated_ser_cnn private_federated_ser_lstm
@@ -37,7 +44,8 @@ CF_SPEAKERS := $(CF_RANDOM) $(CF_LSTMS)
 CF_SEQUENCES := $(foreach model,r1 $(CF_LSTMS),$(model)_clips)
 ROWS_CONVOLUTING := $(addprefix convoluting_feelings_,$(CF_RANDOM:%=%_random) \
   $(CF_SPEAKERS:%=%_speakers) $(CF_SEQUENCES))
-ROWS := $(ROWS_DEEPEMONET) $(ROWS_IMAGENET) $(ROWS_MOODMIRROR) $(ROWS_EMONET) $(ROWS_PRIVATE) \
+ROWS := $(ROWS_DEEPEMONET) $(ROWS_IMAGENET) $(ROWS_EFFICIENTNET) $(ROWS_EFFICIENTNET_SCRATCH) \
+  $(ROWS_MOODMIRROR) $(ROWS_EMONET) $(ROWS_PRIVATE) \
   $(ROWS_CONVOLUTING)
 
 .PHONY: reproduce-deepemonet reproduce-moodmirror reproduce-emonet reproduce-private_federated_ser
@@ -47,7 +55,10 @@ ROWS := $(ROWS_DEEPEMONET) $(ROWS_IMAGENET) $(ROWS_MOODMIRROR) $(ROWS_EMONET) $(
 ifneq ($(PRETRAINED),false)
 reproduce-deepemonet: $(ROWS_IMAGENET)
 endif
-reproduce-deepemonet: $(ROWS_DEEPEMONET)
+ifneq ($(EFFICIENTNET),false)
+reproduce-deepemonet: $(ROWS_EFFICIENTNET)
+endif
+reproduce-deepemonet: $(ROWS_DEEPEMONET) $(ROWS_EFFICIENTNET_SCRATCH)
 reproduce-moodmirror: $(ROWS_MOODMIRROR)
 reproduce-emonet: $(ROWS_EMONET)
 # what was made, side by side: figures, parameters, size, minutes, clips a second
@@ -100,10 +111,22 @@ deepemonet_augmented_scratch_%: MORE = --model.audio.init_args.pretrained=false 
   --trainer.max_epochs 200 --model.full_epochs 200 --model.decay_epochs 5
 # images of half the size, 64 x 64 and then 128 x 128, at a quarter of the cost
 HALF_SIZE = '--model.audio.init_args.size=[128, 128]' '--trainer.callbacks=[{class_path: \
-  avser.training.resizing.ProgressiveResizing, init_args: {sizes: [[64, 64]], shares: [0.7]}}]'
+  avser.training.callbacks.ProgressiveResizing, init_args: {sizes: [[64, 64]], shares: [0.7]}}]'
 deepemonet_augmented_scratch_%: SHORTER = $(HALF_SIZE) --trainer.max_epochs 16
 deepemonet_augmented_scratch_speakers: SHORTER = $(HALF_SIZE) --trainer.max_epochs 16 \
   --fold 0
+
+# another network than the paper's: does transfer help, does augmentation, as it says of ResNet34?
+deepemonet_efficientnet_imagenet_%: MODEL = efficientnet_imagenet
+deepemonet_efficientnet_augmented_%: MODEL = efficientnet_augmented
+deepemonet_efficientnet_imagenet_% deepemonet_efficientnet_augmented_%: \
+  MORE = --model.audio.init_args.pretrained=$(EFFICIENTNET)
+deepemonet_efficientnet_augmented_%: SHORTER = $(HALF_SIZE) --trainer.max_epochs 20 --fold 0
+deepemonet_efficientnet_imagenet_%: SHORTER = --trainer.max_epochs 12 --fold 0
+deepemonet_efficientnet_scratch_%: MODEL = efficientnet_imagenet
+deepemonet_efficientnet_scratch_%: MORE = --model.audio.init_args.pretrained=false \
+  --trainer.max_epochs 200 --model.full_epochs 200 --model.decay_epochs 5
+deepemonet_efficientnet_scratch_%: SHORTER = --trainer.max_epochs 12 --fold 0
 
 deepemonet_crnn_%: MODEL = crnn
 deepemonet_crnn_random: SHORTER = --trainer.max_epochs 25

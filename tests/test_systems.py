@@ -1,5 +1,6 @@
 """The published systems as make knows them: every row names configurations that are there."""
 
+import importlib
 import os
 import re
 import shutil
@@ -35,7 +36,7 @@ def dry(*words: str) -> str:
 @pytest.mark.parametrize(
     ("system", "rows"),
     [
-        ("deepemonet", 14),
+        ("deepemonet", 20),
         ("moodmirror", 2),
         ("emonet", 3),
         ("private_federated_ser", 3),
@@ -57,6 +58,14 @@ def test_settings_of_make_reach_the_commands() -> None:
     assert "imagenet" not in dry("reproduce-deepemonet", "PRETRAINED=false")
     given = dry("deepemonet_imagenet_random", "PRETRAINED=own.pt", "RUNS=/r", "RESULTS=/s")
     assert "pretrained=own.pt" in given and "--out /r/" in given and "--row /s/" in given
+    other = dry("deepemonet_efficientnet_augmented_speakers", "EFFICIENTNET=e.safetensors")
+    assert "pretrained=e.safetensors" in other and "/efficientnet_augmented.yaml" in other
+    without = dry("reproduce-deepemonet", "EFFICIENTNET=false")
+    assert "efficientnet_augmented" not in without and "efficientnet_scratch" in without
+    short = dry("deepemonet_efficientnet_augmented_random", "SHORT=1")
+    (resizing,) = re.findall(r"class_path: (\S+),", " ".join(short.split()))
+    module, _, name = resizing.rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
     row = "deepemonet_resnet34_random"
     assert "max_epochs" in dry(row, "SHORT=1") and "max_epochs" not in dry(row)
 
