@@ -63,7 +63,7 @@ class TimmAudioEncoder(AudioEncoder):
             backbone, channels=frontend.channels, size=size, pretrained=pretrained
         )
         # depthwise convolutions are several times as fast so on processors
-        self.backbone = self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.backbone = self.backbone.to(memory_format=torch.channels_last)
         self.dim = backbone_dim(self.backbone)
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
