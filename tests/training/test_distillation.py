@@ -8,6 +8,8 @@ import torch
 from avser.bundle import serialization as bundle
 from avser.data.dataset import audio_batch
 from avser.data.splits import SpeakerKFold
+from avser.datamodules.clips import ClipDataModule
+from avser.datamodules.corpora.manifest import Manifest
 from avser.errors import ConfigError, CorpusError
 from avser.models.heads import AttentiveHead, LinearHead
 from avser.testing.media import voice, write_wav
@@ -16,8 +18,6 @@ from avser.training.augment import Augment
 from avser.training.distillation import Teacher
 from avser.training.task import EmotionTask
 from avser.types import Batch
-from datamodules.clips import ClipDataModule
-from datamodules.corpora.manifest import Manifest
 
 EMOTIONS = ("neutral", "happy", "sad")
 
