@@ -90,6 +90,16 @@ class Parser(argparse.ArgumentParser):
         return own, [*configs, *expand_classes(rest), *root]
 
 
+def add_figures_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of commands that write a report."""
+    parser.add_argument(
+        "--figures",
+        action="append",
+        choices=("png", "pdf", "svg"),
+        help="also write the report's figures at column width, in this format; may be repeated",
+    )
+
+
 def _corpus_config(name: str) -> str:
     """Configuration of a corpus's name.
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avser.cli.config import Parser, parse_data, prepare_data
+from avser.cli.config import Parser, add_figures_flag, parse_data, prepare_data
 from avser.errors import ConfigError
 from avser.evaluation.numbers import format_figure
 
@@ -40,6 +40,7 @@ def _parser() -> Parser:
     parser.add_argument("--json", metavar="FILE", help="also write the results there; - is stdout")
     parser.add_argument("--stress", action="store_true", help="measure degraded test clips too")
     parser.add_argument("--row", type=Path, metavar="FILE", help="append every fold's figure there")
+    add_figures_flag(parser)
     return parser
 
 
@@ -82,6 +83,7 @@ def run(words: Sequence[str]) -> int:
         summary,
         predictions=runs,
         config_text=(first.folder / "config.yaml").read_text(encoding="utf-8"),
+        figures=own.figures or (),
     )
     write_json(own.json, summary)
     console.print(f"Report: {own.out / 'report.html'}")

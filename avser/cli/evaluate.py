@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avser.cli.config import Parser, parse_data, prepare_data
+from avser.cli.config import Parser, add_figures_flag, parse_data, prepare_data
 from avser.errors import ConfigError, SplitError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--report", metavar="OUT", type=Path, help="folder for report and results")
     parser.add_argument("--stress", action="store_true", help="measure degraded clips too")
     parser.add_argument("--json", metavar="FILE", help="write the results there; - is stdout")
+    add_figures_flag(parser)
     own, rest = parser.split(words)
     if bool(own.config) == bool(own.corpus):
         parser.error("give either -c DATA.yaml or --corpus NAME")
@@ -67,7 +68,7 @@ def run(words: Sequence[str]) -> int:
         summary["stress"] = _stress(models, data, clips, unseen_only=own.unseen_only)
     print_table(summary, console)
     if own.report is not None:
-        page = write_report(own.report, summary, predictions=predictions)
+        page = write_report(own.report, summary, predictions=predictions, figures=own.figures or ())
         console.print(f"Report: {page}")
     write_json(own.json, summary)
     return 0

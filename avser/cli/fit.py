@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avser.cli.config import Parser, parse, prepare_data
+from avser.cli.config import Parser, add_figures_flag, parse, prepare_data
 from avser.cli.quiet import quiet
 
 _SETTINGS = """\
@@ -35,6 +35,7 @@ def run(words: Sequence[str]) -> int:
         "--patience", type=int, help="stop after so many epochs without a better one"
     )
     parser.add_argument("--stress", action="store_true", help="measure degraded test clips too")
+    add_figures_flag(parser)
     parser.add_argument("--name", help="name of the model; the run folder's name by default")
     own, rest = parser.split(words)
     if any(w.startswith("--print_config") for w in rest):
@@ -51,6 +52,7 @@ def run(words: Sequence[str]) -> int:
             name=own.name,
             measure=not own.no_test,
             stressed=own.stress,
+            figures=own.figures or (),
         )
     return 0
 
@@ -64,6 +66,7 @@ def _train(
     name: str | None,
     measure: bool,
     stressed: bool,
+    figures: Sequence[str],
 ) -> None:
     from rich.console import Console
 
@@ -104,6 +107,7 @@ def _train(
             config_text=text,
             measure=measure,
             stressed=stressed,
+            figures=figures,
         )
     except SystemExit as error:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from error

@@ -60,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
         help="train once a fold, so that every speaker is tested; no single model comes out",
     )
     made.add_argument("--epochs", type=int, metavar="N", help="as the configuration by default")
+    made.add_argument(
+        "--figures", choices=("png", "pdf", "svg"), default="pdf", help="their format; pdf"
+    )
     made.add_argument("--overwrite", action="store_true", help="replace a finished run")
     return made
 
@@ -85,13 +88,14 @@ def run(words: Sequence[str]) -> int:
 
         count = data.fold_count  # before the description: an automatic split is chosen by it
         print(f"split: {data.split.describe()}: {count} trainings")
-        return crossval.run([*words, "--out", str(own.out)])
+        return crossval.run([*words, "--out", str(own.out), "--figures", own.figures])
     print("\n".join(split_lines(data)))
     from avser.cli import fit
 
     overwrite = ["--overwrite"] if own.overwrite else []
-    code = fit.run([*words, "--out", str(own.out), *overwrite])
-    print(f"Report: {own.out / 'report.html'}")
+    code = fit.run([*words, "--out", str(own.out), "--figures", own.figures, *overwrite])
+    print(f"Report: {own.out / 'report.html'}, figures: {own.out / 'figures'}/")
+    print(f"Tables, as CSV and LaTeX: {own.out / 'tables'}/")
     print(f"Classify with it: avser classify CLIP --model {own.out}")
     return code
 

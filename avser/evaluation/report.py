@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from avser.evaluation import html as page
 from avser.evaluation import metrics
 from avser.evaluation.numbers import format_figure
+from avser.evaluation.paper import write_figures, write_tables
 from avser.evaluation.summary import MEANINGS, Predictions
 from avser.evaluation.tables import facts
 from avser.files import atomic_write
@@ -38,8 +40,11 @@ def write_report(
     audit: Mapping[str, Any] | None = None,
     config_text: str | None = None,
     validation: Predictions | None = None,
+    figures: Sequence[str] = (),
 ) -> Path:
-    """Write ``report.html`` and ``results.json`` into a folder, each all or nothing.
+    """Write ``report.html``, ``results.json`` and ``tables/`` into a folder.
+
+    Each file is written all or nothing; ``tables/`` has each table as CSV and as LaTeX.
 
     Args:
         folder: where to; it is made if need be.
@@ -50,6 +55,7 @@ def write_report(
             "classes"}}, "duplicates": [[clip, clip], ...]}``.
         config_text: the run's configuration.
         validation: what the chosen epoch answered on the validation part.
+        figures: formats (png, pdf, svg) in which ``figures/`` is written too, at column width.
 
     Returns:
         The path of the page.
@@ -69,7 +75,32 @@ def write_report(
         file.write(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     with atomic_write(place / "report.html") as file:
         file.write(text)
+    write_tables(place / "tables", summary)
+    if figures:
+        drawn = figures_of(summary, history=history, audit=audit)
+        write_figures(place / "figures", drawn, suffixes=[f".{name}" for name in figures])
     return place / "report.html"
+
+
+def figures_of(
+    summary: Mapping[str, Any],
+    *,
+    history: Mapping[str, Sequence[float]] | None = None,
+    audit: Mapping[str, Any] | None = None,
+) -> dict[str, Figure]:
+    """Draw the figures of a report, by name; arguments as of `write_report`."""
+    figures = {
+        "confusion": draw.confusion_figure(summary["confusion"], summary["classes"]),
+        "reliability": draw.reliability_figure(summary["reliability"], ece=summary["ece"]),
+    }
+    if summary.get("stress"):
+        figures["stress"] = stress_figure(summary["stress"])
+    if history:
+        figures["curves"] = draw.curves_figure(history, stacked=True)
+    counts = {n: dict(p.get("classes", {})) for n, p in (audit or {}).get("parts", {}).items()}
+    if any(counts.values()):
+        figures["classes"] = draw.class_counts_figure(counts)
+    return figures
 
 
 def page_of(

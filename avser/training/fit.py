@@ -1,8 +1,8 @@
 """One training from start to released bundle; resumable at every point.
 
 A run folder holds ``config.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorBoard),
-``predictions/<part>.json``, ``results.json``, ``report.html``, ``bundle/``, and at its end
-``DONE``.
+``predictions/<part>.json``, ``results.json``, ``report.html``, ``tables/``, ``bundle/``, and at
+its end ``DONE``.
 """
 
 import shutil
@@ -101,6 +101,7 @@ def fit(
     config_text: str,
     measure: bool = True,
     stressed: bool = False,
+    figures: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """Train, calibrate, release into ``folder/bundle``, and measure the test part.
 
@@ -116,6 +117,7 @@ def fit(
         config_text: the resolved configuration, for the report.
         measure: also the test part; without it, nothing of that part is looked at.
         stressed: measure it degraded, too.
+        figures: formats of figures beside the report.
 
     Returns:
         The summary of the test part, or None where there is none.
@@ -143,7 +145,9 @@ def fit(
         if epochs < (task.full_epochs or 0):
             summary["notes"].append(f"a shortened recipe: {epochs} of {task.full_epochs} epochs")
         summary["cost"] |= {"minutes": round(seconds / 60, 2), "bytes": bundle.size_of(saved)}
-        _report(folder, summary, predictions, data, config_text, validation=validation)
+        _report(
+            folder, summary, predictions, data, config_text, validation=validation, figures=figures
+        )
     with atomic_write(folder / "DONE") as file:
         file.write(f"{epochs} epochs\n")
     return summary
@@ -315,6 +319,7 @@ def _report(
     config_text: str,
     *,
     validation: Predictions,
+    figures: Sequence[str],
 ) -> None:
     from avser.data.audit import audit
     from avser.evaluation.report import write_report
@@ -327,4 +332,5 @@ def _report(
         audit=audit(data.parts, data.digests),
         config_text=config_text,
         validation=validation,
+        figures=figures,
     )

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
@@ -27,6 +28,8 @@ from avser.visualization.colours import FAINT, INK, PAPER, colour_of
 from avser.visualization.numbers import format_share
 
 DPI = 160  # of saved images: sharp in print at the drawn size
+COLUMN_IN = 3.3  # of a paper with two columns
+_COLUMN_POINTS = (6.0, 7.5)  # text of a figure of that width
 FORMATS = ("png", "pdf", "svg")  # the first is the usual one
 
 
@@ -141,7 +144,7 @@ def reliability_figure(bins: Sequence[Mapping[str, float | None]], *, ece: float
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="Accuracy")
     if ece is not None:
         upper.set_title(f"Expected calibration error {format_share(ece)}", fontsize=10, loc="left")
-    upper.legend(loc="upper left", fontsize=8, frameon=False)
+    upper.legend(loc="upper left", fontsize=8, framealpha=0.9, edgecolor=PAPER)
     clips = [float(b["count"] or 0) for b in used]
     lower.bar(left, clips, width, align="edge", color="#9a9a9a", edgecolor=PAPER)
     lower.set(xlabel="Confidence (highest probability)", ylabel="Clips")
@@ -149,20 +152,22 @@ def reliability_figure(bins: Sequence[Mapping[str, float | None]], *, ece: float
     return figure
 
 
-def curves_figure(history: Mapping[str, Sequence[float]]) -> Figure:
+def curves_figure(history: Mapping[str, Sequence[float]], *, stacked: bool = False) -> Figure:
     """Draw loss, UAR and accuracy over the epochs, for the training and the validation part.
 
     Args:
         history: one value an epoch (NaN where there is none), under names such as
             ``train_loss``, ``validation_loss``, ``train/uar``, ``val_uar``; what has no values
             has no panel, save for loss and UAR.
+        stacked: panels below one another, for a column, and not side by side.
     """
     named = {"loss": "Loss", "uar": "UAR", "accuracy": "Accuracy"}
     if not list(_curves(history, "accuracy")):
         del named["accuracy"]
-    figure = sheet(1.0 + 3.8 * len(named), 3.4)
+    count = len(named)
+    figure = sheet(4.6, 2.3 * count) if stacked else sheet(1.0 + 3.8 * count, 3.4)
     for place, (quantity, label) in enumerate(named.items()):
-        axes = figure.add_subplot(1, len(named), place + 1)
+        axes = figure.add_subplot(*((count, 1) if stacked else (1, count)), place + 1)
         for part, values in _curves(history, quantity):
             epochs = np.arange(1, len(values) + 1)
             keep, colour = np.isfinite(values), colour_of(part)
@@ -242,6 +247,28 @@ def sheet(width: float, height: float) -> Figure:
     """Make an empty figure, in inches, with a margin."""
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=0.02, hspace=0.02)
     return Figure(figsize=(width, height), layout=layout)
+
+
+def fit_to_column(figure: Figure, *, width: float = COLUMN_IN) -> Figure:
+    """Make a figure as wide as a column of a paper, with text that is read at that size.
+
+    Args:
+        figure: drawn by this package; it is changed.
+        width: in inches.
+    """
+    before, height = figure.get_size_inches()
+    if before <= width:
+        return figure
+    shrink = width / before
+    # text shrinks less than the picture, so that a little more height is left to the data
+    figure.set_size_inches(width, height * min(1.0, shrink * 1.12))
+    least, most = _COLUMN_POINTS
+    for text in figure.findobj(Text):
+        text.set_fontsize(min(most, max(least, text.get_fontsize() * shrink)))
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(w_pad=0.03, h_pad=0.03)
+    return figure
 
 
 def _legend(axes: Axes) -> None:

@@ -44,6 +44,7 @@ def test_folders_of_emotions_are_split_by_speaker_and_the_split_is_printed(
     results = json.loads((out / "results.json").read_text())
     assert results["split_hash"] == lines[0].rpartition(" ")[2]
     assert len(results["per_speaker"]) == 1
+    assert {path.name for path in (out / "figures").iterdir()} >= {"confusion.pdf", "curves.pdf"}
     assert (out / "report.html").is_file() and (out / "bundle" / "config.yaml").is_file()
     assert lines[-1] == f"Classify with it: avser classify CLIP --model {out}"
 

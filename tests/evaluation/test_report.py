@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from avser.evaluation.numbers import format_figure
+from avser.evaluation.paper import ReportTable, tables_of
 from avser.evaluation.report import page_of, write_report
 from avser.evaluation.summary import Predictions, summarise
 
@@ -98,14 +101,55 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         history=HISTORY,
         audit=AUDIT,
         config_text="seed_everything: 0",
+        figures=("pdf", "svg"),
     )
     return place
 
 
 def test_a_page_and_its_figures_are_all_there_is(folder: Path) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "results.json"]
+    names = ["figures", "report.html", "results.json", "tables"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert results == summary_of(make())
+
+
+def test_figures_are_as_wide_as_a_column_and_their_text_is_text(folder: Path) -> None:
+    figures = sorted(path.name for path in (folder / "figures").iterdir())
+    names = ("classes", "confusion", "curves", "reliability")
+    assert figures == sorted(f"{name}.{end}" for name in names for end in ("pdf", "svg"))
+    for name in names:
+        pdf = (folder / "figures" / f"{name}.pdf").read_bytes()
+        width = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ", pdf)
+        assert width is not None and float(width[1]) == pytest.approx(3.3 * 72, abs=0.5)
+        assert b"/Subtype /Type3" not in pdf and b"/CIDFontType2" in pdf  # what journals embed
+
+
+def test_tables_stand_beside_the_page_as_csv_and_latex(folder: Path) -> None:
+    summary = summary_of(make())
+    tables = {path.name for path in (folder / "tables").iterdir()}
+    names = ("summary", "classes", "confusion", "speakers", "sexes")
+    assert tables == {f"{name}.{end}" for name in names for end in ("csv", "tex")}
+    with (folder / "tables" / "summary.csv").open(encoding="utf-8") as file:
+        first = next(csv.DictReader(file))
+    assert first["Figure"] == "UAR"
+    ends = [float(first[name]) for name in ("Value", "Value low", "Value high")]
+    assert ends == [summary["uar"][key] for key in ("value", "low", "high")]
+    tex = (folder / "tables" / "classes.tex").read_text()
+    assert "\\begin{tabular}{lrrrr}" in tex and "speaker\\_kfold, 5 folds" in tex
+    assert f"    happy & 12 & {format_figure(summary['recall']['happy'])} & " in tex
+
+
+def test_marks_stand_in_the_caption_of_every_table() -> None:
+    summary = summary_of(make(seen=True), split="random, by clip")
+    for table in tables_of(summary).values():
+        assert "RANDOM SPLIT" in table.to_latex("x") and "SEEN SPEAKERS" in table.caption
+
+
+def test_names_are_escaped_for_latex() -> None:
+    name = r"50 % of {a}_b & \c #1 ~ ^ $"
+    tex = ReportTable(name, ("Class",), ((name,),)).to_latex("x")
+    escaped = r"50 \% of \{a\}\_b \& \textbackslash{}c \#1 \textasciitilde{} \textasciicircum{} \$"
+    assert tex.count(escaped) == 2
 
 
 def test_page_refers_to_nothing_outside(folder: Path) -> None:
