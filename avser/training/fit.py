@@ -117,7 +117,7 @@ def fit(
         config_text: the resolved configuration, for the report.
         measure: also the test part; without it, nothing of that part is looked at.
         stressed: measure it degraded, too.
-        figures: formats of figures beside the report.
+        figures: formats of figures.
 
     Returns:
         The summary of the test part, or None where there is none.
@@ -133,21 +133,16 @@ def fit(
     if data.parts.test and measure:
         made = _measure(net, data, provenance, folder=folder, name=name, stressed=stressed)
         predictions, summary = made
+    card = bundle.card_figures(summary)
     saved = bundle.save(
-        net,
-        folder / "bundle",
-        spec=spec,
-        name=name,
-        provenance=provenance,
-        figures=bundle.card_figures(summary),
+        net, folder / "bundle", spec=spec, name=name, provenance=provenance, figures=card
     )
     if summary is not None:
         if epochs < (task.full_epochs or 0):
             summary["notes"].append(f"a shortened recipe: {epochs} of {task.full_epochs} epochs")
         summary["cost"] |= {"minutes": round(seconds / 60, 2), "bytes": bundle.size_of(saved)}
-        _report(
-            folder, summary, predictions, data, config_text, validation=validation, figures=figures
-        )
+        parts = (predictions, data, config_text)
+        _report(folder, summary, *parts, validation=validation, figures=figures)
     with atomic_write(folder / "DONE") as file:
         file.write(f"{epochs} epochs\n")
     return summary
