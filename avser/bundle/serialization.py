@@ -21,6 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from avser.bundle.card import standard_card
+from avser.bundle.hub import download, is_hub_name
 from avser.bundle.provenance import Provenance as Provenance
 from avser.bundle.provenance import read_config, read_provenance
 from avser.bundle.swap import read_unchanged, replace_folder
@@ -183,10 +184,14 @@ def default() -> str:
 def find(model: str | Path | None = None) -> Path:
     """Return the folder of a released model's name, or of a bundle or a run given by path.
 
+    ``hf://OWNER/NAME`` is downloaded; see `avser.bundle.hub`.
+
     Raises:
         BundleError: there is none.
     """
     name = DEFAULT_MODEL if model is None else str(model)
+    if is_hub_name(name):
+        return download(name)
     for folder in (Path(name), Path(name) / "bundle"):
         if (folder / "config.yaml").is_file() and (folder / "trained_on.yaml").is_file():
             return folder

@@ -276,6 +276,8 @@ def _one_sentence() -> Iterator[None]:
         if not error.code:  # --help, --print_config
             raise
         raise ConfigError(_sentence(printed.getvalue())) from error
+    except ModuleNotFoundError as error:  # of a logger whose library is missing
+        raise ConfigError(f"Bad configuration: {' '.join(str(error).split())}") from error
     except (ValueError, TypeError) as error:
         raise (_own(error) or ConfigError(_sentence(str(error)))) from error
     sys.stderr.write(printed.getvalue())
@@ -382,6 +384,8 @@ def expand_classes(words: Sequence[str]) -> list[str]:
 
 def _class_path(flag: str, value: str) -> str:
     slot = flag.removesuffix(".class_path").rpartition(".")[2]
+    if flag.removesuffix(".class_path") == "--trainer.logger":
+        return _logger_path(value)
     known = flag.startswith(("--data.", "--model.")) and slot in _SLOTS
     if not known or not value.isidentifier() or value in ("null", "None"):
         return value
@@ -390,6 +394,30 @@ def _class_path(flag: str, value: str) -> str:
         if value.lower() in names:
             return f"{kind.__module__}.{kind.__qualname__}"
     return value
+
+
+def _logger_path(value: str) -> str:
+    """Class path of one of Lightning's loggers, by its name or its first word, in any case."""
+    from pytorch_lightning import loggers
+
+    names = {name.lower(): name for name in loggers.__all__ if name != "Logger"}
+    name = names.get(value.lower()) or names.get(f"{value.lower()}logger")
+    return f"pytorch_lightning.loggers.{name}" if name else value
+
+
+def logger_folder(words: Sequence[str], folder: Path) -> list[str]:
+    """Words that let a logger of the user write below a run folder, unless they say where to."""
+    path = ""
+    for word, value in zip(words, [*words, ""][1:], strict=True):
+        flag, equals, rest = word.partition("=")
+        if flag in ("--trainer.logger", "--trainer.logger.class_path"):
+            path = rest if equals else value
+    if not path or any("logger" in w and "save_dir" in w for w in words):
+        return []
+    module, _, name = path.rpartition(".")
+    kind = getattr(import_module(module), name, None) if module else None
+    takes = kind is not None and "save_dir" in inspect.signature(kind).parameters
+    return [f"--trainer.logger.init_args.save_dir={folder}"] if takes else []
 
 
 def _classes_of(slot: str) -> list[type]:

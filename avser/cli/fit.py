@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avser.cli.config import Parser, add_figures_flag, parse, prepare_data
+from avser.cli.config import Parser, add_figures_flag, logger_folder, parse, prepare_data
 from avser.cli.quiet import quiet
 
 _SETTINGS = """\
@@ -19,6 +19,7 @@ settings that are changed most (any setting of a configuration may follow as a f
   --data.merge {calm: neutral}  classes to merge
   --data.max_missing SHARE      clips that may be left out because they can't be decoded
   --trainer.devices N           processes or GPUs
+  --trainer.logger NAME         wandb, mlflow, tensorboard, ...: also log there
 
 --print_config shows every setting and its value; --model.audio.help CLASS explains a class.
 example: avser fit --corpus folders --root DIR -c configs/model/audio_crnn.yaml --out RUN/
@@ -43,6 +44,7 @@ def run(words: Sequence[str]) -> int:
             parse(rest)  # prints and exits
     if own.out is None:
         parser.error("--out is missing; name the folder of the run, --out RUN/")
+    rest += logger_folder(rest, own.out / "logs")
     with quiet():
         _train(
             own.out,

@@ -32,6 +32,9 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--half", action="store_true", help="store the weights in float16")
     parser.add_argument("--command", default="", help="that made the figures, for the card")
     parser.add_argument("--about", default="", help="what the card must say first, in sentences")
+    parser.add_argument(
+        "--push-to-hub", metavar="OWNER/NAME", help="also upload it to the Hugging Face Hub"
+    )
     own = parser.parse_args(list(words))
     from avser.bundle import serialization as bundle
 
@@ -62,6 +65,10 @@ def run(words: Sequence[str]) -> int:
     )
     (weights,) = folder.glob("*.safetensors")
     print(f"{folder}: {weights.stat().st_size:,} bytes")
+    if own.push_to_hub is not None:
+        from avser.bundle.hub import push_to_hub
+
+        print(push_to_hub(folder, own.push_to_hub))
     return 0
 
 

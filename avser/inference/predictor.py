@@ -312,8 +312,9 @@ class Predictor(ClipClassifier):
         """Load a released model by name, or a bundle or run folder.
 
         Args:
-            model: name or folder. None takes two models: the audio-visual default where a face is
-                judged, and the most accurate voice model elsewhere.
+            model: name, folder, or ``hf://OWNER/NAME`` on the Hugging Face Hub. None takes two
+                models: the audio-visual default where a face is judged, and the most accurate
+                voice model elsewhere.
             device: see `Predictor`.
             allow: packages besides avser whose classes the bundle may name.
             detector: see `Predictor`.
