@@ -32,9 +32,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--half", action="store_true", help="store the weights in float16")
     parser.add_argument("--command", default="", help="that made the figures, for the card")
     parser.add_argument("--about", default="", help="what the card must say first, in sentences")
-    parser.add_argument(
-        "--push-to-hub", metavar="OWNER/NAME", help="also upload it to the Hugging Face Hub"
-    )
+    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="also upload it to the Hub")
     own = parser.parse_args(list(words))
     from avser.bundle import serialization as bundle
 
