@@ -273,7 +273,7 @@ def plain(cell: str) -> str | float:
 def test_live_view_labels_voice_and_face(page: Any, folder: Path) -> None:
     page.click("#tab-live")
     page.click("#live-start")
-    page.wait_for_selector("#live-view[data-steps='4']")
+    wait_until(page, "document.querySelector('#live-view').dataset.steps >= 4")
     wait_until(page, "document.querySelector('#live-facts').innerText.includes('the face')")
     facts, label = page.inner_text("#live-facts"), page.inner_text("#live-label")
     assert "ms delay" in facts and label.split(",")[0] in bundle.load().net.emotions

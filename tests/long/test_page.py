@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import check_accessibility, open_browser, opened
+from browsing import check_accessibility, open_browser, opened, wait_until
 
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Bundle
@@ -143,7 +143,7 @@ def test_the_microphone_gets_labels_while_it_records(browser: Any, whole: Path) 
         page.click("#tab-live")
         assert "nothing leaves this device" in page.inner_text("#live-lead")
         page.click("#live-start")
-        page.wait_for_selector("#live-view[data-steps='6']")
+        wait_until(page, "document.querySelector('#live-view').dataset.steps >= 6")
         labels = OnnxClassifier(whole / "model.onnx").labels
         assert page.inner_text("#live-label").split(",")[0] in (*labels, "silence")
         print(f"\nmicrophone: {page.get_attribute('#live-view', 'data-delay')} ms delay")
