@@ -21,7 +21,7 @@ ORT_WEB = "1.30.0"
 #: of its wasm build. Names that every static server gives the right type.
 _ORT = {"ort.wasm.bundle.min.mjs": "ort.js", "ort-wasm-simd-threaded.wasm": "ort.wasm"}
 #: What of the page only a server uses.
-_SERVER = ("server.js", "sample.mp4", "contribute.html", "contribute.js")
+_SERVER = ("server.js", "sample.mp4")
 _LICENCE = """\
 onnxruntime-web {version}, https://github.com/microsoft/onnxruntime
 
