@@ -8,6 +8,7 @@ import math
 from typing import Self
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +32,8 @@ class ImageAugment(nn.Module):
         contrast: distances from the crop's mean are scaled by a factor from 1 ± contrast.
         erasing: share of clips that lose a rectangle of 2 to 25 % of the crop, filled with the
             crop's mean (Zhong et al., AAAI 2020).
+        blur: faces are blurred by a Gaussian of a deviation up to this share of the side, as small,
+            moving or strongly compressed pictures of videos are.
         mixup: Beta parameter of mixup (Zhang et al. 2018) between crops of two clips; in nets of
             faces alone, for a voice would have to be mixed alike.
     """
@@ -46,6 +49,7 @@ class ImageAugment(nn.Module):
         brightness: float = 0.0,
         contrast: float = 0.0,
         erasing: float = 0.0,
+        blur: float = 0.0,
         mixup: float = 0.0,
     ) -> None:
         super().__init__()
@@ -54,7 +58,9 @@ class ImageAugment(nn.Module):
                 raise ConfigError(f"Bad {name} {value}: a share of clips is from 0 to 1.")
         if not 0 <= scale < 1:
             raise ConfigError(f"Bad scale {scale}: legal is 0 (off) up to, not including, 1.")
-        self.enabled = enabled
+        if not 0 <= blur <= 0.25:
+            raise ConfigError(f"Bad blur {blur}: a deviation is a share of the side, 0 to 0.25.")
+        self.enabled, self.blur = enabled, blur
         self.flip, self.scale, self.shift, self.rotation = flip, scale, shift, rotation
         self.brightness, self.contrast = brightness, contrast
         self.erasing, self.mixup = erasing, mixup
@@ -101,6 +107,8 @@ class ImageAugment(nn.Module):
         size = int(clip[-1]) + 1
         images = self._move(images, clip, size)
         images = self._light(images, clip, size)
+        if self.blur > 0:
+            images = self._blur(images, clip, size)
         if self.erasing > 0:
             images = self._erase(images, clip, size)
         return self._mix(images, clip)
@@ -130,6 +138,20 @@ class ImageAugment(nn.Module):
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         changed = (images - mean) * factor[:, None, None, None] + mean
         return (changed + offset[:, None, None, None]).clamp(0, 1)
+
+    def _blur(self, images: Tensor, clip: Tensor, size: int) -> Tensor:
+        """Blur along both axes, each crop by its clip's own kernel."""
+        side, channels = images.shape[-1], images.shape[1]
+        deviation = _between(size, 0.0, self.blur * side, images).clamp(min=1e-3)[clip]
+        reach = max(1, math.ceil(2 * self.blur * side))
+        place = torch.arange(-reach, reach + 1, device=images.device)
+        kernel = (-0.5 * (place / deviation[:, None]).square()).exp()
+        kernel = repeat(kernel / kernel.sum(dim=1, keepdim=True), "n k -> (n c) k", c=channels)
+        flat = rearrange(images, "n c h w -> 1 (n c) h w")
+        flat = F.pad(flat, (reach, reach, reach, reach), mode="replicate")
+        for axes in ("k p -> k 1 p 1", "k p -> k 1 1 p"):
+            flat = F.conv2d(flat, rearrange(kernel, axes), groups=len(kernel))
+        return rearrange(flat, "1 (n c) h w -> n c h w", c=channels)
 
     def _erase(self, images: Tensor, clip: Tensor, size: int) -> Tensor:
         height, width = images.shape[-2:]

@@ -80,6 +80,20 @@ def test_light_keeps_the_range() -> None:
     assert spread.min() < 0.7 and spread.max() > 1.05
 
 
+def test_blur_spreads_a_point_and_keeps_the_light() -> None:
+    points = torch.zeros(40, 3, 33, 33)
+    points[:, :, 16, 16] = 1.0
+    blurred = ImageAugment(**{**OFF, "blur": 0.05})(points, each(40))
+    assert blurred.shape == points.shape
+    torch.testing.assert_close(blurred.sum(dim=(2, 3)), torch.ones(40, 3), atol=1e-3, rtol=0)
+    places = torch.arange(33.0) - 16
+    spread = (blurred.sum(dim=2) * places.square()).sum(dim=2).sqrt()  # deviation in pixels
+    assert float(spread.max()) <= 0.05 * 33 + 0.05 and float(spread.std()) > 0.1
+    torch.testing.assert_close(spread[:, 0], spread[:, 2])  # colours alike
+    flat = torch.full((2, 1, 20, 24), 0.4)
+    torch.testing.assert_close(ImageAugment(**{**OFF, "blur": 0.1})(flat, each(2)), flat)
+
+
 def test_erasing_takes_a_rectangle_of_some_clips() -> None:
     images = ramps(400)
     erased = ImageAugment(**OFF, erasing=0.5)(images, each(400)) != images
@@ -134,7 +148,12 @@ def test_mixup_takes_crops_of_the_partner_in_turn_and_leaves_clips_without_a_fac
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"flip": 2.0}, "Bad flip 2.0"), ({"scale": 1.0}, "Bad scale 1.0"), ({"erasing": -1}, "-1")],
+    [
+        ({"flip": 2.0}, "Bad flip 2.0"),
+        ({"scale": 1.0}, "Bad scale 1.0"),
+        ({"erasing": -1}, "-1"),
+        ({"blur": 0.5}, "Bad blur 0.5: a deviation is a share of the side"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
