@@ -55,7 +55,7 @@ def test_every_row_names_configurations_that_are_there(system: str, rows: int) -
 
 @NEEDS_MAKE
 def test_settings_of_make_reach_the_commands() -> None:
-    assert "imagenet" not in dry("reproduce-deepemonet", "PRETRAINED=false")
+    assert "resnet34_imagenet" not in dry("reproduce-deepemonet", "PRETRAINED=false")
     given = dry("deepemonet_imagenet_random", "PRETRAINED=own.pt", "RUNS=/r", "RESULTS=/s")
     assert "pretrained=own.pt" in given and "--out /r/" in given and "--row /s/" in given
     other = dry("deepemonet_efficientnet_augmented_speakers", "EFFICIENTNET=e.safetensors")
