@@ -61,6 +61,7 @@ def end_often(
     words: list[str],
     *,
     moment: Callable[[random.Random], Callable[[], bool]],
+    signals: list[signal.Signals] = SIGNALS,
 ) -> Counter[str]:
     """Run a command, end it at a moment, run it again, ...; last it is to succeed.
 
@@ -68,9 +69,10 @@ def end_often(
         forks: that run it.
         words: of the command.
         moment: draws what is to be seen before a run is ended.
+        signals: that end the runs.
     """
     chance, counts = random.Random(0), Counter[str]()
-    for number in SIGNALS:
+    for number in signals:
         code = forks.run(words, until=moment(chance), number=number)
         ended = code in (-number, 128 + number, 130)  # Lightning ends a training by itself
         assert ended or code == 0, forks.said()
@@ -178,3 +180,21 @@ def test_fit(forks: Forks, training: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     end_often(forks, ["fit", *training, "--out", str(run)], moment=after_batches(tmp_path, 6))
     whole(run)
+
+
+def test_export(forks: Forks, tmp_path: Path) -> None:
+    from avser.export.runtime import OnnxClassifier
+
+    model, folder = tiny_bundle(tmp_path / "tiny"), tmp_path / "out"
+    words = ["export", "--model", str(model), "--out", f"{folder}/model.onnx", "--quick"]
+
+    def moment(chance: random.Random) -> Callable[[], bool]:
+        begun = forks.log.stat().st_size if forks.log.exists() else 0
+        if chance.random() < 0.5:  # as soon as anything is written, or printed
+            return lambda: size(folder) > 0
+        return lambda: forks.log.stat().st_size > begun
+
+    end_often(forks, words, moment=moment, signals=SIGNALS[:5])
+    assert [p.name for p in folder.iterdir()] == ["model.onnx"]
+    prediction = OnnxClassifier(folder / "model.onnx")(voice("happy", seconds=1.0))
+    assert prediction.label in bundle.load(model).net.emotions
