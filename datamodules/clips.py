@@ -20,7 +20,7 @@ from avser.media.degradations import Degrade, Samples
 from avser.media.visual_features import FeatureRows, read_features
 from avser.models.encoders.base import AudioEncoder
 from avser.training.data_module import LabelledDataModule
-from avser.types import STEP_SAMPLES, Clip, Corpus
+from avser.types import STEP_SAMPLES, Clip, Corpus, ImageCorpus
 
 from .corpora.paired import Paired
 from .pairing import PairedRows, pair
@@ -77,6 +77,12 @@ class ClipDataModule(LabelledDataModule):
         equal_corpora: bool = False,
         max_missing: float = 0.05,
     ) -> None:
+        if isinstance(corpus, ImageCorpus):
+            raise ConfigError(
+                f"Bad data module of {corpus.name}: its clips are pictures; give --data "
+                "ImageDataModule, or set data.class_path to avser.datamodules.images."
+                "ImageDataModule and write the settings below data.init_args."
+            )
         super().__init__(
             corpus,
             split,
@@ -184,8 +190,8 @@ class ClipDataModule(LabelledDataModule):
         paired = [PAIRED] if isinstance(self.corpus, Paired) else []
         return [*paired, *([ENROLLED] if self.enrol == "speaker" else [])]
 
-    def enrol_voices(self, encoder: AudioEncoder) -> None:
-        """See `LabelledDataModule.enrol_voices`; with ``enrol: speaker`` alone."""
+    def enrol_speakers(self, encoder: AudioEncoder) -> None:
+        """See `LabelledDataModule.enrol_speakers`; with ``enrol: speaker`` alone."""
         if self.enrol != "speaker" or encoder.normaliser.mode != "speaker":
             return
         store = self.prepared

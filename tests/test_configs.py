@@ -11,7 +11,7 @@ import yaml
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.cli.config import is_of_images, locate, parse, parse_data
+from avser.cli.config import locate, parse, parse_data
 from avser.cli.quiet import quiet
 from avser.data.dataset import audio_batch
 from avser.data.splits import PARTS
@@ -103,11 +103,12 @@ def test_model_config_trains_to_a_bundle(path: Path, tmp_path: Path) -> None:
     assert float(shares.sum()) == pytest.approx(1, abs=1e-4)
     again = yaml.safe_load((run / "config.yaml").read_text())
     if not path.stem.startswith("av_"):  # pairs name the classes that both corpora have
-        assert again["data"]["emotions"] is None  # nulls are kept: a default may be another
-    assert again["trainer"]["max_epochs"] == 1 and again["data"]["batch_size"] == 4
+        # nulls are kept: a default may be another
+        assert again["data"]["init_args"]["emotions"] is None
+    assert again["trainer"]["max_epochs"] == 1 and again["data"]["init_args"]["batch_size"] == 4
     assert all(name.startswith("avser.") for name in class_paths([again["model"], again["data"]]))
     same = built("-c", str(run / "config.yaml"))  # what a run keeps is a configuration again
-    assert same.model.net.state_dict().keys() == loaded.net.state_dict().keys()
+    assert same.task.net.state_dict().keys() == loaded.net.state_dict().keys()
 
 
 @pytest.mark.parametrize("path", FUSIONS, ids=lambda path: path.stem)
@@ -128,7 +129,7 @@ def test_fusion_config_joins_a_voice_and_a_face(path: Path, tmp_path: Path) -> N
 def test_baseline_config_takes_the_place_of_a_head(path: Path) -> None:
     names = ("data/ravdess", "model/audio_crnn", f"baseline/{path.stem}")
     words = [w for name in names for w in ("-c", locate(f"configs/{name}.yaml"))]
-    task = built(*words, "--model.head.init_args.unit=step").model
+    task = built(*words, "--model.head.init_args.unit=step").task
     head = task.net.heads["audio"]
     assert isinstance(head, BaselineHead) and head.unit == "step"
     assert head.baseline.classes == 8 and task.augment is None
@@ -136,10 +137,11 @@ def test_baseline_config_takes_the_place_of_a_head(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)
 def test_data_config_goes_with_a_model(path: Path) -> None:
-    model = "face_cnn" if is_of_images(["-c", str(path)]) else "audio_crnn"
-    cli = built("-c", str(path), "-c", str(CONFIGS / "model" / f"{model}.yaml"))
-    data = cli.datamodule
-    assert cli.model.net.emotions == tuple(data.classes)
+    images = "ImageDataModule" in yaml.safe_load(path.read_text())["data"].get("class_path", "")
+    model = "face_cnn" if images else "audio_crnn"
+    setup = built("-c", str(path), "-c", str(CONFIGS / "model" / f"{model}.yaml"))
+    data = setup.data
+    assert setup.task.net.emotions == tuple(data.classes)
     assert len(data.classes) >= 2 and data.rows
     parts = data.split.split(data.rows)
     assert all(getattr(parts, part) for part in PARTS)
@@ -175,10 +177,9 @@ def test_system_model_is_built_and_comes_back_as_a_bundle(path: Path) -> None:
             words.append(f"--model.{stream}.init_args.pretrained=false")
     if path.stem == "ssl":
         words.append("--model.audio.init_args.size=tiny")
-    cli = built(*words)
-    net = cli.model.net.eval()
-    text = cli.parser.dump(cli.config, skip_link_targets=True, skip_unset=False)
-    spec = {slot: yaml.safe_load(text)["model"].get(slot) for slot in SLOTS}
+    setup = built(*words)
+    net = setup.task.net.eval()
+    spec = {slot: yaml.safe_load(setup.text)["model"].get(slot) for slot in SLOTS}
     assert build_net(spec, net.emotions).state_dict().keys() == net.state_dict().keys()
     wave = 0.1 * torch.randn(2, 30_000)
     batch = audio_batch(wave, torch.tensor([30_000, 9_000]))
@@ -192,9 +193,9 @@ def test_system_model_is_built_and_comes_back_as_a_bundle(path: Path) -> None:
 def test_all_augmentation_is_off_by_one_flag() -> None:
     words = ["-c", "configs/data/savee.yaml", "-c", "configs/model/audio_crnn.yaml"]
     words = [locate(word) if word != "-c" else word for word in words]
-    assert built(*words).model.augment.enabled
-    assert built(*words, "--model.augment=null").model.augment is None
-    off = built(*words, "--model.augment.init_args.enabled=false").model
+    assert built(*words).task.augment.enabled
+    assert built(*words, "--model.augment=null").task.augment is None
+    off = built(*words, "--model.augment.init_args.enabled=false").task
     assert not off.augment.enabled
     wave, lengths = torch.randn(2, 3000), torch.tensor([3000, 2000])
     changed, same = off.augment.waveform(wave, lengths)
@@ -209,8 +210,9 @@ def test_print_config_is_a_configuration(capsys: pytest.CaptureFixture[str]) -> 
     found = capsys.readouterr()
     assert found.err == ""
     config = yaml.safe_load(found.out)
-    assert config["data"]["corpus"]["class_path"].endswith("Savee")
-    assert config["data"]["crop_s"] is None
+    assert config["data"]["class_path"] == "avser.datamodules.clips.ClipDataModule"
+    settings = config["data"]["init_args"]
+    assert settings["corpus"]["class_path"].endswith("Savee") and settings["crop_s"] is None
 
 
 def test_configs_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

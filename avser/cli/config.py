@@ -6,18 +6,22 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.resources import files
-from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from avser.errors import AvserError, ConfigError, unknown
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+    from pytorch_lightning import Trainer
+
     from avser.training.data_module import LabelledDataModule
+    from avser.training.task import EmotionTask
 
 
 def locate(name: str) -> str:
@@ -139,57 +143,78 @@ def prepare_data(data: "LabelledDataModule", *, strict: bool = True) -> None:
         print(f"avser: {note}", file=sys.stderr)
 
 
-def cli_class(groups: Mapping[str, type] | None = None) -> Any:  # noqa: ANN401
-    """The LightningCLI that reads our configurations; imported late because it is slow.
+@dataclass(frozen=True)
+class TrainingSetup:
+    """Objects that configurations describe.
+
+    Attributes:
+        trainer, task, data: built, not yet run.
+        text: the resolved configuration in YAML, every default written out.
+        groups: objects of the further groups, by name.
+    """
+
+    trainer: "Trainer"
+    task: "EmotionTask"
+    data: "LabelledDataModule"
+    text: str
+    groups: Mapping[str, object]
+
+
+def parse(
+    words: Sequence[str],
+    *,
+    trainer_defaults: Mapping[str, object] | None = None,
+    groups: Mapping[str, type] | None = None,
+) -> TrainingSetup:
+    """Read configurations and build trainer, task and data.
 
     Args:
-        groups: further groups of settings by name, of the class's constructor.
+        words: of the command line.
+        trainer_defaults: settings of the trainer.
+        groups: further groups of settings by name, each of its class's constructor.
+
+    Raises:
+        ConfigError: a setting is unknown or of the wrong type; in one sentence.
     """
     from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+    from avser.training.data_module import LabelledDataModule
+    from avser.training.task import EmotionTask
+
     class ConfigurationCLI(LightningCLI):
-        """Links the classes of the data to the network."""
+        def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            parser.add_lightning_class_args(self.trainer_class, "trainer")
+            parser.set_defaults({f"trainer.{k}": v for k, v in self.trainer_defaults.items()})
+            parser.add_lightning_class_args(EmotionTask, "model")
+            _add_data(parser)
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.link_arguments("data.classes", "model.emotions", apply_on="instantiate")
             for name, kind in (groups or {}).items():
                 parser.add_class_arguments(kind, name)
 
-    return ConfigurationCLI
-
-
-def parse(
-    words: Sequence[str],
-    *,
-    trainer_defaults: dict[str, Any] | None = None,
-    groups: Mapping[str, type] | None = None,
-) -> Any:  # noqa: ANN401
-    """Read configurations and build trainer, task and data, as a LightningCLI holds them.
-
-    Args:
-        words: of the command line.
-        trainer_defaults: settings of the trainer.
-        groups: further groups of settings; see `cli_class`.
-
-    Raises:
-        ConfigError: a setting is unknown or of the wrong type; in one sentence.
-    """
-    from avser.training.task import EmotionTask
-
     with _one_sentence():
-        return cli_class(groups)(
+        cli = ConfigurationCLI(
             EmotionTask,
-            _data_class(words),
+            LabelledDataModule,
             run=False,
             args=list(words),
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults=trainer_defaults or {},
-            parser_kwargs={"prog": "avser fit"},
+            trainer_defaults=dict(trainer_defaults or {}),
+            parser_kwargs={"prog": "avser fit", "exit_on_error": False},
         )
+    return TrainingSetup(
+        trainer=cli.trainer,
+        task=cli.model,
+        data=cli.datamodule,
+        # a null is a choice too (no trimming, no crop): without it the default would come back
+        text=cli.parser.dump(cli.config, skip_link_targets=True, skip_unset=False),
+        groups={name: cli.config_init[name] for name in groups or {}},
+    )
 
 
-def parse_data(words: Sequence[str]) -> Any:  # noqa: ANN401
+def parse_data(words: Sequence[str]) -> "LabelledDataModule":
     """Read configurations and build the data alone; settings of model and trainer are passed over.
 
     Raises:
@@ -197,90 +222,38 @@ def parse_data(words: Sequence[str]) -> Any:  # noqa: ANN401
     """
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="avser", exit_on_error=True)
+    parser = ArgumentParser(prog="avser", exit_on_error=False)
     parser.add_argument("-c", "--config", action="config", help="configuration")
-    parser.add_class_arguments(_data_class(words), "data")
-    others = ("model", "trainer", "seed_everything", "federated")
-    for name in others:
-        parser.add_argument(f"--{name}", type=Any, default=None)
+    _add_data(parser)
+    for name in ("model", "trainer", "federated"):
+        parser.add_argument(f"--{name}", type=dict)  # neither checked nor built
+    parser.add_argument("--seed_everything")
     with _one_sentence():
-        settings = parser.parse_args(_of_data(words))
-        for name in others:
-            settings[name] = None  # else jsonargparse would build what is named there
-        return parser.instantiate(settings).data
+        data: LabelledDataModule = parser.instantiate(parser.parse_args(list(words))).data
+    return data
 
 
-def _of_data(words: Sequence[str]) -> list[str]:
-    """Leave out ``--model.x V``, ``--trainer.x=V`` and the like."""
-    kept: list[str] = []
-    skipping = False
-    for word in words:
-        if word.startswith("--"):
-            skipping = word.startswith(("--model", "--trainer", "--seed_everything", "--federated"))
-        elif word == "-c":
-            skipping = False
-        if not skipping:
-            kept.append(word)
-    return kept
+def _add_data(parser: "ArgumentParser") -> None:
+    """Accept ``data``: settings of `ClipDataModule`, or of the class in ``data.class_path``.
 
+    With a default of `set_defaults` instead, the type would be a union with None, and errors in
+    building it would lose their own class.
+    """
+    from avser.training.data_module import LabelledDataModule
 
-def _data_class(words: Sequence[str]) -> Any:  # noqa: ANN401
-    """The data module of the corpus that the words name."""
-    if is_of_images(words):
-        return import_module("avser.datamodules.images").ImageDataModule
-    if _corpus_path(words).rpartition(".")[2] == "ShardCorpus":
-        return import_module("avser.datamodules.shards").ShardedClips
-    return import_module("avser.datamodules.clips").ClipDataModule
-
-
-def is_of_images(words: Sequence[str]) -> bool:
-    """Whether the words name a corpus of pictures."""
-    from avser.types import ImageCorpus
-
-    module, _, name = _corpus_path(words).rpartition(".")
-    try:
-        corpus = getattr(import_module(module), name) if module else None
-    except (ImportError, AttributeError):
-        corpus = None  # the configuration's own parser says what is wrong
-    return isinstance(corpus, type) and issubclass(corpus, ImageCorpus)
-
-
-def _corpus_path(words: Sequence[str]) -> str:
-    """Class path of the corpus, as the last of the words has it."""
-    import yaml
-
-    found = ""
-    for word, value in zip(words, [*words, ""][1:], strict=True):
-        if word in ("-c", "--config"):
-            try:
-                text = Path(value).read_text(encoding="utf-8")
-                corpus = yaml.safe_load(text)["data"]["corpus"]
-                found = corpus if isinstance(corpus, str) else corpus["class_path"]
-            except (OSError, yaml.YAMLError, KeyError, TypeError):
-                continue  # no data in it, or the configuration's own parser says what is wrong
-        elif word in ("--data.corpus", "--data.corpus.class_path"):
-            found = value
-        elif word.startswith(("--data.corpus=", "--data.corpus.class_path=")):
-            found = word.partition("=")[2]
-    return found
+    default = {"class_path": "avser.datamodules.clips.ClipDataModule"}
+    parser.add_subclass_arguments(LabelledDataModule, "data", default=default)
 
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Turn what jsonargparse prints or raises into one error of ours."""
-    printed = StringIO()
+    """Turn what jsonargparse raises into one error of ours."""
     try:
-        with redirect_stderr(printed):
-            yield
-    except SystemExit as error:
-        if not error.code:  # --help, --print_config
-            raise
-        raise ConfigError(_sentence(printed.getvalue())) from error
+        yield
     except ModuleNotFoundError as error:  # of a logger whose library is missing
         raise ConfigError(f"Bad configuration: {' '.join(str(error).split())}") from error
-    except (ValueError, TypeError) as error:
+    except (argparse.ArgumentError, ValueError, TypeError) as error:
         raise (_own(error) or ConfigError(_sentence(str(error)))) from error
-    sys.stderr.write(printed.getvalue())
 
 
 def _own(error: BaseException | None) -> AvserError | None:
@@ -290,32 +263,33 @@ def _own(error: BaseException | None) -> AvserError | None:
     return error
 
 
-def _sentence(text: str) -> str:
-    """Condense what jsonargparse says to one sentence, with the class that was meant."""
-    message = text.partition("error:")[2] or text
+def _sentence(message: str) -> str:
+    """Condense a message of jsonargparse to one sentence, with the class that was meant."""
     keys = list(dict.fromkeys(re.findall(r'Parser key "([\w.]+)"', message)))
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     noise = ("Expected a <class 'NoneType'>", "Expected a path but", "Subtypes:", "Given value")
-    told = [x for x in lines if not x.startswith((*noise, "Errors:", "Does not validate"))]
-    if len(told) > 1:
-        told = [x for x in told if "Does not validate" not in x and not x.endswith(":")] or told
-    what = " ".join(told[0].split()) if told else "it does not parse"
-    what = re.sub(r'^Parser key "[\w.]+": *', "", what).rstrip(".")
-    if "arguments are required" in what:
-        return _required(what)
-    if "unrecognized arguments" in what.lower():
-        return _unrecognized(what)
+    kept = [x for x in lines if not x.startswith((*noise, "Errors:", "Does not validate"))]
+    if len(kept) > 1:
+        kept = [x for x in kept if "Does not validate" not in x and not x.endswith(":")] or kept
+    reason = " ".join(kept[0].split()) if kept else "it does not parse"
+    reason = re.sub(r'^Parser key "[\w.]+": *', "", reason).rstrip(".")
+    if "arguments are required" in reason:
+        return _required(is_data=keys == ["data"])
+    if unknown_flag := re.search(r"unrecognized arguments: ([^\s=]+)", reason):
+        return _unrecognized(unknown_flag[1])
+    if keys == ["data"] and (option := re.fullmatch(r"Option '(\w+)' is not accepted", reason)):
+        return _unrecognized(f"--data.{option[1]}")
     place = f" at {'.'.join(keys)}" if keys else ""
     slot = keys[-1].rpartition(".")[2] if keys else ""
     named = re.findall(r"class_path '([\w.]+)'", message)  # the innermost comes last
-    wrong_class = any(word in what.lower() for word in ("no attribute", "import", "no module"))
+    wrong_class = any(word in reason.lower() for word in ("no attribute", "import", "no module"))
     hint = _candidates(slot, named[-1] if named else "") if wrong_class else "."
-    return f"Bad configuration{place}: {what[:400]}{hint}"
+    return f"Bad configuration{place}: {reason[:400]}{hint}"
 
 
-def _required(what: str) -> str:
+def _required(*, is_data: bool) -> str:
     """Sentence for a command without its data or model configuration."""
-    if "data." in what:
+    if is_data:
         return (
             "Bad configuration: no data; name a corpus, --corpus NAME --root DIR (your own: "
             "--corpus folders or --corpus manifest), or give -c DATA.yaml."
@@ -326,15 +300,17 @@ def _required(what: str) -> str:
     )
 
 
-def _unrecognized(what: str) -> str:
+def _unrecognized(flag: str) -> str:
     """Sentence for a flag that no setting has, with the nearest one."""
     from pytorch_lightning import Trainer
 
     from avser.training.task import EmotionTask
 
-    data = [import_module("avser.datamodules.clips").ClipDataModule]
-    data.append(import_module("avser.datamodules.images").ImageDataModule)
-    owners = {"model": [EmotionTask], "data": data, "trainer": [Trainer]}
+    owners: dict[str, list[type]] = {
+        "model": [EmotionTask],
+        "data": _classes_of("data"),
+        "trainer": [Trainer],
+    }
     known = sorted(
         {
             f"--{group}.{name}"
@@ -343,7 +319,6 @@ def _unrecognized(what: str) -> str:
             for name in inspect.signature(kind).parameters
         }
     )
-    flag = what.partition(":")[2].split()[0].partition("=")[0]
     near = get_close_matches(flag, known, n=2)
     meant = f"did you mean {' or '.join(near)}?" if near else "see --print_config."
     return f"Bad flag {flag}: there is no such setting; {meant}"
@@ -362,6 +337,7 @@ _SLOTS = {
     "augment": ("avser.training.augment", "avser.training.augment.Augment"),
     "split": ("avser.data.splits", "avser.data.splits.Split"),
     "corpus": ("avser.datamodules.corpora", "avser.types.Corpus"),
+    "data": ("avser.datamodules", "avser.training.data_module.LabelledDataModule"),
 }
 
 
@@ -383,10 +359,10 @@ def expand_classes(words: Sequence[str]) -> list[str]:
 
 
 def _class_path(flag: str, value: str) -> str:
-    slot = flag.removesuffix(".class_path").rpartition(".")[2]
     if flag.removesuffix(".class_path") == "--trainer.logger":
         return _logger_path(value)
-    known = flag.startswith(("--data.", "--model.")) and slot in _SLOTS
+    slot = flag.removesuffix(".class_path").lstrip("-").rpartition(".")[2]
+    known = flag.startswith(("--data", "--model.")) and slot in _SLOTS
     if not known or not value.isidentifier() or value in ("null", "None"):
         return value
     for kind in _classes_of(slot):
@@ -440,7 +416,7 @@ def _candidates(slot: str, wrong: str) -> str:
     return f"; expected one of {', '.join(known)}{meant}" if known else "."
 
 
-def _concrete(base: Any) -> list[type]:  # noqa: ANN401 (mypy can't tell a class's subclasses)
+def _concrete(base: type[object]) -> list[type]:
     classes = [] if inspect.isabstract(base) else [base]
     for child in base.__subclasses__():
         if child.__module__.startswith("avser."):

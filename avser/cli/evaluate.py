@@ -1,9 +1,11 @@
 """``avser evaluate``: measure a model on a corpus."""
 
 import json
+from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from avser.cli.config import Parser, add_figures_flag, parse_data, prepare_data
 from avser.errors import ConfigError, SplitError
@@ -11,6 +13,9 @@ from avser.errors import ConfigError, SplitError
 if TYPE_CHECKING:
     from avser.bundle.serialization import Bundle
     from avser.data.splits import SplitParts
+    from avser.evaluation.predictions import Predictions
+    from avser.training.data_module import LabelledDataModule
+    from avser.types import Clip
 
 
 def run(words: Sequence[str]) -> int:
@@ -50,22 +55,27 @@ def run(words: Sequence[str]) -> int:
     from avser.files import write_json
 
     models = [bundle.load(name) for name in own.model or [None]]
-    extra = [w for m in models for w in (*_label_words(m, rest), *_video_words(m, rest))]
-    data = parse_data([*rest, *_agreed(extra)])
+    data = _data(rest, models)
     prepare_data(data)
     parts, split = _parts(own, data)
     clips = parts.test
-    found = [_outcomes(model, data, clips) for model in models]
-    predictions = Predictions.mean([each for each, _ in found])
-    notes = list(dict.fromkeys(note for _, told in found for note in told))
+    compared = [_compare(model, data, clips) for model in models]
+    predictions = Predictions.mean([_predict(data, each) for each in compared])
     if own.unseen_only:
         predictions = predictions.unseen()
-    summary = _summary(models, data, predictions, split=split, split_hash=parts.hash, notes=notes)
+    summary = _summary(
+        models,
+        data,
+        predictions,
+        split=split,
+        split_hash=parts.hash,
+        notes=list(dict.fromkeys(note for each in compared for note in each.notes)),
+    )
     if data.split.unit == "chunk" and predictions.clip_ids and split.endswith("test part"):
         summary["levels"] = stream_figures({"clip": [by_clip(predictions)]}, seeds=[])
     console = Console(stderr=own.json == "-")
     if own.stress:
-        summary["stress"] = _stress(models, data, clips, unseen_only=own.unseen_only)
+        summary["stress"] = _stress(data, compared, unseen_only=own.unseen_only)
     print_table(summary, console)
     if own.report is not None:
         page = write_report(own.report, summary, predictions=predictions, figures=own.figures or ())
@@ -75,47 +85,59 @@ def run(words: Sequence[str]) -> int:
 
 
 def _corpus_words(name: str, root: str | None) -> list[str]:
+    """Settings of a corpus of that name, all clips of which are measured."""
     from importlib import import_module
 
-    found = import_module("avser.datamodules.corpora").find_corpus(name)
-    words = [f"--data.corpus={found.__module__}.{found.__qualname__}"]
+    from avser.types import ImageCorpus
+
+    corpus = import_module("avser.datamodules.corpora").find_corpus(name)
+    images = issubclass(corpus, ImageCorpus)
+    words = ["--data=avser.datamodules.images.ImageDataModule"] if images else []
+    words += [f"--data.corpus={corpus.__module__}.{corpus.__qualname__}"]
     words += [f"--data.corpus.init_args.root={root}"] if root else []
     return [*words, "--data.split=avser.data.splits.Resubstitution"]
 
 
-def _agreed(words: list[str]) -> list[str]:
-    """What all models of an ensemble ask of the data."""
-    words = list(dict.fromkeys(words))
-    keys = [w.partition("=")[0] for w in words]
+def _data(words: Sequence[str], models: "Sequence[Bundle]") -> "LabelledDataModule":
+    """Build the data, with the classes and the video that the models were trained on.
+
+    Raises:
+        ConfigError: the models of an ensemble need different settings.
+    """
+    data = parse_data(words)
+    needed = [w for m in models for w in (*_label_words(m, words), *_video_words(m, words, data))]
+    needed = list(dict.fromkeys(needed))
+    keys = [w.partition("=")[0] for w in needed]
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
         raise ConfigError(
-            f"Bad ensemble: its models ask for different {twice[0]}; say which in the words after."
+            f"Bad ensemble: its models need different {twice[0]}; set it on the command line."
         )
-    return words
+    return parse_data([*words, *needed]) if needed else data
 
 
-def _video_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
-    """Ask for the picture that the model's face half reads, unless the configuration says which."""
-    from avser.cli.config import is_of_images
+def _video_words(model: "Bundle", words: Sequence[str], data: "LabelledDataModule") -> list[str]:
+    """Setting of the video that the model's encoder reads, unless the command has one."""
     from avser.models.encoders.features import FeatureVideoEncoder
+    from avser.types import ImageCorpus
 
-    video = loaded.net.video
-    if video is None or is_of_images(words) or any(w.startswith("--data.video") for w in words):
+    video = model.net.video
+    images = isinstance(data.corpus, ImageCorpus)
+    if video is None or images or any(w.startswith("--data.video") for w in words):
         return []
     return [f"--data.video={'features' if isinstance(video, FeatureVideoEncoder) else 'faces'}"]
 
 
-def _label_words(loaded: "Bundle", words: Sequence[str]) -> list[str]:
-    """Merge the corpus's classes as the model's were, unless the configuration says how."""
-    merge = dict(loaded.provenance.merge)
+def _label_words(model: "Bundle", words: Sequence[str]) -> list[str]:
+    """Merge the corpus's classes as the model's were, unless the command has a merge."""
+    merge = dict(model.provenance.merge)
     if any(w.startswith("--data.merge") for w in words):
         return []
     return [f"--data.merge={json.dumps(merge)}"]
 
 
-def _parts(own: Any, data: Any) -> tuple["SplitParts", str]:  # noqa: ANN401
-    """The split whose test part is measured, and how to call that."""
+def _parts(own: Namespace, data: "LabelledDataModule") -> tuple["SplitParts", str]:
+    """The split whose test part is measured, and its description."""
     from avser.data.splits import SplitParts, find_speaker
 
     everything = list(data.prepared.clips)
@@ -132,92 +154,105 @@ def _parts(own: Any, data: Any) -> tuple["SplitParts", str]:  # noqa: ANN401
     return data.parts, f"{data.split_description}, test part"
 
 
-def _outcomes(loaded: "Bundle", data: Any, clips: list[Any]) -> tuple[Any, list[str]]:  # noqa: ANN401
-    """Predict the clips whose class the model has; over the classes that both share."""
-    from avser.evaluation.predict import predict, restrict
+@dataclass(frozen=True)
+class _Compared:
+    """A model and the clips of a corpus on which it can be measured.
 
-    rows, known, seen, notes = _comparable(loaded, data, clips)
-    found = predict(loaded.net, data.loader(rows), rows, seen=seen, classes=data.classes)
-    return restrict(found, known), notes
+    Attributes:
+        model: that is measured.
+        clips: whose class the model has.
+        classes: that model and corpus share.
+        seen: speakers whose recordings the model was trained on.
+        notes: classes that are left out.
+    """
 
-
-def _stress(
-    models: "Sequence[Bundle]",
-    data: Any,  # noqa: ANN401
-    clips: list[Any],
-    *,
-    unseen_only: bool,
-) -> dict[str, Any]:
-    """Figures of the models' mean under each condition."""
-    from avser.cli.progress import counting
-    from avser.evaluation.predictions import Predictions
-    from avser.evaluation.stress import stress, stress_figures
-
-    each = []
-    for model in models:
-        rows, known, seen, _ = _comparable(model, data, clips)
-        with counting("stress") as progress:
-            found = stress(
-                model.net,
-                data.loader(rows),
-                rows,
-                seen=seen,
-                classes=data.classes,
-                kept=known,
-                progress=progress,
-            )
-        each.append(found)
-    joined = {name: Predictions.mean([found[name] for found in each]) for name in each[0]}
-    if unseen_only:
-        joined = {name: made.unseen() for name, made in joined.items()}
-    return stress_figures({name: [made] for name, made in joined.items()}, seeds=[])
+    model: "Bundle"
+    clips: "list[Clip]"
+    classes: list[str]
+    seen: set[str]
+    notes: list[str]
 
 
-def _comparable(
-    loaded: "Bundle",
-    data: Any,  # noqa: ANN401
-    clips: list[Any],
-) -> tuple[list[Any], list[str], set[str], list[str]]:
-    """Clips and classes that model and corpus share, what the model has seen of them, and notes."""
+def _compare(model: "Bundle", data: "LabelledDataModule", clips: "Sequence[Clip]") -> _Compared:
+    """Select the clips and classes that model and corpus share.
+
+    Raises:
+        ConfigError: they share fewer than two classes.
+    """
     from avser.data.splits import clip_name
 
-    known = [name for name in data.classes if name in loaded.net.emotions]
-    if len(known) < 2:
+    emotions, provenance = model.net.emotions, model.provenance
+    shared = [name for name in data.classes if name in emotions]
+    if len(shared) < 2:
         raise ConfigError(
-            f"Bad corpus: the model's classes ({', '.join(loaded.net.emotions)}) and the corpus's "
+            f"Bad corpus: the model's classes ({', '.join(emotions)}) and the corpus's "
             f"({', '.join(data.classes)}) share fewer than two."
         )
     notes = []
-    left = [name for name in data.classes if name not in known]
-    unused = [name for name in loaded.net.emotions if name not in known]
-    if left:
-        notes.append(f"classes left out, which the model does not have: {', '.join(left)}")
-    if unused:
+    if lacking := [name for name in data.classes if name not in shared]:
+        notes.append(f"classes left out, which the model does not have: {', '.join(lacking)}")
+    if unused := [name for name in emotions if name not in shared]:
         notes.append(
             f"the model's classes that are not in the corpus, left out: {', '.join(unused)}"
         )
-    rows = [c for c in clips if data.labels(c.emotion) in known]
-    seen = set(loaded.provenance.speakers)
-    digests = set(loaded.provenance.digests)
-    all_seen = {c.speaker for c in rows if c.speaker in seen}
+    rows = [c for c in clips if data.labels(c.emotion) in shared]
+    seen = {c.speaker for c in rows} & set(provenance.speakers)
+    digests = set(provenance.digests)
     for clip in rows:
         name = clip_name(clip)
-        if data.digests[name][:16] in digests:  # one known recording gives its speaker away
-            all_seen.add(clip.speaker or name)
-    if loaded.net.audio is not None:
-        data.enrol_voices(loaded.net.audio)
-    return rows, known, all_seen, notes
+        if data.digests[name][:16] in digests:  # one known recording identifies its speaker
+            seen.add(clip.speaker or name)
+    if model.net.audio is not None:
+        data.enrol_speakers(model.net.audio)
+    return _Compared(model, rows, shared, seen, notes)
+
+
+def _predict(data: "LabelledDataModule", compared: _Compared) -> "Predictions":
+    """Predictions over the shared classes."""
+    from avser.evaluation.predict import predict, select_classes
+
+    clips, net = compared.clips, compared.model.net
+    whole = predict(net, data.loader(clips), clips, seen=compared.seen, classes=data.classes)
+    return select_classes(whole, compared.classes)
+
+
+def _stress(
+    data: "LabelledDataModule", compared: Sequence[_Compared], *, unseen_only: bool
+) -> dict[str, dict[str, object]]:
+    """Figures of the models' mean under each condition."""
+    from avser.cli.progress import counting
+    from avser.evaluation.predictions import Predictions
+    from avser.evaluation.stress import stress
+    from avser.evaluation.summary import stream_figures
+
+    per_model = []
+    for each in compared:
+        with counting("stress") as progress:
+            conditions = stress(
+                each.model.net,
+                data.loader(each.clips),
+                each.clips,
+                seen=each.seen,
+                classes=data.classes,
+                kept=each.classes,
+                progress=progress,
+            )
+        per_model.append(conditions)
+    means = {name: Predictions.mean([c[name] for c in per_model]) for name in per_model[0]}
+    if unseen_only:
+        means = {name: predictions.unseen() for name, predictions in means.items()}
+    return stream_figures({name: [mean] for name, mean in means.items()}, seeds=[])
 
 
 def _summary(
     models: "Sequence[Bundle]",
-    data: Any,  # noqa: ANN401
-    predictions: Any,  # noqa: ANN401
+    data: "LabelledDataModule",
+    predictions: "Predictions",
     *,
     split: str,
     split_hash: str,
     notes: list[str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     from avser.evaluation.summary import summarise
 
     trained = [model.provenance for model in models]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from avser.cli.config import Parser, add_figures_flag, logger_folder, parse, prepare_data
 from avser.cli.quiet import quiet
@@ -70,10 +69,12 @@ def _train(
     stressed: bool,
     figures: Sequence[str],
 ) -> None:
+    import yaml
     from rich.console import Console
 
     from avser.evaluation.tables import print_table
     from avser.files import atomic_write
+    from avser.models.factory import SLOTS
     from avser.training import fit as training
     from avser.training.allocator import keep_memory
 
@@ -86,27 +87,26 @@ def _train(
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 10,
         "logger": False,  # ours are set below: they need no place in the configuration
-        "enable_model_summary": False,  # it counts the averaged weights too; the table tells
+        "enable_model_summary": False,  # it counts the averaged weights too; the table has the size
     }
-    cli = parse(words, trainer_defaults=defaults)
-    config = cli.config
-    # a null is a choice too (no trimming, no crop): without it the default would come back
-    text = cli.parser.dump(config, skip_link_targets=True, skip_unset=False)
+    setup = parse(words, trainer_defaults=defaults)
+    config = yaml.safe_load(setup.text)
     with atomic_write(folder / "config.yaml") as file:
-        file.write(text)
-    cli.trainer.loggers = [*training.loggers(folder), *cli.trainer.loggers]
-    prepare_data(cli.datamodule)
+        file.write(setup.text)
+    trainer = setup.trainer
+    trainer.loggers = [*training.loggers(folder), *trainer.loggers]
+    prepare_data(setup.data)
     try:
         summary = training.fit(
-            cli.trainer,
-            cli.model,
-            cli.datamodule,
+            trainer,
+            setup.task,
+            setup.data,
             folder=folder,
             resume=resume,
-            spec=_slots(text),
+            spec={slot: config["model"].get(slot) for slot in SLOTS},
             name=name or folder.resolve().name,
             seed=int(config["seed_everything"]),
-            config_text=text,
+            config_text=setup.text,
             measure=measure,
             stressed=stressed,
             figures=figures,
@@ -116,14 +116,5 @@ def _train(
     console = Console()
     if summary is not None:
         print_table(summary, console)
-    if cli.trainer.is_global_zero:
+    if trainer.is_global_zero:
         console.print(f"Model: {folder / 'bundle'}")
-
-
-def _slots(text: str) -> dict[str, Any]:
-    """Settings of the net's slots in a configuration's text."""
-    import yaml
-
-    model = yaml.safe_load(text)["model"]
-    slots = ("audio", "video", "fusion", "head", "audio_head", "video_head")
-    return {slot: model.get(slot) for slot in slots}

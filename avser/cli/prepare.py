@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from avser.cli.config import Parser, is_of_images, parse_data, prepare_data
+from avser.cli.config import Parser, parse_data, prepare_data
 from avser.errors import ConfigError
 
 
@@ -22,6 +22,7 @@ def run(words: Sequence[str]) -> int:
                         "this folder or bucket, to train with --corpus shards")  # fmt: skip
     parser.add_argument("--address", help="of a running Ray cluster: HOST:PORT, or auto")
     own, rest = parser.split(words)
+    from avser.data.audio_cache import Prepared
     from avser.data.content import cache_folder
     from avser.training.data_module import failure_text
 
@@ -29,14 +30,14 @@ def run(words: Sequence[str]) -> int:
     if own.engine == "ray":
         _prepare_on_ray(data, own.address, faces=getattr(data, "video", None) == "faces")
     prepare_data(data, strict=False)
-    if getattr(data, "views", None) is not None:
+    if data.views is not None:
         _prepare_features(rest)
     prepared = data.prepared
-    what = f"pictures of {data.corpus.name}"
-    if not is_of_images(rest):
+    content = f"pictures of {data.corpus.name}"
+    if isinstance(prepared, Prepared):
         minutes = sum(prepared.waves.lengths) / 16_000 / 60
-        what = f"clips of {data.corpus.name}, {minutes:.1f} minutes,"
-    print(f"{len(prepared.clips)} {what} are prepared in {cache_folder()}.")
+        content = f"clips of {data.corpus.name}, {minutes:.1f} minutes,"
+    print(f"{len(prepared.clips)} {content} are prepared in {cache_folder()}.")
     if own.shards is not None:
         _write_shards(data, own.shards)
     for clip, reason in prepared.failed:
@@ -91,8 +92,8 @@ def _prepare_features(words: Sequence[str]) -> None:
     from avser.cli.quiet import quiet
 
     with quiet():
-        cli = parse(words, trainer_defaults={"logger": False})
-    data, audio = cli.datamodule, cli.model.net.audio
+        setup = parse(words, trainer_defaults={"logger": False})
+    data, audio = setup.data, setup.task.net.audio
     if audio is None:
         return
     with counting("features") as progress:

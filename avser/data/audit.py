@@ -2,10 +2,27 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 from avser.data.splits import SplitParts, clip_name
 from avser.emotions import Labels
+
+
+class PartAudit(TypedDict):
+    """Content of one part of a split: ``classes`` counts the clips of each."""
+
+    clips: int
+    speakers: list[str]
+    classes: dict[str, int]
+
+
+class SplitAudit(TypedDict):
+    """Content of a split; ``duplicates`` are groups of clips with the same decoded samples."""
+
+    split_hash: str
+    notes: list[str]
+    parts: dict[str, PartAudit]
+    duplicates: list[list[str]]
 
 
 def duplicates(parts: SplitParts, digests: Mapping[str, str]) -> list[list[str]]:
@@ -21,20 +38,16 @@ def duplicates(parts: SplitParts, digests: Mapping[str, str]) -> list[list[str]]
 
 def audit(
     parts: SplitParts, digests: Mapping[str, str], *, labels: Labels | None = None
-) -> dict[str, Any]:
+) -> SplitAudit:
     """Describe a split.
 
     Args:
         parts: of a split.
         digests: `clip_name` to hash of decoded samples.
         labels: merge and selection of classes.
-
-    Returns:
-        ``{"split_hash", "notes", "parts": {part: {"clips", "speakers", "classes"}},
-        "duplicates": [[clip, clip], ...]}``.
     """
     labels = labels or Labels()
-    described = {
+    described: dict[str, PartAudit] = {
         part: {
             "clips": len(clips),
             "speakers": sorted({c.speaker for c in clips}),

@@ -132,7 +132,7 @@ def by_clip(chunks: Predictions) -> Predictions:
     )
 
 
-def restrict(predictions: Predictions, classes: Sequence[str]) -> Predictions:
+def select_classes(predictions: Predictions, classes: Sequence[str]) -> Predictions:
     """Keep some of the classes: probabilities are shared out among them anew.
 
     Args:

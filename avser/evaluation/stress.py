@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 import torch
 
 from avser.data.splits import clip_name
-from avser.evaluation.predict import predict, restrict
+from avser.evaluation.predict import predict, select_classes
 from avser.evaluation.predictions import Predictions
-from avser.evaluation.summary import stream_figures
 from avser.media.degradations import CONDITIONS, Condition, Samples
 from avser.models.net import EmotionNet
 from avser.types import Batch, Clip
@@ -45,7 +43,7 @@ def stress(
         clips: that it covers.
         seen: see `avser.evaluation.predict.predict`.
         classes: see `avser.evaluation.predict.predict`.
-        kept: classes to restrict the predictions to; None keeps the net's own.
+        kept: classes over which to predict; None keeps the net's own.
         conditions: by name; None is `CONDITIONS`.
         seed: of noise, rooms and babble; each clip has its own draw of each condition.
         progress: called as ``(done, total)`` over the conditions.
@@ -55,23 +53,16 @@ def stress(
     """
     conditions = CONDITIONS if conditions is None else conditions
     pool = _pool(loader, clips)
-    found: dict[str, Predictions] = {}
+    results: dict[str, Predictions] = {}
     for done, name in enumerate((CLEAN, *conditions)):
         batches = loader
         if name != CLEAN:
             batches = degraded(loader, clips, conditions[name], pool=pool, seed=seed)
-        made = predict(net, batches, clips, seen=seen, classes=classes)
-        found[name] = made if kept is None else restrict(made, kept)
+        predictions = predict(net, batches, clips, seen=seen, classes=classes)
+        results[name] = predictions if kept is None else select_classes(predictions, kept)
         if progress is not None:
             progress(done + 1, 1 + len(conditions))
-    return found
-
-
-def stress_figures(
-    runs: Mapping[str, Sequence[Predictions]], *, seeds: Sequence[int]
-) -> dict[str, Any]:
-    """Return UAR, accuracy and macro-F1 of each condition, with intervals, for a summary."""
-    return stream_figures(runs, seeds=seeds)
+    return results
 
 
 def degraded(

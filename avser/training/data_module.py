@@ -54,8 +54,9 @@ class LabelledDataModule(LightningDataModule, ABC):
         ConfigError: ``max_missing`` is not between 0 and 1.
     """
 
-    unit_name: ClassVar[str]  # what a clip is called in messages
+    unit_name: ClassVar[str]  # word for a clip in messages
     unlabelled: bool = False  # whether clips without an emotion are kept, for a teacher
+    views: int | None = None  # see `ClipDataModule`; None: no features are prepared
 
     def __init__(
         self,
@@ -109,12 +110,16 @@ class LabelledDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> Iterable[Batch]:
         """Shuffled training batches; each process of a distributed training has its own."""
 
+    def samples(self, clip: Clip) -> int:
+        """Length of a clip's sound; 0 where there is none."""
+        return 0
+
     @property
     def marks(self) -> list[str]:
         """Marks of tables beside the split's own."""
         return []
 
-    def enrol_voices(self, encoder: AudioEncoder) -> None:
+    def enrol_speakers(self, encoder: AudioEncoder) -> None:
         """Compute speaker statistics with an encoder's front end, where the data use them."""
         return
 

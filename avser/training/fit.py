@@ -23,7 +23,7 @@ from avser.data.splits import clip_name
 from avser.errors import ConfigError
 from avser.evaluation.predict import by_clip, calibrate, predict
 from avser.evaluation.predictions import file_name
-from avser.evaluation.stress import stress, stress_figures
+from avser.evaluation.stress import stress
 from avser.evaluation.summary import Predictions, stream_figures, summarise
 from avser.files import atomic_write
 from avser.models.net import EmotionNet
@@ -226,7 +226,7 @@ def _stress(
     for name, made in found.items():
         made.save(folder / "predictions" / f"test.{file_name(name)}.json")
     seed = provenance.seed if provenance.seed is not None else 0
-    return stress_figures({name: [made] for name, made in found.items()}, seeds=[seed])
+    return stream_figures({name: [made] for name, made in found.items()}, seeds=[seed])
 
 
 def _levels(

@@ -269,7 +269,7 @@ class EmotionTask(LightningModule):
         if audio is not None:
             if self.feature_cache is not None:
                 self.feature_cache.clear()  # its features may depend on the former statistics
-            data.enrol_voices(audio)
+            data.enrol_speakers(audio)
         if video is not None and video.needs_statistics and "video" not in self.kept:
             for net in (self.net, self.averaged):
                 if net.video is not None:

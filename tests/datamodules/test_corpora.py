@@ -127,8 +127,9 @@ def test_config_names_corpora_that_exist(path: Path, monkeypatch: pytest.MonkeyP
     for class_path in named:
         module, _, name = class_path.rpartition(".")
         assert issubclass(getattr(import_module(module), name), Corpus)
-    if "corpus" in config["data"]:
-        assert build(config["data"]["corpus"]).root == Path("data") / named[0].split(".")[-2]
+    data = config["data"].get("init_args", config["data"])
+    if "corpus" in data:
+        assert build(data["corpus"]).root == Path("data") / named[0].split(".")[-2]
 
 
 @pytest.mark.parametrize("name", corpus_names())

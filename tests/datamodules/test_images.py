@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.cli.config import is_of_images, parse_data
+from avser.cli.config import expand_classes, parse_data
 from avser.data.splits import Given, clip_name
 from avser.datamodules.corpora.fer2013 import Fer2013
 from avser.datamodules.images import ImageDataModule
@@ -107,7 +108,8 @@ def test_copies_of_test_pictures_do_not_train(tmp_path: Path) -> None:
 
 
 def test_colour_and_size_are_settings(tmp_path: Path) -> None:
-    words = ["--data.corpus=avser.datamodules.corpora.image_folder.ImageFolder"]
+    words = ["--data=avser.datamodules.images.ImageDataModule"]
+    words += ["--data.corpus=avser.datamodules.corpora.image_folder.ImageFolder"]
     words += [f"--data.corpus.init_args.root={fake_image_folder(tmp_path / 'own')}"]
     words += ["--data.split=avser.data.splits.Resubstitution"]
     data = parse_data([*words, "--data.colour=true", "--data.size=32"])
@@ -120,17 +122,24 @@ def test_colour_and_size_are_settings(tmp_path: Path) -> None:
 # -- which data module ---------------------------------------------------------------------------
 
 
-def test_the_corpus_chooses_the_data_module(tmp_path: Path) -> None:
-    images = "avser.datamodules.corpora.fer2013.Fer2013"
-    assert is_of_images([f"--data.corpus={images}"])
-    assert is_of_images(["--data.corpus", images])
-    assert not is_of_images([f"--data.corpus={images}", "--data.corpus=no.such.Corpus"])
+def test_a_configuration_names_its_data_module(tmp_path: Path) -> None:
+    root = fake_image_folder(tmp_path / "own")
+    corpus = "avser.datamodules.corpora.image_folder.ImageFolder"
+    words = [f"--data.corpus={corpus}", f"--data.corpus.init_args.root={root}"]
+    words += ["--data.split=avser.data.splits.Resubstitution"]
+    with pytest.raises(ConfigError, match=r"Bad data module of image_folder: .*ImageDataModule"):
+        parse_data(words)
+    by_name = parse_data(expand_classes(["--data=ImageDataModule", *words]))
+    assert type(by_name) is ImageDataModule
     path = tmp_path / "own.yaml"
-    path.write_text(f"data:\n  corpus:\n    class_path: {images}\n")
-    assert is_of_images(["-c", str(path)])
-    (tmp_path / "model.yaml").write_text("model: {lr: 1.0e-3}\n")
-    assert is_of_images(["-c", str(path), "-c", str(tmp_path / "model.yaml")])
-    assert not is_of_images([])
+    settings = {"corpus": {"class_path": corpus, "init_args": {"root": str(root)}}}
+    kind = "avser.datamodules.images.ImageDataModule"
+    path.write_text(yaml.safe_dump({"data": {"class_path": kind, "init_args": settings}}))
+    (tmp_path / "later.yaml").write_text("data: {batch_size: 3}\nmodel: {lr: 1.0e-3}\n")
+    files = ["-c", str(path), "-c", str(tmp_path / "later.yaml")]
+    composed = parse_data([*files, *words[-1:], "--trainer.max_epochs=2", "--model.ema", "0"])
+    assert type(composed) is ImageDataModule and composed.batch_size == 3
+    assert len(composed.rows) == len(by_name.rows)
 
 
 # -- commands ------------------------------------------------------------------------------------

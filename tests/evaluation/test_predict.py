@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from avser.data.dataset import audio_batch
-from avser.evaluation.predict import calibrate, predict, restrict
+from avser.evaluation.predict import calibrate, predict, select_classes
 from avser.evaluation.predictions import Predictions
 from avser.models.net import EmotionNet, HeadOutput
 from avser.testing.nets import tiny_net
@@ -76,6 +76,6 @@ def test_restrict_shares_probabilities_out_anew() -> None:
         emotions=("calm", "happy", "sad"),
         seen=[False],
     )
-    part = restrict(whole, ["sad", "happy"])
+    part = select_classes(whole, ["sad", "happy"])
     assert part.emotions == ("sad", "happy") and part.labels.tolist() == [0]
     np.testing.assert_allclose(part.probabilities, [[0.4, 0.6]], rtol=1e-5)

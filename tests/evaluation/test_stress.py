@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from avser.data.dataset import audio_batch
-from avser.evaluation.stress import clip_rng, degraded, stress, stress_figures
+from avser.evaluation.stress import clip_rng, degraded, stress
+from avser.evaluation.summary import stream_figures
 from avser.media.degradations import CONDITIONS, Condition, Samples
 from avser.testing.nets import tiny_net
 from avser.types import Batch, Clip
@@ -91,7 +92,7 @@ def test_figures_have_intervals_and_are_drawn() -> None:
         seen=set(),
         conditions={"telephone": CONDITIONS["telephone"]},
     )
-    figures = stress_figures({name: [made] for name, made in found.items()}, seeds=[])
+    figures = stream_figures({name: [made] for name, made in found.items()}, seeds=[])
     assert list(figures) == ["clean", "telephone"]
     assert 0 <= figures["clean"]["uar"]["low"] <= figures["clean"]["uar"]["value"]
     drawn = stress_figure(figures, title="tiny")

@@ -104,7 +104,7 @@ def test_an_enrolled_voice_is_measured_by_its_own_speaker(root: Path) -> None:
     early = data.loader(data.parts.test)  # Lightning makes loaders before training begins
     (plain,) = early
     assert not plain["speaker_statistics"].numel() and data.marks == [ENROLLED]
-    data.enrol_voices(encoder)
+    data.enrol_speakers(encoder)
     (late,) = early
     assert late["speaker_statistics"].shape == (len(late["label"]), 2, 1, 16)
     clips = [c for c in data.rows if c.speaker == "ravdess/06"]

@@ -52,8 +52,8 @@ def built(words: list[str]) -> Any:
 
 
 def test_batches_hold_features_in_the_place_of_samples(ravdess: Path, tmp_path: Path) -> None:
-    cli = built(config(tmp_path, ravdess, head=ATTENTIVE, views=2))
-    data, encoder = cli.datamodule, cli.model.net.audio
+    setup = built(config(tmp_path, ravdess, head=ATTENTIVE, views=2))
+    data, encoder = setup.data, setup.task.net.audio
     early = data.loader(data.parts.test)
     assert next(iter(early))["audio_features"].shape[1] == 0
     train, test = data.parts.train, data.parts.test
@@ -68,7 +68,7 @@ def test_batches_hold_features_in_the_place_of_samples(ravdess: Path, tmp_path: 
     assert len({float(x.sum()) for x in drawn}) == len(drawn)  # views are drawn anew
     sound = next(iter(data.sound_loader(test)))
     assert sound["audio_features"].shape[1] == 0 and sound["lengths"].min() > 8000
-    net = cli.model.net.eval()
+    net = setup.task.net.eval()
     with torch.no_grad():
         prepared, plain = net.answer(net(batch)), net.answer(net(sound))
     assert batch["clip_id"] == sound["clip_id"]
@@ -99,17 +99,17 @@ def test_prepare_computes_all_that_folds_need(
     assert main(["prepare", *words]) == 0
     count = 2 * 4 * 8 * 2  # with a view each
     assert f"{count} outputs of WhisperEncoder were computed" in capsys.readouterr().out
-    cli = built(words)
-    assert cli.datamodule.prepare_features(cli.model.net.audio) == 0
+    setup = built(words)
+    assert setup.data.prepare_features(setup.task.net.audio) == 0
 
 
 def test_enrolment_uses_prepared_features(ravdess: Path, tmp_path: Path) -> None:
     speaker = {**ENCODER, "init_args": {**ENCODER["init_args"], "normalise": "speaker"}}  # type: ignore[dict-item]
     words = config(tmp_path, ravdess, head=ATTENTIVE, enrol="speaker")
-    cli = built([*words, f"--model.audio={json.dumps(speaker)}"])
-    data, encoder = cli.datamodule, cli.model.net.audio
+    setup = built([*words, f"--model.audio={json.dumps(speaker)}"])
+    data, encoder = setup.data, setup.task.net.audio
     data.prepare_features(encoder)
-    data.enrol_voices(encoder)
+    data.enrol_speakers(encoder)
     batch = next(iter(data.loader(data.parts.test)))
     sound = next(iter(data.sound_loader(data.parts.test)))
     assert batch["speaker_statistics"].shape == (8, 2, 2, 32)

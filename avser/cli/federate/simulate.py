@@ -130,35 +130,35 @@ def read(words: list[str]) -> tuple[Any, "Plan", "FederatedSettings", str]:
     """
     import yaml
 
-    from avser.cli.config import is_of_images
     from avser.federated.plan import plan_of
     from avser.federated.settings import FederatedSettings
+    from avser.types import ImageCorpus
 
-    if is_of_images(words):
-        raise ConfigError(
-            "Bad data: a corpus of pictures has no speakers; federated training takes corpora of "
-            "clips."
-        )
     words = [*words, *_base_words(words)]
-    cli = parse(
+    setup = parse(
         words,
         trainer_defaults={"logger": False, "enable_model_summary": False, "accelerator": "cpu"},
         groups={"federated": FederatedSettings},
     )
-    text = cli.parser.dump(cli.config, skip_link_targets=True, skip_unset=False)
-    config = yaml.safe_load(text)
-    settings: FederatedSettings = cli.config_init["federated"]
+    data = setup.data
+    if isinstance(data.corpus, ImageCorpus):
+        raise ConfigError(
+            "Bad data: a corpus of pictures has no speakers; federated training takes corpora of "
+            "clips."
+        )
+    config = yaml.safe_load(setup.text)
+    settings = setup.groups["federated"]
     if not isinstance(settings, FederatedSettings):
         settings = FederatedSettings(**config["federated"])
-    trainer, data = config["trainer"], cli.datamodule
+    trainer, clips = config["trainer"], config["data"]["init_args"]
     plan = plan_of(
         config["model"],
         emotions=tuple(data.classes),
         merge=dict(data.labels.merge),
         local_epochs=settings.local_epochs,
         batch_size=settings.batch_size,
-        crop_s=data.crop_s,
-        trim=data.trim,
+        crop_s=clips["crop_s"],
+        trim=clips["trim"],
         holdout_share=settings.holdout_share,
         bfloat16="bf16" in str(trainer.get("precision")),
         clip_gradient=float(trainer.get("gradient_clip_val") or 0.0),
@@ -167,7 +167,7 @@ def read(words: list[str]) -> tuple[Any, "Plan", "FederatedSettings", str]:
         if settings.secure_aggregation and not settings.dp
         else 0.0,
     )
-    return data, plan, settings, text
+    return data, plan, settings, setup.text
 
 
 def _base_words(words: Sequence[str]) -> list[str]:
