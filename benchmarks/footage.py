@@ -1,4 +1,4 @@
-"""What the video benchmarks work on: films of one talking head, and a net for voice and face."""
+"""Material of the video benchmarks: films of one talking head, and a net for voice and face."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""What the benchmarks work on: clips like a corpus's, and the networks of ``configs/model``."""
+"""Material of the benchmarks: clips like a corpus's, and the networks of ``configs/model``."""
 
 from collections.abc import Iterator
 from importlib.resources import files

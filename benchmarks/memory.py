@@ -129,7 +129,7 @@ def at_once(path: Path, *, model: str = "audio_crnn") -> dict[str, float]:
     start = time.perf_counter()
     with torch.inference_mode():
         wave = torch.from_numpy(read_audio(path))
-        net.answer(net(audio_batch(wave[None], torch.tensor([len(wave)]))))
+        net.predict(net(audio_batch(wave[None], torch.tensor([len(wave)]))))
     seconds = time.perf_counter() - start
     sampler.stop()
     return {"above_mb": max(sampler.peaks) - baseline, "seconds": seconds}

@@ -1,4 +1,4 @@
-"""How soon the command line answers, against importing torch alone."""
+"""Start-up time of the command line, against importing torch alone."""
 
 import subprocess
 import sys

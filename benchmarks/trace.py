@@ -1,4 +1,4 @@
-"""How much code runs between a command and its result: ``python -m benchmarks trace``.
+"""Functions and files between a command and its result: ``python -m benchmarks trace``.
 
 Counts functions of ``avser/`` and ``datamodules/`` that are entered, the files that they are in,
 and moves: calls from one function into a function of another file, each pair counted once. A

@@ -99,7 +99,7 @@ def test_model_config_trains_to_a_bundle(path: Path, tmp_path: Path) -> None:
     batch["faces"] = torch.randint(256, (1, 3, 2, 3, 60, 50), dtype=torch.uint8)
     batch["face_mask"] = torch.ones(1, 3, 2, dtype=torch.bool)
     with torch.inference_mode():
-        shares = loaded.net.answer(loaded.net(batch)).probabilities
+        shares = loaded.net.predict(loaded.net(batch)).probabilities
     assert float(shares.sum()) == pytest.approx(1, abs=1e-4)
     again = yaml.safe_load((run / "config.yaml").read_text())
     if not path.stem.startswith("av_"):  # pairs name the classes that both corpora have
@@ -120,9 +120,9 @@ def test_fusion_config_joins_a_voice_and_a_face(path: Path, tmp_path: Path) -> N
     assert list(net.heads) == ["fused", "audio", "video"]
     batch = audio_batch(0.1 * torch.randn(1, 20_000), torch.tensor([20_000]))
     with torch.inference_mode():
-        assert net.answer(net(batch)).used.tolist() == [1]  # no face: the voice answers
+        assert net.predict(net(batch)).used.tolist() == [1]  # no face: the voice answers
         batch["video_features"] = torch.randn(1, 3, 35)
-        assert net.answer(net(batch)).used.tolist() == [0]
+        assert net.predict(net(batch)).used.tolist() == [0]
 
 
 @pytest.mark.parametrize("path", BASELINES, ids=lambda path: path.stem)
@@ -186,7 +186,7 @@ def test_system_model_is_built_and_comes_back_as_a_bundle(path: Path) -> None:
     batch["faces"] = torch.randint(256, (2, 4, 1, 3, 60, 50), dtype=torch.uint8)
     batch["face_mask"] = torch.ones(2, 4, 1, dtype=torch.bool)
     with torch.inference_mode():
-        answer = net.answer(net(batch))
+        answer = net.predict(net(batch))
     assert answer.probabilities.sum(dim=1).tolist() == pytest.approx([1, 1], abs=1e-4)
 
 

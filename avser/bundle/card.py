@@ -98,7 +98,7 @@ def standard_card(config: Mapping[str, Any], provenance: Provenance) -> str:
         "## Figures",
         "",
     ]
-    if figures and "uar" in figures:  # what the card says first may stand there alone
+    if figures and "uar" in figures:  # the card's first section may stand alone
         lines += [
             f"UAR {_figure(figures.get('uar'))}, accuracy {_figure(figures.get('accuracy'))}, "
             f"macro-F1 {_figure(figures.get('macro_f1'))}; n = {figures.get('n')}, "

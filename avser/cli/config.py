@@ -397,7 +397,7 @@ def logger_folder(words: Sequence[str], folder: Path) -> list[str]:
 
 
 def _classes_of(slot: str) -> list[type]:
-    """Classes that fit a slot, found by walking its package."""
+    """Classes that fit a slot, collected by walking its package."""
     place, base_path = _SLOTS[slot]
     package = import_module(place)
     for module in pkgutil.iter_modules(getattr(package, "__path__", [])):

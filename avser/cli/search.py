@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> int:
 
     console = Console()
     space = search.read_space(locate(own.space))
-    parse_data(rest)  # what is wrong with the data is told once, before any trial
+    parse_data(rest)  # errors in the data are raised once, before any trial
 
     def finished(trial: search.Trial) -> None:
         result = trial.problem or f"validation UAR {format_figure(trial.uar)}"

@@ -14,9 +14,9 @@ NUMBER = re.compile(r"–|[\d.,]+( \[.*\])?")  # also with its interval
 
 CSS = """
 :root { color-scheme: light dark; --ink: #22262b; --soft: #5d6670; --line: #d9dde2;
-  --paper: #fff; --card: #f5f6f8; --bar: #3569b0; --loud: #b3261e; }
+  --paper: #fff; --card: #f5f6f8; --bar: #3569b0; --warning: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8ea; --soft: #a3abb4; --line: #3a4048;
-  --paper: #16191d; --card: #21252b; --bar: #6f9fe0; --loud: #d0453c; } }
+  --paper: #16191d; --card: #21252b; --bar: #6f9fe0; --warning: #d0453c; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; background: var(--paper);
   color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
@@ -25,12 +25,12 @@ h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; border-bottom: 1px solid var(-
   padding-bottom: .25rem; }
 p, li { max-width: 46rem; }
 .soft, caption, th { color: var(--soft); }
-.mark { display: inline-block; background: var(--loud); color: #fff; font-weight: 700;
+.mark { display: inline-block; background: var(--warning); color: #fff; font-weight: 700;
   font-size: .72rem; letter-spacing: .03em; padding: .05rem .4rem; border-radius: .2rem;
   margin: 0 .2rem 0 0; white-space: nowrap; }
-.alarm { border: 2px solid var(--loud); border-radius: .4rem; padding: .5rem .8rem;
+.warning { border: 2px solid var(--warning); border-radius: .4rem; padding: .5rem .8rem;
   line-height: 2; }
-.alarm .mark { font-size: 1rem; }
+.warning .mark { font-size: 1rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; }
 .card { background: var(--card); border-radius: .5rem; padding: .8rem 1rem; }
 .card b { display: block; font-size: 1.9rem; line-height: 1.25; }
@@ -61,8 +61,8 @@ def section(title: str, content: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>"
 
 
-def marks(marks: Sequence[str]) -> str:
-    """Make a table's loud marks."""
+def mark_labels(marks: Sequence[str]) -> str:
+    """Make the labels of marks such as RANDOM SPLIT."""
     return "".join(f'<span class="mark">{escape(mark)}</span>' for mark in marks)
 
 

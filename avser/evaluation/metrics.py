@@ -226,7 +226,7 @@ def bootstrap_interval(
     """Give a figure with its percentile bootstrap interval over groups.
 
     Clips of one speaker resemble each other, so whole speakers are drawn, with replacement: the
-    interval says how the figure would vary with other speakers, not with other clips of these.
+    interval is the spread over other speakers, not over other clips of the same ones.
     A drawn set that misses a class is judged over the classes that it has.
 
     Args:

@@ -64,7 +64,7 @@ def predict(
     stream: str | None = None,
     unit: Literal["clip", "chunk"] = "clip",
 ) -> Predictions:
-    """Answer every clip of a loader, whole; clips without signal get the uniform distribution.
+    """Predict every clip of a loader, whole; clips without signal get the uniform distribution.
 
     Args:
         net: in evaluation mode.
@@ -72,9 +72,9 @@ def predict(
         clips: that it covers.
         seen: speakers whom the model was trained on, and `clip_name` of recordings that it was.
         classes: what the loader's labels count; None is the net's own classes.
-        stream: head that is to answer alone ("audio", "video"), as where the other stream is
+        stream: head whose prediction is taken ("audio", "video"), as where the other stream is
             missing; None is the one that the net chooses.
-        unit: "chunk" gives a row for each step of 0.512 s that says something, named
+        unit: "chunk" gives a row for each valid step of 0.512 s, named
             ``<clip>#<step>``, with the clip's label.
     """
     place = [net.emotions.index(n) if n in net.emotions else -1 for n in classes or net.emotions]
@@ -86,17 +86,17 @@ def predict(
     probabilities: list[Tensor] = []
     for batch in loader:
         streams = net(on_device(batch, home))
-        answer = net.answer(streams if stream is None else {stream: streams[stream]})
+        prediction = net.predict(streams if stream is None else {stream: streams[stream]})
         truth = [place[label] for label in batch["label"].tolist()]
         if unit == "chunk":
-            where = answer.mask.nonzero().tolist()
-            probabilities.append(answer.step_probabilities[answer.mask].cpu())
+            where = prediction.mask.nonzero().tolist()
+            probabilities.append(prediction.step_probabilities[prediction.mask].cpu())
             names += [f"{batch['clip_id'][b]}#{t}" for b, t in where]
             of += [batch["clip_id"][b] for b, _ in where]
             labels += [truth[b] for b, _ in where]
             continue
-        silent = (answer.used < 0)[:, None]
-        probabilities.append((answer.probabilities + silent / len(net.emotions)).cpu())
+        silent = (prediction.used < 0)[:, None]
+        probabilities.append((prediction.probabilities + silent / len(net.emotions)).cpu())
         names += batch["clip_id"]
         of += batch["clip_id"]
         labels += truth

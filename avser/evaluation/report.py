@@ -17,7 +17,7 @@ from avser.evaluation import metrics
 from avser.evaluation.numbers import format_figure
 from avser.evaluation.paper import write_figures, write_tables
 from avser.evaluation.summary import MEANINGS, Predictions
-from avser.evaluation.tables import facts
+from avser.evaluation.tables import metadata_rows
 from avser.files import atomic_write
 from avser.visualization import plots as draw
 from avser.visualization.stress_plot import stress_figure
@@ -117,7 +117,7 @@ def page_of(
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">{escape(summary["split"])}, split {escape(summary["split_hash"])}</p>',
-        _alarm(summary["marks"]),
+        _warning(summary["marks"]),
         _headline(summary),
         _classes(summary),
         _sexes(summary),
@@ -142,11 +142,11 @@ def page_of(
 # Sections
 
 
-def _alarm(marks: Sequence[str]) -> str:
+def _warning(marks: Sequence[str]) -> str:
     if not marks:
         return ""
-    lines = (f"{page.marks([mark])} {escape(MEANINGS.get(mark, ''))}" for mark in marks)
-    return f'<p class="alarm">{"<br>".join(lines)}</p>'
+    lines = (f"{page.mark_labels([mark])} {escape(MEANINGS.get(mark, ''))}" for mark in marks)
+    return f'<p class="warning">{"<br>".join(lines)}</p>'
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
@@ -161,10 +161,10 @@ def _headline(summary: Mapping[str, Any]) -> str:
         cards.append(
             f'<div class="card{" first" if key == "uar" else ""}">{name}'
             f"<b>{format_figure(figure['value'])}</b>"
-            f'<span class="soft">{ends}</span><br>{page.marks(summary["marks"])}</div>'
+            f'<span class="soft">{ends}</span><br>{page.mark_labels(summary["marks"])}</div>'
         )
     seeds = zip(summary["seeds"], summary["uar"]["per_seed"], strict=False)
-    rows = [[escape(name), escape(value)] for name, value in facts(summary).items()]
+    rows = [[escape(name), escape(value)] for name, value in metadata_rows(summary).items()]
     if len(summary["seeds"]) > 1:
         each = ", ".join(f"{format_figure(value)} (seed {seed})" for seed, value in seeds)
         rows.insert(0, ["UAR by seed", each])
@@ -189,7 +189,7 @@ def _classes(summary: Mapping[str, Any]) -> str:
                 for what in ("precision", "f1")
                 if what in summary
             ),
-            page.marks(summary["marks"]),
+            page.mark_labels(summary["marks"]),
         ]
         for name, value in summary["recall"].items()
     ]
@@ -244,7 +244,7 @@ def _sexes(summary: Mapping[str, Any]) -> str:
             page.number(row["n"]),
             format_figure(row["uar"]),
             *(format_figure(value) for value in row["recall"].values()),
-            page.marks(row["marks"]),
+            page.mark_labels(row["marks"]),
         ]
         for name, row in summary["per_sex"].items()
     ]
@@ -261,7 +261,7 @@ def _speakers(summary: Mapping[str, Any]) -> str:
             page.number(row["n"]),
             format_figure(row["uar"]),
             page.bar(row["uar"]),
-            page.marks(row["marks"]),
+            page.mark_labels(row["marks"]),
         ]
         for name, row in sorted(summary["per_speaker"].items(), key=lambda item: -item[1]["uar"])
     ]
@@ -274,7 +274,7 @@ def _calibration(summary: Mapping[str, Any]) -> str:
         "Expected calibration error, over 15 bins of confidence: the mean distance between how "
         "sure the model was and how often it was right."
     )
-    words = f"<p>ECE <b>{format_figure(summary['ece'])}</b> {page.marks(summary['marks'])}</p>"
+    words = f"<p>ECE <b>{format_figure(summary['ece'])}</b> {page.mark_labels(summary['marks'])}</p>"
     return page.section("Calibration", words + page.figure(drawn, text))
 
 
@@ -288,7 +288,7 @@ def _stress(summary: Mapping[str, Any]) -> str:
             escape(name),
             format_figure(figures["uar"]),
             format_figure(figures["accuracy"]),
-            page.marks(summary["marks"]),
+            page.mark_labels(summary["marks"]),
         ]
         for name, figures in stress.items()
     ]

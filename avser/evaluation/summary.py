@@ -23,7 +23,7 @@ SEEN_SPEAKERS = "SEEN SPEAKERS"
 ENROLLED = "ENROLLED"
 PAIRED = "PAIRED"
 
-#: What each mark says of a figure.
+#: Meaning of each mark.
 MEANINGS: Mapping[str, str] = {
     RANDOM_SPLIT: "Clips of one speaker are on both sides of the split.",
     ON_TRAINING_DATA: "The model is tested on what it was trained on.",
@@ -32,8 +32,8 @@ MEANINGS: Mapping[str, str] = {
     PAIRED: "Sound and picture were not recorded together but paired by their label.",
 }
 
-#: Marks that follow from the first word of a protocol's description.
-PROTOCOL_MARKS: Mapping[str, str] = {"random": RANDOM_SPLIT, "resubstitution": ON_TRAINING_DATA}
+#: Marks that follow from the first word of a split's description.
+SPLIT_MARKS: Mapping[str, str] = {"random": RANDOM_SPLIT, "resubstitution": ON_TRAINING_DATA}
 
 STATISTICS: Mapping[str, metrics.Statistic] = {
     "uar": metrics.uar_of,
@@ -80,17 +80,17 @@ def summarise(
         ConfigError: seeds and predictions differ in number, or runs have different classes.
     """
     pool = _Pool.of(_runs(predictions, seeds))
-    loud = list(dict.fromkeys([*_protocol_marks(split), *marks]))
+    fixed_marks = list(dict.fromkeys([*_split_marks(split), *marks]))
     return {
         **pool.figures(),
-        "marks": [*loud, *([SEEN_SPEAKERS] if pool.seen.any() else [])],
+        "marks": [*fixed_marks, *([SEEN_SPEAKERS] if pool.seen.any() else [])],
         "n": len(set(pool.clips)),
         **pool.per_class(),
-        "per_speaker": pool.per_speaker(loud),
-        "per_sex": pool.per_sex(loud),
+        "per_speaker": pool.per_speaker(fixed_marks),
+        "per_sex": pool.per_sex(fixed_marks),
         **pool.calibration(),
         "split": split,
-        **pool.speaker_facts(),
+        **pool.speaker_fields(),
         "corpus": corpus,
         "label_target": label_target,
         "split_hash": split_hash,
@@ -106,7 +106,7 @@ def summarise(
 def stream_figures(
     streams: Mapping[str, Sequence[Predictions]], *, seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """Return the three figures of each stream of a net of several, answering alone.
+    """Return the three figures of each stream alone, or of each level or condition.
 
     Args:
         streams: stream to its predictions, one a seed.
@@ -171,7 +171,7 @@ class _Pool:
         self, statistic: metrics.Statistic, keep: NDArray[np.bool_] | None = None
     ) -> dict[str, Any]:
         rows = np.ones(len(self.labels), dtype=bool) if keep is None else keep
-        found = metrics.bootstrap_interval(
+        interval = metrics.bootstrap_interval(
             statistic,
             self.labels[rows],
             self.predicted[rows],
@@ -179,15 +179,15 @@ class _Pool:
             classes=len(self.emotions),
             runs=self.run[rows],
         )
-        return {name: _short(end) for name, end in asdict(found).items()}
+        return {name: _short(end) for name, end in asdict(interval).items()}
 
     def figures(self) -> dict[str, Any]:
-        found: dict[str, Any] = {name: self.figure(each) for name, each in STATISTICS.items()}
-        found["uar"]["per_seed"] = [
+        figures: dict[str, Any] = {name: self.figure(each) for name, each in STATISTICS.items()}
+        figures["uar"]["per_seed"] = [
             _short(metrics.uar(self.labels[rows], self.predicted[rows], len(self.emotions)))
             for rows in self.each_run()
         ]
-        return found
+        return figures
 
     def each_run(self) -> Iterator[NDArray[np.bool_]]:
         for run in range(int(self.run.max()) + 1):
@@ -215,26 +215,26 @@ class _Pool:
         curve = metrics.reliability(self.probabilities, self.labels)
         return {"ece": _short(float(np.mean(errors))), "reliability": [asdict(b) for b in curve]}
 
-    def speaker_facts(self) -> dict[str, Any]:
+    def speaker_fields(self) -> dict[str, Any]:
         seen = {name or "unknown" for name in self.speakers[self.seen].tolist()}
         unit = "speaker" if self.by_speaker else "clip"
         return {"seen_speakers": sorted(seen), "interval_unit": unit}
 
     def notes(self) -> list[str]:
-        told = []
+        notes = []
         unknown = len(set(self.clips[self.speakers == ""]))
         if unknown and self.by_speaker:
-            told.append(f"{unknown} clips of unknown speakers count as a speaker each.")
+            notes.append(f"{unknown} clips of unknown speakers count as a speaker each.")
         silent = set(self.clips[np.ptp(self.probabilities, axis=1) == 0])
         if silent:
-            told.append(
-                f"{len(silent)} of {len(set(self.clips))} clips gave no answer (no signal) and "
+            notes.append(
+                f"{len(silent)} of {len(set(self.clips))} clips have no prediction (no signal) and "
                 f"count as {self.emotions[0]}."
             )
-        return told
+        return notes
 
     def row(self, keep: NDArray[np.bool_], marks: Sequence[str]) -> dict[str, Any]:
-        """Give what every line of a table says of its clips."""
+        """Figures of every line of a table."""
         seen = [SEEN_SPEAKERS] if self.seen[keep].any() else []
         return {"n": len(set(self.clips[keep])), "marks": [*marks, *seen]}
 
@@ -262,9 +262,9 @@ class _Pool:
         return rows
 
 
-def _protocol_marks(split: str) -> list[str]:
+def _split_marks(split: str) -> list[str]:
     words = split.replace(",", " ").replace("(", " ").split()
-    return [PROTOCOL_MARKS[word] for word in words[:1] if word in PROTOCOL_MARKS]
+    return [SPLIT_MARKS[word] for word in words[:1] if word in SPLIT_MARKS]
 
 
 def _short(value: float | None) -> float | None:

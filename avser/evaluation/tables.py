@@ -1,4 +1,4 @@
-"""The honest table: UAR first, marks loud on every line that has them. Knows no Lightning."""
+"""Result table in the terminal: UAR first, marks on every line. Imports no Lightning."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from avser.evaluation.numbers import format_figure
 from avser.visualization.numbers import format_share
 
 
-def facts(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a table must state of where its figures are from, in words."""
+def metadata_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Corpus, split, model, seeds and the like, as rows of a table."""
     speakers, unit = len(summary["per_speaker"]), summary["interval_unit"]
     row = "Chunks" if "by chunk" in summary["split"] else "Clips"
     about = {
@@ -27,7 +27,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
             for level, f in summary.get("levels", {}).items()
         },
         "Label target": summary["label_target"],
-        "Protocol": summary["split"],
+        "Split": summary["split"],
         "Split hash": summary["split_hash"],
         "Model": f"{summary['model']}, {summary['parameters']:,} parameters",
         "Seeds": ", ".join(map(str, summary["seeds"])) or "unknown",
@@ -38,16 +38,16 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         else f"none: too few {unit}s, {metrics.MIN_GROUPS} are needed",
     }
     if "cost" in summary:
-        about["Cost"] = cost_words(summary["cost"])
+        about["Cost"] = format_cost(summary["cost"])
     if summary["seen_speakers"]:
         about["Seen speakers"] = ", ".join(summary["seen_speakers"])
     return about
 
 
-def cost_words(cost: Mapping[str, Any]) -> str:
-    """Write what a model costs.
+def format_cost(cost: Mapping[str, Any]) -> str:
+    """Text of training time, size and speed.
 
-    >>> cost_words({"minutes": 3.21, "threads": 2, "bytes": 262144, "clips_per_second": 85.2})
+    >>> format_cost({"minutes": 3.21, "threads": 2, "bytes": 262144, "clips_per_second": 85.2})
     'trained in 3.2 min on 2 threads, 0.26 MB, 85 clips/s'
     """
     return (
@@ -57,10 +57,10 @@ def cost_words(cost: Mapping[str, Any]) -> str:
 
 
 def print_table(summary: Mapping[str, Any], console: Console) -> None:
-    """Print the honest table: UAR first, marks loud on every line that has them.
+    """Print the figures, UAR first, with the marks of each line.
 
     Args:
-        summary: what `summarise` returned.
+        summary: of `summarise`.
         console: of rich, where to print.
     """
     marks = summary["marks"]
@@ -70,38 +70,38 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
     if "macro_precision" in summary:
         figures["Macro-precision"] = "macro_precision"
     for name, key in figures.items():
-        main.add_row(Text(name, "bold"), Text(format_figure(summary[key])), _loud(marks))
+        main.add_row(Text(name, "bold"), Text(format_figure(summary[key])), _highlighted(marks))
     for seed, value in zip(summary["seeds"], summary["uar"]["per_seed"], strict=False):
         if len(summary["seeds"]) > 1:
-            main.add_row(f"  UAR, seed {seed}", format_figure(value), _loud(marks))
-    main.add_row("ECE", format_figure(summary["ece"]), _loud(marks))
+            main.add_row(f"  UAR, seed {seed}", format_figure(value), _highlighted(marks))
+    main.add_row("ECE", format_figure(summary["ece"]), _highlighted(marks))
     for name, figures in summary.get("streams", {}).items():
-        main.add_row(f"UAR, {name} alone", format_figure(figures["uar"]), _loud(marks))
+        main.add_row(f"UAR, {name} alone", format_figure(figures["uar"]), _highlighted(marks))
     console.print(main)
 
     detail = _table("", "Part", "Clips", "UAR or recall")
     for name, row in summary["per_sex"].items():
         detail.add_row(
-            Text(name), str(row["n"]), Text(format_figure(row["uar"])), _loud(row["marks"])
+            Text(name), str(row["n"]), Text(format_figure(row["uar"])), _highlighted(row["marks"])
         )
     detail.add_section()
     rows = sorted(summary["per_speaker"].items(), key=lambda item: item[1]["uar"])
     for word, place in (("lowest", 0), ("median", len(rows) // 2), ("highest", -1)):
         if len(rows) > 2:
             name, row = rows[place]
-            cells = (str(row["n"]), Text(format_figure(row["uar"])), _loud(row["marks"]))
+            cells = (str(row["n"]), Text(format_figure(row["uar"])), _highlighted(row["marks"]))
             detail.add_row(Text(f"{word} speaker, {name}"), *cells)
     detail.add_section()
     for name, value in summary["recall"].items():
         detail.add_row(
-            Text(name), f"{summary['support'][name]:g}", format_figure(value), _loud(marks)
+            Text(name), f"{summary['support'][name]:g}", format_figure(value), _highlighted(marks)
         )
     console.print(detail)
     if "stress" in summary:
         console.print(_stress_table(summary["stress"], marks))
 
     about = _grid()
-    for name, value in facts(summary).items():
+    for name, value in metadata_rows(summary).items():
         about.add_row(name, Text(value))
     console.print(about)
     for note in summary["notes"]:
@@ -114,7 +114,7 @@ def _stress_table(stress: Mapping[str, Any], marks: Sequence[str]) -> Table:
     clean = next(iter(stress.values()))["uar"]["value"]
     for name, figures in stress.items():
         change = format_share(figures["uar"]["value"] - clean, sign=True)
-        table.add_row(Text(name), Text(format_figure(figures["uar"])), change, _loud(marks))
+        table.add_row(Text(name), Text(format_figure(figures["uar"])), change, _highlighted(marks))
     return table
 
 
@@ -132,5 +132,5 @@ def _grid() -> Table:
     return grid
 
 
-def _loud(marks: Sequence[str]) -> Text:
+def _highlighted(marks: Sequence[str]) -> Text:
     return Text(", ".join(marks), "bold white on red" if marks else "")

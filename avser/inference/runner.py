@@ -210,7 +210,7 @@ class Runner:
             streams = self.net(self._batch([cuts[i] for i in part]))
             if head is not None:
                 streams = {head: streams[head]}
-            answer = self.net.answer(streams)
+            answer = self.net.predict(streams)
             for row, i in enumerate(part):
                 steps = cuts[i].steps
                 outputs[i] = WindowOutput(

@@ -261,7 +261,7 @@ class EmotionNet(nn.Module):
         )
         return audio, video
 
-    def answer(self, streams: dict[str, HeadOutput]) -> NetPrediction:
+    def predict(self, streams: dict[str, HeadOutput]) -> NetPrediction:
         """Choose per clip: fused where both streams are, else the one that is, else nothing."""
         steps = max(s.mask.shape[1] for s in streams.values())
         first = next(iter(streams.values()))

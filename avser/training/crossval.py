@@ -185,12 +185,12 @@ def merge(
     if all("cost" in s for s in summaries):
         summary["cost"] = _cost([s["cost"] for s in summaries])
     for kind in ("streams", "levels", "stress"):
-        found = {
+        rows = {
             name: [_predictions(rows, f"test.{file_name(name)}.json") for rows in done.values()]
             for name in first.get(kind, {})
         }
-        if found:
-            summary[kind] = stream_figures(found, seeds=list(done))
+        if rows:
+            summary[kind] = stream_figures(rows, seeds=list(done))
     return runs, summary
 
 

@@ -6,7 +6,7 @@ its end ``DONE``.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,6 +16,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
 from avser.bundle import serialization as bundle
 from avser.bundle.provenance import speakers_by_sex
@@ -26,12 +27,14 @@ from avser.evaluation.predictions import file_name
 from avser.evaluation.stress import stress
 from avser.evaluation.summary import Predictions, stream_figures, summarise
 from avser.files import atomic_write
+from avser.models.baselines.head import BaselineHead
+from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
-from avser.training.baselines import fit_baselines, has_baseline
 from avser.training.callbacks import StopFile
 from avser.training.data_module import LabelledDataModule
 from avser.training.run_folder import STOP, commit_of, epoch_tables, history
 from avser.training.task import EmotionTask
+from avser.types import Batch
 
 
 def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
@@ -174,12 +177,53 @@ def _train(
     return best_net(task, folder), int(trainer.current_epoch), seconds
 
 
+def has_baseline(net: EmotionNet) -> bool:
+    """Whether a net is fitted instead of trained."""
+    return any(isinstance(head, BaselineHead) for head in net.heads.values())
+
+
+@torch.no_grad()
+def fit_baselines(net: EmotionNet, loader: Iterable[Batch]) -> EmotionNet:
+    """Fit every stream's baseline to its encoder's outputs of labelled clips, in one pass.
+
+    Args:
+        net: with a `BaselineHead`; its encoders stay as they are.
+        loader: of the training clips.
+
+    Returns:
+        The net, in evaluation mode.
+
+    Raises:
+        ConfigError: the net has a fusion, which no baseline can train, or a class is missing.
+    """
+    if net.fusion is not None:
+        raise ConfigError(
+            "Bad net: a baseline trains no fusion; leave fusion out, or choose another head."
+        )
+    net.eval()
+    vectors: dict[str, list[Tensor]] = {name: [] for name in net.heads}
+    labels: dict[str, list[Tensor]] = {name: [] for name in net.heads}
+    home = device_of(net)
+    for batch in loader:
+        batch = on_device(batch, home)
+        for name, (x, mask) in net.encode(batch).items():
+            head = net.heads[name]
+            if isinstance(head, BaselineHead):
+                rows, clip = head.vectors(x.float(), mask)
+                vectors[name].append(rows)
+                labels[name].append(batch["label"][clip])
+    for name, head in net.heads.items():
+        if isinstance(head, BaselineHead):
+            head.baseline.fit(torch.cat(vectors[name]), torch.cat(labels[name]))
+    return net
+
+
 def _validate(net: EmotionNet, data: LabelledDataModule, folder: Path) -> Predictions:
-    """Keep what the chosen epoch answers on the validation part."""
-    chosen = data.parts.validation
-    found = predict(net, data.loader(chosen), chosen, seen=set())
-    found.save(folder / "predictions" / "validation.json")
-    return found
+    """Predict the validation part with the chosen epoch, and save the predictions."""
+    clips = data.parts.validation
+    predictions = predict(net, data.loader(clips), clips, seen=set())
+    predictions.save(folder / "predictions" / "validation.json")
+    return predictions
 
 
 def _measure(
@@ -191,7 +235,7 @@ def _measure(
     name: str,
     stressed: bool,
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Answer the test part, keep the predictions, and sum them up."""
+    """Predict the test part, save the predictions, and summarise them."""
     test, seen = data.parts.test, set(provenance.speakers)
     begin = perf_counter()
     predictions = predict(net, data.loader(test), test, seen=seen)
@@ -199,18 +243,18 @@ def _measure(
     predictions.save(folder / "predictions" / "test.json")
     summary = _summary(predictions, data, provenance, net, name)
     summary["cost"] = {"clips_per_second": round(rate, 1), "threads": torch.get_num_threads()}
-    if net.fusion is not None:  # what each stream says where the other is missing
+    if net.fusion is not None:  # each stream as where the other is missing
         alone = {}
         for stream in ("audio", "video"):
-            found = predict(net, data.loader(test), test, seen=seen, stream=stream)
-            found.save(folder / "predictions" / f"test.{stream}.json")
-            alone[stream] = [found]
+            single = predict(net, data.loader(test), test, seen=seen, stream=stream)
+            single.save(folder / "predictions" / f"test.{stream}.json")
+            alone[stream] = [single]
         summary["streams"] = stream_figures(alone, seeds=summary["seeds"])
     levels = _levels(net, data, predictions, seen=seen)
-    for level, found in levels.items():
-        found.save(folder / "predictions" / f"test.{level}.json")
+    for level, rows in levels.items():
+        rows.save(folder / "predictions" / f"test.{level}.json")
     if levels:
-        runs = {level: [found] for level, found in levels.items()}
+        runs = {level: [rows] for level, rows in levels.items()}
         summary["levels"] = stream_figures(runs, seeds=summary["seeds"])
     if stressed:
         summary["stress"] = _stress(net, data, provenance, folder)
@@ -220,13 +264,13 @@ def _measure(
 def _stress(
     net: EmotionNet, data: LabelledDataModule, provenance: bundle.Provenance, folder: Path
 ) -> dict[str, Any]:
-    """Keep the predictions of degraded test clips, and sum them up."""
+    """Predict degraded test clips, save the predictions, and summarise them."""
     test = data.parts.test
-    found = stress(net, data.sound_loader(test), test, seen=set(provenance.speakers))
-    for name, made in found.items():
-        made.save(folder / "predictions" / f"test.{file_name(name)}.json")
+    conditions = stress(net, data.sound_loader(test), test, seen=set(provenance.speakers))
+    for name, rows in conditions.items():
+        rows.save(folder / "predictions" / f"test.{file_name(name)}.json")
     seed = provenance.seed if provenance.seed is not None else 0
-    return stream_figures({name: [made] for name, made in found.items()}, seeds=[seed])
+    return stream_figures({name: [rows] for name, rows in conditions.items()}, seeds=[seed])
 
 
 def _levels(
@@ -244,7 +288,7 @@ def _levels(
 def _provenance(
     data: LabelledDataModule, *, seed: int | None, epochs: int, before: Sequence[bundle.Provenance]
 ) -> bundle.Provenance:
-    """What was seen, by this training and by those whose weights it began with."""
+    """Recordings of this training, and of those whose weights it started from."""
     known = [*data.parts.train, *data.parts.validation]
     speakers = sorted({c.speaker for c in known if c.speaker}.union(*(p.speakers for p in before)))
     languages = dict.fromkeys(data.corpus.languages)

@@ -18,8 +18,8 @@ def commit_of(folder: Path) -> str | None:
 
 def epoch_tables(folder: Path) -> list[Path]:
     """Tables of epochs, one for each start of the training, oldest first."""
-    found = (folder / "logs").glob("start*/metrics.csv")
-    return sorted(found, key=lambda p: int(p.parent.name.removeprefix("start")))
+    tables = (folder / "logs").glob("start*/metrics.csv")
+    return sorted(tables, key=lambda p: int(p.parent.name.removeprefix("start")))
 
 
 def history(folder: Path) -> dict[str, list[float]]:

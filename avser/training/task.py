@@ -22,7 +22,6 @@ from avser.models.heads import Head
 from avser.models.net import EmotionNet, HeadOutput, encoder_of
 from avser.models.transforms import Transforms
 from avser.training.augment import Augment
-from avser.training.distillation import Teacher
 from avser.training.image_augment import ImageAugment
 from avser.training.optimization import (
     OptimizerName,
@@ -34,6 +33,7 @@ from avser.training.optimization import (
     soft_cross_entropy,
 )
 from avser.training.transfer import (
+    Teacher,
     freeze_stream,
     refuse_known_recordings,
     refuse_known_speakers,
@@ -117,12 +117,12 @@ class EmotionTask(LightningModule):
             it, is hidden from the fusion.
         init: stream ("audio", "video") to the model whose weights it starts with.
         teacher: released models, run folders or bundles, joined by ``+``, whose mean probabilities
-            on the same augmented batch are soft targets (`avser.training.distillation`).
+            on the same augmented batch are soft targets (`avser.training.transfer.Teacher`).
         teacher_weight: share of the soft targets; the rest is the label's.
         teacher_temperature: softens the teacher's probabilities; 1 leaves them.
-        freeze: stream to the number of first epochs in which it is held still; -1 is all.
+        freeze: stream to the number of first epochs in which it is frozen; -1 is all.
         lr_scale: stream to a factor on its encoder's learning rate, for fine-tuning.
-        full_epochs: of the whole recipe; tables tell where fewer were run.
+        full_epochs: of the whole recipe; tables state where fewer were run.
     """
 
     class_weight: Tensor
@@ -172,9 +172,9 @@ class EmotionTask(LightningModule):
         )
         self.started_from = start_from(self.net, init or {})
         self.teacher = self._find_teacher(teacher, teacher_weight, teacher_temperature)
-        self.held, self.lr_scale = freeze or {}, lr_scale or {}
-        self.kept = tuple(s for s in init or {} if self.held.get(s, 0) < 0)
-        _check_streams(self.net, freeze=self.held, lr_scale=self.lr_scale)
+        self.frozen_epochs, self.lr_scale = freeze or {}, lr_scale or {}
+        self.kept = tuple(s for s in init or {} if self.frozen_epochs.get(s, 0) < 0)
+        _check_streams(self.net, freeze=self.frozen_epochs, lr_scale=self.lr_scale)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.augment, self.image_augment = augment, image_augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
@@ -315,9 +315,9 @@ class EmotionTask(LightningModule):
     # -- training --------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Hold streams still that are not to learn yet."""
+        """Freeze streams that are not trained yet."""
         self.clock = perf_counter()
-        for stream in self.held:
+        for stream in self.frozen_epochs:
             freeze_stream(self.net, stream, self._is_frozen(stream), gradients=self._distributed)
 
     @property
@@ -325,7 +325,7 @@ class EmotionTask(LightningModule):
         return bool(self.trainer.world_size > 1)
 
     def _is_frozen(self, stream: str) -> bool:
-        epochs = self.held.get(stream, 0)
+        epochs = self.frozen_epochs.get(stream, 0)
         return bool(epochs < 0 or self.current_epoch < epochs)
 
     def on_after_backward(self) -> None:
@@ -335,7 +335,7 @@ class EmotionTask(LightningModule):
         one, the optimizer passes a parameter over.
         """
         if self._distributed:
-            for stream in filter(self._is_frozen, self.held):
+            for stream in filter(self._is_frozen, self.frozen_epochs):
                 for module in (encoder_of(self.net, stream), self.net.heads[stream]):
                     for parameter in module.parameters():
                         parameter.grad = None
@@ -435,7 +435,7 @@ class EmotionTask(LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Measure the averaged weights on whole clips."""
         streams = self.averaged(batch, transforms=Transforms(features=self.feature_cache))
-        answer = self.averaged.answer(streams)
+        answer = self.averaged.predict(streams)
         loss = self._total(streams, self._targets(batch["label"]))
         self.validation_confusion.update(answer.probabilities, batch["label"])
         self.validation_loss.update(loss, len(batch["label"]))

@@ -1,10 +1,14 @@
-"""Initial weights of streams from released models, and frozen streams.
+"""Transfer from released models: initial weights, frozen streams, soft targets of teachers.
 
-A stream is an encoder with its own head. Whoever starts from a model takes over what it was
-trained on: its speakers count as seen, and a test part that holds one of them is refused.
+A stream is an encoder with its own head. A net that starts from a model, or learns from a teacher,
+takes over its training data: those speakers count as seen, and a test part that holds one of them
+is refused.
 """
 
 from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
 
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Provenance
@@ -12,7 +16,9 @@ from avser.data.splits import clip_name
 from avser.errors import ConfigError
 from avser.models.baselines.head import BaselineHead
 from avser.models.net import EmotionNet, encoder_of
-from avser.types import Clip
+from avser.types import Batch, Clip
+
+SEPARATOR = "+"  # between models whose mean probabilities are the targets
 
 
 def start_from(net: EmotionNet, models: Mapping[str, str]) -> list[Provenance]:
@@ -23,13 +29,13 @@ def start_from(net: EmotionNet, models: Mapping[str, str]) -> list[Provenance]:
         models: stream to name or folder of a model.
 
     Returns:
-        What those models were trained on.
+        Provenance of those models.
 
     Raises:
         ConfigError: a stream is unknown, or the model's encoder is of another shape.
         BundleError: a model is missing or damaged.
     """
-    found: list[Provenance] = []
+    provenances: list[Provenance] = []
     for stream, model in models.items():
         target = encoder_of(net, stream)
         loaded = bundle.load(model)
@@ -42,8 +48,8 @@ def start_from(net: EmotionNet, models: Mapping[str, str]) -> list[Provenance]:
             ) from error
         _start_head(net, stream, loaded.net, model)
         net.temperature(stream).copy_(loaded.net.temperature(stream))
-        found.append(loaded.provenance)
-    return found
+        provenances.append(loaded.provenance)
+    return provenances
 
 
 def _start_head(net: EmotionNet, stream: str, trained: EmotionNet, model: str) -> None:
@@ -70,10 +76,10 @@ def _start_head(net: EmotionNet, stream: str, trained: EmotionNet, model: str) -
 def refuse_known_speakers(models: Sequence[Provenance], test: Sequence[Clip]) -> None:
     """Refuse a start from a model that has seen speakers who are tested.
 
-    Validation speakers are not looked at: a model of the same fold has chosen its epoch by them.
+    Validation speakers are not compared: a model of the same fold has chosen its epoch by them.
 
     Args:
-        models: what the models were trained on.
+        models: provenance of the models.
         test: clips of the test part.
 
     Raises:
@@ -97,7 +103,7 @@ def refuse_known_recordings(
     For splits in which speakers are on both sides by choice.
 
     Args:
-        models: what the models were trained on.
+        models: provenance of the models.
         test: clips of the test part.
         digests: `clip_name` to hash of the decoded samples.
 
@@ -127,3 +133,69 @@ def freeze_stream(net: EmotionNet, stream: str, frozen: bool, *, gradients: bool
     for module in (encoder_of(net, stream), net.heads[stream]):
         module.requires_grad_(gradients or not frozen)
         module.train(not frozen)
+
+
+class Teacher:
+    """Frozen models whose mean probabilities are a student's soft targets.
+
+    Source: Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR
+    2022, section 3: teacher and student see the very same augmented view, over many epochs.
+
+    Not an ``nn.Module``: its weights are no part of the student's checkpoints.
+
+    Args:
+        models: names, run folders or bundles, joined by ``+``.
+        emotions: the student's K classes; each model must have them all.
+        merge: classes of a model to classes of the student, such as calm to neutral.
+
+    Raises:
+        BundleError: a model is missing or damaged.
+        ConfigError: a model lacks one of the student's classes.
+    """
+
+    def __init__(
+        self, models: str, *, emotions: Sequence[str], merge: Mapping[str, str] | None = None
+    ) -> None:
+        loaded = [bundle.load(name) for name in models.split(SEPARATOR)]
+        self.provenances: list[Provenance] = [m.provenance for m in loaded]
+        self._nets = [m.net.eval().requires_grad_(False) for m in loaded]
+        names = models.split(SEPARATOR)
+        self._maps = [
+            _class_map(net, emotions, merge=merge or {}, model=name)
+            for net, name in zip(self._nets, names, strict=True)
+        ]
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return soft targets ``[B, K]`` and ``present [B]``: clips with signal for every model.
+
+        Args:
+            batch: as the student sees it; parameters follow its device.
+            temperature: divides the logits, beyond the models' own calibrated temperatures.
+        """
+        device = batch["waveform"].device
+        targets, present = [], []
+        for net, mapping in zip(self._nets, self._maps, strict=True):
+            prediction = net.to(device).predict(net(batch))
+            soft = (prediction.probabilities.float() ** (1 / temperature)) @ mapping.to(device)
+            targets.append(soft / soft.sum(dim=1, keepdim=True).clamp(min=1e-9))
+            present.append(prediction.used >= 0)
+        return torch.stack(targets).mean(dim=0), torch.stack(present).all(dim=0)
+
+
+def _class_map(
+    net: EmotionNet, emotions: Sequence[str], *, merge: Mapping[str, str], model: str
+) -> Tensor:
+    """Matrix ``[K_teacher, K]`` of zeros and ones; classes that the student lacks fall away."""
+    names = [merge.get(name, name) for name in net.emotions]
+    missing = [name for name in emotions if name not in names]
+    if missing:
+        raise ConfigError(
+            f"Bad teacher {model!r}: it has no class {missing[0]!r}; choose a model of the "
+            f"classes {', '.join(emotions)}."
+        )
+    matrix = torch.zeros(len(names), len(emotions))
+    for row, name in enumerate(names):
+        if name in emotions:
+            matrix[row, list(emotions).index(name)] = 1
+    return matrix

@@ -165,7 +165,7 @@ def explain_batch(
         outputs = net(batch)
         if stream is not None:
             outputs = {stream: outputs[stream]}
-        answer = net.answer(outputs)
+        answer = net.predict(outputs)
         used = int(answer.used[0])
         if used < 0:
             raise SignalError("Bad clip: it has neither a voice nor a face to explain.")

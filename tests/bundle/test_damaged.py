@@ -59,7 +59,7 @@ def problem(folder: Path) -> str:
     except BundleError as error:
         return str(error)
     wave = audio_batch(0.1 * torch.randn(1, 9000), torch.tensor([9000]))
-    assert loaded.net.answer(loaded.net(wave)).probabilities.shape == (1, 3)
+    assert loaded.net.predict(loaded.net(wave)).probabilities.shape == (1, 3)
     assert isinstance(listed(folder)["name"], str)
     return ""
 

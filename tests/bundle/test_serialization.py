@@ -90,7 +90,7 @@ def test_what_is_loaded_answers_bit_for_bit_as_what_was_saved(
     loaded = bundle.load(folder)
     wave = 0.1 * torch.randn(2, 20000)
     batch = audio_batch(wave, torch.tensor([20000, 9000]))
-    ours, theirs = net.answer(net(batch)), loaded.net.answer(loaded.net(batch))
+    ours, theirs = net.predict(net(batch)), loaded.net.predict(loaded.net(batch))
     assert torch.equal(ours.probabilities, theirs.probabilities)
     assert torch.equal(ours.step_probabilities, theirs.step_probabilities)
     assert torch.equal(loaded.net.temperature("audio"), torch.tensor(1.2345678))

@@ -107,7 +107,7 @@ def test_answers_by_chunk_and_their_mean_by_clip() -> None:
     assert found.clip_ids == ["c/0#0", "c/0#1", "c/0#2", "c/1#0"]
     assert found.labels.tolist() == [0, 0, 0, 1] and found.seen == [False] * 3 + [True]
     with torch.inference_mode():
-        steps = net.answer(net(batch)).step_probabilities
+        steps = net.predict(net(batch)).step_probabilities
     np.testing.assert_allclose(found.probabilities[1], steps[0, 1], rtol=1e-5)
     joined = by_clip(found)
     assert joined.clip_ids == ["c/0", "c/1"] and list(joined.speakers) == ["c/0", "c/1"]

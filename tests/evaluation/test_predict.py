@@ -54,7 +54,7 @@ def test_answers_are_matched_by_clip_and_mapped_by_class() -> None:
     assert found.clip_ids == ["c/0", "c/1"]
     assert found.speakers == ["c/s0", "c/s1"] and found.seen == [False, True]
     assert found.labels.tolist() == [1, 0]
-    expected = net.answer(net(batch)).probabilities.detach().numpy()
+    expected = net.predict(net(batch)).probabilities.detach().numpy()
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-5)
 
 

@@ -50,7 +50,7 @@ def test_the_clean_row_is_the_prediction_and_others_differ() -> None:
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert all(torch.equal(a, b["waveform"]) for a, b in zip(before, loader, strict=True))
     with torch.no_grad():
-        plain = torch.cat([net.answer(net(b)).probabilities for b in loader]).numpy()
+        plain = torch.cat([net.predict(net(b)).probabilities for b in loader]).numpy()
     np.testing.assert_allclose(found["clean"].probabilities, plain, atol=1e-6)
     assert np.abs(found["white noise 10 dB"].probabilities - plain).max() > 1e-5
     # an offset is taken out before the network

@@ -107,7 +107,7 @@ def test_of_a_net_with_a_face_the_voice_is_written(tmp_path: Path) -> None:
     wave, lengths = bursts(2, 3.0)
     batch = audio_batch(torch.from_numpy(wave), torch.from_numpy(lengths))
     batch["video_features"] = torch.zeros(2, 6, 5)  # no face is seen
-    heard = net.answer(net(batch))
+    heard = net.predict(net(batch))
     assert heard.used.tolist() == [1, 1]
     said = OnnxClassifier(path).batch(wave, lengths)
     np.testing.assert_allclose(said[0], heard.probabilities.detach(), atol=MOST_APART)

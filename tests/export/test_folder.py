@@ -1,4 +1,4 @@
-"""What is exported beside an ONNX file: a folder that stands alone, and torch's own format."""
+"""Exports beside an ONNX file: a folder that stands alone, and torch's own format."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""What a federation's server answers over HTTP, and the few lines that ask it."""
+"""HTTP API of a federation's server, and its client."""
 
 import io
 import json

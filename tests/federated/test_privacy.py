@@ -180,7 +180,7 @@ def test_features_give_the_answer_of_their_sound(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = learner.net.eval().audio_branch()(sound, length)[0]
         streams = learner.net(batch, transforms=with_stored_features(batch))
-        found = learner.net.answer(streams).probabilities
+        found = learner.net.predict(streams).probabilities
     assert found[0].tolist() == pytest.approx(expected[0].tolist(), abs=2e-3)  # half precision
 
 

@@ -52,9 +52,9 @@ def clips(*lengths: int) -> tuple[Tensor, Tensor]:
 def test_padding_never_leaks(encoder: str, head: str) -> None:
     net = EmotionNet(audio=ENCODERS[encoder](), head=HEADS[head](), emotions=("a", "b", "c")).eval()
     wave, lengths = clips(40000, 9000, 21000, 2 * 8192)  # the last ends with its step
-    together = net.answer(net(audio_batch(wave, lengths)))
+    together = net.predict(net(audio_batch(wave, lengths)))
     for row, length in enumerate(lengths.tolist()):
-        alone = net.answer(net(audio_batch(wave[row : row + 1, :length], lengths[row : row + 1])))
+        alone = net.predict(net(audio_batch(wave[row : row + 1, :length], lengths[row : row + 1])))
         steps = alone.mask.shape[1]
         torch.testing.assert_close(together.probabilities[row], alone.probabilities[0])
         assert torch.equal(together.mask[row, :steps], alone.mask[0])
@@ -107,14 +107,14 @@ def test_padding_never_leaks_between_streams(fusion: str, head: str) -> None:
     for row, steps in enumerate(seen):
         batch["video_features"][row, steps:] = 0
     streams = net(batch)
-    together = net.answer(streams)
+    together = net.predict(streams)
     assert together.used.tolist() == [0, 0, 0]
     for row, length in enumerate(lengths.tolist()):
         alone = audio_batch(wave[row : row + 1, :length], lengths[row : row + 1])
         alone["video_features"] = batch["video_features"][row : row + 1, : seen[row]]
         for name, stream in net(alone).items():
             torch.testing.assert_close(streams[name].logits[row], stream.logits[0])
-        answer = net.answer(net(alone))
+        answer = net.predict(net(alone))
         valid = answer.mask[0]
         torch.testing.assert_close(together.probabilities[row], answer.probabilities[0])
         assert together.mask[row].sum() == valid.sum()
@@ -148,7 +148,7 @@ def test_streams_may_be_absent_in_training(fusion: str, head: str) -> None:
 def test_streams_may_be_absent_in_use(fusion: str, head: str) -> None:
     net = net_of_both(fusion, head).eval()
     streams = net(uneven())
-    answer = net.answer(streams)
+    answer = net.predict(streams)
     assert answer.used.tolist() == [0, 2, 1, 0, 2, -1]
     assert all(torch.isfinite(s.logits).all() for s in streams.values())
     assert answer.probabilities.sum(dim=1).tolist() == pytest.approx([1, 1, 1, 1, 1, 0])
@@ -162,7 +162,7 @@ def test_without_a_face_the_answer_is_that_of_the_audio_branch(fusion: str, head
     wave, lengths = clips(20000, 30000)
     batch = with_picture(wave, lengths, steps=4)
     batch["video_features"].zero_()
-    answer = net.answer(net(batch))
+    answer = net.predict(net(batch))
     probabilities, steps, mask = net.audio_branch()(wave, lengths)
     assert answer.used.tolist() == [1, 1]
     assert torch.equal(answer.probabilities, probabilities)
@@ -229,10 +229,10 @@ def test_quiet_edges_do_not_change_the_answer_of_a_trimming_encoder() -> None:
     voice = 0.2 * torch.randn(1, 8192 * 3)
     edge = 1e-4 * torch.randn(1, 8192)
     longer = torch.cat([edge, voice, edge], dim=1)
-    trimmed = net.answer(net(audio_batch(longer, torch.tensor([8192 * 5]))))
+    trimmed = net.predict(net(audio_batch(longer, torch.tensor([8192 * 5]))))
     assert trimmed.mask[0].tolist() == [True, True, True, True, True]  # 50 ms margins reach out
     middle = longer[:, 8192 - 4096 :]
-    moved = net.answer(net(audio_batch(middle, torch.tensor([middle.shape[1]]))))
+    moved = net.predict(net(audio_batch(middle, torch.tensor([middle.shape[1]]))))
     # half a step later on the grid: frames are pooled into other steps, so nearly the same
     torch.testing.assert_close(trimmed.probabilities, moved.probabilities, atol=0.05, rtol=0)
 
@@ -243,7 +243,7 @@ def test_audio_fallback_is_the_audio_branch_bit_for_bit() -> None:
     wave, lengths = clips(20000, 30000)
     batch = audio_batch(wave, lengths)
     batch["video_features"] = torch.zeros(2, 4, 5)
-    answer = net.answer(net(batch))
+    answer = net.predict(net(batch))
     probabilities, steps, mask = net.audio_branch()(wave, lengths)
     assert answer.used.tolist() == [1, 1]
     assert torch.equal(answer.probabilities, probabilities)
@@ -252,7 +252,9 @@ def test_audio_fallback_is_the_audio_branch_bit_for_bit() -> None:
     alone = EmotionNet(audio=net.audio, head=AttentiveHead(hidden=8), emotions=net.emotions).eval()
     alone.heads["audio"] = net.heads["audio"]
     alone.temperature("audio").fill_(1.7)
-    assert torch.equal(alone.answer(alone(audio_batch(wave, lengths))).probabilities, probabilities)
+    assert torch.equal(
+        alone.predict(alone(audio_batch(wave, lengths))).probabilities, probabilities
+    )
 
 
 def test_each_clip_is_answered_by_what_it_has() -> None:
@@ -263,7 +265,7 @@ def test_each_clip_is_answered_by_what_it_has() -> None:
     batch = audio_batch(wave, lengths)
     batch["video_features"] = torch.randn(4, 3, 5)
     batch["video_features"][2:] = 0
-    answer = net.answer(net(batch))
+    answer = net.predict(net(batch))
     assert answer.used.tolist() == [0, 2, 1, -1]  # fused, face, voice, nothing
     assert answer.probabilities[:3].sum(dim=1).tolist() == pytest.approx([1, 1, 1])
     assert not answer.probabilities[3].any() and not answer.mask[3].any()

@@ -21,7 +21,7 @@ from avser.models.frontends.mfcc import Mfcc
 from avser.models.net import EmotionNet
 from avser.testing.corpora import FAKES
 from avser.testing.nets import MeanFusion, VectorVideoEncoder, tiny_net
-from avser.training.baselines import fit_baselines, has_baseline
+from avser.training.fit import fit_baselines, has_baseline
 from avser.types import Batch
 
 STEP = 8192
@@ -50,7 +50,7 @@ def test_a_net_is_fitted_in_one_pass(unit: str) -> None:
     batch = tones()
     assert has_baseline(net) and not has_baseline(tiny_net())
     fit_baselines(net, [batch])
-    answer = net.answer(net(batch))
+    answer = net.predict(net(batch))
     assert answer.probabilities[:-1].argmax(dim=1).tolist() == batch["label"][:-1].tolist()
     assert answer.used[-1] == -1
 

@@ -70,7 +70,7 @@ def test_batches_hold_features_in_the_place_of_samples(ravdess: Path, tmp_path: 
     assert sound["audio_features"].shape[1] == 0 and sound["lengths"].min() > 8000
     net = setup.task.net.eval()
     with torch.no_grad():
-        prepared, plain = net.answer(net(batch)), net.answer(net(sound))
+        prepared, plain = net.predict(net(batch)), net.predict(net(sound))
     assert batch["clip_id"] == sound["clip_id"]
     torch.testing.assert_close(prepared.probabilities, plain.probabilities, atol=2e-3, rtol=0)
     assert torch.equal(prepared.mask, plain.mask)

@@ -1,4 +1,4 @@
-"""What the gate does with requests that no usual client makes."""
+"""Request limiter, given requests that no usual client makes."""
 
 import asyncio
 import json

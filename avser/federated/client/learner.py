@@ -178,7 +178,7 @@ class LocalTrainer:
         labels: list[int] = []
         predicted: list[int] = []
         for batch in loader:
-            answer = self.net.answer(self.net(batch, transforms=with_stored_features(batch)))
+            answer = self.net.predict(self.net(batch, transforms=with_stored_features(batch)))
             labels += batch["label"].tolist()
             predicted += answer.probabilities.argmax(dim=1).tolist()
         return confusion_matrix(labels, predicted, len(self.plan.emotions))

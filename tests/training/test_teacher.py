@@ -15,8 +15,8 @@ from avser.models.heads import AttentiveHead, LinearHead
 from avser.testing.media import voice, write_wav
 from avser.testing.nets import tiny_audio_encoder, tiny_bundle
 from avser.training.augment import Augment
-from avser.training.distillation import Teacher
 from avser.training.task import EmotionTask
+from avser.training.transfer import Teacher
 from avser.types import Batch
 
 EMOTIONS = ("neutral", "happy", "sad")
@@ -40,7 +40,7 @@ def test_targets_are_the_models_own_probabilities(model: Path) -> None:
     net = bundle.load(str(model)).net.eval()
     teacher = Teacher(str(model), emotions=net.emotions)
     soft, present = teacher(batch())
-    expected = net.answer(net(batch())).probabilities
+    expected = net.predict(net(batch())).probabilities
     assert present.tolist() == [True, True, False]  # the third clip has no sound
     assert torch.allclose(soft[:2], expected[:2], atol=1e-6)
     assert torch.allclose(soft[:2].sum(dim=1), torch.ones(2))
