@@ -184,7 +184,8 @@ def parse(
     class ConfigurationCLI(LightningCLI):
         def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.add_lightning_class_args(self.trainer_class, "trainer")
-            parser.set_defaults({f"trainer.{k}": v for k, v in self.trainer_defaults.items()})
+            plain = {k: v for k, v in self.trainer_defaults.items() if k != "callbacks"}
+            parser.set_defaults({f"trainer.{k}": v for k, v in plain.items()})
             parser.add_lightning_class_args(EmotionTask, "model")
             _add_data(parser)
 

@@ -274,8 +274,9 @@ def _calibration(summary: Mapping[str, Any]) -> str:
         "Expected calibration error, over 15 bins of confidence: the mean distance between how "
         "sure the model was and how often it was right."
     )
-    words = f"<p>ECE <b>{format_figure(summary['ece'])}</b> {page.mark_labels(summary['marks'])}</p>"
-    return page.section("Calibration", words + page.figure(drawn, text))
+    labels = page.mark_labels(summary["marks"])
+    error = f"<p>ECE <b>{format_figure(summary['ece'])}</b> {labels}</p>"
+    return page.section("Calibration", error + page.figure(drawn, text))
 
 
 def _stress(summary: Mapping[str, Any]) -> str:
