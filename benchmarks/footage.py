@@ -44,8 +44,8 @@ def write_film(
         preset: of the H.264 encoder.
     """
     count = min(_TAKES, ceil(seconds / 3))
-    said = np.concatenate([take(n, sample_rate=sample_rate)[1] for n in range(count)])
-    packed = np.round(said * 32_767).astype(np.int16)
+    samples = np.concatenate([take(n, sample_rate=sample_rate)[1] for n in range(count)])
+    packed = np.round(samples * 32_767).astype(np.int16)
     each = sample_rate / fps
     with av.open(str(path), "w") as file:
         picture: Any = file.add_stream("libx264", rate=fps, options={"preset": preset})

@@ -179,7 +179,7 @@ def child(
     """Run ``python -m benchmarks.<module>`` with ``count`` threads; return the JSON it prints last.
 
     Raises:
-        RuntimeError: it failed; the message holds the end of what it said.
+        RuntimeError: it failed; the message holds the end of its output.
     """
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],

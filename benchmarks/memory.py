@@ -49,7 +49,7 @@ def resident_mb() -> float:
 
 
 class Sampler(threading.Thread):
-    """Samples resident memory; `mark` says how far the file is.
+    """Samples resident memory; `mark` records the position in the file.
 
     Attributes:
         peaks: largest resident memory in MB, by window of the file.

@@ -1,8 +1,8 @@
 """Many clients at once on ``avser serve``: waiting, refusals, errors, memory.
 
 The server runs in processes of its own, with its default limits; clients run here and share its
-cores. Half of them send the sample clip (voice and face), half four seconds of voice. Who is told
-429 waits as long as the answer says and sends again.
+cores. Half of them send the sample clip (voice and face), half four seconds of voice. A client
+that gets 429 waits for ``Retry-After`` and sends again.
 """
 
 import asyncio

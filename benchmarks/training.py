@@ -117,7 +117,7 @@ def train(folder: Path, *, epochs: int) -> dict[str, Any]:
     """Train on a folder's clips; return clips per second of each epoch, by source, and the size.
 
     Args:
-        folder: of wav files; the cache is wherever ``AVSER_CACHE`` says.
+        folder: of wav files; the cache is at ``AVSER_CACHE``.
         epochs: timed from each source; two more run untimed.
     """
     chosen = settings("audio_crnn")

@@ -178,13 +178,14 @@ def _train(
 
 
 def has_baseline(net: EmotionNet) -> bool:
-    """Whether a net is fitted instead of trained."""
-    return any(isinstance(head, BaselineHead) for head in net.heads.values())
+    """Whether a net is fitted instead of trained; a fusion beside baselines is trained."""
+    heads = [net.heads["fused"]] if "fused" in net.heads else net.heads.values()
+    return any(isinstance(head, BaselineHead) for head in heads)
 
 
 @torch.no_grad()
 def fit_baselines(net: EmotionNet, loader: Iterable[Batch]) -> EmotionNet:
-    """Fit every stream's baseline to its encoder's outputs of labelled clips, in one pass.
+    """Fit every stream's baseline to what its encoder makes of labelled clips.
 
     Args:
         net: with a `BaselineHead`; its encoders stay as they are.
@@ -210,8 +211,10 @@ def fit_baselines(net: EmotionNet, loader: Iterable[Batch]) -> EmotionNet:
             head = net.heads[name]
             if isinstance(head, BaselineHead):
                 rows, clip = head.vectors(x.float(), mask)
-                vectors[name].append(rows)
-                labels[name].append(batch["label"][clip])
+                label = batch["label"][clip]
+                labelled = label >= 0
+                vectors[name].append(rows[labelled])
+                labels[name].append(label[labelled])
     for name, head in net.heads.items():
         if isinstance(head, BaselineHead):
             head.baseline.fit(torch.cat(vectors[name]), torch.cat(labels[name]))

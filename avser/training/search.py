@@ -192,9 +192,7 @@ def _finish(study: Any, space: Space, out: Path) -> list[Trial]:  # noqa: ANN401
     _write(out, found)
     if found[0].uar is None:
         first = min(found, key=lambda t: t.number)
-        raise AvserError(
-            f"Bad search: all {len(found)} trials failed; the first: {first.problem}"
-        )
+        raise AvserError(f"Bad search: all {len(found)} trials failed; the first: {first.problem}")
     best = next(t for t in study.get_trials() if t.number == found[0].number)
     with atomic_write(out / "best.yaml") as file:  # trained elsewhere, perhaps: it is in the study
         file.write(best.user_attrs["config"])
