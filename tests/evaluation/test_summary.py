@@ -193,11 +193,11 @@ def test_some_unknown_speakers_are_told() -> None:
     assert summary["notes"] == ["2 clips of unknown speakers count as a speaker each."]
 
 
-def test_clips_without_an_answer_are_told() -> None:
+def test_clips_without_a_prediction_are_noted() -> None:
     predictions = make()
     predictions.probabilities[3:5] = 0.25
     (note,) = summarise(predictions, **facts())["notes"]
-    assert note == f"2 of 48 clips gave no answer (no signal) and count as {EMOTIONS[0]}."
+    assert note == f"2 of 48 clips have no prediction (no signal) and count as {EMOTIONS[0]}."
 
 
 def test_one_speaker_has_a_figure_without_interval() -> None:
