@@ -19,7 +19,7 @@ from avser.inference.predictor import Predictor
 from avser.media.degradations import Degrade
 from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
-from avser.training.baselines import fit_baselines, has_baseline
+from avser.training.fit import fit_baselines, has_baseline
 from avser.training.task import EmotionTask
 from avser.types import STEP_SAMPLES, Batch, Clip
 
@@ -133,7 +133,7 @@ class DataFake:
                 encoder, sounds, degrade=Degrade(), into=self.features, folder=self.folder
             )
 
-    def enrol_voices(self, encoder: Any) -> None:
+    def enrol_speakers(self, encoder: Any) -> None:
         reference = encoder.reference_of(self.loader())
         assert reference.device.type == "cpu"  # loaders hold it
         if encoder.normaliser.mode == "speaker":
