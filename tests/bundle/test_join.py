@@ -62,7 +62,7 @@ def clips(*, sound: bool = True, faces: bool = True, steps: int = 3) -> Batch:
 
 @torch.inference_mode()
 def answers(net: EmotionNet, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, int]:
-    answer = net.answer(net(batch))
+    answer = net.predict(net(batch))
     return answer.probabilities, answer.step_probabilities, int(answer.used[0])
 
 

@@ -190,6 +190,6 @@ def test_a_frozen_start_stays_the_model_that_it_starts_from(root: Path, tmp_path
     samples = torch.from_numpy(synthetic_voice("sad", seconds=1.5))[None]
     batch = audio_batch(samples, torch.tensor([samples.shape[1]]))
     with torch.inference_mode():
-        alone, joined = (net.answer(net(batch)) for net in (before, after))
+        alone, joined = (net.predict(net(batch)) for net in (before, after))
     assert torch.equal(alone.probabilities, joined.probabilities)
     assert torch.equal(alone.step_probabilities, joined.step_probabilities)
