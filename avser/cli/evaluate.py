@@ -63,14 +63,8 @@ def run(words: Sequence[str]) -> int:
     predictions = Predictions.mean([_predict(data, each) for each in compared])
     if own.unseen_only:
         predictions = predictions.unseen()
-    summary = _summary(
-        models,
-        data,
-        predictions,
-        split=split,
-        split_hash=parts.hash,
-        notes=list(dict.fromkeys(note for each in compared for note in each.notes)),
-    )
+    notes = list(dict.fromkeys(note for each in compared for note in each.notes))
+    summary = _summary(models, data, predictions, split=split, split_hash=parts.hash, notes=notes)
     if data.split.unit == "chunk" and predictions.clip_ids and split.endswith("test part"):
         summary["levels"] = stream_figures({"clip": [by_clip(predictions)]}, seeds=[])
     console = Console(stderr=own.json == "-")
