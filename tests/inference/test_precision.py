@@ -31,6 +31,6 @@ def test_prepared_and_predicted_samples_are_the_same(
     torch.manual_seed(3)
     net = tiny_net().eval()
     with torch.inference_mode():
-        evaluated = net.answer(net(batch)).probabilities[0].numpy()
+        evaluated = net.predict(net(batch)).probabilities[0].numpy()
     predicted = np.array(list(Predictor(net)(path).probabilities.values()))
     assert np.abs(predicted - evaluated).max() < 1e-5

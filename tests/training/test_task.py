@@ -198,7 +198,7 @@ def test_statistics_come_before_enrolment_and_cached_features(
     before, _ = cache(encoder, *clips)
     enrolled: list[torch.Tensor] = []
     monkeypatch.setattr(
-        data, "enrol_voices", lambda encoder: enrolled.append(encoder.features_of(batch)[0])
+        data, "enrol_speakers", lambda encoder: enrolled.append(encoder.features_of(batch)[0])
     )
     task.prepare(data)
     after, mask = encoder.raw_features(*clips)
