@@ -31,8 +31,8 @@ from avser.models.factory import build_net, first_line
 from avser.models.net import EmotionNet
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
-DEFAULT_MODEL = "audio_crnn.ravdess"  # of inputs without a picture
-DEFAULT_AV_MODEL = "av_jca.ravdess_fer2013"
+DEFAULT_MODEL = "audio_whisper.multi"  # of inputs without a picture
+DEFAULT_AV_MODEL = "av.multi"
 FORMAT = 1
 _WEIGHTS = re.compile(r"model-[0-9a-f]{8}\.safetensors")
 _MAX_HEADER = 1 << 20  # our headers are some kilobytes
@@ -76,7 +76,7 @@ def save(
         net: the network.
         folder: of the bundle.
         spec: settings from which `build_net` makes the same network.
-        name: of the model, such as ``audio_crnn.ravdess``.
+        name: of the model, such as ``audio_whisper.multi``.
         provenance: what it was trained on.
         figures: what was measured, for the config and the card.
         card: text of the card; None writes the standard one.

@@ -55,7 +55,7 @@ def page_of(graph: AudioGraph, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The released audio model, for whole clips."""
-    graph = AudioGraph(bundle.load(bundle.DEFAULT_MODEL))
+    graph = AudioGraph(bundle.load("audio_crnn.ravdess"))
     return page_of(graph, tmp_path_factory.mktemp("page") / "whole")
 
 
@@ -100,7 +100,7 @@ def test_a_file_gets_the_label_that_python_gives(
     prediction = OnnxClassifier(folder / "model.onnx")(read_audio(clip))
     assert prediction.probabilities is not None and prediction.label is not None
     if kind == "whole":  # the page is also within 3 % of PyTorch, 8-bit weights included
-        in_process = Predictor.from_pretrained(bundle.DEFAULT_MODEL)(str(clip))
+        in_process = Predictor.from_pretrained("audio_crnn.ravdess")(str(clip))
         assert not isinstance(in_process, list) and in_process.probabilities is not None
         assert prediction.probabilities == pytest.approx(in_process.probabilities, abs=0.03)
     with served(folder) as address, opened(browser, address) as page:
