@@ -27,6 +27,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 MOVED_AT_USE = "frontend._kept"  # cleaned clips stay in the processor's memory
 SIZE, STEPS = 4, 2
+REPEATS = 20  # of the batch, where a baseline needs more vectors than classes
 
 
 def combined(*settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def settings_of(name: str) -> dict[str, Any]:
         if init.get("kind"):
             init["size"] = "tiny"
         if "backbone" in init and "size" in init:
-            init["size"] = [64, 64]
+            init["size"] = [64, 64] if stream == "audio" else 64
     return own
 
 
@@ -161,7 +162,7 @@ def walk(name: str, folder: Path) -> None:
         all_there(task)
         task.prepare(data)
         if has_baseline(task.net):
-            net = fit_baselines(task.net, data.loader())
+            net = fit_baselines(task.net, REPEATS * data.loader())
         else:
             optimizer = task.new_optimizer()
             task.train()

@@ -1,5 +1,6 @@
 """Commands in processes of their own that start at once: forked from one that has imported all."""
 
+import contextlib
 import json
 import os
 import select
@@ -89,7 +90,8 @@ class Forks:
         while not select.select([self._server.stdout], [], [], 0.002)[0]:
             assert time.monotonic() < end, self.said()
             if until():
-                os.killpg(pid, number)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    os.killpg(pid, number)
                 break
         return os.waitstatus_to_exitcode(int(self._line()))
 
