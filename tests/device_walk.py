@@ -50,6 +50,9 @@ def settings_of(name: str) -> dict[str, Any]:
     elif not own.get("audio") and not own.get("video"):
         own = combined(load(f"{Path(name).parent}/resnet34"), own)
     own.pop("init", None)  # a released model's weights
+    baseline = (own.get("head") or {}).get("init_args", {}).get("baseline")
+    if baseline and "mixtures" in baseline.get("init_args", {}):
+        baseline["init_args"]["mixtures"] = 2  # as many as a class has different steps
     for stream in ("audio", "video"):
         init = (own.get(stream) or {}).get("init_args", {})
         if "pretrained" in init:
