@@ -51,6 +51,7 @@ class Spy(Callback):
 def forks(tmp_path: Path) -> Iterator[Forks]:
     (tmp_path / "spy.py").write_text(SPY)
     own = {"AVSER_CACHE": str(tmp_path / "cache"), "SPY": str(tmp_path / "seen.txt")}
+    own["PYTHONPATH"] = str(tmp_path)  # where the process that trains the folds finds the spy
     made = Forks(tmp_path / "log.txt", path=[tmp_path], environment=own)
     yield made
     made.close()
@@ -180,6 +181,16 @@ def test_fit(forks: Forks, training: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     end_often(forks, ["fit", *training, "--out", str(run)], moment=after_batches(tmp_path, 6))
     whole(run)
+
+
+def test_crossval(forks: Forks, training: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "cv"
+    words = ["crossval", *training, "--out", str(out)]
+    end_often(forks, words, moment=after_batches(tmp_path, 12), signals=SIGNALS[:5])
+    for fold in ("fold0", "fold1"):
+        whole(out / "seed0" / fold)
+    results = json.loads((out / "results.json").read_text())
+    assert results["n"] == 4 * 8 * 2 and not any("UNFINISHED" in n for n in results["notes"])
 
 
 def test_export(forks: Forks, tmp_path: Path) -> None:
