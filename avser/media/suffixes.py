@@ -14,6 +14,7 @@ VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .qt .3gp .3gpp .3g2 .webm .mkv .avi .flv .f4v .wmv .asf .mpg .mpeg .m2v .vob "
     ".ts .mts .m2ts .ogv .mxf .dv .gif .rm .nut .ivf".split()
 )
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")  # of corpora of pictures
 MEDIA_SUFFIXES = AUDIO_SUFFIXES | VIDEO_SUFFIXES
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from avser.emotions import canonical
 from avser.errors import ConfigError, CorpusError
+from avser.media.suffixes import PICTURE_SUFFIXES
 from avser.types import Clip, Corpus
 
 from ._layout import files_below
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PARTS = {
     "train": "train",
     "training": "train",
@@ -70,7 +70,10 @@ def clips_of(corpus: Corpus) -> list[Clip]:
     """
     root = corpus.root
     if root.is_dir():
-        found = [(p.relative_to(root).as_posix(), p) for p in files_below(root, suffixes=PICTURES)]
+        found = [
+            (p.relative_to(root).as_posix(), p)
+            for p in files_below(root, suffixes=PICTURE_SUFFIXES)
+        ]
     else:
         found = [(n, root) for n in members(root) if not _JUNK.search(n.removeprefix("./"))]
     clips = [c for name, path in found if (c := _clip(corpus, name, path)) is not None]
@@ -82,7 +85,7 @@ def clips_of(corpus: Corpus) -> list[Clip]:
 def _clip(corpus: Corpus, name: str, path: Path, *, whole: bool = False) -> Clip | None:
     place = PurePosixPath(name)
     emotion = emotion_or_none(place.parent.name)
-    if emotion is None or place.suffix.lower() not in PICTURES:
+    if emotion is None or place.suffix.lower() not in PICTURE_SUFFIXES:
         return None
     part = part_of(place.parent.parent.name)
     # the folders above those that matter differ between copies of a corpus

@@ -1,4 +1,4 @@
-"""What is in memory already is classified as its file would be."""
+"""Samples in memory are classified as its file would be."""
 
 from pathlib import Path
 from types import SimpleNamespace

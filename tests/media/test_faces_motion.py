@@ -1,4 +1,4 @@
-"""Who speaks in a video: lips that move with the sound, photographs, still pictures."""
+"""The speaker in a video: lips that move with the sound, photographs, still pictures."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What decided is found where it was planted: in a step, a band, a region of the face."""
+"""Attribution finds a planted signal: in a step, a band, a region of the face."""
 
 import json
 from pathlib import Path
