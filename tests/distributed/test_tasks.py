@@ -78,6 +78,6 @@ def test_folds_go_to_workers_and_come_back(
 
 
 def test_trainings_here_end_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crossval, "fit_apart", lambda words, folder, threads: words[0])
+    monkeypatch.setattr(crossval.FitProcesses, "fit", lambda self, words, folder: words[0])
     jobs = [FitJob((name,), tmp_path / name) for name in "abc"]
     assert sorted(crossval.run_here(jobs, at_once=2)) == [(0, "a"), (1, "b"), (2, "c")]

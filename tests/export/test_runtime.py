@@ -95,7 +95,7 @@ def test_a_stream_hears_the_last_steps_and_keeps_no_more(classifier: OnnxClassif
     assert last.so_far == pytest.approx(whole.probabilities)
     assert last.probabilities == pytest.approx(whole.timeline[-1].probabilities)
     assert stream.probabilities == last.so_far and stream.finish() == []
-    assert sum(len(piece) for piece in stream._hear._last) <= 3 * STEP
+    assert sum(len(piece) for piece in stream._predict._last) <= 3 * STEP
     with pytest.raises(ValueError, match="Bad window of 0 steps"):
         classifier.stream(window_steps=0)
 

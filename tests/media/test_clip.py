@@ -86,7 +86,7 @@ def test_decoding_waits_for_a_slow_detector() -> None:
         def add(self, frame: Frame) -> None:
             going.wait(10)
 
-        def finish(self) -> str:
+        def finish(self, sound: None) -> str:
             return "done"
 
     with FaceDetectionWorker(Slow()) as lookout:  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_decoding_waits_for_a_slow_detector() -> None:
         assert decoding.is_alive() and 4 <= added < 16
         going.set()
         decoding.join(10)
-        assert added == 30 and lookout.finish() == "done"
+        assert added == 30 and lookout.finish(None) == "done"
 
 
 def test_a_wait_ends_where_another_thread_took_the_interrupt() -> None:

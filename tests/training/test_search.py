@@ -183,7 +183,7 @@ def test_a_database_that_can_not_be_opened_is_one_sentence(tmp_path: Path) -> No
 
 
 def test_a_search_in_which_all_fails_says_why(tmp_path: Path, trainings: list[int]) -> None:
-    with pytest.raises(AvserError, match="all 2 trials failed; the first says: too many"):
+    with pytest.raises(AvserError, match="all 2 trials failed; the first: too many"):
         run(tmp_path, trials=2, space={**SPACE, "data.batch_size": Choice((8,))})
 
 
