@@ -16,7 +16,7 @@ CONFIGS = "tests/test_configs.py"
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 #: Per page: the most files it may name, and the tests concerned, with what they must include.
 RECIPES: dict[str, tuple[int, tuple[str, ...], str]] = {
-    "corpus": (3, ("tests/datamodules", CONFIGS), "emovo"),
+    "corpus": (3, ("tests/datamodules", CONFIGS), "palermo"),
     "fusion": (2, ("tests/models/test_fusion.py", CONFIGS), "gated"),
     "frontend": (2, ("tests/models/test_frontends.py", CONFIGS), "log_spectrum"),
     "encoder": (3, ("tests/models", CONFIGS), "frame_mlp"),
