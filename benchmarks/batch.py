@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 
 from avser.bundle import serialization as bundle
 from avser.errors import BundleError
-from avser.inference.predictor import Failure, Predictor
+from avser.inference.classifier import Failure
+from avser.inference.predictor import Predictor
 from benchmarks.material import slots, untrained, write_clips
 from benchmarks.measure import (
     ROOT,

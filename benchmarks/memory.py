@@ -82,7 +82,8 @@ class Sampler(threading.Thread):
 
 def classify(path: Path, *, model: str = "audio_crnn") -> dict[str, float]:
     """Classify a file in this process; return memory in MB and seconds."""
-    from avser.inference.predictor import Failure, Predictor
+    from avser.inference.classifier import Failure
+    from avser.inference.predictor import Predictor
 
     baseline, before = resident_mb(), status_mb("VmHWM")
     from benchmarks.material import untrained
@@ -117,7 +118,7 @@ def at_once(path: Path, *, model: str = "audio_crnn") -> dict[str, float]:
     """Answer a whole file in one pass: the simple way, which grows with the file."""
     import torch
 
-    from avser.inference.predictor import audio_batch
+    from avser.data.dataset import audio_batch
     from avser.media.reader import read_audio
 
     baseline = resident_mb()

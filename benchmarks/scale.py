@@ -180,7 +180,8 @@ def store_rates(folder: Path, using: Path) -> dict[str, float]:
     """Clips a second from S3 and from files, the model loaded."""
     import fsspec
 
-    from avser.inference.predictor import Failure, Predictor
+    from avser.inference.classifier import Failure
+    from avser.inference.predictor import Predictor
 
     paths = sorted(map(str, folder.iterdir()))
     predictor = Predictor.from_pretrained(str(using), device="cpu")

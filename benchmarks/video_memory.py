@@ -30,7 +30,7 @@ def classify(path: Path) -> dict[str, float]:
         AvserError: the film can't be classified.
         RuntimeError: its sound or its face was not used.
     """
-    from avser.inference.predictor import Failure
+    from avser.inference.classifier import Failure
     from benchmarks.footage import av_predictor
 
     baseline = resident_mb()

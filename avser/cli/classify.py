@@ -21,7 +21,7 @@ from avser.files import is_special
 if TYPE_CHECKING:
     from avser.cli.progress import ClassifyProgress
     from avser.cli.side_files import SideFiles
-    from avser.inference.predictor import Failure
+    from avser.inference.classifier import Failure
     from avser.inference.row_log import RowLog
     from avser.inference.settings import ClassifySettings
     from avser.types import Prediction
@@ -270,7 +270,7 @@ class _Job:
 
     def _row(self, result: "Prediction | Failure", progress: "ClassifyProgress") -> dict[str, Any]:
         from avser.cli.results import result_lines
-        from avser.inference.predictor import Failure
+        from avser.inference.classifier import Failure
 
         row = dict(result.to_dict())
         failure = result if isinstance(result, Failure) else self.side_files.write(result)

@@ -10,7 +10,7 @@ from avser.errors import ConfigError, MediaError, unknown
 from avser.files import is_special, is_url, local_copy
 
 if TYPE_CHECKING:
-    from avser.inference.predictor import Failure
+    from avser.inference.classifier import Failure
     from avser.types import Prediction
 
 TIMELINES = ("csv", "json", "vtt", "srt", "TextGrid", "eaf", "labelstudio.json")
@@ -90,7 +90,7 @@ class SideFiles:
 
     def write(self, prediction: "Prediction") -> "Failure | None":
         """Write all side files of a clip; the first failure is returned, the rest are written."""
-        from avser.inference.predictor import failure_of
+        from avser.inference.classifier import failure_of
 
         path = str(prediction.path)
         failure = None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from avser.emotions import ordered
 from avser.errors import ConfigError
-from avser.inference.predictor import ClipClassifier, Predictor, Request
+from avser.inference.classifier import ClipClassifier, Request
+from avser.inference.predictor import Predictor
 from avser.inference.runner import DISAGREEMENT, disagreement
 from avser.media.clip import LoadedClip
 from avser.types import Prediction, TimelineEntry

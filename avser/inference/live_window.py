@@ -136,7 +136,7 @@ class LiveBuffer:
 
 def predict_live(predictor: Predictor, window: LiveWindow) -> LiveStep:
     """Classify a window with the rules for a clip, and return the prediction of its last step."""
-    from avser.inference.predictor import Request
+    from avser.inference.classifier import Request
     from avser.media.clip import LoadedClip
     from avser.media.faces import FaceCollector, MtcnnDetector
     from avser.media.reader import Frame

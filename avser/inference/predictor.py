@@ -1,34 +1,29 @@
 """Classification of media files and samples with released models.
 
-A clip goes one straight way: `ClipClassifier.classify` has it loaded in a thread (one pass over
-the file), chooses the model by what was loaded, and predicts a batch of clips at once; long clips
-are predicted in windows, so that memory does not grow with length.
+A clip goes one straight way: it is loaded in one pass over the file, the model is chosen by what
+was loaded, and a batch of clips is predicted at once; long clips are predicted in windows, so that
+memory does not grow with length.
 """
 
 from __future__ import annotations
 
-import logging
-from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avser.bundle import serialization as bundle
 from avser.emotions import ordered
-from avser.errors import AvserError, ConfigError, MediaError, SignalError, unknown
-from avser.extras import require
+from avser.errors import ConfigError, MediaError, SignalError, unknown
 from avser.files import local_copy
-from avser.inference.runner import BATCH_CLIPS, Runner
+from avser.inference.classifier import MODALITIES, ClipClassifier, Failure, Modality, Request
+from avser.inference.runner import Runner
 from avser.inference.sources import MemorySource, memory_source
-from avser.inference.windows import WINDOW_STEPS
-from avser.media.clip import LoadedClip, load_clip, stream_check, wait_for
+from avser.media.clip import LoadedClip, load_clip, stream_check
 from avser.media.faces import FaceDetector, MtcnnDetector
 from avser.media.pictures import is_picture, load_picture
 from avser.media.visual_features import Features, read_features, scale_of
@@ -39,228 +34,7 @@ from avser.types import Prediction
 from avser.visualization.attribution import Explanation
 
 if TYPE_CHECKING:
-    import pandas
-
-Modality = Literal["auto", "audio", "video", "both"]
-FaceChoice = Literal["main", "all"]
-Progress = Callable[[str, float, float | None], None]
-
-MODALITIES = ("auto", "audio", "video", "both")
-
-_AHEAD = 2 * BATCH_CLIPS  # clips that are loaded or wait to be
-_PICTURE_WEIGHT = 4  # a clip with faces counts as so many in a batch: its loading takes long
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An input that could not be classified, and the error."""
-
-    path: str
-    error: AvserError
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the JSON object of a failed input."""
-        return {
-            "path": self.path,
-            "error": {"type": type(self.error).__name__, "message": str(self.error)},
-        }
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of every clip of a job."""
-
-    modality: Modality = "auto"
-    faces: FaceChoice = "main"
-    progress: Progress | None = None
-    stopped: Event = field(default_factory=Event)
-
-
-class ClipClassifier(ABC):
-    """Classifies files in order: loads ahead in threads, predicts in batches."""
-
-    @property
-    @abstractmethod
-    def emotions(self) -> tuple[str, ...]:
-        """All emotions that a prediction may name, in the order of the vocabulary."""
-
-    @abstractmethod
-    def check(self, request: Request) -> None:
-        """Raise `ConfigError` where no clip can be asked for that."""
-
-    @abstractmethod
-    def load(self, path: str, request: Request) -> LoadedClip:
-        """Load a clip in one pass; called in threads.
-
-        Raises:
-            AvserError: it can't be read, or lacks the stream that was asked for.
-        """
-
-    @abstractmethod
-    def predict(self, clips: Sequence[LoadedClip], request: Request) -> list[Prediction]:
-        """Predict loaded clips."""
-
-    def classify(
-        self,
-        paths: Iterable[str | Path],
-        *,
-        modality: Modality = "auto",
-        faces: FaceChoice = "main",
-        workers: int = 2,
-        progress: Progress | None = None,
-    ) -> Iterator[Prediction | Failure]:
-        """Classify files in order; a bad one gives a `Failure` and the rest go on.
-
-        Inputs are drawn as they are needed, a few dozen ahead, so that their number does not
-        matter to memory.
-
-        Args:
-            paths: media files, pictures, addresses (``https://...``), or ``-`` for standard input.
-            modality: streams to use; "auto" takes what there is, but not a still face beside a
-                voice.
-            faces: "all" also predicts every face alone.
-            workers: loading threads.
-            progress: called with path, seconds read and seconds in all while a file is read.
-
-        Raises:
-            ConfigError: the model can't do that for any clip.
-        """
-        request = Request(modality=modality, faces=faces, progress=progress)
-        self.check(request)
-        with ThreadPoolExecutor(max(1, workers), thread_name_prefix="load") as pool:
-            ahead: deque[tuple[str, Future[LoadedClip | Failure]]] = deque()
-            inputs = iter(paths)
-            try:
-                while self._fill(ahead, inputs, pool, request):
-                    yield from self._predict_batch(_next_batch(ahead), request)
-            finally:  # interrupted in the middle of an hour's film, it ends within a second
-                request.stopped.set()
-                pool.shutdown(cancel_futures=True)
-                for _, future in ahead:
-                    if future.done() and not future.cancelled():
-                        _close(future.result())
-
-    def to_frame(
-        self,
-        paths: str | Path | Iterable[str | Path],
-        *,
-        timeline: bool = False,
-        modality: Modality = "auto",
-        workers: int = 2,
-    ) -> pandas.DataFrame:
-        """Classify files into a table of pandas: one row a clip, or one row a step.
-
-        Rows of clips have ``path, label, probability, modalities, reason, duration_s, model,
-        error`` and a column for each emotion of the model; rows of steps have ``path, start_s,
-        end_s, label, probability, error`` and the same. A file that can't be read has one row with
-        its error.
-
-        Args:
-            paths: as of `classify`; one path is legal too.
-            timeline: one row a step.
-            modality: streams to use; "auto" takes what there is.
-            workers: loading threads.
-
-        Raises:
-            ConfigError: pandas is not installed, or the model can't do that for any clip.
-        """
-        require("pandas", "pandas")
-        from avser.inference.frame import clips_frame, timeline_frame
-
-        names = [paths] if isinstance(paths, (str, Path)) else paths
-        results = self.classify(names, modality=modality, workers=workers)
-        make = timeline_frame if timeline else clips_frame
-        return make((result.to_dict() for result in results), emotions=self.emotions)
-
-    def _fill(
-        self,
-        ahead: deque[tuple[str, Future[LoadedClip | Failure]]],
-        inputs: Iterator[str | Path],
-        pool: ThreadPoolExecutor,
-        request: Request,
-    ) -> bool:
-        """Have the next inputs loaded; False where none is left."""
-        while len(ahead) < _AHEAD and (path := next(inputs, None)) is not None:
-            ahead.append((str(path), pool.submit(self._load, str(path), request)))
-        return bool(ahead)
-
-    def _load(self, path: str, request: Request) -> LoadedClip | Failure:
-        try:
-            with local_copy(path, stopped=request.stopped.is_set) as file:
-                try:
-                    return self.load(str(file), request)
-                except AvserError as error:
-                    if str(file) == path:
-                        raise
-                    raise type(error)(str(error).replace(str(file), path)) from error
-        except Exception as error:  # whatever a file does to a decoder, the others go on
-            return failure_of(path, error)
-
-    def _predict_batch(
-        self, batch: Sequence[tuple[str, LoadedClip | Failure]], request: Request
-    ) -> Iterator[Prediction | Failure]:
-        clips = [(path, clip) for path, clip in batch if isinstance(clip, LoadedClip)]
-        try:
-            predictions = iter(self._predict_clips(clips, request))
-            for _, clip in batch:
-                yield clip if isinstance(clip, Failure) else next(predictions)
-        finally:
-            for _, clip in batch:
-                _close(clip)
-
-    def _predict_clips(
-        self, clips: Sequence[tuple[str, LoadedClip]], request: Request
-    ) -> list[Prediction | Failure]:
-        """Predict clips together; where that fails, each alone, so that one does not end all."""
-        if not clips:
-            return []
-        try:
-            predictions = self.predict([clip for _, clip in clips], request)
-        except Exception as error:
-            if len(clips) == 1:
-                return [failure_of(clips[0][0], error)]
-            return [p for clip in clips for p in self._predict_clips([clip], request)]
-        return [replace(p, path=path) for (path, _), p in zip(clips, predictions, strict=True)]
-
-
-def _next_batch(
-    ahead: deque[tuple[str, Future[LoadedClip | Failure]]],
-) -> list[tuple[str, LoadedClip | Failure]]:
-    """Take clips that fill a batch; it depends on the clips alone, not on how fast they load."""
-    batch: list[tuple[str, LoadedClip | Failure]] = []
-    weight = 0
-    while ahead and weight < BATCH_CLIPS:
-        clip = wait_for(ahead[0][1])
-        batch.append((ahead.popleft()[0], clip))
-        if isinstance(clip, LoadedClip):
-            long = clip.steps > WINDOW_STEPS
-            weight += BATCH_CLIPS if long else _PICTURE_WEIGHT if clip.has_video else 1
-    return batch
-
-
-def _close(clip: LoadedClip | Failure) -> None:
-    if isinstance(clip, LoadedClip):
-        clip.close()
-
-
-def failure_of(path: str, error: Exception, *, doing: str = "") -> Failure:
-    """Turn any exception into the row of its input; ``avser --debug`` logs the traceback.
-
-    Args:
-        path: the input.
-        error: an `AvserError` is kept; any other becomes a `MediaError` of one sentence.
-        doing: which part of the work failed, where it was not reading.
-    """
-    _log.debug("%s failed", path, exc_info=error)
-    if isinstance(error, AvserError):
-        return Failure(path, error)
-    words = (error.strerror or "") if isinstance(error, OSError) else ""
-    words = words or " ".join(f"{type(error).__name__}: {error}".split())
-    cure = "check names and rights" if isinstance(error, OSError) else "see --debug"
-    what = f"Failed {doing}" if doing else f"Can't read {path}"
-    return Failure(path, MediaError(f"{what}: {words}; {cure}."))
+    pass
 
 
 class Predictor(ClipClassifier):

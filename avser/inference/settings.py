@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avser.inference.classifier import Failure, Progress
     from avser.inference.ensemble import Ensemble
-    from avser.inference.predictor import Failure, Predictor, Progress
+    from avser.inference.predictor import Predictor
     from avser.types import Prediction
 
 
@@ -82,7 +83,7 @@ class ClassifySettings:
         *,
         progress: Progress | None = None,
     ) -> Iterator[Prediction | Failure]:
-        """Classify files in order; see `avser.inference.predictor.ClipClassifier.classify`."""
+        """Classify files in order; see `avser.inference.classifier.ClipClassifier.classify`."""
         return predictor.classify(
             paths,
             modality=self.modality,  # type: ignore[arg-type]  # checked there

@@ -105,7 +105,7 @@ class JobHandler:
         return self._classify(job, report)
 
     def _classify(self, job: Classify, report: Report) -> JobResult:
-        from avser.inference.predictor import Request, failure_of
+        from avser.inference.classifier import Request, failure_of
         from avser.media.reader import probe
 
         predictor = self._choose(job.model)
@@ -186,7 +186,7 @@ def _voice_alone(
     predictor: Predictor, clip: LoadedClip, prediction: Prediction
 ) -> Prediction | None:
     """The audio branch's own prediction where both branches were used."""
-    from avser.inference.predictor import Request
+    from avser.inference.classifier import Request
 
     if prediction.modalities != ("audio", "video"):
         return None

@@ -454,21 +454,6 @@ def test_unknown_model_lists_what_there_is(
         main([*words, "--debug"])
 
 
-def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["clasify"]) == 2
-    said = capsys.readouterr().err
-    assert "Bad command 'clasify'" in said and "did you mean 'classify'" in said
-    assert main([]) == 2
-    capsys.readouterr()
-    assert main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(command in said for command in commands())
-    assert main(["--version"]) == 0
-    with pytest.raises(SystemExit) as caught:
-        main(["classify"])
-    assert caught.value.code == 2
-
-
 def python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

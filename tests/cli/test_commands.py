@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import avser.cli
-from avser.cli import commands
+from avser.cli import commands, main
 
 HOME = Path(avser.cli.__file__).parent
 
@@ -29,3 +29,18 @@ def test_every_module_that_runs_is_a_command_with_a_summary(package: str) -> Non
 def test_summaries_are_the_first_lines() -> None:
     assert commands()["models"] == "list the released models"
     assert commands("avser.cli.federate")["table"] == "one line of results for each run"
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clasify"]) == 2
+    said = capsys.readouterr().err
+    assert "Bad command 'clasify'" in said and "did you mean 'classify'" in said
+    assert main([]) == 2
+    capsys.readouterr()
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(command in said for command in commands())
+    assert main(["--version"]) == 0
+    with pytest.raises(SystemExit) as caught:
+        main(["classify"])
+    assert caught.value.code == 2

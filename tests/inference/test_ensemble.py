@@ -12,8 +12,9 @@ from avser.bundle.serialization import Provenance
 from avser.cli import main
 from avser.errors import ConfigError
 from avser.evaluation.predictions import Predictions
+from avser.inference.classifier import Failure
 from avser.inference.ensemble import Ensemble, mean_prediction
-from avser.inference.predictor import Failure, Predictor
+from avser.inference.predictor import Predictor
 from avser.testing.corpora.savee import fake_savee
 from avser.testing.media import voice, write_wav
 from avser.testing.nets import tiny_net, tiny_spec

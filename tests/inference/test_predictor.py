@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Provenance
 from avser.errors import AvserError, ConfigError, MediaError, SignalError
-from avser.inference.predictor import Failure, Predictor
+from avser.inference.classifier import Failure
+from avser.inference.predictor import Predictor
 from avser.inference.runner import DISAGREEMENT
 from avser.testing.media import face_frames, voice, write_video, write_wav
 from avser.testing.nets import tiny_net, tiny_spec

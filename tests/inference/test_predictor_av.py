@@ -9,8 +9,9 @@ import torch
 
 from avser.cli import main
 from avser.errors import ConfigError, SignalError
+from avser.inference.classifier import Failure
 from avser.inference.ensemble import Ensemble
-from avser.inference.predictor import Failure, Predictor
+from avser.inference.predictor import Predictor
 from avser.inference.runner import DISAGREEMENT, disagreement
 from avser.media.faces import MtcnnDetector
 from avser.media.reader import read_audio
