@@ -72,5 +72,7 @@ def add_page(app: FastAPI, service: Service) -> None:
             "upload_mb": service.limits.upload_mb,
         }
 
-    app.mount("/", StaticFiles(directory=str(files("avser.export") / "page"), html=True))
+    # In a checkout the page's sample clips are links to those in examples/.
+    folder = str(files("avser.export") / "page")
+    app.mount("/", StaticFiles(directory=folder, html=True, follow_symlink=True))
     app.add_middleware(PageHeaders)

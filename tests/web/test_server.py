@@ -35,6 +35,8 @@ def test_page_and_interface_are_one_application(service: Service) -> None:
         assert settings["colours"]["happy"] == "#f7de0d"
         assert http.get("/app.js").headers["content-type"].startswith("text/javascript")
         assert http.get("/../server.py").status_code == 404
+        for name in ("sample.mp4", "sample_voice.mp3"):
+            assert http.get(f"/{name}").content == (ROOT / "examples" / name).read_bytes()
     assert not service.folder.exists()
 
 

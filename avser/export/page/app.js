@@ -105,9 +105,14 @@ function show(result, file) {
 }
 
 async function sample(name) {
-  const file = await fetch(name);
-  const type = TYPES[name.split(".").pop()];
-  await classify(new File([await file.blob()], name, { type }));
+  try {
+    const answer = await fetch(name);
+    if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+    const type = TYPES[name.split(".").pop()];
+    await classify(new File([await answer.blob()], name, { type }));
+  } catch (error) {
+    fail(text("noSample", { why: error.message }));
+  }
 }
 
 // -- recording -------------------------------------------------------------------------------------
