@@ -28,7 +28,7 @@ FUSIONS = sorted(CONFIGS.glob("fusion/*.yaml"))
 SYSTEMS = sorted(CONFIGS.glob("systems/*/*.yaml"))
 BASELINES = sorted(CONFIGS.glob("baseline/*.yaml"))
 # models that RAVDESS's sound alone does not serve
-DATA_OF = {"video_aus": "ravdess_aus", "face_cnn": "fer2013"} | {
+DATA_OF = {"video_aus": "ravdess_aus", "video_aus_linear": "ravdess_aus", "face_cnn": "fer2013"} | {
     path.stem: "ravdess_fer2013_pairs" for path in MODELS if path.stem.startswith("av_")
 }
 # there are no more; of the others six make five folds

@@ -116,6 +116,16 @@ def test_encoder_takes_clip_statistics_and_leaves_lost_steps_out() -> None:
     assert not mask[0, 1] and mask.sum() == 79 and not x[0, 1].any()
 
 
+def test_encoder_without_a_layer_gives_the_normalised_vectors() -> None:
+    encoder = FeatureVideoEncoder(features=2, dim=None).eval()
+    batch = tiny_batch(torch.tensor([[[1.0, 10.0]], [[3.0, 30.0]]]))
+    encoder.fit_statistics([batch])
+    x, _ = encoder(batch)
+    offset = 2**-0.5  # (1 - 2) / std(1, 3)
+    assert encoder.dim == 2 and not list(encoder.parameters())
+    assert x[:, 0].flatten().tolist() == pytest.approx([-offset, -offset, offset, offset])
+
+
 def test_encoder_refuses_another_width_and_passes_sound_alone() -> None:
     encoder = FeatureVideoEncoder(features=3, dim=4).eval()
     with pytest.raises(ConfigError, match="to 5"):

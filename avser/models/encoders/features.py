@@ -21,7 +21,8 @@ class FeatureVideoEncoder(VideoEncoder):
 
     Args:
         features: F, width of the vectors.
-        dim: width of a step's vector.
+        dim: width of a step's vector; None gives the vectors themselves, normalised, without a
+            layer: for a baseline as the head.
         layers: hidden layers, each of width ``dim``.
         normalise: by mean and deviation of the training part, or not at all.
         dropout: after each layer.
@@ -35,25 +36,25 @@ class FeatureVideoEncoder(VideoEncoder):
         self,
         *,
         features: int,
-        dim: int = 128,
+        dim: int | None = 128,
         layers: int = 1,
         normalise: Literal["training", "none"] = "training",
         dropout: float = 0.3,
         noise: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dim, self.features, self.noise = dim, features, noise
+        self.dim, self.features, self.noise = dim or features, features, noise
         self.needs_statistics = normalise == "training"
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
-        widths = [features, *[dim] * layers]
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.GELU(), nn.Dropout(dropout))
-                for a, b in pairwise(widths)
-            ),
-            nn.Linear(widths[-1], dim),
-        )
+        self.layers = nn.Sequential()
+        if dim is not None:
+            widths = [features, *[dim] * layers]
+            for a, b in pairwise(widths):
+                self.layers.append(
+                    nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.GELU(), nn.Dropout(dropout))
+                )
+            self.layers.append(nn.Linear(widths[-1], dim))
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
         """See `VideoEncoder.fit_statistics`: every clip counts once, however long."""
