@@ -221,9 +221,16 @@ class EmotionNet(nn.Module):
                 )
             x, mask = self.fusion(audio, audio_mask, video, video_mask)
             streams["fused"] = self._stream("fused", x, mask, both)
-        for name, (x, mask) in encoded.items():
-            streams[name] = self._stream(name, x, mask, mask.any(dim=1))
-        if isinstance(self.fusion, LateFusion):
+        return streams | self.run_heads(encoded)
+
+    def run_heads(self, encoded: dict[str, tuple[Tensor, Tensor]]) -> dict[str, HeadOutput]:
+        """Run the heads on encoded streams; with both and late fusion, "fused" comes first.
+
+        Args:
+            encoded: stream to ``x [B, T, D], mask [B, T]``, as of `encode`.
+        """
+        streams = {n: self._stream(n, x, m, m.any(dim=1)) for n, (x, m) in encoded.items()}
+        if isinstance(self.fusion, LateFusion) and len(streams) == 2:
             late = self._late(self.fusion, streams["audio"], streams["video"])
             streams = {"fused": late, **streams}
         return streams

@@ -54,8 +54,8 @@ class Explanation:
         attention: ``[T]`` weights of the head, summing to 1; None where it has none.
         lost: ``[T]`` probability that is lost without the step; negative where it spoke against
             the emotion.
-        spectrogram: ``[M, F]``, what the audio branch is given, NaN in masked frames; None without
-            sound.
+        spectrogram: ``[M, F]``, what the audio branch is given, NaN in masked frames; planes of
+            the front end where that is vectors of a pretrained network; None without sound.
         audio_map: ``[M, F]`` from 0 to 1; None where the branch has no convolution over it.
         row_hz: ``[M]`` frequencies; None where rows are no frequencies.
         hop_s: seconds between frames.
@@ -174,9 +174,10 @@ def explain_batch(
         chosen = chosen if emotion is None else net.emotions.index(emotion)
         outputs[head_name].logits[0, chosen].backward()
         net.zero_grad(set_to_none=True)
-    x, mask = (each.detach() for each in inputs[head_name])
-    attention, lost = _steps(net, head_name, x, mask, chosen)
     streams = ("audio", "video") if head_name == "fused" else (head_name,)
+    judged = (head_name,) if head_name in net.heads else streams  # late fusion has no head
+    parts = {n: (x.detach(), mask) for n, (x, mask) in inputs.items() if n in judged}
+    mask, attention, lost = _steps(net, head_name, parts, chosen)
     return Explanation(
         emotion=net.emotions[chosen],
         probability=float(answer.probabilities[0, chosen].detach()),
@@ -248,20 +249,35 @@ class _Layer:
 
 @torch.no_grad()
 def _steps(
-    net: EmotionNet, name: str, x: Tensor, mask: Tensor, chosen: int
-) -> tuple[Floats | None, Floats]:
-    """Attention ``[T]`` of a head, and the probability that is lost without each step."""
-    head, count = net.heads[name], mask.shape[1]
-    attention = None
-    if isinstance(head, AttentiveHead):
-        weights = masked_softmax(head.attention(x).squeeze(-1), mask)
-        attention = weights[0].float().cpu().numpy()
-    without = mask & ~torch.eye(count, dtype=torch.bool, device=mask.device)
-    masks = torch.cat([mask, without])
-    logits = head(x.expand(count + 1, -1, -1), masks)[0]
+    net: EmotionNet, name: str, parts: Mapping[str, tuple[Tensor, Tensor]], chosen: int
+) -> tuple[Tensor, Floats | None, Floats]:
+    """Mask ``[1, T]``, attention ``[T]``, and the probability ``[T]`` that is lost without a step.
+
+    Args:
+        net: in evaluation mode.
+        name: of the output that is explained.
+        parts: inputs ``x [1, T, D], mask [1, T]`` of the head that predicts; of both streams'
+            heads under late fusion, which takes a step out of both.
+        chosen: index of the emotion.
+    """
+    count = max(mask.shape[1] for _, mask in parts.values())
+    device = next(iter(parts.values()))[1].device
+    kept = torch.cat([torch.ones(1, count), 1 - torch.eye(count)]).bool().to(device)
+    inputs, whole = {}, torch.zeros(1, count, dtype=torch.bool, device=device)
+    some = torch.ones(count, dtype=torch.bool, device=device)
+    for part, (x, mask) in parts.items():
+        masks = mask & kept[:, : mask.shape[1]]
+        inputs[part] = x.expand(count + 1, -1, -1), masks
+        whole |= F.pad(mask, (0, count - mask.shape[1]))
+        some &= masks[1:].any(dim=1)
+    logits = net.run_heads(inputs)[name].logits
     shares = (logits / net.temperature(name)).softmax(dim=-1)[:, chosen]
-    lost = torch.where(mask[0] & without.any(dim=1), shares[0] - shares[1:], 0.0)
-    return attention, lost.float().cpu().numpy()
+    lost = torch.where(whole[0] & some, shares[0] - shares[1:], 0.0)
+    attention, head = None, net.heads[name] if name in net.heads else None
+    if isinstance(head, AttentiveHead):
+        weights = masked_softmax(head.attention(parts[name][0]).squeeze(-1), parts[name][1])
+        attention = weights[0].float().cpu().numpy()
+    return whole, attention, lost.float().cpu().numpy()
 
 
 def _audio_parts(net: EmotionNet, batch: Batch, layer: _Layer) -> dict[str, Any]:
@@ -270,10 +286,17 @@ def _audio_parts(net: EmotionNet, batch: Batch, layer: _Layer) -> dict[str, Any]
         return {}
     with torch.no_grad():
         raw, mask = audio.raw_features(batch["waveform"], batch["lengths"])
-        image = audio.normaliser(raw, mask, batch["speaker_statistics"])[0].mean(dim=0)
+        planes = audio.frontend(batch["waveform"])
+        pooled = raw.shape[2] != planes.shape[2]  # vectors of a network, whose rows are no bands
+        if pooled:
+            image = planes[0].mean(dim=0)
+            first = torch.arange(image.shape[1], device=image.device) * audio.frontend.hop
+            mask = first[None] < batch["lengths"][:, None]
+        else:
+            image = audio.normaliser(raw, mask, batch["speaker_statistics"])[0].mean(dim=0)
         image = image.masked_fill(~mask[0], torch.nan)
-    found = layer.map()
-    grid = None if found is None else _spread(found[:1], image.shape)[0] * mask[0]
+    activations = None if pooled else layer.map()
+    grid = None if activations is None else _spread(activations[:1], image.shape)[0] * mask[0]
     return {
         "spectrogram": image.float().cpu().numpy(),
         "audio_map": None if grid is None else _unit(grid),

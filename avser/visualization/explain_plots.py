@@ -92,7 +92,9 @@ def _spectrogram(axes: Axes, explanation: Explanation) -> None:
     axes.imshow(
         values, origin="lower", aspect="auto", cmap="gray_r", vmin=low, vmax=high, extent=extent
     )
+    words = "The spectrogram; this voice model has no convolution over it to map"
     if explanation.audio_map is not None:
+        words = "Grad-CAM over the spectrogram, from nothing (dark) to its maximum (yellow)"
         axes.imshow(
             explanation.audio_map,
             origin="lower",
@@ -104,7 +106,7 @@ def _spectrogram(axes: Axes, explanation: Explanation) -> None:
             extent=extent,
         )
     axes.set(ylabel="Row")
-    _caption(axes, "Grad-CAM over the spectrogram, from nothing (dark) to its maximum (yellow)")
+    _caption(axes, words)
     if explanation.row_hz is not None:
         marks = _frequency_marks(explanation.row_hz)
         axes.set_yticks([place for place, _ in marks], [text for _, text in marks])

@@ -15,9 +15,11 @@ from avser.errors import ConfigError, SignalError
 from avser.media.faces.crop import SIZE
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.faces import FaceEncoder
+from avser.models.encoders.whisper import WhisperEncoder
 from avser.models.frontends.logmel import LogMel
 from avser.models.frontends.mfcc import Mfcc
 from avser.models.frontends.two_channel import TwoChannelSpectrogram
+from avser.models.fusion.late import LateFusion
 from avser.models.heads import LinearHead, masked_softmax
 from avser.models.net import EmotionNet
 from avser.testing.media import voice, write_wav
@@ -136,6 +138,31 @@ def test_the_planted_region_of_the_face_decides(emotion: str, region: str) -> No
     assert found.faces is not None and found.faces.shape == (2, SIZE, SIZE, 3)
 
 
+def test_late_fusion_is_explained_by_both_streams() -> None:
+    """A step is taken out of voice and face; without the planted one, happy is lost."""
+    parts = {"audio": BandEncoder(), "video": RegionEncoder()}
+    net = EmotionNet(
+        **parts, fusion=LateFusion(weight=0.5), head=LinearHead(), emotions=("happy", "sad")
+    ).eval()
+    for name, head in net.heads.items():
+        assert isinstance(head, LinearHead)
+        with torch.no_grad():
+            head.step.weight.copy_((40 if name == "audio" else 1) * torch.eye(2))
+            head.step.bias.zero_()
+    batch = sound_batch("happy", step=2)
+    faces = face_batch("happy")
+    for name in ("faces", "face_mask"):
+        shape = (1, STEPS, *faces[name].shape[2:])
+        batch[name] = faces[name].expand(shape).contiguous()
+    explanation = explain_batch(net, batch)
+    assert (explanation.emotion, explanation.head) == ("happy", "fused")
+    assert explanation.attention is None and explanation.mask.all()
+    assert explanation.step == 2 and explanation.lost[2] > 0.2
+    assert explanation.audio_map is not None and explanation.face_maps is not None
+    alone = explain_batch(net, batch, stream="video")
+    assert alone.lost == pytest.approx(np.zeros(STEPS), abs=1e-6)  # all its steps are alike
+
+
 def test_maps_of_a_mirroring_network_lie_over_the_crops_as_they_are() -> None:
     net = net_of(video=RegionEncoder())
     assert isinstance(net.video, FaceEncoder)
@@ -189,6 +216,18 @@ def test_a_head_without_attention_has_none() -> None:
     found = explain_batch(net_of(audio=BandEncoder()), sound_batch("happy"))
     assert found.attention is None and found.lost.shape == (STEPS,)
     assert set(explanation_figures(found)) == {"steps", "spectrogram"}
+
+
+def test_vectors_of_a_pretrained_network_are_no_spectrogram() -> None:
+    """Where the encoder reads pooled vectors, the front end's planes are shown, without a map."""
+    torch.manual_seed(0)
+    encoder = WhisperEncoder(size="tiny", pretrained=False, layers=1, join=[1])
+    net = EmotionNet(audio=encoder, head=LinearHead(), emotions=("happy", "sad")).eval()
+    explanation = explain_batch(net, sound_batch("happy"))
+    assert explanation.spectrogram is not None and explanation.row_hz is not None
+    assert explanation.spectrogram.shape[0] == len(explanation.row_hz) == 80
+    assert explanation.audio_map is None and explanation.to_dict()["bands"] == []
+    assert render(explanation_figure(explanation)).startswith(b"\x89PNG")
 
 
 def test_rows_of_front_ends_have_their_frequencies() -> None:
