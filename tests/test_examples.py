@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,21 @@ def test_every_example_is_told_with_its_licence() -> None:
     for path in EXAMPLES.iterdir():
         if path.name != "README.md" and path.is_file():
             assert f"| `{path.name}` |" in table
+
+
+NOTEBOOKS = sorted((EXAMPLES / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_short_and_their_outputs_cleared(path: Path) -> None:
+    """They run in `tests/long/test_notebooks.py`, and the table names them."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["cells"][0]["source"][0].startswith("# ")
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code and all(cell["outputs"] == [] for cell in code)
+    assert all(cell["execution_count"] is None for cell in code)
+    assert f"| `notebooks/{path.name}` |" in (EXAMPLES / "README.md").read_text()
 
 
 @pytest.mark.skipif(bundle.DEFAULT_AV_MODEL not in bundle.released(), reason="no released model")

@@ -47,6 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages["results/index.md"] = _from_root("RESULTS.md", "docs/results/", "")
     pages["changelog.md"] = _from_root("CHANGELOG.md", "docs/", "")
     pages["contributing.md"] = _from_root("CONTRIBUTING.md", "docs/", "")
+    pages |= _notebooks()
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -113,6 +114,35 @@ def _reference_index() -> str:
 def _from_root(name: str, folder: str, place: str) -> str:
     """A file of the root, its links as they are in ``docs/``."""
     return (ROOT / name).read_text(encoding="utf-8").replace(f"]({folder}", f"]({place}")
+
+
+# -- notebooks -----------------------------------------------------------------------------------
+
+
+def _notebooks() -> dict[str, str]:
+    """A page for each notebook, and one that lists them."""
+    pages = {}
+    rows = [
+        "# Notebooks",
+        "",
+        "They lie in `examples/notebooks/`. Commands of the shell begin with `!`.",
+        "",
+        "| notebook | content |",
+        "|---|---|",
+    ]
+    for path in sorted((ROOT / "examples" / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        text = ["".join(cell["source"]) for cell in cells]
+        marked = [_cell(cell["cell_type"], t) for cell, t in zip(cells, text, strict=True)]
+        pages[f"notebooks/{path.stem}.md"] = "\n\n".join([*marked, ""])
+        title, _, lead = text[0].partition("\n")
+        summary = " ".join(lead.partition("Needs")[0].split())
+        rows.append(f"| [{title.removeprefix('# ')}]({path.stem}.md) | {summary} |")
+    return pages | {"notebooks/index.md": "\n".join([*rows, ""])}
+
+
+def _cell(kind: str, text: str) -> str:
+    return text if kind == "markdown" else f"```python\n{text}\n```"
 
 
 # -- model zoo -----------------------------------------------------------------------------------
