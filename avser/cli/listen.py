@@ -1,15 +1,17 @@
-"""``avser listen``: label live speech."""
+"""``avser listen``: label live speech, or voice and face."""
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avser.inference.live import AudioBlock, LivePrediction, SampleStream
+    from avser.inference.camera import CameraFrame
+    from avser.inference.live import AudioBlock, LivePrediction
 
 Shares = Mapping[str, float]
 
@@ -18,7 +20,9 @@ STEP_S = 0.512
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    p = argparse.ArgumentParser(prog="avser listen", description="Label live speech every 0.512 s.")
+    p = argparse.ArgumentParser(
+        prog="avser listen", description="Label live speech, or voice and face, every 0.512 s."
+    )
     p.add_argument(
         "source",
         nargs="?",
@@ -33,6 +37,13 @@ def parser() -> argparse.ArgumentParser:
         "--microphone", metavar="NAME|NUMBER", help="recording device; the system's by default"
     )
     p.add_argument(
+        "--camera",
+        nargs="?",
+        const="0",
+        metavar="NUMBER|FILE",
+        help="voice and face: a camera (0 by default), or a video file, which gives the sound too",
+    )
+    p.add_argument(
         "--window",
         type=float,
         default=3.072,
@@ -45,11 +56,19 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class _Model:
-    """A stream, its description, and the prediction of a whole file by the same model."""
+    """Predictions of a live source, and of a whole file, by the same model.
 
-    stream: "SampleStream"
+    Attributes:
+        predict: gives the steps of a source of sound, or of sound and pictures.
+        description: what a label uses, and what it costs.
+        predict_file: probabilities of a whole file.
+        last: probabilities of all sound so far.
+    """
+
+    predict: "Callable[[Any], Iterable[LivePrediction]]"
     description: str
     predict_file: Callable[[str], Shares | None]
+    last: Callable[[], Shares | None]
 
 
 def run(words: Sequence[str]) -> int:
@@ -58,31 +77,46 @@ def run(words: Sequence[str]) -> int:
     own = command.parse_args(list(words))
     if not own.window > 0:
         command.error(f"--window {own.window:g} is not positive")
-    if own.source is None:
+    film = own.camera if own.camera is not None and not own.camera.isdigit() else None
+    if film is not None and own.source is not None:
+        command.error(f"--camera {film} gives the sound too; leave {own.source} out")
+    if own.source is None and film is None:
         from avser.extras import require
 
         require("mic", "sounddevice")  # before the model is loaded
-    model = _load(own.model, window_s=own.window)
-    from avser.inference.live import listen
-
+    steps = max(1, round(own.window / STEP_S))
+    model = _load(own.model, window_s=own.window) if own.camera is None else _both(own.model, steps)
+    predictions = model.predict(_source(own, film))
     print(model.description, file=sys.stderr)
+    file = film or (own.source if own.source != "-" else None)
     try:
-        for prediction in listen(model.stream, _source(own)):
+        for prediction in predictions:
             _show(prediction, as_json=own.json)
     except KeyboardInterrupt:
         pass  # how one stops a microphone
     else:
-        if own.source not in (None, "-") and not own.json:
+        if file is not None and not own.json:
             _end_live_line()
-            _summarise("Whole file", model.predict_file(own.source))
+            _summarise("Whole file", model.predict_file(file))
             return 0
     if not own.json:
         _end_live_line()
-        _summarise("At the end", model.stream.probabilities)
+        _summarise("At the end", model.last())
     return 0
 
 
-def _source(own: argparse.Namespace) -> "Iterable[AudioBlock]":
+def _source(own: argparse.Namespace, film: str | None) -> "Iterable[AudioBlock | CameraFrame]":
+    """Sound, or sound and pictures."""
+    if own.camera is None:
+        return _sound(own)
+    from avser.inference.camera import from_camera, from_video
+
+    if film is None:
+        return from_camera(int(own.camera), _sound(own))
+    return from_video(film)
+
+
+def _sound(own: argparse.Namespace) -> "Iterable[AudioBlock]":
     from avser.inference import live
 
     if own.source == "-":
@@ -93,13 +127,46 @@ def _source(own: argparse.Namespace) -> "Iterable[AudioBlock]":
     return live.from_microphone(int(device) if device and device.isdigit() else device)
 
 
+def _both(model: str | None, window_steps: int) -> _Model:
+    """Load a model of voice and face."""
+    from avser.errors import ConfigError
+
+    if model is not None and Path(model).suffix == ".onnx":
+        raise ConfigError(
+            f"Bad --camera with {model}: an exported file reads sound alone; name a model, or "
+            "leave --camera out."
+        )
+    from avser.inference.camera import watch
+    from avser.inference.predictor import Predictor
+
+    predictor = Predictor.from_pretrained(model)
+    last: dict[str, Shares | None] = {"step": None}
+
+    def predict(source: "Iterable[AudioBlock | CameraFrame]") -> "Iterator[LivePrediction]":
+        return map(kept, watch(predictor, source, window_steps=window_steps))
+
+    def kept(prediction: "LivePrediction") -> "LivePrediction":
+        last["step"] = prediction.step.probabilities or last["step"]
+        return prediction
+
+    voice = f" and {predictor.voice.name}" if predictor.voice is not None else ""
+    return _Model(
+        predict,
+        f"{predictor.name}{voice}: each label uses the last {window_steps * STEP_S:.1f} s of voice "
+        "and face, computed anew each step.",
+        lambda path: predictor(path).probabilities,
+        lambda: last["step"],
+    )
+
+
 def _load(model: str | None, *, window_s: float) -> _Model:
-    """Load a model and begin a stream."""
+    """Load a voice model and begin a stream."""
     if model is not None and Path(model).suffix == ".onnx":
         return _load_export(model, window_steps=max(1, round(window_s / STEP_S)))
     import torch
 
     from avser.bundle import serialization as bundle
+    from avser.inference.live import listen
     from avser.inference.predictor import Predictor
     from avser.inference.streaming import StreamingPredictor
 
@@ -114,13 +181,14 @@ def _load(model: str | None, *, window_s: float) -> _Model:
         return predictor(path, modality="audio").probabilities
 
     text = _describe(loaded.name, stream.causal, stream.window_steps, stream.cost_ms)
-    return _Model(stream, text, predict_file)
+    return _Model(partial(listen, stream), text, predict_file, lambda: stream.probabilities)
 
 
 def _load_export(file: str, *, window_steps: int) -> _Model:
     from avser.errors import BundleError
     from avser.export.runtime import OnnxClassifier
     from avser.extras import require
+    from avser.inference.live import listen
     from avser.inference.streaming import step_cost_ms
     from avser.media.reader import read_audio
 
@@ -130,10 +198,12 @@ def _load_export(file: str, *, window_steps: int) -> _Model:
     except ValueError as error:
         raise BundleError(str(error)) from error
     cost_ms = step_cost_ms(classifier.stream(window_steps=window_steps), steps=window_steps)
+    stream = classifier.stream(window_steps=window_steps)
     return _Model(
-        classifier.stream(window_steps=window_steps),
+        partial(listen, stream),
         _describe(Path(file).name, classifier.streaming, window_steps, cost_ms),
         lambda path: classifier(read_audio(path)).probabilities,
+        lambda: stream.probabilities,
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from avser.errors import MediaError, SignalError
 from avser.export.runtime import SAMPLE_RATE, OnnxStep, Samples
 from avser.extras import require
+from avser.inference.live_window import LiveStep
 
 BLOCK = 512  # samples; 32 ms
 _WAITING_S = 10  # of sound that may wait for the model; more is dropped, so memory is bounded
@@ -35,13 +36,16 @@ class AudioBlock:
 class LivePrediction:
     """Prediction of a step, and its delay after the end of the step."""
 
-    step: OnnxStep
+    step: OnnxStep | LiveStep
     latency_ms: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of one line."""
-        row = asdict(self.step)
-        row["start_s"], row["end_s"] = round(self.step.start_s, 3), round(self.step.end_s, 3)
+        if isinstance(self.step, OnnxStep):
+            row = asdict(self.step)
+            row["start_s"], row["end_s"] = round(self.step.start_s, 3), round(self.step.end_s, 3)
+        else:
+            row = self.step.to_dict()
         return row | {"latency_ms": round(self.latency_ms, 1)}
 
 
@@ -162,7 +166,7 @@ _FLOOR_DB = 60.0  # of the meter
 
 
 def format_step(prediction: LivePrediction, *, width: int = 140, ascii_only: bool = False) -> str:
-    """One line: time, label, a bar for each emotion, level and latency.
+    """One line: time, label, streams (of voice and face), bars, level and latency.
 
     Args:
         prediction: of a step.
@@ -179,6 +183,9 @@ def format_step(prediction: LivePrediction, *, width: int = 140, ascii_only: boo
         mark = _tenths if ascii_only else _eighths
         bars = (f"{name[:4]} {mark(p)}" for name, p in step.probabilities.items())
         parts.append("  ".join(bars))
+    if not isinstance(step, OnnxStep):
+        used = {"audio": "voice", "video": "face"}
+        parts.insert(2, f"{'+'.join(used[name] for name in step.modalities):<10}")
     full = max(0.0, min(1.0, 1 + step.level_dbfs / _FLOOR_DB))
     meter = ("#" if ascii_only else "█") * round(10 * full)
     left, right = "||" if ascii_only else "▕▏"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,40 @@ class LiveStep:
     model: str
     box: FaceBox | None
     frames: tuple[LiveFrame, ...] = field(repr=False)
+
+    @property
+    def start_s(self) -> float:
+        """Beginning of the step."""
+        return self.entry.start_s
+
+    @property
+    def end_s(self) -> float:
+        """End of the step."""
+        return self.entry.end_s
+
+    @property
+    def label(self) -> str | None:
+        """Label of the step; None where there was nothing to judge."""
+        return self.entry.label
+
+    @property
+    def probabilities(self) -> Mapping[str, float] | None:
+        """Emotion to probability; None where there was nothing to judge."""
+        return self.entry.probabilities
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of one step."""
+        return {
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "label": self.label,
+            "probabilities": dict(self.probabilities) if self.probabilities else None,
+            "level_dbfs": self.level_dbfs,
+            "silent": self.silent,
+            "modalities": list(self.modalities),
+            "model": self.model,
+            "box": None if self.box is None else asdict(self.box),
+        }
 
 
 class LiveBuffer:

@@ -15,7 +15,6 @@ import hmac
 import json
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +22,7 @@ import numpy as np
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from avser.errors import AvserError
-from avser.inference.live_window import LiveBuffer, LiveStep, LiveWindow
+from avser.inference.live_window import LiveBuffer, LiveWindow
 from avser.web.jobs import ClassifyLive
 from avser.web.limits import BusyError, RefusedError, UnauthorisedError
 from avser.web.request_limiter import content_of
@@ -138,7 +137,7 @@ class _Session:
                     ClassifyLive(window=window, folder=self._service.folder), deadline=deadline
                 )
                 self._buffer.keep_detections(step.frames)
-                await self._socket.send_json(_row(step))
+                await self._socket.send_json(step.to_dict())
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -161,17 +160,3 @@ def _picture(text: str) -> bytes:
             f"Bad picture of {len(picture)} bytes: expected at most {_MOST_PICTURE}."
         )
     return picture
-
-
-def _row(step: LiveStep) -> dict[str, Any]:
-    return {
-        "start_s": round(step.entry.start_s, 3),
-        "end_s": round(step.entry.end_s, 3),
-        "label": step.entry.label,
-        "probabilities": dict(step.entry.probabilities) if step.entry.probabilities else None,
-        "level_dbfs": step.level_dbfs,
-        "silent": step.silent,
-        "modalities": list(step.modalities),
-        "model": step.model,
-        "box": None if step.box is None else asdict(step.box),
-    }
