@@ -121,7 +121,8 @@ def from_video(path: str | Path, *, speed: float = 1.0) -> Iterator[AudioBlock |
             time.sleep(max(0.0, due - time.monotonic()))
             sound = AudioBlock(samples, due)
             pictures = [CameraFrame(frame.image, due) for frame in block.frames]
-            yield from [sound, *pictures] if silent else [*pictures, sound]
+            items: list[AudioBlock | CameraFrame] = [*pictures, sound]
+            yield from reversed(items) if silent else items  # a block has one picture at most
 
 
 def from_camera(number: int, sound: Iterable[AudioBlock]) -> Iterator[AudioBlock | CameraFrame]:
