@@ -1,4 +1,4 @@
-"""An exported voice against PyTorch, and against a speech encoder of wav2vec2-base's size.
+"""Exported voice and face networks against PyTorch, the voice also against wav2vec2-base's size.
 
 Each is run in processes of its own with one thread. The encoder has random weights: they cost what
 trained ones cost. ``python -m benchmarks.export KIND FILE`` measures one and prints JSON.
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -31,6 +32,9 @@ MOST_KB = 500.0
 SMALL_MODEL = "audio_crnn.ravdess"
 FASTER = 50.0
 KINDS = (*ONNX, "torch", "wav2vec2")
+#: The face network of the audio-visual model, on so many crops at once.
+FACE_MODEL, FACE_CROPS, MOST_FACE_MS = "av.multi", 8, 6.0
+FACES = ("face_int8", "face_torch")
 TWO_CHANNEL = ROOT / "configs" / "model" / "audio_two_channel.yaml"
 NAMES = {
     "int8": "ONNX int8",
@@ -40,6 +44,8 @@ NAMES = {
     "whisper_base": "4 layers of Whisper base, ONNX int8",
     "torch": "PyTorch eager",
     "wav2vec2": "wav2vec2-base-sized classifier",
+    "face_int8": "face network, ONNX int8",
+    "face_torch": "face network, PyTorch eager",
 }
 
 
@@ -74,26 +80,66 @@ def answering(kind: str, file: str, *, layers: int) -> Callable[[Any], object]:
     return usual
 
 
-def run(kind: str, file: str, *, seconds: float, repeats: int, layers: int) -> dict[str, float]:
-    """Answer a clip so many times; milliseconds a second of sound, and the most memory."""
+def answering_faces(kind: str, file: str) -> Callable[[], object]:
+    """Load a face network; return what answers for `FACE_CROPS` crops."""
     import numpy as np
 
-    wave = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16_000))).astype("f4")
-    answer = answering(kind, file, layers=layers)
-    answer(wave)
+    from avser.media.faces.crop import SIZE
+
+    shape = (1, FACE_CROPS // 2, 2, 3, SIZE, SIZE)
+    faces = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    shown = np.ones(shape[:3], np.bool_)
+    if kind == "face_int8":
+        from avser.export.video_runtime import OnnxVideoNet
+
+        net = OnnxVideoNet(file)
+        none = np.zeros((1, 0), np.float32), np.zeros(1, np.int64)
+        return lambda: net(*none, faces, shown)
+    import torch
+
+    from avser.bundle import serialization as bundle
+    from avser.data.dataset import audio_batch
+
+    torch.set_num_threads(1)
+    encoder = bundle.load(file).net.video
+    batch = audio_batch(torch.zeros(1, 0), torch.zeros(1, dtype=torch.int64))
+    batch["faces"], batch["face_mask"] = torch.from_numpy(faces), torch.from_numpy(shown)
+    if encoder is None:
+        raise ValueError(f"{file} has no video branch")
+
+    def avser() -> object:
+        with torch.inference_mode():
+            return encoder(batch)
+
+    return avser
+
+
+def run(kind: str, file: str, *, seconds: float, repeats: int, layers: int) -> dict[str, float]:
+    """Answer so many times; milliseconds a second of sound or a crop, and the most memory."""
+    import numpy as np
+
+    if kind in FACES:
+        answer, amount = answering_faces(kind, file), float(FACE_CROPS)
+    else:
+        wave = (0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16_000))).astype(
+            "f4"
+        )
+        answer, amount = partial(answering(kind, file, layers=layers), wave), seconds
+    answer()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        answer(wave)
+        answer()
         times.append(time.perf_counter() - start)
     found = {"peak_mb": status_mb("VmHWM") or 0.0}
-    return found | ({"ms": 1000 * median(times) / seconds} if times else {})
+    return found | ({"ms": 1000 * median(times) / amount} if times else {})
 
 
 def measure(*, seconds: float, repeats: int, rounds: int, layers: int) -> Report:
     """Export the default voice, and measure it and its alternatives in turn."""
     from avser.bundle import serialization as bundle
     from avser.export.onnx_file import AudioGraph
+    from avser.export.video_file import VideoGraph
 
     loaded = bundle.load(SMALL_MODEL)
     with TemporaryDirectory() as temporary:
@@ -106,14 +152,17 @@ def measure(*, seconds: float, repeats: int, rounds: int, layers: int) -> Report
             ),
             "torch": SMALL_MODEL,
             "wav2vec2": "none",
+            "face_torch": FACE_MODEL,
         }
+        face = VideoGraph(bundle.load(FACE_MODEL), branch="video")
+        files["face_int8"] = str(face.save(Path(temporary) / "face.onnx", int8=True))
         for kind, (size, depth, _) in WHISPER.items():
             net = whisper(size, layers=min(depth, layers))  # fewer in a quick run
             path = Path(temporary) / f"{kind}.onnx"
             files[kind] = str(AudioGraph(net).save(path, int8=True))
-        found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+        found: dict[str, list[dict[str, Any]]] = {k: [] for k in (*KINDS, *FACES)}
         for _ in range(rounds):
-            for kind in KINDS:
+            for kind in found:
                 words = (kind, files[kind], seconds, repeats, layers)
                 found[kind].append(child("export", *words, count=1))
         cold = medians(
@@ -126,7 +175,7 @@ def measure(*, seconds: float, repeats: int, rounds: int, layers: int) -> Report
     sizes["wav2vec2"] = _parameters(layers) * 4 / 1e3
     best = {k: {n: median(r[n] for r in rows) for n in rows[0]} for k, rows in found.items()}
     return Report(
-        "export: the voice as a file",
+        "export: voice and face as files",
         f"{SMALL_MODEL}, clip of {seconds:g} s, 1 thread; a process each, in turn; median "
         f"of {repeats} answers and {rounds} processes; wav2vec2 of {layers} layers, random weights",
         rows(best, cold, sizes),
@@ -201,6 +250,10 @@ def rows(
     for other in ("torch", "wav2vec2"):
         unit = "s from start to first answer"
         made.append(_row("int8", other, cold["int8"], cold[other], unit, None))
+    if set(FACES) <= set(found):
+        ours, other = (found[kind]["ms"] for kind in FACES)
+        goal = Goal("at most", MOST_FACE_MS)
+        made.append(_row(*FACES, ours, other, "ms per face crop", goal))
     return made
 
 
@@ -213,7 +266,7 @@ def _row(kind: str, other: str, value: float, against: float, unit: str, goal: G
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure one in this process; print JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.export", description=__doc__)
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=(*KINDS, *FACES))
     parser.add_argument("file", help="ONNX file, or name of a model")
     parser.add_argument("seconds", type=float)
     parser.add_argument("repeats", type=int)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from avser.bundle.serialization import Bundle
     from avser.export.onnx_file import AudioGraph, Difference
 
+MODALITIES = ("audio", "video", "both")
+
 _MOST_LOST = 0.01  # of UAR, by rounding
 
 
@@ -24,7 +26,7 @@ def parser() -> Parser:
     """Return the command's parser."""
     p = Parser(
         "export",
-        "Write the audio branch of a model for other runtimes, from raw 16 kHz samples to "
+        "Write a model for other runtimes, from raw 16 kHz samples, face crops, or both, to "
         "calibrated probabilities. With -c DATA.yaml (settings may follow as --data.*), measure "
         "the file too.",
     )
@@ -33,7 +35,13 @@ def parser() -> Parser:
         "--out",
         metavar="FILE.onnx|FILE.pt2|DIR/",
         help="an ONNX file; a file of torch.export; or a folder with model.onnx, the runtime and "
-        "an example, which needs numpy and onnxruntime alone",
+        "an example, which needs no torch",
+    )
+    p.add_argument(
+        "--modality",
+        choices=MODALITIES,
+        help="branch to write; without it, the whole of a model that judges faces, and else its "
+        "audio branch",
     )
     p.add_argument(
         "--space",
@@ -82,6 +90,8 @@ def run(words: Sequence[str]) -> int:
     own.out = _target(own.out)
     if own.config and (own.streaming or own.out.suffix == ".pt2"):
         command.error("-c measures ONNX files for whole clips; leave it out here")
+    if own.modality in ("video", "both") and own.out.suffix == ".pt2":
+        command.error("a .pt2 file has the audio branch alone; leave --modality out here")
     if own.int8 and own.out.suffix == ".pt2":
         command.error("--int8 is for ONNX files; leave it out here")
     if rest and not own.config:
@@ -96,7 +106,9 @@ def run(words: Sequence[str]) -> int:
         print(f"{path}: {path.stat().st_size:,} bytes")
         return 0
     require("onnx", "onnx", "onnxscript", "onnxruntime")
-    return _onnx(bundle.load(own.model), own, rest)
+    loaded = bundle.load(own.model)
+    branch = _branch(loaded, own)
+    return _onnx(loaded, own, rest) if branch == "audio" else _video(loaded, own, branch)
 
 
 def _target(name: str) -> Path:
@@ -142,6 +154,51 @@ def _web(own: argparse.Namespace) -> int:
     size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
     print(f"{page}: {size / 1e6:.1f} MB in all; here: python -m http.server -d {page.parent}")
     return 0
+
+
+def _branch(loaded: "Bundle", own: argparse.Namespace) -> str:
+    """The branch to write.
+
+    Raises:
+        ConfigError: it can't be measured or stream.
+    """
+    from avser.export.video_file import has_faces
+
+    audio_only = own.streaming or bool(own.config)
+    if audio_only and own.modality in ("video", "both"):
+        raise ConfigError(
+            f"Bad --modality {own.modality}: --streaming and -c are for the audio branch; leave "
+            "them out, or give --modality audio."
+        )
+    whole = "both" if loaded.net.audio is not None else "video"
+    return own.modality or (whole if has_faces(loaded.net) and not audio_only else "audio")
+
+
+def _video(loaded: "Bundle", own: argparse.Namespace, branch: str) -> int:
+    """Write a model that judges faces, and compare it with PyTorch."""
+    from avser.export.folder import save_video_folder
+    from avser.export.onnx_file import MOST_APART, summary
+    from avser.export.video_file import VideoGraph, video_differences
+    from avser.export.video_runtime import OnnxVideoNet
+
+    if branch == "both" and loaded.net.audio is None:
+        raise ConfigError(
+            f"Bad --modality both: model {loaded.name} has no audio branch; give video."
+        )
+    graph = VideoGraph(loaded, branch="both" if branch == "both" else "video")
+    save = graph.save if own.out.suffix == ".onnx" else partial(save_video_folder, graph)
+    path = save(own.out, int8=own.int8)
+    print(f"{path}: {path.stat().st_size:,} bytes")
+    print(summary(OnnxVideoNet(path).metadata))
+    if own.quick:
+        return 0
+    found = video_differences(loaded.net, path)
+    print("largest difference from PyTorch, of probabilities:")
+    _print(found)
+    if own.int8 or max(max(d.clip, d.step) for d in found) <= MOST_APART:
+        return 0
+    print(f"The file is more than {MOST_APART:g} from PyTorch.")
+    return 1
 
 
 def _onnx(loaded: "Bundle", own: argparse.Namespace, rest: list[str]) -> int:

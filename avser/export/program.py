@@ -50,10 +50,10 @@ def whole_clips(branch: AudioBranch) -> torch.export.ExportedProgram:
     """Trace the audio branch for any number of clips and steps."""
     dynamic = torch.export.Dim.DYNAMIC
     example = torch.zeros(_CLIPS, _STEPS, STEP_SAMPLES), torch.full((_CLIPS,), 50_000)
-    return _traced(WholeClips(branch), example, ({0: dynamic, 1: dynamic}, {0: dynamic}))
+    return traced(WholeClips(branch), example, ({0: dynamic, 1: dynamic}, {0: dynamic}))
 
 
-def _traced(
+def traced(
     module: nn.Module, example: tuple[Any, ...], dynamic: tuple[Any, ...]
 ) -> torch.export.ExportedProgram:
     """Trace a module; what can't be traced is an error of one sentence."""
@@ -98,7 +98,7 @@ def one_step(branch: AudioBranch) -> torch.export.ExportedProgram:
     state = branch.initial_state(_CLIPS)
     example = torch.zeros(_CLIPS, STEP_SAMPLES), torch.full((_CLIPS,), 5_000), state
     axes = ({0: dynamic}, {0: dynamic}, tuple({0: dynamic} for _ in state))
-    return _traced(OneStep(branch), example, axes)
+    return traced(OneStep(branch), example, axes)
 
 
 def initial_values(branch: AudioBranch) -> list[float]:

@@ -132,7 +132,7 @@ class OnnxClassifier:
         def run(start: int, count: int) -> OnnxSegment:
             return self.whole(wave[start * STEP_SAMPLES : (start + count) * STEP_SAMPLES])
 
-        pieces = list(_windows(run, steps))
+        pieces = list(windows(run, steps))
         if not any(p.valid.any() for p in pieces):
             return self._prediction(wave, None, ())
         shares = np.concatenate([p.steps for p in pieces])
@@ -339,7 +339,7 @@ def _mono(samples: NDArray[np.floating[Any]]) -> Samples:
     return wave
 
 
-def _windows(run: Callable[[int, int], OnnxSegment], steps: int) -> Iterator[OnnxSegment]:
+def windows(run: Callable[[int, int], OnnxSegment], steps: int) -> Iterator[OnnxSegment]:
     """Predict a clip of so many steps in windows whose outer steps are dropped."""
     start = 0
     while steps - start > WINDOW_STEPS:

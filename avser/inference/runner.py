@@ -7,14 +7,14 @@ gives each step by itself. Where most steps have another label than the clip, `r
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -23,7 +23,8 @@ from avser.errors import AvserError, ConfigError, SignalError
 from avser.evaluation.summary import ENROLLED
 from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
 from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
-from avser.media.faces import FaceDetector, FaceTrack
+from avser.media.faces import FaceDetector
+from avser.media.reasons import disagreement, face_boxes, missing_streams, other_faces
 from avser.media.samples import Samples, from_16_bit, to_16_bit
 from avser.models.devices import on_device
 from avser.models.net import HEADS, EmotionNet
@@ -32,7 +33,6 @@ from avser.types import (
     STEP_S,
     STEP_SAMPLES,
     Batch,
-    FaceBox,
     FaceResult,
     Prediction,
     TimelineEntry,
@@ -44,20 +44,9 @@ _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds
 _ENROLLED_WINDOWS = 10  # of all files together, but one of each at least
 _MOST_CLIPS = 200  # that are read; of more, as many evenly over the list
 _ENOUGH_CLIPS, _ENOUGH_S = 5, 60  # of one speaker, to enrol from what is predicted
-_OFTEN = 0.5  # share of the main person's frames in which somebody else matters
-_LARGE = 0.25  # share of the area of the main person's face from which somebody else matters
 
 #: How a prediction by a face centred on an enrolled person is marked.
 CENTRED = "the face is centred on the enrolled person"
-
-#: Why a face that is seen is not judged beside a voice.
-STILL_PICTURE = (
-    "the face is still while somebody speaks, so that the voice alone is judged; --modality both "
-    "adds the face"
-)
-
-#: How the sentence about a disagreement of label and timeline begins.
-DISAGREEMENT = "the whole clip is judged"
 
 
 @dataclass(frozen=True)
@@ -92,6 +81,8 @@ class Runner:
         self.net, self.device, self.name = net, device, name
         self.reference: Tensor | None = None
         self.centred = False
+        branches = {"audio": net.audio, "video": net.video}
+        self._branches = {name for name, encoder in branches.items() if encoder is not None}
 
     def enrol_voice(self, files: Sequence[str | Path], *, own: bool = False) -> None:
         """Compute a speaker's statistics from files: a minute of each, ten of a single one.
@@ -231,24 +222,13 @@ class Runner:
         if any(c.faces is not None for c in cuts):
             batch["faces"], batch["face_mask"] = self._face_batch(cuts)
         if any(c.features is not None for c in cuts):
-            batch["video_features"] = self._feature_batch(cuts)
+            batch["video_features"] = _padded([c.features for c in cuts], torch.nan)
         if self.reference is not None:
             batch["speaker_statistics"] = self.reference.expand(len(cuts), -1, -1, -1)
         return on_device(batch, self.device)
 
     def _face_batch(self, cuts: Sequence[ClipSegment]) -> tuple[Tensor, Tensor]:
-        like = next(c.faces for c in cuts if c.faces is not None)
-        none = like.new_zeros(0, *like.shape[1:])
-        faces = pad_sequence([none if c.faces is None else c.faces for c in cuts], True)
-        lost = torch.zeros(0, like.shape[1], dtype=torch.bool)
-        masks = pad_sequence([lost if c.face_mask is None else c.face_mask for c in cuts], True)
-        return faces, masks
-
-    def _feature_batch(self, cuts: Sequence[ClipSegment]) -> Tensor:
-        like = next(c.features for c in cuts if c.features is not None)
-        none = like.new_zeros(0, like.shape[1])
-        rows = [none if c.features is None else c.features for c in cuts]
-        return pad_sequence(rows, True, torch.nan)
+        return _padded([c.faces for c in cuts], 0), _padded([c.face_mask for c in cuts], 0)
 
     @torch.inference_mode()
     def predict_faces(self, clip: LoadedClip) -> tuple[FaceResult, ...]:
@@ -283,7 +263,7 @@ class Runner:
         main = clip.faces.main if clip.faces is not None else None
         used = {s for h in output.heads for s in (("audio", "video") if h == "fused" else (h,))}
         parts = [
-            *missing_streams(self.net, clip, used=used, modality=modality),
+            *missing_streams(clip, branches=self._branches, used=used, modality=modality),
             *other_faces(clip),
             *([CENTRED] if self.centred and "video" in used else []),
             *disagreement(output.label, output.timeline),
@@ -301,6 +281,13 @@ class Runner:
         )
 
 
+def _padded(rows: Sequence[NDArray[Any] | None], value: float) -> Tensor:
+    """Rows ``[T, ...]`` of clips as one tensor ``[B, T, ...]``; a clip without has no step."""
+    like = next(row for row in rows if row is not None)
+    tensors = [torch.from_numpy(like[:0] if row is None else row) for row in rows]
+    return pad_sequence(tensors, True, value)
+
+
 def _join(names: Sequence[str], outputs: Sequence[WindowOutput], duration_s: float) -> _ClipOutput:
     """Join a clip's windows: the output of one, or the mean of the steps of several."""
     heads = frozenset(HEADS[o.used] for o in outputs if o.used >= 0)
@@ -314,74 +301,3 @@ def _join(names: Sequence[str], outputs: Sequence[WindowOutput], duration_s: flo
         tuple(timeline(names, steps, mask, duration_s)),
         heads,
     )
-
-
-def face_boxes(track: FaceTrack) -> tuple[FaceBox, ...]:
-    """Boxes of a person's face over time."""
-    rows = zip(track.times_s, track.boxes, track.scores, strict=True)
-    return tuple(
-        FaceBox(time_s=float(t), x=float(x), y=float(y), w=float(w), h=float(h), score=float(score))
-        for t, (x, y, w, h), score in rows
-    )
-
-
-# -- parts of `Prediction.reason` ----------------------------------------------------------------
-
-
-def missing_streams(
-    net: EmotionNet, clip: LoadedClip, *, used: set[str], modality: str
-) -> list[str]:
-    """Explain why a stream was not used, or not throughout."""
-    parts = []
-    if net.audio is not None and "audio" not in used and modality != "video":
-        parts.append("the sound is silent" if clip.sound.count else "the file has no sound")
-    if modality == "audio":
-        return parts
-    if clip.faces is not None:  # also where the voice model is used, since there was no face
-        parts += [clip.faces.reason] if clip.faces.reason else []
-    elif net.video is not None and clip.features is None:
-        parts.append(
-            "the model's video branch reads precomputed features; give --features"
-            if clip.has_video
-            else "the file has no picture"
-        )
-    return parts
-
-
-def other_faces(clip: LoadedClip) -> list[str]:
-    """Mention a face that is not judged, and somebody who is seen about as often and as large."""
-    if clip.faces is None or not clip.faces.tracks:
-        return []
-    main, *others = clip.faces.tracks
-    parts = [] if clip.judges_face else [STILL_PICTURE]
-    frames, area = _OFTEN * len(main.times_s), _LARGE * _area(main)
-    often = [t for t in others if len(t.times_s) >= frames and _area(t) >= area]
-    if often and clip.judges_face:
-        which = "the one whose lips move with the sound" if main.speaks else "the main one"
-        still = f" ({_count_still(often)})" if any(t.still for t in often) else ""
-        parts.append(
-            f"{len(often) + 1} faces are seen{still}, and {which} is judged; --faces all judges "
-            "each"
-        )
-    return parts
-
-
-def _count_still(tracks: Sequence[FaceTrack]) -> str:
-    count = sum(track.still for track in tracks)
-    return "one of them still, as a photograph" if count == 1 else f"{count} of them still"
-
-
-def _area(track: FaceTrack) -> float:
-    """Median share of the picture that a face covers."""
-    return float(np.median(track.boxes[:, 2] * track.boxes[:, 3]))
-
-
-def disagreement(label: str | None, timeline: Sequence[TimelineEntry]) -> list[str]:
-    """Name the label of most steps where the clip has another."""
-    counts = Counter(entry.label for entry in timeline if entry.label is not None)
-    if label is None or not counts:
-        return []
-    other, most = counts.most_common(1)[0]
-    if counts[label] == most:
-        return []
-    return [f"{DISAGREEMENT} {label}, {most} of its {counts.total()} steps alone {other}"]

@@ -14,13 +14,11 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import IO, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
-import torch
 from einops import rearrange
 from numpy.typing import NDArray
-from torch import Tensor
 
 from avser.errors import SignalError
 from avser.media.decoders import NO_SAMPLES
@@ -34,8 +32,10 @@ from avser.media.faces import (
     sample_times,
 )
 from avser.media.reader import Frame, MediaReader, open_media, scaled
-from avser.media.visual_features import Features
 from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, steps_of
+
+if TYPE_CHECKING:
+    from avser.media.visual_features import Features
 
 Samples = NDArray[np.float32]
 
@@ -49,13 +49,14 @@ _AHEAD = 8  # frames decoded that nobody has looked at yet
 class ClipSegment:
     """A stretch of a clip, as an item of a batch.
 
-    ``samples [S]``, ``faces [T, N, 3, H, W]`` with ``face_mask [T, N]``, ``features [T, F]``.
+    ``samples [S]``, ``faces [T, N, 3, H, W]`` uint8 with ``face_mask [T, N]``, and
+    ``features [T, F]``.
     """
 
     samples: Samples
-    faces: Tensor | None = None
-    face_mask: Tensor | None = None
-    features: Tensor | None = None
+    faces: NDArray[np.uint8] | None = None
+    face_mask: NDArray[np.bool_] | None = None
+    features: NDArray[np.float32] | None = None
 
     @property
     def steps(self) -> int:
@@ -166,8 +167,7 @@ class LoadedClip:
         if main is not None:
             cut = face_segment(main, start, steps, samples=samples)
         if self.features is not None:
-            rows = torch.from_numpy(self.features.on_grid(start, steps))
-            cut = replace(cut, features=rows)
+            cut = replace(cut, features=self.features.on_grid(start, steps))
         return cut
 
     def hold(self, resource: AbstractContextManager[T]) -> T:
@@ -190,10 +190,7 @@ def face_segment(
 ) -> ClipSegment:
     """A person's face in the steps from ``start``, with sound or without."""
     faces, mask = track.grid(start, steps)
-    nothing = np.zeros(0, np.float32)
-    return ClipSegment(
-        nothing if samples is None else samples, torch.as_tensor(faces), torch.as_tensor(mask)
-    )
+    return ClipSegment(NO_SAMPLES if samples is None else samples, faces, mask)
 
 
 class FaceDetectionWorker:

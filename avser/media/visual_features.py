@@ -12,20 +12,24 @@ Of a table with action units its ``AU…`` columns are taken (17 intensities, 18
 OpenFace 2); of any other, all columns but those that count frames or people.
 """
 
+from __future__ import annotations
+
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from avser.errors import MediaError
 from avser.media.container import media_errors
 from avser.types import STEP_S
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Vectors = NDArray[np.float32]
 
@@ -47,7 +51,7 @@ class Features:
     values: Vectors
     times_s: NDArray[np.float64] | None
 
-    def scaled(self, mean: Vectors, deviation: Vectors) -> "Features":
+    def scaled(self, mean: Vectors, deviation: Vectors) -> Features:
         """Take out a mean ``[F]`` and divide by a deviation ``[F]``."""
         return Features((self.values - mean) / deviation, self.times_s)
 
@@ -78,6 +82,8 @@ class FeatureRow:
 
     def cut(self, start: int, steps: int) -> dict[str, Tensor]:
         """``video_features [T, F]`` of the steps from ``start``; NaN where there is no face."""
+        import torch
+
         if self.features is None:
             return {"video_features": torch.full((steps, self.width), torch.nan)}
         return {"video_features": torch.from_numpy(self.features.on_grid(start, steps))}
@@ -111,7 +117,7 @@ class FeatureRows:
         """Whether every clip has one vector alone: tables then say "clip-mean"."""
         return all(row is None or row.times_s is None for row in self.rows)
 
-    def enrolled(self, speakers: Sequence[str]) -> "FeatureRows":
+    def enrolled(self, speakers: Sequence[str]) -> FeatureRows:
         """Take each speaker's own mean out and scale by the own deviation, labels unseen.
 
         Args:

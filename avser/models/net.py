@@ -287,7 +287,9 @@ class EmotionNet(nn.Module):
             step = F.pad((stream.step_logits / temperature).softmax(dim=-1), (0, 0, 0, spare))
             probabilities = torch.where(here[:, None], clip, probabilities)
             step_probabilities = torch.where(here[:, None, None], step, step_probabilities)
-            mask = torch.where(here[:, None], F.pad(stream.mask, (0, spare)), mask)
+            own = F.pad(stream.mask, (0, spare))
+            # as logic, since onnxruntime has no choice between masks
+            mask = (here[:, None] & own) | (~here[:, None] & mask)
             used = torch.where(here, index, used)
         return NetPrediction(
             probabilities=probabilities,

@@ -15,8 +15,8 @@ import pytest
 from avser.cli import commands, inputs, main
 from avser.errors import AvserError
 from avser.inference import predictor
-from avser.inference.runner import DISAGREEMENT
 from avser.inference.writers import COLUMNS
+from avser.media.reasons import DISAGREEMENT
 from avser.testing.media import face_frames, voice, write_video, write_wav
 from avser.testing.nets import tiny_bundle
 from avser.types import STEP_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ from avser.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 Image = NDArray[np.uint8]
 
 # MTCNN's time grows with the square of 1 / this. A talking head is larger than a ninth of the
 # picture: 80 pixels at 720p, 40 at 360p.
 MIN_FACE = 0.11
-_THRESHOLDS = (0.6, 0.7, 0.7)
+THRESHOLDS = (0.6, 0.7, 0.7)
 _LEAST_PIXELS = 20  # faces below are blurs; enlarging small pictures to find them costs time
 
 _YUNET = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
@@ -57,14 +59,37 @@ class FaceDetector(Protocol):
 def detector_settings(detector: FaceDetector | None) -> str:
     """All that a detector's results depend on, in one text; None is MTCNN as it is by default."""
     if detector is None:
-        return _mtcnn_settings(MIN_FACE, _THRESHOLDS)
+        return mtcnn_settings(MIN_FACE, THRESHOLDS)
     settings = getattr(detector, "settings", "")
     kind = type(detector)
     return f"{settings}" if settings else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _mtcnn_settings(min_face: float, thresholds: tuple[float, ...]) -> str:
+def mtcnn_settings(min_face: float, thresholds: tuple[float, ...]) -> str:
+    """All that the results of MTCNN depend on, in one text."""
     return f"mtcnn {min_face} {tuple(thresholds)}, at least {_LEAST_PIXELS} pixels"
+
+
+def with_margin(image: Image, min_face: float) -> tuple[Image | None, int, float]:
+    """A picture as MTCNN is given it.
+
+    One candidate outside the picture spoils its whole batch with a shape error: a margin around
+    the picture keeps candidates inside, and helps faces at the edge to be found.
+
+    Args:
+        image: ``[H, W, 3]``.
+        min_face: height of the smallest face, as a share of the picture's height.
+
+    Returns:
+        The picture with a margin, or None where it has no room for a face; the margin and the
+        height of the smallest face in pixels.
+    """
+    least = max(_LEAST_PIXELS, min_face * image.shape[0])
+    margin = round(least / 2)
+    if min(image.shape[:2]) < least:  # MTCNN would raise
+        return None, margin, least
+    sides = ((margin, margin), (margin, margin), (0, 0))
+    return np.pad(image, sides, mode="edge"), margin, least
 
 
 class MtcnnDetector:
@@ -86,7 +111,7 @@ class MtcnnDetector:
         self,
         *,
         min_face: float = MIN_FACE,
-        thresholds: tuple[float, float, float] = _THRESHOLDS,
+        thresholds: tuple[float, float, float] = THRESHOLDS,
         device: str | torch.device = "cpu",
     ) -> None:
         if not 0 < min_face <= 1:
@@ -102,26 +127,27 @@ class MtcnnDetector:
         from facenet_pytorch import MTCNN
 
         self.min_face = min_face
-        self.settings = _mtcnn_settings(min_face, thresholds)
+        self.settings = mtcnn_settings(min_face, thresholds)
         self._net = MTCNN(
             keep_all=True, thresholds=list(thresholds), device=torch.device(device)
         ).eval()
         # its pooling is several times faster over channels, its resizing over rows: see __call__
         self._net.to(memory_format=torch.channels_last)
 
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Copies of its three networks, for export."""
+        return {name: copy.deepcopy(getattr(self._net, name)) for name in ("pnet", "rnet", "onet")}
+
     def __call__(self, image: Image) -> list[Detection]:
         """Find the faces of an upright RGB picture ``[H, W, 3]``, largest first."""
         import torch
         from einops import rearrange
 
-        least = max(_LEAST_PIXELS, self.min_face * image.shape[0])
-        if min(image.shape[:2]) < least:  # no room for a face; MTCNN would raise
+        framed, margin, least = with_margin(image, self.min_face)
+        if framed is None:
             return []
         self._net.min_face_size = least
-        # one candidate outside the picture spoils its whole batch with a shape error: a margin
-        # around the picture keeps candidates inside, and helps faces at the edge to be found
-        margin = round(least / 2)
-        framed = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
         planes = rearrange(torch.from_numpy(framed), "h w c -> c h w").float().contiguous()
         # the axes that it asks for, over memory that holds one channel after the other
         found = self._net.detect(rearrange(planes, "c h w -> 1 h w c"), landmarks=True)

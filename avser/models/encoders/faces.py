@@ -62,10 +62,10 @@ class FaceEncoder(VideoEncoder):
                 images = transforms.faces(images, clip)
             return self.embed(images)
         return torch.cat(
-            [self._mirrored(piece.float() / 255) for piece in torch.split(crops, PIECE)]
+            [self.embed_mirrored(piece.float() / 255) for piece in torch.split(crops, PIECE)]
         )
 
-    def _mirrored(self, images: Tensor) -> Tensor:
+    def embed_mirrored(self, images: Tensor) -> Tensor:
         """Embed images and, if `mirror`, average with their mirror images."""
         vectors = self.embed(images)
         return (vectors + self.embed(images.flip(-1))) / 2 if self.mirror else vectors
