@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Legal endings of the files of each output.
 SUFFIXES = {"json": (".json", ".jsonl", ".ndjson"), "csv": (".csv",), "parquet": (".parquet",)}
 
-SELF = "self"  # of --enrol
+SELF, RUNNING = "self", "running"  # of --enrol
 _COUNTED = 1_000  # inputs that are drawn beforehand, so that few have a bar with an end
 
 
@@ -69,9 +69,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--detector", metavar="YUNET.onnx", help="OpenCV's YuNet in MTCNN's place")
     p.add_argument("--features", metavar="TABLE.csv", help="precomputed video features, a row a "
                    "clip, for models that read them")  # fmt: skip
-    p.add_argument("--enrol", metavar="FOLDER|self", help="unlabelled clips of the speaker, to "
-                   "normalise by, for models that do; self: the classified clips themselves, five "
-                   "of one person or a recording over 60 s")  # fmt: skip
+    p.add_argument("--enrol", metavar="FOLDER|self|running", help="unlabelled clips of the "
+                   "speaker, to normalise by, for models that do; self: the classified clips "
+                   "themselves, five of one person or a recording over 60 s; running: each face "
+                   "centred on its own mean so far, half of it after 20 s")  # fmt: skip
     job = p.add_argument_group("jobs of many clips, in parts (docs/guides/scale.md)")
     job.add_argument("--out", metavar="DIR", help="folder or address of the job: parts of rows in "
                      "Parquet and a manifest; finished parts are kept")  # fmt: skip
@@ -291,6 +292,8 @@ def _enrolled(own: argparse.Namespace) -> tuple[str, ...]:
     Raises:
         ConfigError: the classified clips can't be read twice.
     """
+    if own.enrol == RUNNING:
+        return ()
     if own.enrol != SELF:
         return tuple(expand([own.enrol], recursive=True)) if own.enrol else ()
     if "-" in (*own.paths, *own.list):
@@ -312,6 +315,7 @@ def settings_of(own: argparse.Namespace) -> "ClassifySettings":
         features=own.features,
         enrol=_enrolled(own),
         enrol_self=own.enrol == SELF,
+        centre_running=own.enrol == RUNNING,
         device=own.device,
         workers=own.workers,
     )

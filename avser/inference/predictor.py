@@ -214,6 +214,24 @@ class Predictor(ClipClassifier):
             rows = [read_features(f"{self.features}#{Path(p).stem}").values for p in files]
             self._scale = scale_of(np.concatenate(rows))
 
+    def centre_faces(self, *, running: bool = True) -> None:
+        """Centre each face on its own mean so far, which later predictions mark in `reason`.
+
+        What a face shows at rest is no emotion. After n steps with a face its mean log
+        probabilities count n / (n + 39), so that a clip of a few seconds, whose mean is its
+        emotion, stays nearly as it is (`avser.models.centring`).
+
+        Raises:
+            ConfigError: the model judges no faces, or a person was enrolled.
+        """
+        if not self.looks_for_faces(Request()):
+            raise ConfigError(
+                f"Bad --enrol running: model {self.name} judges no faces; leave it out."
+            )
+        if running and self._runner.centred:
+            raise ConfigError("Bad running centre: a person is enrolled; use one of the two.")
+        self._runner.centred_running = running
+
     @property
     def normalises_by_speaker(self) -> bool:
         """Whether the audio encoder takes statistics of an enrolled speaker."""

@@ -7,9 +7,10 @@ gives each step by itself. Where most steps have another label than the clip, `r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,22 @@ from torch.nn.utils.rnn import pad_sequence
 from avser.data.dataset import audio_batch
 from avser.errors import AvserError, ConfigError, SignalError
 from avser.evaluation.summary import ENROLLED
-from avser.inference.windows import WINDOW_STEPS, WindowOutput, named, timeline, windows_of
+from avser.inference.windows import (
+    HOP_STEPS,
+    WINDOW_STEPS,
+    WindowOutput,
+    named,
+    timeline,
+    windows_of,
+)
 from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
 from avser.media.faces import FaceDetector
 from avser.media.reasons import disagreement, face_boxes, missing_streams, other_faces
 from avser.media.samples import Samples, from_16_bit, to_16_bit
+from avser.models.centring import RunningCentre
 from avser.models.devices import on_device
 from avser.models.net import HEADS, EmotionNet
+from avser.models.transforms import Transforms
 from avser.types import (
     SAMPLE_RATE,
     STEP_S,
@@ -47,6 +57,9 @@ _ENOUGH_CLIPS, _ENOUGH_S = 5, 60  # of one speaker, to enrol from what is predic
 
 #: How a prediction by a face centred on an enrolled person is marked.
 CENTRED = "the face is centred on the enrolled person"
+
+#: The same of a face that is centred on what the clip has shown of it so far.
+CENTRED_RUNNING = "the face is centred on its own mean so far (half of it after 20 s)"
 
 
 @dataclass(frozen=True)
@@ -75,12 +88,13 @@ class Runner:
     Attributes:
         reference: statistics of an enrolled speaker, ``[2, C, M]``, or None.
         centred: whether the face is centred on an enrolled person.
+        centred_running: whether it is centred on its own mean so far.
     """
 
     def __init__(self, net: EmotionNet, device: torch.device, *, name: str) -> None:
         self.net, self.device, self.name = net, device, name
         self.reference: Tensor | None = None
-        self.centred = False
+        self.centred = self.centred_running = False
         branches = {"audio": net.audio, "video": net.video}
         self._branches = {name for name, encoder in branches.items() if encoder is not None}
 
@@ -129,6 +143,7 @@ class Runner:
             Whether a face is in any of the files; without one nothing is centred.
         """
         self.net.centre_faces(None)
+        self.centred_running = False
         scores = []
         for path in files:
             with (
@@ -160,10 +175,7 @@ class Runner:
         outputs = {i: [output] for i, output in zip(short, together, strict=True)}
         predictions = []
         for i, clip in enumerate(clips):
-            output = outputs.get(i) or [
-                self._run([clip.cut(w.start, w.stop - w.start)], head=head)[0].kept(w)
-                for w in windows_of(clip.steps)
-            ]
+            output = outputs.get(i) or self._windows(clip.cut, clip.steps, head=head)
             predictions.append(self._prediction(clip, output, modality=modality))
         return predictions
 
@@ -190,15 +202,35 @@ class Runner:
         batch = self._batch([clip.cut(0, clip.steps)])
         return explain_batch(self.net, batch, emotion=emotion, stream=modality if alone else None)
 
-    def _run(self, cuts: Sequence[ClipSegment], *, head: str | None) -> list[WindowOutput]:
+    def _windows(
+        self, cut: Callable[[int, int], ClipSegment], steps: int, *, head: str | None
+    ) -> list[WindowOutput]:
+        """Run a clip of any length window by window, and keep the steps that each covers best."""
+        centre, outputs = RunningCentre(), []
+        for window in windows_of(steps):
+            with centre.followed_by(HOP_STEPS) as recorder:
+                segment = cut(window.start, window.stop - window.start)
+                (output,) = self._run([segment], head=head, centre=recorder)
+            outputs.append(output.kept(window))
+        return outputs
+
+    def _run(
+        self,
+        cuts: Sequence[ClipSegment],
+        *,
+        head: str | None,
+        centre: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> list[WindowOutput]:
         """Run cuts of at most a window each, in batches of like length; None: any head."""
+        centre = (centre or RunningCentre()) if self.centred_running else None
+        transforms = Transforms(face_centre=centre)
         order = sorted(range(len(cuts)), key=lambda i: cuts[i].steps)
         outputs: dict[int, WindowOutput] = {}
         while order:
             longest = cuts[order[-1]].steps
             size = min(BATCH_CLIPS, max(1, _BATCH_STEPS // longest))
             part, order = order[-size:], order[:-size]
-            streams = self.net(self._batch([cuts[i] for i in part]))
+            streams = self.net(self._batch([cuts[i] for i in part]), transforms=transforms)
             if head is not None:
                 streams = {head: streams[head]}
             answer = self.net.predict(streams)
@@ -235,10 +267,7 @@ class Runner:
         """Predict every person in a clip by the face alone, main person first."""
         results = []
         for track in clip.faces.tracks if clip.faces is not None else ():
-            outputs = [
-                self._run([face_segment(track, w.start, w.stop - w.start)], head="video")[0].kept(w)
-                for w in windows_of(clip.steps)
-            ]
+            outputs = self._windows(partial(face_segment, track), clip.steps, head="video")
             output = _join(self.net.emotions, outputs, clip.duration_s)
             results.append(
                 FaceResult(
@@ -266,6 +295,7 @@ class Runner:
             *missing_streams(clip, branches=self._branches, used=used, modality=modality),
             *other_faces(clip),
             *([CENTRED] if self.centred and "video" in used else []),
+            *([CENTRED_RUNNING] if self.centred_running and "video" in used else []),
             *disagreement(output.label, output.timeline),
             *([clip.warning] if clip.warning else []),
         ]

@@ -26,6 +26,7 @@ class ClassifySettings:
         features: table of precomputed video features, or None.
         enrol: unlabelled clips of the speaker.
         enrol_self: those are the clips that are classified.
+        centre_running: centre each face on its own mean so far.
         device: auto, cpu, cuda, ...
         workers: loading threads.
     """
@@ -37,6 +38,7 @@ class ClassifySettings:
     features: str | None = None
     enrol: tuple[str, ...] = ()
     enrol_self: bool = False
+    centre_running: bool = False
     device: str = "auto"
     workers: int = 2
 
@@ -74,6 +76,8 @@ class ClassifySettings:
         predictor = models[0] if len(models) == 1 else Ensemble(models)
         if self.enrol:
             predictor.enrol(list(self.enrol), own=self.enrol_self)
+        for member in models if self.centre_running else ():
+            member.centre_faces()
         return predictor
 
     def classify(

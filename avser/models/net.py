@@ -1,9 +1,11 @@
 """Network of encoders, fusion and heads, and the choice of a head for each clip."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -221,15 +223,23 @@ class EmotionNet(nn.Module):
                 )
             x, mask = self.fusion(audio, audio_mask, video, video_mask)
             streams["fused"] = self._stream("fused", x, mask, both)
-        return streams | self.run_heads(encoded)
+        return streams | self.run_heads(encoded, face_centre=transforms.face_centre)
 
-    def run_heads(self, encoded: dict[str, tuple[Tensor, Tensor]]) -> dict[str, HeadOutput]:
+    def run_heads(
+        self,
+        encoded: dict[str, tuple[Tensor, Tensor]],
+        *,
+        face_centre: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> dict[str, HeadOutput]:
         """Run the heads on encoded streams; with both and late fusion, "fused" comes first.
 
         Args:
             encoded: stream to ``x [B, T, D], mask [B, T]``, as of `encode`.
+            face_centre: see `Transforms`.
         """
         streams = {n: self._stream(n, x, m, m.any(dim=1)) for n, (x, m) in encoded.items()}
+        if "video" in streams:
+            streams["video"] = self._centred(streams["video"], face_centre)
         if isinstance(self.fusion, LateFusion) and len(streams) == 2:
             late = self._late(self.fusion, streams["audio"], streams["video"])
             streams = {"fused": late, **streams}
@@ -251,10 +261,21 @@ class EmotionNet(nn.Module):
     def _stream(self, name: str, x: Tensor, mask: Tensor, present: Tensor) -> HeadOutput:
         with full_precision(x):
             logits, steps = self.heads[name](x.float(), mask)
-        if name == "video":  # log probabilities less the person's own mean
-            person = self.temperature("video") * self.face_mean
-            logits, steps = logits - person, steps - person
         return HeadOutput(logits=logits, step_logits=steps, mask=mask, present=present)
+
+    def _centred(
+        self, face: HeadOutput, centre: Callable[[Tensor, Tensor], Tensor] | None
+    ) -> HeadOutput:
+        """A face's log probabilities less the person's own mean."""
+        heat = self.temperature("video")
+        person = heat * self.face_mean
+        logits, steps = face.logits - person, face.step_logits - person
+        if centre is not None:
+            mean = heat * centre((steps / heat).log_softmax(dim=-1), face.mask)
+            shown = rearrange(face.mask, "b t -> b t 1")
+            of_clip = (mean * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
+            logits, steps = logits - of_clip, steps - mean
+        return replace(face, logits=logits, step_logits=steps)
 
     @staticmethod
     def _one_grid(

@@ -31,6 +31,8 @@ class Transforms:
             from 0 to 1, clip [n] int64)``; ``clip`` is the row of each image, in rising order.
         modality_dropout: share of clips in which a run of steps of one stream, or all of it, is
             hidden from the fusion in training mode.
+        face_centre: called with the face's log probabilities ``[B, T, K]`` and ``mask [B, T]``;
+            returns what is taken out of each step's.
     """
 
     features: Callable[[FeatureExtractor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
@@ -38,6 +40,7 @@ class Transforms:
     audio_images: Callable[[Tensor, Tensor], Tensor] | None = None
     faces: Callable[[Tensor, Tensor], Tensor] | None = None
     modality_dropout: float = 0.0
+    face_centre: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 #: No change at all.
