@@ -205,7 +205,9 @@ def _suppress(
     """
     one = np.float32(of_smaller)
     area = (boxes[:, 2] - boxes[:, 0] + one) * (boxes[:, 3] - boxes[:, 1] + one)
-    order, kept = np.argsort(-scores, kind="stable"), []
+    # of equal scores, which saturate at 1, each of the original's two functions takes another
+    order = np.argsort(scores)[::-1] if of_smaller else np.argsort(-scores, kind="stable")
+    kept = []
     while len(order):
         best, others = order[0], order[1:]
         kept.append(best)
