@@ -96,14 +96,15 @@ def _dense(net: EmotionNet) -> EmotionNet:
     Raises:
         ConfigError: it has no encoder of face crops.
     """
-    if not isinstance(net.video, FaceEncoder):
+    encoder = net.video
+    if not isinstance(encoder, FaceEncoder):
         kind = "no video branch" if net.video is None else "a video branch that reads vectors"
         raise ConfigError(
             f"Bad export: this net has {kind}, so that no face can be judged; write its audio "
             "branch with --modality audio."
         )
     net = copy.deepcopy(net)
-    net.video = DenseFaces(net.video)  # type: ignore[assignment]  # the same call
+    net.video = DenseFaces(copy.deepcopy(encoder))  # type: ignore[assignment]  # the same call
     return net
 
 
