@@ -4,12 +4,21 @@ Every message is one sentence of one shape: what is wrong, the value, what is le
 The command line prints it on one line and exits with 1 (bad input) or 2 (bad usage).
 """
 
+import errno
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+#: Line breaks of Unicode, and marks that turn the direction of what follows on a terminal.
+_UNSAFE = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class AvserError(Exception):
     """Base of every error that avser raises on purpose."""
+
+    def __str__(self) -> str:
+        """The sentence on one line, whatever the names in it hold."""
+        return escape_controls(super().__str__())
 
 
 class MediaError(AvserError):
@@ -46,6 +55,45 @@ class StorageError(AvserError):
 
 class ClusterError(AvserError):
     """A cluster can't be reached, or went away."""
+
+
+_CURES = {
+    errno.EACCES: "check its rights, or name another place",
+    errno.EPERM: "check its rights, or name another place",
+    errno.EROFS: "name a place that can be written",
+    errno.ENOSPC: "free some space, or name a place on another disk",
+    errno.EDQUOT: "free some space, or name a place on another disk",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "a part of that name is a file; name a place in a folder",
+    errno.EEXIST: "a part of that name is a file; name a place in a folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def os_error_sentence(error: OSError) -> str:
+    """What the system refused, with the place, the reason and the cure.
+
+    >>> os_error_sentence(IsADirectoryError(errno.EISDIR, "Is a directory", "out"))
+    "Can't use out: is a directory; name a file."
+    """
+    reason = error.strerror or str(error) or type(error).__name__
+    place = "a file" if error.filename is None else str(error.filename)
+    cure = _CURES.get(error.errno or 0, "check that this place is there and can be written")
+    return escape_controls(f"Can't use {place}: {reason[:1].lower()}{reason[1:]}; {cure}.")
+
+
+def escape_controls(text: str) -> str:
+    r"""Replace what moves a terminal's cursor or begins a line, as in file names, by its escape.
+
+    >>> print(escape_controls("take\n1\x1b[2J.wav"))
+    take\n1\x1b[2J.wav
+    """
+    return "".join(
+        c.encode("unicode_escape").decode("ascii")
+        if c in _UNSAFE or unicodedata.category(c) == "Cc"
+        else c
+        for c in text
+    )
 
 
 def unknown(what: str, value: object, legal: Iterable[str]) -> str:

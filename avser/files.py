@@ -12,7 +12,7 @@ import select
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -33,15 +33,18 @@ def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterato
     not UTF-8 keep their bytes. A device or a pipe is written directly: it can't be replaced.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = {"encoding": "utf-8", "newline": "\n", "errors": "surrogateescape"}
     text = text if mode == "w" else {}
     if is_special(path):
         with open(path, mode, **text) as file:  # type: ignore[call-overload]
             yield file
         return
-    # a long name would be too long with what is added; 255 bytes are legal nearly everywhere
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a long name would be too long with what is added; 255 bytes are legal nearly everywhere
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}-", dir=path.parent)
+    except OSError as error:  # of the name that was asked for, not of the temporary one
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with open(handle, mode, **text) as file:  # type: ignore[call-overload]
             yield file
@@ -51,8 +54,11 @@ def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterato
         os.umask(mask)
         os.chmod(name, _PERMISSIONS & ~mask)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, name):
+            # such as a full disk
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -233,6 +239,21 @@ def write_json(where: str | Path | None, content: object) -> None:
     elif where is not None:
         with atomic_write(where) as file:
             file.write(text + "\n")
+
+
+def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a JSON object to a file as one line; missing folders are made.
+
+    Half a line, of a process that was killed while it wrote, is ended first: it must not swallow
+    the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(row).encode() + b"\n"
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -9,15 +9,18 @@ import codecs
 import io
 import logging
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 
 from avser import __version__
-from avser.errors import AvserError, unknown
+from avser.errors import AvserError, os_error_sentence, unknown
 
 _FIRST_LINE = re.compile(r'"""``avser (?:[a-z]+ )?(?P<name>[a-z-]+)``: (?P<summary>.+?)\.?"*$')
 
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 1 for bad input; 2 for bad usage; 130 when interrupted.
+        0; 1 for bad input; 2 for bad usage; 130 when interrupted, 143 by SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     _encode_any_name()
     try:
-        with _logging(debug=debug):
+        with _logging(debug=debug), _terminable():
             code: int = import_module(f"avser.cli.{command.replace('-', '_')}").run(rest)
         return code
     except AvserError as error:
@@ -79,17 +82,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"avser {command}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"avser {command}: interrupted.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"avser {command}: {str(error) or 'interrupted.'}", file=sys.stderr)
+        return 143 if isinstance(error, TerminatedError) else 130
     except BrokenPipeError:
         sys.stderr.close()  # whatever read the output has ended
         return 1
     except OSError as error:  # a file that can't be written, a full disk
         if debug:
             raise
-        print(f"avser {command}: {error}", file=sys.stderr)
+        print(f"avser {command}: {os_error_sentence(error)}", file=sys.stderr)
         return 1
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which ends every command as Ctrl-C does: what is done is kept, the rest goes."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise `TerminatedError` on SIGTERM; only the main thread may set that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _encode_any_name() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avser.cli.config import Parser, parse_data, prepare_data
+from avser.errors import escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,14 +50,14 @@ def run(words: Sequence[str]) -> int:
 
 
 def _print(console: "Console", data: "LabelledDataModule", content: "SplitAudit") -> None:
-    from functools import partial
-
     from rich.table import Table
 
     from avser.training.data_module import failure_text
 
     # names of files and speakers are no markup, and a wrapped path can't be copied
-    print_line = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+    def print_line(text: str) -> None:
+        console.print(escape_controls(text), soft_wrap=True, markup=False, highlight=False)
+
     corpus, split = data.corpus, data.split
     console.print(f"[bold]{corpus.title}[/bold] ({corpus.name}), labels: {corpus.label_target}")
     console.print(f"licence: {corpus.licence}", highlight=False)

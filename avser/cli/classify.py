@@ -1,21 +1,18 @@
 """``avser classify``: label media files, or folders of them."""
 
 import argparse
-import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from avser.cli.inputs import Inputs, expand, nothing_there
-from avser.errors import ConfigError
+from avser.errors import ConfigError, escape_controls
 from avser.files import is_special
 
 if TYPE_CHECKING:
@@ -92,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(words: Sequence[str]) -> int:
-    """Classify; 1 if any input failed, 130 or 143 where interrupted."""
+    """Classify; 1 if any input failed."""
     command = parser()
     own = command.parse_args(list(words))
     if not own.paths and not own.list:
@@ -101,8 +98,7 @@ def run(words: Sequence[str]) -> int:
     if own.out is not None or own.engine != "local" or own.shard is not None:
         from avser.cli.classify_job import classify_job
 
-        with _terminable():
-            return classify_job(own, outputs.files)
+        return classify_job(own, outputs.files)
     inputs = Inputs(own.paths, recursive=own.recursive, lists=own.list)
     drawn = iter(inputs)
     first = list(islice(drawn, _COUNTED))
@@ -114,40 +110,17 @@ def run(words: Sequence[str]) -> int:
     total = len(first) if len(first) < _COUNTED else None
     job = _Job(own, chain(first, drawn), total=total, side_files=files)
     with ExitStack() as stack:
-        stack.enter_context(_terminable())
         log = stack.enter_context(outputs.log(own)) if outputs.files else None
         try:
             outputs.write(job.rows(log), log)
         except KeyboardInterrupt as error:
             kept = "" if log is None else f"; the same command goes on from {log.path}"
-            print(f"avser classify: interrupted{kept}.", file=sys.stderr)
-            return 143 if isinstance(error, _TerminatedError) else 130
+            raise type(error)(f"interrupted{kept}.") from error
     notes = [inputs.summary(), *files.summary(), *(f"wrote {name}." for name in outputs.files)]
     for note in notes if not own.quiet else ():
         if note:
-            print(f"avser: {note}", file=sys.stderr)
+            print(f"avser: {escape_controls(note)}", file=sys.stderr)
     return 1 if job.failed else 0
-
-
-class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM, taken as Ctrl-C is."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C: rows are kept, temporary files go."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise _TerminatedError
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Outputs:

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from avser.cli.inputs import Inputs, nothing_there
-from avser.errors import ConfigError
+from avser.errors import ConfigError, escape_controls
 
 if TYPE_CHECKING:
     from avser.distributed.parts import Job
@@ -129,4 +129,4 @@ def _absolute(place: str) -> str:
 
 def _note(own: argparse.Namespace, text: str | None) -> None:
     if text and not own.quiet:
-        print(f"avser: {text}", file=sys.stderr)
+        print(f"avser: {escape_controls(text)}", file=sys.stderr)

@@ -111,8 +111,9 @@ def _train(
             stressed=stressed,
             figures=figures,
         )
-    except SystemExit as error:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from error
+    except SystemExit as error:  # what Lightning makes of Ctrl-C, and of SIGTERM
+        kind = type(error.__context__)
+        raise (kind if issubclass(kind, KeyboardInterrupt) else KeyboardInterrupt) from error
     console = Console()
     if summary is not None:
         print_table(summary, console)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from avser.errors import escape_controls
 from avser.evaluation.numbers import format_figure
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class ClassifyProgress:
             return
         if path not in self._long:
             name = path if len(path) < 40 else f"…{path[-39:]}"
-            self._long[path] = self._bar.add_task(name, total=end_s)
+            self._long[path] = self._bar.add_task(escape_controls(name), total=end_s)
         self._bar.update(self._long[path], completed=now_s)
         if now_s >= end_s:
             self._bar.remove_task(self._long.pop(path))
@@ -84,6 +85,7 @@ class ClassifyProgress:
         self._print(line, sys.stderr)
 
     def _print(self, line: str, stream: TextIO) -> None:
+        line = escape_controls(line)  # names of files may hold line breaks
         if self._bar is not None and stream.isatty():
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -125,7 +127,7 @@ def classifying(total: int | None, *, quiet: bool) -> Iterator[ClassifyProgress]
 
     # standard output is left alone: rich would take what is piped elsewhere
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # it may be the name of a file
         BarColumn(),
         MofNCompleteColumn() if total != 1 else TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),

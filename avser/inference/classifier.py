@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Literal
 
-from avser.errors import AvserError, MediaError
+from avser.errors import AvserError, MediaError, os_error_sentence
 from avser.extras import require
 from avser.files import local_copy
 from avser.inference.runner import BATCH_CLIPS
@@ -242,6 +242,8 @@ def failure_of(path: str, error: Exception, *, doing: str = "") -> Failure:
     _log.debug("%s failed", path, exc_info=error)
     if isinstance(error, AvserError):
         return Failure(path, error)
+    if doing and isinstance(error, OSError) and error.errno:
+        return Failure(path, MediaError(f"Failed {doing}: {os_error_sentence(error)}"))
     words = (error.strerror or "") if isinstance(error, OSError) else ""
     words = words or " ".join(f"{type(error).__name__}: {error}".split())
     cure = "check names and rights" if isinstance(error, OSError) else "see --debug"

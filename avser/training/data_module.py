@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule
 from avser.data.dataset import LengthSampler
 from avser.data.splits import Split, SplitParts
 from avser.emotions import Labels, ordered
-from avser.errors import ConfigError, CorpusError
+from avser.errors import ConfigError, CorpusError, escape_controls
 from avser.models.encoders.base import AudioEncoder
 from avser.types import Batch, Clip, Corpus
 
@@ -31,7 +31,8 @@ class PreparedClips(Protocol):
 
 def failure_text(clip: Clip, reason: str) -> str:
     """The path of a clip that can't be decoded, and why; the path stands there once."""
-    return reason if str(clip.path) in reason else f"{clip.path}: {reason}"
+    path = escape_controls(str(clip.path))
+    return reason if path in reason else f"{path}: {reason}"
 
 
 class LabelledDataModule(LightningDataModule, ABC):

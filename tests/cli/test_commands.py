@@ -1,11 +1,14 @@
 """Commands are found by walking: a new one is one file."""
 
 import ast
+import os
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-import avser.cli
+import avser.cli.models
 from avser.cli import commands, main
 
 HOME = Path(avser.cli.__file__).parent
@@ -29,6 +32,26 @@ def test_every_module_that_runs_is_a_command_with_a_summary(package: str) -> Non
 def test_summaries_are_the_first_lines() -> None:
     assert commands()["models"] == "list the released models"
     assert commands("avser.cli.federate")["table"] == "one line of results for each run"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGTERM is POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_every_command_ends_alike_when_it_is_interrupted(
+    number: signal.Signals,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def interrupted(_: Sequence[str]) -> int:
+        signal.raise_signal(number)
+        return 0
+
+    monkeypatch.setattr(avser.cli.models, "run", interrupted)
+    assert main(["models"]) == code
+    assert capsys.readouterr().err == "avser models: interrupted.\n"
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:

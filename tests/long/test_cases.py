@@ -1,27 +1,24 @@
 """Odd but ordinary files in one run of ``avser classify``, with the right values; where they are.
 
-The folder is ``$AVSER_CASES``, or ``shared/cases`` by the clone. All files but a few hold the sound
+All files but a few hold the sound
 of ``examples/sample.mp4``, its picture, or both, so that labels are compared with that file's.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_data import CASES, missing
 
 from avser.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = Path(os.environ.get("AVSER_CASES") or ROOT.parent / "shared" / "cases")
-if not CASES.is_dir():  # a worktree lies one folder deeper
-    CASES = ROOT.parents[1] / "shared" / "cases"
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.skipif(not CASES.is_dir(), reason=f"no folder {CASES}; set AVSER_CASES"),
+    pytest.mark.skipif(not CASES.is_dir(), reason=missing("files", CASES, "AVSER_CASES")),
 ]
 
 #: Name to streams used, duration in seconds, and a part of the reason (None: no reason).

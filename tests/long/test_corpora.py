@@ -1,24 +1,23 @@
-"""Corpora read from real data, where it is: ``$AVSER_DATA``, or ``shared/data`` by the clone."""
+"""Corpora read from real data, where it is; see `shared_data`."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from shared_data import DATA, missing
 
 from avser.datamodules.corpora import find_corpus
 from avser.datamodules.corpora.ravdess import Ravdess
 
-DATA = Path(os.environ.get("AVSER_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 pytestmark = pytest.mark.long
 
 
 def present(name: str) -> Path:
     path = DATA / name
     if not path.exists():
-        pytest.skip(f"{name} is not in {DATA}; set AVSER_DATA to the folder that holds it")
+        pytest.skip(missing(name, DATA, "AVSER_DATA"))
     return path
 
 

@@ -1,20 +1,18 @@
 """The shipped model on real recordings, where they are."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_data import DATA, missing
 
 from avser.cli import main
-
-DATA = Path(os.environ.get("AVSER_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(
-        not (DATA / "ravdess").is_dir(), reason=f"no corpora in {DATA}; set AVSER_DATA"
+        not (DATA / "ravdess").is_dir(), reason=missing("ravdess", DATA, "AVSER_DATA")
     ),
 ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import DATA, missing
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
@@ -24,13 +25,12 @@ from benchmarks.footage import write_film
 
 pytestmark = pytest.mark.long
 
-DATA = Path(os.environ.get("AVSER_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FILMS = DATA / "ravdess_video"
 CLIPS = sorted(FILMS.rglob("*.mp4"))
 HEARD = [path for path in CLIPS if path.stem.startswith("01-")]  # 02: made without sound
 EMOTIONS = ("happy", "sad", "angry")
 
-real = pytest.mark.skipif(not HEARD, reason=f"no real clips in {FILMS}; set AVSER_DATA")
+real = pytest.mark.skipif(not HEARD, reason=missing("ravdess_video", DATA, "AVSER_DATA"))
 both = pytest.mark.skipif(
     bundle.default() != bundle.DEFAULT_AV_MODEL,
     reason=f"model {bundle.DEFAULT_AV_MODEL} is not installed: the default has no face half",

@@ -1,7 +1,6 @@
 """Whisper's encoder with its released weights, and as exported files."""
 
 import json
-import os
 import shutil
 import warnings
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from shared_data import MODELS
 from torch import Tensor
 
 from avser.bundle import serialization as bundle
@@ -30,8 +30,6 @@ from avser.models.net import EmotionNet
 from avser.testing.media import voice, write_wav
 
 pytestmark = pytest.mark.long
-DATA = Path(os.environ.get("AVSER_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-MODELS = DATA.parent / "models"
 
 
 def tiny_net() -> EmotionNet:

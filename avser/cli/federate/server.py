@@ -1,7 +1,6 @@
 """``avser federate server``: coordinate a federation."""
 
 import json
-import signal
 import sys
 import threading
 import time
@@ -59,12 +58,8 @@ def run(words: Sequence[str]) -> int:
     for name in ("base", "rounds", "strategy"):
         value = getattr(own, name)
         rest += [f"--federated.{name}={value}"] if value is not None else []
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
-    try:
-        with quiet():
-            return _serve(own, rest)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with quiet():
+        return _serve(own, rest)
 
 
 def _with_data(words: Sequence[str]) -> list[str]:

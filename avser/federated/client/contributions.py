@@ -1,6 +1,5 @@
 """Contributor's folder: stored contributions and the record of what was sent."""
 
-import json
 import random
 import shutil
 import time
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from avser.errors import ConfigError
 from avser.federated.client.feature_store import FOLDER, frontend_digest, save_features
-from avser.files import atomic_write, json_lines
+from avser.files import append_json_line, atomic_write, json_lines
 from avser.models.net import EmotionNet
 
 StorageMode = Literal["features", "audio", "nothing"]
@@ -97,8 +96,7 @@ class Contributions:
             kept=self.keep,
             seconds=round(len(waveform) / 16_000, 2),
         )
-        with (self.folder / "contributions.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+        append_json_line(self.folder / "contributions.jsonl", asdict(row))
         return row
 
     def _save_audio(self, waveform: NDArray[np.float32], emotion: str) -> None:

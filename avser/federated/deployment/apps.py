@@ -27,7 +27,7 @@ from avser.federated.server.run_store import RunStore
 from avser.federated.session import Session
 from avser.federated.settings import FederatedSettings
 from avser.federated.weights import constants_of, load_constants
-from avser.files import atomic_write
+from avser.files import append_json_line, atomic_write
 
 SENT = "sent.jsonl"
 
@@ -105,8 +105,7 @@ def _record_sent(message: Message, context: Context, call_next: ClientAppCallabl
     reply = call_next(message, context)
     size = 0 if reply.has_error() else sum(r.count_bytes() for r in reply.content.values())
     line = {"time": round(time.time(), 1), "round": message.metadata.group_id, "bytes": size}
-    with (Path(os.environ[DATA]) / SENT).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_json_line(Path(os.environ[DATA]) / SENT, line)
     return reply
 
 

@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 
 from avser.errors import CacheError
 from avser.federated.weights import Arrays
-from avser.files import atomic_write, json_lines
+from avser.files import append_json_line, atomic_write, json_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +127,8 @@ class RunStore:
                 "empty" for a private round whose step is noise alone.
             fields: further columns, such as client, round and reason.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         line = {"time": round(time.time(), 3), "event": event, **fields}
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_json_line(self.folder / "events.jsonl", line)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield all events; an incomplete last line, of a killed server, is skipped."""
