@@ -112,10 +112,15 @@ def _train(
             figures=figures,
         )
     except SystemExit as error:  # what Lightning makes of Ctrl-C, and of SIGTERM
-        kind = type(error.__context__)
-        raise (kind if issubclass(kind, KeyboardInterrupt) else KeyboardInterrupt) from error
+        raise _interruption(error) from error
     console = Console()
     if summary is not None:
         print_table(summary, console)
     if trainer.is_global_zero:
         console.print(f"Model: {folder / 'bundle'}")
+
+
+def _interruption(error: SystemExit) -> KeyboardInterrupt:
+    """The interruption that Lightning ended the training for; it may have been SIGTERM."""
+    caught = error.__context__
+    return caught if isinstance(caught, KeyboardInterrupt) else KeyboardInterrupt()
