@@ -59,7 +59,7 @@ test-long: $(STAMP_DEV)
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium; } >/dev/null 2>&1 || \
 	  echo "No Chromium, and it can't be installed (root and apt-get needed): its tests are skipped."
-	$(BIN)/python -m pytest -m long -q -rs
+	$(BIN)/python -m pytest -m long -n 2 --dist loadfile -q -rs
 
 # Ratios against named alternatives, measured in one run.
 bench: $(STAMP_DEV)

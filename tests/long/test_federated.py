@@ -28,7 +28,7 @@ from avser.testing.corpora.ravdess import fake_ravdess
 
 pytestmark = pytest.mark.long
 
-WAIT_S = 300.0  # everything starts Python anew, and loads torch; machines may be busy
+WAIT_S = 900.0  # everything starts Python anew, and loads torch; machines may be busy
 
 
 BY_ENGINE = """

@@ -199,11 +199,14 @@ def test_export(forks: Forks, tmp_path: Path) -> None:
     model, folder = tiny_bundle(tmp_path / "tiny"), tmp_path / "out"
     words = ["export", "--model", str(model), "--out", f"{folder}/model.onnx", "--quick"]
 
+    def printed() -> int:
+        return forks.log.stat().st_size if forks.log.exists() else 0
+
     def moment(chance: random.Random) -> Callable[[], bool]:
-        begun = forks.log.stat().st_size if forks.log.exists() else 0
+        begun = printed()
         if chance.random() < 0.5:  # as soon as anything is written, or printed
             return lambda: size(folder) > 0
-        return lambda: forks.log.stat().st_size > begun
+        return lambda: printed() > begun
 
     end_often(forks, words, moment=moment, signals=SIGNALS[:5])
     assert [p.name for p in folder.iterdir()] == ["model.onnx"]
