@@ -5,6 +5,7 @@ Their place is one text, a clip's ``features``:
 | text | what it is |
 |---|---|
 | ``aus.csv#01-01-06-01-02-01-12`` | the row whose column ``name`` is that key: one vector a clip |
+| ``shapes.npz#01-01-06-01-02-01-12`` | rows of that key over time (``avser features``) |
 | ``clip.csv`` | OpenFace's table of one clip: a row a frame, with ``timestamp`` and ``success`` |
 | ``clip.npy`` | ``[F]``, one vector a clip, or ``[T, F]``, one a step of 0.512 s |
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +161,8 @@ def _read_from(where: str, path: Path, key: str) -> Features:
         raise MediaError(
             f"Bad features {where!r}: there is no file {str(path)!r}; check the table's path."
         )
+    if path.suffix.lower() == ".npz":
+        return _of_table(where, path, key)
     if key:
         table = _table(str(path), path.stat().st_mtime_ns)
         if key not in table:
@@ -168,6 +172,45 @@ def _read_from(where: str, path: Path, key: str) -> Features:
             )
         return Features(table[key][None], None)
     return _array(path) if path.suffix.lower() == ".npy" else _frames(path)
+
+
+def _of_table(where: str, path: Path, key: str) -> Features:
+    table = _over_time(str(path), path.stat().st_mtime_ns)
+    if key not in table:
+        raise MediaError(
+            f"Bad features {where!r}: no rows are named {key!r} among {len(table)}; leave the "
+            "clip's features out."
+        )
+    return table[key]
+
+
+@lru_cache(maxsize=8)
+def _over_time(path: str, changed: int) -> dict[str, Features]:
+    """Features by key of a file that `avser.media.blendshapes.FeatureTable` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            keys, ends = file["keys"].tolist(), file["ends"].tolist()
+            values, times = file["values"].astype(np.float32), file["times_s"].astype(np.float64)
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        raise MediaError(
+            f"Bad features {path}: {error}; expected a table of avser features."
+        ) from error
+    starts = [0, *ends][: len(ends)]
+    return {
+        key: Features(values[start:end], times[start:end])
+        for key, start, end in zip(keys, starts, ends, strict=True)
+    }
+
+
+def feature_keys(path: str | Path) -> frozenset[str]:
+    """Keys of a table over time (``.npz``).
+
+    Raises:
+        MediaError: the file is missing or another one.
+    """
+    path = Path(path)
+    with media_errors(path):
+        return frozenset(_over_time(str(path), path.stat().st_mtime_ns))
 
 
 def _array(path: Path) -> Features:

@@ -88,7 +88,8 @@ class Ravdess(Corpus):
             the video of the same take; "av" takes sound and picture from the AV files (01-…).
         video_root: folder of the videos; None looks below the root and, where it exists, in
             the sibling folder ``<root>_video``.
-        features: OpenFace table with a row a take, keyed by its column ``name``; "auto" is
+        features: OpenFace table with a row a take, keyed by its column ``name``, or a ``.npz`` of
+            ``avser features`` over the videos; "auto" is
             ``<root>_openface_aus.csv``. A clip's ``features`` is then ``<table>#<key>``, or None
             where the table lacks the take.
     """
@@ -161,6 +162,10 @@ class Ravdess(Corpus):
     def _feature_keys(self) -> frozenset[str]:
         if self.features is None:
             return frozenset()
+        if self.features.suffix == ".npz":
+            from avser.media.visual_features import feature_keys
+
+            return feature_keys(self.features)
         table = rows(self.features)
         if not table or "name" not in table[0][1]:
             raise CorpusError(
