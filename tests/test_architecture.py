@@ -21,7 +21,6 @@ ORDER = (
 ONLY = {
     "pytorch_lightning": {"training", "cli", "datamodules", "federated"},
     "torchaudio": {"models", "training", "media"},
-    "gradio": {"web", "federated"},
 }
 
 MOST_FUNCTION_LINES = 60

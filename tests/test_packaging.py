@@ -33,7 +33,7 @@ def package_of(folder: Path) -> str:
 
 
 def shipped(path: Path) -> bool:
-    page = path.parent == ROOT / "avser" / "export" / "page"  # of exported voices
+    page = path.parent.name == "page" and path.is_relative_to(ROOT / "avser")
     return "__pycache__" not in path.parts and (page or path.suffix in (".py", *DATA))
 
 

@@ -146,6 +146,27 @@ def test_downloads_hold_the_result(page: Any, folder: Path) -> None:
     assert left(folder) == []
 
 
+def test_own_video_becomes_an_annotation_file_that_names_it(
+    page: Any, tmp_path: Path, folder: Path
+) -> None:
+    """ELAN opens the file beside the video: its name, and labels from begin to end."""
+    video = tmp_path / "Interview 3.mp4"
+    video.write_bytes(SAMPLE.read_bytes())
+    page.set_input_files("#file", video)
+    assert result(page).startswith("happy, ")
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="ELAN (.eaf)").click()
+    assert caught.value.suggested_filename == "Interview 3.eaf"
+    document = ElementTree.parse(caught.value.path())
+    (media,) = document.iter("MEDIA_DESCRIPTOR")
+    assert media.get("RELATIVE_MEDIA_URL") == "./Interview 3.mp4"
+    times = [int(slot.get("TIME_VALUE", -1)) for slot in document.iter("TIME_SLOT")]
+    assert min(times) == 0 and max(times) == pytest.approx(4_670, abs=60)
+    values = [value.text for value in document.iter("ANNOTATION_VALUE")]
+    assert "happy" in values and len(values) == len(times) // 2
+    assert left(folder) == []
+
+
 def download(page: Any, button: str) -> bytes:
     with page.expect_download() as caught:
         page.click(button)

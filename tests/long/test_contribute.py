@@ -1,123 +1,108 @@
 """The contributor's page in a real browser, whose microphone is fed from a file."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+from browsing import check_accessibility, open_browser, opened, wait_until
 
+from avser.federated.client.contribute_page import (
+    ContributionSession,
+    LatestModel,
+    create_app,
+)
+from avser.federated.client.contributions import Contributions
 from avser.testing.media import voice, write_wav
 from avser.testing.nets import tiny_bundle
+from avser.web.server import listen_at
 
 pytestmark = pytest.mark.long
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --use-fake-device-for-media-stream "
-    "--use-fake-ui-for-media-stream"
-).split()
-PAGE = """
-import os, sys
-from pathlib import Path
-os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": sys.argv[4]}
-from avser.federated.client.contribute_page import ContributionSession, LatestModel, serve
-from avser.federated.client.contributions import Contributions
-model, scratch = LatestModel(None, Path(sys.argv[1])), Path(sys.argv[4])
-session = ContributionSession(model, Contributions(Path(sys.argv[2])), scratch)
-serve(session, port=int(sys.argv[3]), ready=lambda url: print(url, flush=True))
-"""
+EMOTIONS = ("neutral", "happy", "sad", "angry")
+PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The page in a thread of this process; gives its address."""
+    uvicorn = pytest.importorskip("uvicorn")
+    model = LatestModel(None, tiny_bundle(folder / "bundle", EMOTIONS))
+    (folder / "scratch").mkdir()
+    session = ContributionSession(model, Contributions(folder / "mine"), folder / "scratch")
+    with listen_at("127.0.0.1", 0) as at:
+        server = uvicorn.Server(uvicorn.Config(create_app(session), log_level="warning", ws="none"))
+        thread = Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{at.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    emotions = ("neutral", "happy", "sad", "angry")
-    model = tiny_bundle(tmp_path / "bundle", emotions)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (tmp_path / "scratch").mkdir()
-    words = [str(model), str(tmp_path / "mine"), str(port), str(tmp_path / "scratch")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", PAGE, *words], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    with process.stdout:
-        yield process.stdout.readline().strip()
-        process.terminate()
-        process.wait()
+    with served(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
-def page(tmp_path: Path, address: str) -> Iterator[tuple[Any, list[str]]]:
-    api = pytest.importorskip("playwright.sync_api")
-    if shutil.which(CHROMIUM) is None:
-        pytest.skip(f"{CHROMIUM} is not there; name another in CHROMIUM")
+def browser(tmp_path: Path) -> Iterator[Any]:
     samples = voice("angry", speaker="3", seconds=3.0, sample_rate=16_000, seed=1)
     clip = write_wav(tmp_path / "mic.wav", np.concatenate([samples, np.zeros(4000, np.float32)]))
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
-            executable_path=CHROMIUM,
-            args=[*FLAGS, f"--use-file-for-fake-audio-capture={clip}"],
-            permissions=["microphone"],
-            viewport={"width": 1100, "height": 800},
-        )
-        asked: list[str] = []
-        found = browser.new_page()
-        found.on("request", lambda request: asked.append(request.url))
-        found.goto(address)
-        found.wait_for_selector("#submit", timeout=120_000)
-        yield found, asked
-        outside = [u for u in asked if not u.startswith((address.rstrip("/"), "data:", "blob:"))]
-        assert outside == []
-        browser.close()
+    with open_browser(microphone=clip) as found:
+        yield found
 
 
-def tally(page: Any, name: str) -> int:
-    return int(page.inner_text(f"#{name}"))
+def record(page: Any) -> None:
+    page.click("#record")
+    wait_until(page, "document.querySelector('#clock').innerText.includes('2 s')")
 
 
-def record(page: Any, seconds: float) -> None:
-    page.get_by_role("button", name=re.compile("record", re.IGNORECASE)).first.click()
-    time.sleep(seconds)
-    page.get_by_role("button", name=re.compile("stop", re.IGNORECASE)).first.click()
-    page.wait_for_selector("#words p", timeout=60_000)
+def stored(folder: Path) -> list[str]:
+    return [path.suffix for path in (folder / "mine").rglob("*") if path.is_file()]
 
 
-def test_a_voice_is_recorded_checked_and_contributed(
-    page: tuple[Any, list[str]], tmp_path: Path
+def test_a_voice_is_recorded_checked_submitted_and_withdrawn(
+    browser: Any, address: str, tmp_path: Path
 ) -> None:
-    screen, _ = page
-    prompted = screen.input_value("#prompt textarea, #prompt input")
-    assert prompted in ("neutral", "happy", "sad", "angry")
-    assert screen.is_disabled("#submit")  # nothing to submit yet
-    microphone = screen.get_by_label("Record audio")
-    if microphone.count():
-        microphone.first.click()
-    record(screen, 2.0)
-    said = screen.inner_text("#words")
-    took = re.search(r"predicted in (\d+\.\d+) s", said)
-    assert took is not None and float(took[1]) < 1.0, said  # the goal
-    assert screen.locator("audio, .waveform-container, #waveform").count() > 0  # can be played back
-    screen.screenshot(path=str(tmp_path / "contribute.png"))
-    assert tally(screen, "submitted") == 0
-    screen.click("#submit")
-    screen.get_by_text("Thank you").wait_for(timeout=30_000)
-    screen.wait_for_function("document.querySelector('#submitted').innerText === '1'")
-    screen.screenshot(path=str(tmp_path / "submitted.png"))
-    mine = tmp_path / "mine"
-    assert len(list((mine / "features").glob("*.safetensors"))) == 1
-    assert not list(mine.rglob("*.wav"))  # no raw audio is kept
-    assert not [p for p in (tmp_path / "scratch").rglob("*") if p.is_file()]
-    screen.click("#delete")
-    screen.get_by_text("1 contributions deleted").wait_for(timeout=30_000)
-    screen.wait_for_function("document.querySelector('#submitted').innerText === '0'")
-    assert not list((mine / "features").glob("*"))
+    with opened(browser, address) as page:
+        assert page.inner_text("#prompt") in EMOTIONS
+        assert page.is_visible("#record") and not page.is_visible("#submit")
+        assert page.is_disabled("#withdraw")
+        check_accessibility(page)
+        record(page)
+        check_accessibility(page)
+        page.click("#stop")
+        page.wait_for_selector("#submit", state="visible")
+        used = re.search(r"model, tiny, in (\d\.\d+) s", page.inner_text("#used"))
+        assert used is not None and float(used[1]) < 1.0
+        assert page.inner_text("#label").split(",")[0] in EMOTIONS
+        wait_until(page, "document.querySelector('#playback').readyState >= 1")
+        assert page.inner_text("#consent").count(".") == 2, "consent in two sentences"
+        check_accessibility(page)
+        assert stored(tmp_path) == [], "nothing is kept before one agrees"
+        page.click("#submit")
+        page.get_by_text("Submitted. Thank you.").wait_for()
+        assert page.inner_text("#counts").startswith("1 submitted")
+        assert sorted(stored(tmp_path)) == [".jsonl", ".safetensors"], "features, and no recording"
+        assert list((tmp_path / "scratch").iterdir()) == []
+        page.click("#withdraw")
+        check_accessibility(page)
+        page.click("#confirm")
+        page.get_by_text("1 contributions deleted from this machine.").wait_for()
+        assert page.inner_text("#counts").startswith("0 submitted") and stored(tmp_path) == []
+
+
+def test_phone_in_german_and_a_discarded_recording(browser: Any, address: str) -> None:
+    with opened(browser, f"{address}/?lang=de", **PHONE) as page:
+        assert page.inner_text("#record") == "Mit dem Mikrofon aufnehmen"
+        check_accessibility(page)
+        record(page)
+        page.click("#discard")
+        assert page.is_visible("#record") and not page.is_visible("#check")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390

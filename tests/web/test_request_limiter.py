@@ -90,7 +90,7 @@ def test_body_over_the_limit_is_refused_whatever_the_application_makes_of_it() -
 
 
 def test_page_keeps_the_same_limit() -> None:
-    assert Caller(HALF, HALF, HALF)("/gradio_api/upload")[0] == 413
+    assert Caller(HALF, HALF, HALF)("/upload")[0] == 413
 
 
 def test_stated_size_is_refused_without_an_end_to_what_is_thrown_away() -> None:

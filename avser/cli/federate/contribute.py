@@ -1,7 +1,6 @@
 """``avser federate contribute``: web page to record, check and contribute clips."""
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     own = parser().parse_args(words)
     from avser.extras import require
 
-    require("web", "gradio")
+    require("web", "fastapi", "uvicorn", "multipart")
     if own.join and not own.insecure and not (own.ca and own.key):
         raise ConfigError("Bad --join: --ca and --key are missing, or give --insecure.")
     from platformdirs import user_data_path
@@ -42,8 +41,6 @@ def run(words: Sequence[str]) -> int:
     name = own.name or (own.key.stem if own.key else "me")
     folder = own.folder or user_data_path("avser") / "contributions" / name
     scratch = Path(tempfile.mkdtemp(prefix="avser-contribute-"))
-    # read when Gradio is imported
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(scratch)}
     from avser.federated.client.contribute_page import ContributionSession, LatestModel, serve
     from avser.federated.client.contributions import Contributions
     from avser.federated.client.remote import Federation

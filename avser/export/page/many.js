@@ -2,7 +2,6 @@
 import { at, element, save } from "./dom.js";
 import { plain, rowsCsv } from "./files.js";
 import { judge } from "./judge.js";
-import { usedBy } from "./result.js";
 import { emotion, number, percent, text } from "./texts.js";
 
 const COLUMNS = {
@@ -13,6 +12,11 @@ const COLUMNS = {
   colUsed: (row) => row.result?.modalities.join() ?? "",
   colNote: (row) => row.error ?? row.result?.reason ?? "",
 };
+
+const NUMBERS = ["colShare", "colLength"];
+
+const streams = ({ modalities }) =>
+  modalities.map((name) => text(name === "audio" ? "rowVoice" : "rowFace")).join(" + ");
 
 export class ManyClips {
   // `open` shows a row's result, `options` gives the page's options.
@@ -90,7 +94,8 @@ export class ManyClips {
     const button = element("button", { onclick: () => this.sort(column) }, text(column) + mark);
     button.dataset.column = column;
     const order = here ? (this.up ? "ascending" : "descending") : "none";
-    return element("th", { scope: "col", "aria-sort": order }, button);
+    const className = NUMBERS.includes(column) ? "number" : "";
+    return element("th", { scope: "col", className, "aria-sort": order }, button);
   }
 
   line(row) {
@@ -105,11 +110,11 @@ export class ManyClips {
         element("td", {}, found ? emotion(found.label) : "–"),
         element("td", { className: "number" }, found ? percent(found.share) : ""),
         element("td", { className: "number" }, text("seconds", { value: number(result.duration_s) })),
-        element("td", {}, usedBy(result)),
+        element("td", { className: "used" }, streams(result)),
         element("td", { className: "note" }, result.reason ?? ""),
       );
     } else if (error) {
-      cells.push(element("td", { className: "note", colSpan: 5 }, error));
+      cells.push(element("td", { className: "note", colSpan: 5 }, element("span", {}, error)));
     } else {
       row.bar = element("progress", { max: 1, value: row.progress, "aria-label": file.name });
       cells.push(element("td", { colSpan: 5 }, row.bar));

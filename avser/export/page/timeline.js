@@ -166,16 +166,23 @@ export class Timeline {
   drawStrip(pen, timeline, top, height, ink, name = "") {
     pen.font = `${height > 20 ? 13 : 11}px system-ui, sans-serif`;
     pen.textBaseline = "middle";
+    const named = name ? pen.measureText(name).width + 10 : 0; // a row's name, over its begin
     for (const span of spans(timeline)) {
       const left = this.x(span.start_s);
       const wide = this.x(span.end_s) - left;
       pen.fillStyle = span.label ? this.colours[span.label] : ink("--track");
       pen.fillRect(left, top, Math.max(wide - 1, 1), height);
-      const words = [name, span.label && emotion(span.label)].filter(Boolean).join(": ");
-      if (!words || pen.measureText(words).width > wide - 8) continue;
-      pen.fillStyle = span.label ? contrast(this.colours[span.label]) : ink("--ink");
-      pen.fillText(words, left + 5, top + height / 2 + 1);
+      const words = span.label ? emotion(span.label) : "";
+      const from = Math.max(left, named);
+      if (!words || pen.measureText(words).width > left + wide - from - 8) continue;
+      pen.fillStyle = contrast(this.colours[span.label]);
+      pen.fillText(words, from + 5, top + height / 2 + 1);
     }
+    if (!name) return;
+    pen.fillStyle = ink("--paper");
+    pen.fillRect(0, top, named, height);
+    pen.fillStyle = ink("--ink");
+    pen.fillText(name, 2, top + height / 2 + 1);
   }
 
   drawAxis(pen, top, width, colour) {

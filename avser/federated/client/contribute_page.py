@@ -5,26 +5,35 @@ downloaded from the server. Recordings stay in the page's process; of a submitte
 chosen part is stored.
 """
 
+import secrets
+import shutil
 import time
-from collections.abc import Callable
-from html import escape
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Annotated, Any
 
-import gradio as gr
 import numpy as np
+from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi.responses import FileResponse, JSONResponse, Response
+from numpy.typing import NDArray
+from starlette.staticfiles import StaticFiles
 
 from avser.bundle import serialization as bundle
-from avser.errors import AvserError
+from avser.errors import AvserError, MediaError
 from avser.federated.client.contributions import Contributions
 from avser.federated.client.remote import Federation
 from avser.inference.predictor import Predictor
 from avser.media.reader import read_audio
-from avser.web.widgets import CSS, THEME, microphone, take_upload
+from avser.visualization.colours import COLOURS
+from avser.web.page import PageHeaders
+from avser.web.server import listen_at
 
 REFRESH_S = 60.0  # shortest time between two downloads of the model
-GOAL_S = 1.0  # longest time for a prediction
+_MOST_BYTES = 20_000_000  # of a recording
+#: Parts of the page of ``avser serve`` that this one has too.
+_SHARED = ("style.css", "texts.js", "dom.js", "record.js")
 
 
 class LatestModel:
@@ -65,157 +74,139 @@ class LatestModel:
 
 
 class ContributionSession:
-    """Handlers of the page.
+    """Recordings between prediction and submission; one waits at a time.
 
     Args:
         model: latest model.
         contributions: of the contributor.
-        scratch: folder for recordings until they are submitted.
+        scratch: folder for a recording while it is read.
     """
 
     def __init__(self, model: LatestModel, contributions: Contributions, scratch: Path) -> None:
         self.model, self.contributions, self.scratch = model, contributions, scratch
-        self._wave: Any = None
-        self._predicted = ""
-        self._note = ""  # stays when the recorder clears itself after a submission
+        self._waiting: tuple[str, NDArray[np.float32], str] | None = None
 
-    def prompt(self) -> str:
-        """The next emotion to act."""
-        return self.contributions.prompt(self.model.predictor.net.emotions)
+    def state(self) -> dict[str, Any]:
+        """The next emotion to act, and the counts."""
+        emotions = self.model.predictor.net.emotions
+        prompt = self.contributions.prompt(emotions)
+        return {"prompt": prompt, "tally": self.contributions.tally()}
 
-    def predict(self, clip: str | None) -> tuple[dict[str, float] | None, str, Any]:
-        """Predict from a recording; return probabilities, text and the submit button."""
-        self._wave, self._predicted = None, ""
-        if clip is None:
-            return None, self._note, gr.Button(interactive=False)
-        self._note = ""
+    def predict(self, recording: UploadFile) -> dict[str, Any]:
+        """Predict from a recording, and keep its samples until it is submitted or replaced.
+
+        Raises:
+            AvserError: it can't be read, is too large, or has no speech.
+        """
+        self._waiting = None
+        path = self.scratch / secrets.token_hex(8)
         try:
-            wave = read_audio(Path(clip))
-            started = time.perf_counter()
-            samples = np.asarray(wave, dtype=np.float32)
-            prediction = self.model.predictor(samples, sample_rate=16_000)
-            took = time.perf_counter() - started
-        except AvserError as error:
-            return None, _words(str(error), bad=True), gr.Button(interactive=False)
+            with path.open("wb") as file:
+                shutil.copyfileobj(recording.file, file)
+            if path.stat().st_size > _MOST_BYTES:
+                raise MediaError("Bad recording: it is over 20 MB; record one sentence.")
+            samples = np.asarray(read_audio(path), dtype=np.float32)
+        finally:
+            path.unlink(missing_ok=True)
+        started = time.perf_counter()
+        prediction = self.model.predictor(samples, sample_rate=16_000)
+        seconds = time.perf_counter() - started
         if prediction.label is None or prediction.probabilities is None:
-            return (
-                None,
-                _words("The recording has no speech; record again.", bad=True),
-                gr.Button(interactive=False),
-            )
-        self._wave, self._predicted = wave, prediction.label
-        goal = "" if took < GOAL_S else f" (the goal is {GOAL_S:g} s)"
-        text = f"{self.model.name}: <b>{prediction.label}</b>, predicted in {took:.2f} s{goal}."
-        return dict(prediction.probabilities), f"<p>{text}</p>", gr.Button(interactive=True)
+            raise MediaError("Bad recording: it has no speech; record it again.")
+        self._waiting = (secrets.token_hex(8), samples, prediction.label)
+        return {
+            "id": self._waiting[0],
+            "label": prediction.label,
+            "probabilities": dict(prediction.probabilities),
+            "model": self.model.name,
+            "seconds": round(seconds, 3),
+        }
 
-    def submit(self, clip: str | None, prompted: str) -> tuple[Any, str, Any, str, str]:
-        """Store the chosen part of a recording and delete the recording."""
-        if self._wave is None or clip is None:
-            return (*self._nothing(), _words("Record something first.", bad=True), self.state())
+    def submit(self, identifier: str, prompted: str) -> dict[str, Any]:
+        """Store the chosen part of the recording that waits; return the new state.
+
+        Raises:
+            MediaError: no recording of that name waits, or the model has no such emotion.
+        """
+        if self._waiting is None or self._waiting[0] != identifier:
+            raise MediaError("Bad submission: its recording is gone; record it again.")
+        if prompted not in self.model.predictor.net.emotions:
+            raise MediaError(f"Bad emotion {prompted!r}: the model has no such class; reload.")
+        _, samples, predicted = self._waiting
         self.contributions.submit(
-            np.asarray(self._wave, dtype=np.float32),
+            samples,
             prompted=prompted,
-            predicted=self._predicted,
+            predicted=predicted,
             net=self.model.predictor.net,
             model=self.model.spec,
         )
-        self._drop(clip)
-        stored = {"features": "Features stored", "audio": "Recording stored", "nothing": "Counted"}
-        self._note = _words(f"{stored[self.contributions.keep]}. Thank you.")
+        self._waiting = None
         self.model.refresh()
-        return (*self._nothing(), self._note, self.state())
+        return self.state()
 
-    def _drop(self, clip: str) -> None:
-        try:
-            with take_upload(clip, self.scratch, within=self.scratch) as path:
-                path.unlink(missing_ok=True)
-        except AvserError:
-            return
-
-    def _nothing(self) -> tuple[Any, str, Any]:
-        self._wave = None
-        return None, self.prompt(), gr.Button(interactive=False)
-
-    def delete(self) -> tuple[str, str]:
-        """Delete all contributions on this machine."""
+    def withdraw(self) -> dict[str, Any]:
+        """Delete all contributions on this machine; return their number and the new state."""
         count = self.contributions.delete()
-        return _words(f"{count} contributions deleted from this machine."), self.state()
-
-    def state(self) -> str:
-        """Number of contributions, and the bytes that were sent."""
-        tally = self.contributions.tally()
-        stored = {
-            "features": "features of submitted clips; no recording",
-            "audio": "submitted recordings",
-            "nothing": "this count alone",
-        }[self.contributions.keep]
-        return (
-            '<table class="tally">'
-            f"<tr><th>Contributions<td id=submitted>{tally['submitted']}"
-            f"<tr><th>Recognised as prompted<td id=recognised>{tally['recognised']}"
-            f"<tr><th>Stored on this machine<td>{escape(stored)}"
-            f"<tr><th>Sent<td>{tally['bytes_sent'] / 1e6:.2f} MB of weights in "
-            f"{tally['replies']} replies"
-            f"<tr><th>Never sent<td>recordings, features, labels</table>"
-        )
+        return {"withdrawn": count, **self.state()}
 
 
-def _words(text: str, *, bad: bool = False) -> str:
-    role = ' class="refused" role="alert"' if bad else ""
-    return f"<p{role}>{escape(text)}</p>"
+def create_app(session: ContributionSession) -> FastAPI:
+    """Return page and interface as one application."""
+    app = FastAPI(title="avser: contribute", docs_url=None, redoc_url=None, openapi_url=None)
+    page, shared = files("avser.federated.client") / "page", files("avser.export") / "page"
+
+    @app.exception_handler(AvserError)
+    async def refused(_request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": {"message": str(error)}}, 422)
+
+    @app.middleware("http")
+    async def own_page_alone(
+        request: Request, call: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """Refuse other sites' pages, which a browser lets send forms to this machine."""
+        origin, host = request.headers.get("origin"), request.url.netloc
+        own = request.url.hostname in ("127.0.0.1", "localhost")
+        if not own or origin not in (None, f"http://{host}"):
+            message = f"Bad origin {origin}: only this page itself may ask; open http://{host}."
+            return JSONResponse({"error": {"message": message}}, 403)
+        return await call(request)
+
+    @app.get("/v1/contribution")
+    def contribution() -> dict[str, Any]:
+        keep = session.contributions.keep
+        return {**session.state(), "keep": keep, "colours": dict(COLOURS)}
+
+    @app.post("/v1/predict")
+    def predict(file: Annotated[UploadFile, File()]) -> dict[str, Any]:
+        return session.predict(file)
+
+    @app.post("/v1/submit")
+    def submit(id: Annotated[str, Form()], prompted: Annotated[str, Form()]) -> dict[str, Any]:
+        return session.submit(id, prompted)
+
+    @app.post("/v1/withdraw")
+    def withdraw() -> dict[str, Any]:
+        return session.withdraw()
+
+    for name in _SHARED:
+        app.add_route(f"/{name}", _file_route(str(shared / name)))
+    app.mount("/", StaticFiles(directory=str(page), html=True))
+    app.add_middleware(PageHeaders)
+    return app
 
 
-def build_page(session: ContributionSession) -> Any:  # noqa: ANN401 (a gradio.Blocks)
-    """Lay the page out."""
-    with gr.Blocks(title="avser: contribute", analytics_enabled=False) as blocks:
-        gr.Markdown(
-            "# Contribute your voice\nSay any sentence with the emotion that is shown. Play it "
-            "back, record again if you like, and submit. Only weights trained here are sent."
-        )
-        with gr.Row():
-            with gr.Column():
-                prompt = gr.Textbox(
-                    session.prompt(), label="Please act", interactive=False, elem_id="prompt"
-                )
-                voice = microphone(label="Your recording")
-                with gr.Row():
-                    submit = gr.Button(
-                        "Submit", variant="primary", interactive=False, elem_id="submit"
-                    )
-                    other = gr.Button("Another emotion", elem_id="other")
-            with gr.Column():
-                label = gr.Label(label="Prediction of the latest model", elem_id="label")
-                words = gr.HTML(elem_id="words", elem_classes="avser-words", js_on_load=None)
-                state = gr.HTML(session.state(), elem_id="state", js_on_load=None)
-                delete = gr.Button("Delete all contributions", elem_id="delete")
-        quiet: dict[str, Any] = {"api_visibility": "private"}
-        voice.change(session.predict, voice, [label, words, submit], **quiet)
-        submit.click(
-            session.submit, [voice, prompt], [voice, prompt, submit, words, state], **quiet
-        )
-        other.click(session.prompt, None, prompt, **quiet)
-        delete.click(session.delete, None, [words, state], **quiet)
-        blocks.load(session.state, None, state, **quiet)
-    return blocks
+def _file_route(path: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_request: Request) -> Response:
+        return FileResponse(path)
+
+    return answer
 
 
 def serve(session: ContributionSession, *, port: int, ready: Callable[[str], None]) -> None:
     """Serve the page on this machine alone, until interrupted."""
-    page = build_page(session)
-    _, url, _ = page.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        share=False,
-        prevent_thread_lock=True,
-        quiet=True,
-        theme=THEME,
-        css=CSS,
-        footer_links=[],
-        ssr_mode=False,
-        show_error=True,
-    )
-    ready(url)
-    try:
-        page.block_thread()
-    finally:
-        page.close()
+    import uvicorn
+
+    with listen_at("127.0.0.1", port) as at:
+        ready(f"http://127.0.0.1:{at.getsockname()[1]}")
+        config = uvicorn.Config(create_app(session), log_level="warning", ws="none")
+        uvicorn.Server(config).run(sockets=[at])
