@@ -60,6 +60,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def default(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default voice, with an encoder of Whisper."""
+    graph = AudioGraph(bundle.load(bundle.DEFAULT_MODEL))
+    return page_of(graph, tmp_path_factory.mktemp("page") / "default")
+
+
+@pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A causal audio model, which carries its state."""
     encoder = tiny_audio_encoder(causal=True)
@@ -92,13 +99,15 @@ def downloaded(page: Any, format: str) -> str:
     return Path(caught.value.path()).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", ["whole", "stream"])
+@pytest.mark.parametrize("kind", ["whole", "stream", "default"])
 def test_a_file_gets_the_label_that_python_gives(
     kind: str, request: pytest.FixtureRequest, browser: Any, clip: Path, tmp_path: Path
 ) -> None:
     folder: Path = request.getfixturevalue(kind)
     prediction = OnnxClassifier(folder / "model.onnx")(read_audio(clip))
     assert prediction.probabilities is not None and prediction.label is not None
+    # products in 8 bits round activations, and wasm's sums have another order
+    apart = 0.03 if kind == "default" else 1e-3
     if kind == "whole":  # the page is also within 3 % of PyTorch, 8-bit weights included
         in_process = Predictor.from_pretrained("audio_crnn.ravdess")(str(clip))
         assert not isinstance(in_process, list) and in_process.probabilities is not None
@@ -111,11 +120,15 @@ def test_a_file_gets_the_label_that_python_gives(
         page.wait_for_selector("#headline")
         assert page.get_attribute("body", "data-label") == prediction.label
         found = json.loads(downloaded(page, "json"))
-        assert found["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-3)
+        assert found["probabilities"] == pytest.approx(prediction.probabilities, abs=apart)
+        labels = [step["label"] for step in found["timeline"]]
+        assert labels == [step.label for step in prediction.timeline]
         assert found["duration_s"] == pytest.approx(prediction.duration_s, abs=1e-3)
         shown = page.locator("#shares .share").all_inner_texts()
         for text, share in zip(shown, prediction.probabilities.values(), strict=True):
-            assert float(text.removesuffix("%")) == pytest.approx(100 * share, abs=0.51)
+            assert float(text.removesuffix("%")) == pytest.approx(
+                100 * share, abs=0.51 + 100 * apart
+            )
         same = as_prediction(found)
         assert downloaded(page, "vtt") == timeline_text(same, "vtt")
         assert downloaded(page, "csv") == timeline_text(same, "csv")
