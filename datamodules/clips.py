@@ -251,7 +251,6 @@ class ClipDataModule(LabelledDataModule):
             views: of each row, where features are prepared.
             samples: give the clips' samples also where features are prepared.
         """
-        classes = {name: i for i, name in enumerate(self.classes)}
         index = [self._index[clip_name(c)] for c in clips] if self.prepared else []
         whole = self.split.unit == "clip"  # chunks are as they are
         pictures = self._pictures
@@ -262,9 +261,7 @@ class ClipDataModule(LabelledDataModule):
             waves=self.prepared.waves,
             index=[place for place, _, _ in index],
             spans=[(first, last) for _, first, last in index],
-            labels=[
-                -1 if c.emotion is None else classes[str(self.labels(c.emotion))] for c in clips
-            ],
+            labels=self.label_indices(clips),
             trim=self.trim and training and whole,
             crop_s=self.crop_s if training and whole else None,
             pictures=pictures,

@@ -141,13 +141,11 @@ class ImageDataModule(LabelledDataModule):
     def dataset(self, clips: Sequence[Clip]) -> ImageBatches:
         """Batches of some of the corpus's pictures."""
         store = self.prepared
-        place = {name: i for i, name in enumerate(self.classes)}
-        label = {c.emotion: place[str(self.labels(c.emotion))] for c in clips}
         return ImageBatches(
             clips,
             pixels=store.pixels,
             index=[self._index[clip_name(c)] for c in clips],
-            labels=[label[c.emotion] for c in clips],
+            labels=self.label_indices(clips),
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:

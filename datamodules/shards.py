@@ -178,7 +178,6 @@ class ShardedClips(LabelledDataModule):
             yield self._batch(made, training=training)
 
     def _batch(self, made: Sequence[tuple[StoredClip, ShardClip]], *, training: bool) -> Batch:
-        classes = {name: i for i, name in enumerate(self.classes)}
         clips = [row.clip for row, _ in made]
         faces = [
             FaceRow(Path(clip_name(row.clip)), self._face_size, content=clip.faces)
@@ -190,7 +189,7 @@ class ShardedClips(LabelledDataModule):
             clips,
             waves=[clip.samples for _, clip in made],
             index=range(len(clips)),
-            labels=[classes[str(self.labels(c.emotion))] for c in clips],
+            labels=self.label_indices(clips),
             trim=self.trim and training,
             crop_s=self.crop_s if training else None,
             pictures=faces if self.video == "faces" else None,

@@ -102,6 +102,7 @@ class DataFake:
 
     split = SplitFake("")
     digests: Mapping[str, str] = {}
+    views, unlabelled = None, False
 
     def __init__(self, folder: Path) -> None:
         self.batch, self.folder, self.features = clips_batch(), folder, ClipFeatures()
@@ -163,7 +164,7 @@ def walk(name: str, folder: Path) -> None:
     with other_device():
         task = task_of(name).to(OTHER)
         all_there(task)
-        task.prepare(data)
+        task.prepare(data)  # type: ignore[arg-type]  # as far as it is asked
         if has_baseline(task.net):
             net = fit_baselines(task.net, REPEATS * data.loader())
         else:

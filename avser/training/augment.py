@@ -82,8 +82,8 @@ def change_pitch_and_tempo(
 class Augment(nn.Module):
     """SpecAugment, mixup, time shift, speed, pitch, noise and gain; each off at 0.
 
-    Call `waveform` on a batch, let the encoder call `spectrogram` on what its front end makes of
-    it, and train on the soft labels that `labels` gives.
+    Call it on a batch, let the encoder call `spectrogram` on what its front end makes of it, and
+    train on the soft labels that `labels` gives.
 
     Args:
         enabled: the one flag that turns everything off.
@@ -144,6 +144,21 @@ class Augment(nn.Module):
         self._rate: Tensor | None = None
         self._delay: Tensor | None = None
 
+    def forward(self, batch: Batch, *, epoch: int, video: bool) -> None:
+        """Change the sound of a batch in place.
+
+        Args:
+            batch: to change.
+            epoch: of the training; degradations are drawn anew in each.
+            video: whether faces and features are moved with the sound.
+        """
+        self.draw(len(batch["lengths"]), batch["waveform"])
+        batch["waveform"], batch["lengths"] = self.waveform(batch["waveform"], batch["lengths"])
+        if self.enabled and self.degrade is not None:
+            self._degrade(batch, self.degrade, epoch=epoch)
+        if video:
+            self.move_video(batch)
+
     def draw(self, size: int, like: Tensor) -> Self:
         """Draw the mixup partners and shares and the time scales for a batch of ``size``."""
         self._partner = self._share = self._wide = self._rate = self._delay = None
@@ -188,17 +203,18 @@ class Augment(nn.Module):
             waveform = (waveform * gain[:, None]).clamp(-1, 1)
         return waveform, lengths
 
-    def degrade_batch(self, batch: Batch, *, epoch: int) -> None:
-        """Degrade each clip's samples by `degrade`; lengths stay.
+    def _degrade(self, batch: Batch, degrade: Degrade, *, epoch: int) -> None:
+        """Degrade each clip's samples; lengths stay.
 
         Computed by numpy on the processor, some milliseconds a clip.
 
         Args:
             batch: its ``waveform`` is replaced.
+            degrade: makes the degradations.
             epoch: of the training; each draws anew.
         """
         waveform, lengths = batch["waveform"], batch["lengths"].tolist()
-        if not self.enabled or self.degrade is None or not any(lengths):
+        if not any(lengths):
             return
         waves = [row[:length].numpy() for row, length in zip(waveform.cpu(), lengths, strict=True)]
         result = torch.zeros(waveform.shape)
@@ -206,7 +222,7 @@ class Augment(nn.Module):
             if len(wave):
                 rng = np.random.default_rng([self.seed, epoch, crc32(name.encode())])
                 others = [other for i, other in enumerate(waves) if i != index and len(other)]
-                changed = self.degrade(wave, rng, others)
+                changed = degrade(wave, rng, others)
                 result[index, : len(wave)] = torch.from_numpy(np.ascontiguousarray(changed))
         batch["waveform"] = result.to(waveform)
 
@@ -267,7 +283,18 @@ class Augment(nn.Module):
             return features, mask
         if self.pitch > 0 or self.stretch > 0:
             features, mask = self._warp(features, mask)
-        features = features * self._keep(features, mask)
+        size, _, rows, frames = features.shape
+        keep = features.new_ones(size, 1, rows, frames)
+        for _ in range(self.frequency_masks):
+            all_rows = torch.full_like(keep[:, 0, 0, 0], rows)
+            hole = self._hole(rows, self.frequency_width * rows, all_rows, first=0)
+            keep = keep * hole[:, None, :, None]
+        count = mask.sum(dim=1).to(features.dtype)
+        first = mask.int().argmax(dim=1)  # what comes before is silence
+        for _ in range(self.time_masks):
+            hole = self._hole(frames, self.time_width * count, count, first=first)
+            keep = keep * hole[:, None, None, :]
+        features = features * keep
         if self._partner is not None and self._share is not None:
             share = self._share.view(-1, 1, 1, 1)
             features = share * features + (1 - share) * features[self._partner]
@@ -290,21 +317,6 @@ class Augment(nn.Module):
         inside = source < frames
         mask = mask.gather(1, source.long().clamp(max=frames - 1)) & inside
         return features * mask[:, None, None, :].to(features.dtype), mask
-
-    def _keep(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Ones ``[B, 1, M, F]`` with the masked rows and frames at 0."""
-        size, _, rows, frames = features.shape
-        keep = features.new_ones(size, 1, rows, frames)
-        for _ in range(self.frequency_masks):
-            all_rows = torch.full_like(keep[:, 0, 0, 0], rows)
-            hole = self._hole(rows, self.frequency_width * rows, all_rows, first=0)
-            keep = keep * hole[:, None, :, None]
-        count = mask.sum(dim=1).to(features.dtype)
-        first = mask.int().argmax(dim=1)  # what comes before is silence
-        for _ in range(self.time_masks):
-            hole = self._hole(frames, self.time_width * count, count, first=first)
-            keep = keep * hole[:, None, None, :]
-        return keep
 
     @staticmethod
     def _hole(

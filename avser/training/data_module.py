@@ -175,6 +175,13 @@ class LabelledDataModule(LightningDataModule, ABC):
         words = {self.labels(emotion) for emotion in {c.emotion for c in self.rows}}
         return ordered(word for word in words if word is not None)
 
+    def label_indices(self, clips: Sequence[Clip]) -> list[int]:
+        """Index of each clip's class; -1 of a clip without an emotion, kept for a teacher."""
+        place = {name: index for index, name in enumerate(self.classes)}
+        emotions = {clip.emotion for clip in clips}
+        index = {e: -1 if e is None else place[str(self.labels(e))] for e in emotions}
+        return [index[clip.emotion] for clip in clips]
+
     @property
     def parts(self) -> SplitParts:
         """The split; copies of one recording are recognised by what was decoded.

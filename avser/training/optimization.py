@@ -1,4 +1,4 @@
-"""Training loss, model-selection metric, optimizers and learning-rate schedules."""
+"""Model-selection metric, optimizers and learning-rate schedules."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -83,11 +83,6 @@ def scheduled(
         else CosineAnnealingLR(optimizer, updates)
     )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def soft_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy of ``logits [..., K]`` to soft ``target [..., K]``, classes weighted."""
-    return -(target * weight * logits.log_softmax(dim=-1)).sum(dim=-1)
 
 
 def recall_mean(confusion: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from avser.models.heads import Head
 from avser.models.net import EmotionNet, HeadOutput, encoder_of
 from avser.models.transforms import Transforms
 from avser.training.augment import Augment
+from avser.training.data_module import LabelledDataModule
 from avser.training.image_augment import ImageAugment
 from avser.training.optimization import (
     OptimizerName,
@@ -30,7 +31,6 @@ from avser.training.optimization import (
     parameter_groups,
     recall_mean,
     scheduled,
-    soft_cross_entropy,
 )
 from avser.training.transfer import (
     Teacher,
@@ -228,19 +228,19 @@ class EmotionTask(LightningModule):
         """See `prepare`."""
         self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def prepare(self, data: Any) -> None:  # noqa: ANN401
+    def prepare(self, data: LabelledDataModule) -> None:
         """Take class weights and normalisation statistics from the training part alone.
 
         Raises:
             ConfigError: a class has no training clip, or a model that it starts from has seen
                 test speakers.
         """
-        if self.augment is not None and getattr(data, "views", None) is not None:
+        if self.augment is not None and data.views is not None:
             raise ConfigError(
                 f"Bad model.augment with data.views {data.views}: prepared features are not "
                 "changed in training; set model.augment to null, and data.degrade instead."
             )
-        if getattr(data, "unlabelled", False) and self.teacher is None:
+        if data.unlabelled and self.teacher is None:
             raise ConfigError(
                 "Bad data.unlabelled true: clips without an emotion train nothing without a "
                 "teacher; set model.teacher, or data.unlabelled to false."
@@ -256,7 +256,7 @@ class EmotionTask(LightningModule):
             refuse_known_speakers(self.started_from, data.parts.test)
         self._take_statistics(data)
 
-    def _take_statistics(self, data: Any) -> None:  # noqa: ANN401
+    def _take_statistics(self, data: LabelledDataModule) -> None:
         """Give both nets what encoders need to know of the training part."""
         audio, video, averaged = self.net.audio, self.net.video, self.averaged.audio
         if audio is not None:
@@ -347,23 +347,17 @@ class EmotionTask(LightningModule):
         smooth = hot * (1 - self.label_smoothing) + self.label_smoothing / classes
         return smooth * (label >= 0)[:, None]
 
-    def _loss(self, stream: HeadOutput, target: Tensor) -> Tensor:
-        """Clip loss plus weighted step loss, over the clips whose stream is there."""
-        here = stream.present.to(target.dtype)
-        clip = soft_cross_entropy(stream.logits, target, self.class_weight)
-        loss = (clip * here).sum() / here.sum().clamp(min=1)
-        if self.step_loss > 0:
-            mask = stream.mask.to(target.dtype)
-            steps = soft_cross_entropy(stream.step_logits, target[:, None], self.class_weight)
-            loss = loss + self.step_loss * (steps * mask).sum() / mask.sum().clamp(min=1)
-        return loss
-
-    def _total(self, streams: dict[str, HeadOutput], target: Tensor) -> Tensor:
-        main = next(iter(streams))  # fused where there is one
-        losses = [
-            (1.0 if name == main else self.auxiliary_loss) * self._loss(stream, target)
-            for name, stream in streams.items()
-        ]
+    def _loss(self, streams: dict[str, HeadOutput], target: Tensor) -> Tensor:
+        """Cross-entropy of clips and, weighted, of steps to ``target [B, K]``, over all heads."""
+        weighted, losses = -(target * self.class_weight), []
+        for place, stream in enumerate(streams.values()):  # the fused one first, if there is one
+            here, mask = stream.present.to(target.dtype), stream.mask.to(target.dtype)
+            clip = (weighted * stream.logits.log_softmax(dim=-1)).sum(dim=-1)
+            loss = (clip * here).sum() / here.sum().clamp(min=1)
+            if self.step_loss > 0:
+                steps = (weighted[:, None] * stream.step_logits.log_softmax(dim=-1)).sum(dim=-1)
+                loss = loss + self.step_loss * (steps * mask).sum() / mask.sum().clamp(min=1)
+            losses.append(loss * (self.auxiliary_loss if place else 1.0))
         return torch.stack(losses).sum()
 
     def training_loss(
@@ -377,27 +371,21 @@ class EmotionTask(LightningModule):
         """
         target = self._targets(batch["label"])
         if self.augment is not None:
-            self.augment.draw(len(target), batch["waveform"])
-            batch["waveform"], batch["lengths"] = self.augment.waveform(
-                batch["waveform"], batch["lengths"]
-            )
-            self.augment.degrade_batch(batch, epoch=self.current_epoch)
-            if self.net.video is not None:
-                self.augment.move_video(batch)
+            self.augment(batch, epoch=self.current_epoch, video=self.net.video is not None)
         if self.teacher is not None:  # on the same augmented sound
             soft, present = self.teacher(batch, temperature=self.teacher_temperature)
             labelled = batch["label"] >= 0
             weight = torch.where(labelled, self.teacher_weight, 1.0).to(target.dtype)
             share = (weight * present)[:, None]
             target = (1 - share) * target + share * soft.to(target.dtype)
-        if self.augment is not None:
+        if self.augment is not None and self.augment.mixup > 0:
             target = self.augment.labels(target)
         if self.image_augment is not None and self.net.audio is None:  # no voice to mix alike
             present = batch["face_mask"].flatten(1).any(dim=1)
             self.image_augment.draw(len(target), target, present=present)
             target = self.image_augment.labels(target)
         streams = self.net(batch, transforms=transforms or self.transforms)
-        return self._total(streams, target), next(iter(streams.values()))
+        return self._loss(streams, target), next(iter(streams.values()))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One update on an augmented batch."""
@@ -436,7 +424,7 @@ class EmotionTask(LightningModule):
         """Measure the averaged weights on whole clips."""
         streams = self.averaged(batch, transforms=Transforms(features=self.feature_cache))
         answer = self.averaged.predict(streams)
-        loss = self._total(streams, self._targets(batch["label"]))
+        loss = self._loss(streams, self._targets(batch["label"]))
         self.validation_confusion.update(answer.probabilities, batch["label"])
         self.validation_loss.update(loss, len(batch["label"]))
 

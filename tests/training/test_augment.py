@@ -84,7 +84,8 @@ def test_degradations_follow_from_clip_and_epoch() -> None:
 
     def once(names: list[str], *, epoch: int, rows: list[int]) -> Tensor:
         batch = audio_batch(wave[rows], lengths[rows], clip_id=names)
-        Augment(**OFF, degrade=degrade, seed=3).degrade_batch(batch, epoch=epoch)  # type: ignore[arg-type]
+        augment = Augment(**OFF, degrade=degrade, seed=3)  # type: ignore[arg-type]
+        augment(batch, epoch=epoch, video=False)
         assert torch.equal(batch["lengths"], lengths[rows])
         return batch["waveform"]
 
@@ -94,8 +95,8 @@ def test_degradations_follow_from_clip_and_epoch() -> None:
     assert not torch.equal(first[0], once(["a", "b"], epoch=1, rows=[0, 1])[0])
     assert not torch.equal(first[0], once(["c", "b"], epoch=0, rows=[0, 1])[0])
     plain = audio_batch(wave, lengths, clip_id=["a", "b"])
-    Augment(enabled=False, degrade=degrade).degrade_batch(plain, epoch=0)
-    Augment(**OFF).degrade_batch(plain, epoch=0)  # type: ignore[arg-type]
+    Augment(enabled=False, degrade=degrade)(plain, epoch=0, video=True)
+    Augment(**OFF)(plain, epoch=0, video=False)  # type: ignore[arg-type]
     assert torch.equal(plain["waveform"], wave)
 
 
@@ -240,8 +241,8 @@ def pulses(hz: float, samples: int = 24_576) -> torch.Tensor:
 def beats_hz(wave: torch.Tensor) -> float:
     """How often a second the level beats."""
     level = wave[0, : wave.shape[1] // 64 * 64].square().view(-1, 64).mean(dim=1)
-    found = torch.fft.rfft((level - level.mean()) * torch.hann_window(len(level)), 8192).abs()
-    return float(found.argmax()) * 250 / 8192
+    result = torch.fft.rfft((level - level.mean()) * torch.hann_window(len(level)), 8192).abs()
+    return float(result.argmax()) * 250 / 8192
 
 
 @pytest.mark.parametrize(
@@ -293,9 +294,8 @@ def test_faces_move_with_the_sound() -> None:
     batch["faces"] = number[..., None, None, None, None].expand(-1, -1, 2, 1, 4, 4).byte()
     batch["face_mask"] = torch.ones(size, steps, 2, dtype=torch.bool)
     torch.manual_seed(0)
-    augment = only(speed=0.1, shift_s=0.6, stretch=0.1).draw(size, wave)
-    batch["waveform"], batch["lengths"] = augment.waveform(batch["waveform"], batch["lengths"])
-    augment.move_video(batch)
+    augment = only(speed=0.1, shift_s=0.6, stretch=0.1)
+    augment(batch, epoch=0, video=True)
     assert augment._wide is not None
     at = (batch["waveform"].abs().argmax(dim=1) / augment._wide / STEP).long()
     assert len(at.unique()) >= 3  # without moving, the step would be off by up to two

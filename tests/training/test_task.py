@@ -5,6 +5,7 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 from sklearn.metrics import recall_score
+from torch import Tensor
 from torch.nn import functional as F
 
 from avser.data.splits import HeldOut
@@ -21,7 +22,7 @@ from avser.testing.corpora.emodb import fake_emodb
 from avser.testing.nets import tiny_audio_encoder
 from avser.training.augment import Augment
 from avser.training.image_augment import ImageAugment
-from avser.training.optimization import recall_mean, soft_cross_entropy
+from avser.training.optimization import recall_mean
 from avser.training.task import EmotionTask
 
 EMOTIONS = ("neutral", "happy", "sad", "angry")
@@ -96,20 +97,26 @@ def test_uar_is_the_mean_recall_of_the_classes_that_occur() -> None:
     assert float(recall_mean(torch.zeros(4, 4))) == 0
 
 
-def test_soft_cross_entropy_is_that_of_torch() -> None:
-    logits, weight = torch.randn(6, 4), torch.rand(4) + 0.5
-    soft = torch.randn(6, 4).softmax(dim=-1)
-    theirs = F.cross_entropy(logits, soft, weight=weight, reduction="none")
-    torch.testing.assert_close(soft_cross_entropy(logits, soft, weight), theirs)
-    hard = F.one_hot(torch.arange(6) % 4, 4).float()
-    theirs = F.cross_entropy(logits, torch.arange(6) % 4, weight=weight, reduction="none")
-    torch.testing.assert_close(soft_cross_entropy(logits, hard, weight), theirs)
+def clips_only(logits: Tensor) -> dict[str, HeadOutput]:
+    """Output of an audio head for clips of one step."""
+    there = torch.ones(len(logits), dtype=torch.bool)
+    return {"audio": HeadOutput(logits, logits[:, None], there[:, None], there)}
+
+
+def test_loss_is_the_cross_entropy_of_torch() -> None:
+    task = task_of(step_loss=0.0)
+    task.class_weight.copy_(torch.rand(4) + 0.5)
+    logits = torch.randn(6, 4)
+    soft, label = torch.randn(6, 4).softmax(dim=-1), torch.arange(6) % 4
+    for target, torchs in ((soft, soft), (F.one_hot(label, 4).float(), label)):
+        theirs = F.cross_entropy(logits, torchs, weight=task.class_weight, reduction="none")
+        torch.testing.assert_close(task._loss(clips_only(logits), target), theirs.mean())
 
 
 def test_smoothing_is_that_of_torch() -> None:
-    task = task_of(label_smoothing=0.2)
+    task = task_of(label_smoothing=0.2, step_loss=0.0)
     logits, label = torch.randn(6, 4), torch.arange(6) % 4
-    ours = soft_cross_entropy(logits, task._targets(label), torch.ones(4)).mean()
+    ours = task._loss(clips_only(logits), task._targets(label))
     torch.testing.assert_close(ours, F.cross_entropy(logits, label, label_smoothing=0.2))
 
 
@@ -125,11 +132,12 @@ def test_absent_clips_and_masked_steps_bear_no_loss() -> None:
         steps = torch.where(mask[..., None], steps, steps + noise)
         return HeadOutput(logits, steps, mask, mask.any(dim=1))
 
-    assert torch.equal(task._loss(stream(0.0), target), task._loss(stream(9.0), target))
+    plain, noisy = ({"audio": stream(noise)} for noise in (0.0, 9.0))
+    assert torch.equal(task._loss(plain, target), task._loss(noisy, target))
     nothing = HeadOutput(
         torch.randn(2, 4), torch.randn(2, 3, 4), mask & False, mask.any(dim=1) & False
     )
-    assert float(task._loss(nothing, target)) == 0
+    assert float(task._loss({"audio": nothing}, target)) == 0
 
 
 def test_decay_is_refused_out_of_range() -> None:
@@ -140,12 +148,12 @@ def test_decay_is_refused_out_of_range() -> None:
 
 def test_image_augmentation_is_for_what_makes_images() -> None:
     image = TimmAudioEncoder(frontend=LogMel(bins=32), backbone="test_resnet", size=(32, 32))
-    for encoder, settings, said in (
+    for encoder, settings, message in (
         (tiny_audio_encoder(), {"flip": 0.0}, "makes no image"),
         (image, {}, "mirrored it is no sound"),
         (image, {"flip": 0.0, "mixup": 0.2}, "mixed by model.augment"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             EmotionTask(
                 audio=encoder,
                 head=AttentiveHead(),
@@ -301,7 +309,7 @@ def test_statistics_come_from_the_training_part(data: ClipDataModule, tmp_path: 
     mean, deviation = statistics("train")
     everything, _ = statistics("train", "validation", "test")
     for net_audio in (audio, task.averaged.audio):
-        found = net_audio.normaliser
-        torch.testing.assert_close(found.mean[..., 0], mean, atol=1e-3, rtol=1e-3)
-        torch.testing.assert_close(found.deviation[..., 0], deviation, atol=1e-2, rtol=1e-2)
-        assert (found.mean[..., 0] - everything).abs().max() > 0.02
+        result = net_audio.normaliser
+        torch.testing.assert_close(result.mean[..., 0], mean, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(result.deviation[..., 0], deviation, atol=1e-2, rtol=1e-2)
+        assert (result.mean[..., 0] - everything).abs().max() > 0.02

@@ -12,7 +12,7 @@ from avser.errors import ConfigError
 from avser.models.devices import device_of, on_device
 from avser.models.encoders.recurrent import State
 from avser.models.frontends.base import Frontend, full_precision, level_dbfs, valid_frames
-from avser.models.frontends.conditioning import Conditioning, Reach, condition, whole_steps
+from avser.models.frontends.conditioning import Conditioning, Reach, condition
 from avser.models.frontends.normaliser import Normaliser, NormaliserMode
 from avser.models.transforms import IDENTITY, Transforms
 from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch
@@ -79,7 +79,7 @@ class AudioEncoder(nn.Module, ABC):
 
         The waveform is padded with zeros to a whole number of steps, at least one.
         """
-        waveform, mask = self.prepared(waveform, lengths)
+        waveform, mask, _ = self.conditioned(waveform, lengths)
         with full_precision(waveform):
             return self.compute_features(waveform, mask), mask
 
@@ -88,34 +88,30 @@ class AudioEncoder(nn.Module, ABC):
         padded = max(1, -(-samples // STEP_SAMPLES)) * STEP_SAMPLES
         return -(-padded // self.frontend.hop)
 
-    def prepared(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Condition ``[B, S]``, padded to whole steps; return it with the frame mask ``[B, F]``."""
-        waveform, mask, _ = self._prepared(waveform, lengths, None)
-        return waveform, mask
-
-    def _prepared(
-        self, waveform: Tensor, lengths: Tensor, before: Tensor | None
+    def conditioned(
+        self, waveform: Tensor, lengths: Tensor, before: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Do as `prepared` does, after what `condition` returned for the steps before."""
+        """Condition ``[B, S]`` by the sound that a causal encoder may know of.
+
+        Args:
+            waveform: ``[B, S]``, zero after each clip's length.
+            lengths: ``[B]`` valid samples.
+            before: of a stream, the state that was returned for the steps before.
+
+        Returns:
+            The waveform, padded to whole steps, the frame mask ``[B, F]``, and the state.
+        """
+        reach: Reach = "clip"
+        if self.causal:
+            reach = "past" if self.needs_left_context else "step"
         waveform, after = condition(
-            whole_steps(waveform.float()),
-            lengths,
-            mode=self.conditioning,
-            reach=self.conditioned_by,
-            before=before,
+            waveform, lengths, mode=self.conditioning, reach=reach, before=before
         )
         hop = self.frontend.hop
         mask = valid_frames(waveform, lengths, hop=hop, below_peak_db=self.trim_db)
         if self.gate_dbfs is not None:
             mask = mask & (level_dbfs(waveform, hop) > self.gate_dbfs)
         return waveform, mask, after
-
-    @property
-    def conditioned_by(self) -> Reach:
-        """Sound by which a step is conditioned: what a causal encoder may know of it."""
-        if not self.causal:
-            return "clip"
-        return "past" if self.needs_left_context else "step"
 
     def compute_features(self, waveform: Tensor, mask: Tensor) -> Tensor:
         """Turn whole steps ``[B, S]`` with valid frames ``[B, F]`` into ``[B, C, M, F]``."""
@@ -210,22 +206,9 @@ class AudioEncoder(nn.Module, ABC):
         Returns:
             ``x [B, T, D]`` and ``audio_mask [B, T]``; T = ceil(S / 8192), at least 1.
         """
-        if transforms.features is None:
-            raw, mask = self._features(waveform, lengths, transforms)
-        else:
-            raw, mask = transforms.features(self, waveform, lengths)
-        return self._encode(self.normaliser(raw, mask, reference), mask, transforms)
-
-    def _features(
-        self, waveform: Tensor, lengths: Tensor, transforms: Transforms
-    ) -> tuple[Tensor, Tensor]:
-        """Do as `raw_features` does, with the transforms that apply in front of them."""
-        return self.raw_features(waveform, lengths)
-
-    def _encode(
-        self, features: Tensor, mask: Tensor, transforms: Transforms
-    ) -> tuple[Tensor, Tensor]:
-        """Do as `encode` does, with the transforms that apply behind the norm."""
+        extract = transforms.features or type(self).raw_features
+        raw, mask = extract(self, waveform, lengths)
+        features = self.normaliser(raw, mask, reference)
         if self.training and transforms.spectrogram is not None:
             features, mask = transforms.spectrogram(features, mask)
         return self.encode(features, mask)
@@ -281,7 +264,7 @@ class AudioEncoder(nn.Module, ABC):
         """
         carried = 2 if self.needs_left_context else 0  # the step before, and its conditioning
         norms = carried + len(self.normaliser.initial_state(1))
-        waveform, mask, after = self._prepared(waveform, lengths, state[1] if carried else None)
+        waveform, mask, after = self.conditioned(waveform, lengths, state[1] if carried else None)
         frames = mask.shape[1]
         with full_precision(waveform):
             if carried:

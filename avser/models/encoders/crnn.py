@@ -53,20 +53,19 @@ class ConvBlock(nn.Module):
         self.pool = None if stride else pool
         self.rows, self.time = pool
 
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, mask: Tensor, *, before: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Turn ``[B, C, M, F]`` and ``[B, F]`` into pooled ones.
 
         A pooled frame is valid if any of its frames is.
+
+        Args:
+            x: frames.
+            mask: valid frames.
+            before: of a stream, the frames before, ``[B, C, M, kernel - 1]``; None pads with 0.
         """
-        return self._convolve(F.pad(x, self.pad), mask)
-
-    def advance(self, x: Tensor, mask: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Go on after the frames ``before [B, C, M, kernel - 1]``; return the next such as well."""
-        x = torch.cat([before, x], dim=-1)
-        return *self._convolve(x, mask), x[..., -self.before :]
-
-    def _convolve(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn padded frames into pooled ones."""
+        x = F.pad(x, self.pad) if before is None else torch.cat([before, x], dim=-1)
         pooled = rearrange(mask, "b (f p) -> b f p", p=self.time).any(dim=-1)
         keep = mask if self.pool is not None else pooled
         x = self.conv(x)
@@ -195,8 +194,8 @@ class CrnnEncoder(AudioEncoder):
         x, after = features, []
         blocks = cast(Iterable[ConvBlock], self.blocks)
         for block, before in zip(blocks, state, strict=False):
-            x, mask, last = block.advance(x, mask, before)
-            after.append(last)
+            after.append(torch.cat([before, x], dim=-1)[..., -block.before :])
+            x, mask = block(x, mask, before=before)
         with full_precision(x):
             recurrent = state[len(self.blocks) :]
             x, recurrent = self.recurrence.advance(self._projected(x.float()), mask, recurrent)

@@ -251,7 +251,7 @@ class StepCnnEncoder(AudioEncoder):
         home = device_of(self)
         for batch in batches:
             batch = on_device(batch, home)
-            waveform, mask = self.prepared(batch["waveform"], batch["lengths"])
+            waveform, mask, _ = self.conditioned(batch["waveform"], batch["lengths"])
             steps = waveform.shape[1] // STEP_SAMPLES
             yield self._images(waveform, mask), rearrange(mask, "b (t f) -> (b t) f", t=steps)
 

@@ -1,5 +1,6 @@
 """Image networks of timm over the spectrogram of a whole clip."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -68,20 +69,36 @@ class TimmAudioEncoder(AudioEncoder):
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.encode`."""
-        return self._encode(features, mask, IDENTITY)
+        return self._encode(features, mask, change=None)
 
-    def _encode(
-        self, features: Tensor, mask: Tensor, transforms: Transforms
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        reference: Tensor | None = None,
+        *,
+        transforms: Transforms = IDENTITY,
     ) -> tuple[Tensor, Tensor]:
-        """See `AudioEncoder._encode`; the image of a clip is transformed, too."""
+        """See `AudioEncoder.forward`; the image of a clip is transformed, too."""
+        extract = transforms.features or type(self).raw_features
+        raw, mask = extract(self, waveform, lengths)
+        features = self.normaliser(raw, mask, reference)
         if self.training and transforms.spectrogram is not None:
             features, mask = transforms.spectrogram(features, mask)
+        return self._encode(
+            features, mask, change=transforms.audio_images if self.training else None
+        )
+
+    def _encode(
+        self, features: Tensor, mask: Tensor, *, change: Callable[[Tensor, Tensor], Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode the image of each clip, changed by ``change(images, clip)`` where there is one."""
         image = crop_or_pad(features, mask, self.frames)
         image = F.interpolate(image, self.image_size, mode="bilinear")
-        if self.training and transforms.audio_images is not None:
+        if change is not None:
             clip = torch.arange(len(image), device=image.device)
             shown = (image / RANGE + 0.5).clamp(0, 1)  # as pictures are: from 0 to 1
-            image = (transforms.audio_images(shown, clip) - 0.5) * RANGE
+            image = (change(shown, clip) - 0.5) * RANGE
         image = image.contiguous(memory_format=torch.channels_last)
         return repeat_over_steps(self.backbone(image), mask, hop=self.frontend.hop)
 

@@ -16,7 +16,7 @@ from avser.models.encoders.backbone import connected
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.steps import group_by_step
 from avser.models.frontends.base import full_precision
-from avser.models.frontends.conditioning import Conditioning, condition, whole_steps
+from avser.models.frontends.conditioning import Conditioning, condition
 from avser.models.frontends.normaliser import Normaliser
 from avser.models.frontends.whisper_mel import HOP, WhisperMel
 from avser.models.heads import NOTHING
@@ -254,15 +254,28 @@ class WhisperEncoder(AudioEncoder):
 
     def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return pooled vectors ``[B, L, 2 W, T]`` and step mask ``[B, T]``, piece by piece."""
-        return self._features(waveform, lengths, IDENTITY)
+        return self._transformed(waveform, lengths, IDENTITY)
 
-    def _features(
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        reference: Tensor | None = None,
+        *,
+        transforms: Transforms = IDENTITY,
+    ) -> tuple[Tensor, Tensor]:
+        """See `AudioEncoder.forward`; augmentation is of log-mel frames, not of vectors."""
+        if transforms.features is None:
+            raw, mask = self._transformed(waveform, lengths, transforms)
+        else:
+            raw, mask = transforms.features(self, waveform, lengths)
+        return self.from_features(raw, mask, reference)
+
+    def _transformed(
         self, waveform: Tensor, lengths: Tensor, transforms: Transforms
     ) -> tuple[Tensor, Tensor]:
-        """See `AudioEncoder._features`; augmentation is of log-mel frames, not of vectors."""
-        waveform, _ = condition(
-            whole_steps(waveform.float()), lengths, mode=self.conditioning, reach="clip"
-        )
+        """Do as `raw_features` does, of log-mel frames that are transformed in training."""
+        waveform, _ = condition(waveform, lengths, mode=self.conditioning, reach="clip")
         steps = waveform.shape[1] // STEP_SAMPLES
         wide = cast(int, torch.sym_min(steps, PIECE_STEPS))  # traced, too
         count = _pieces(steps)
@@ -293,12 +306,6 @@ class WhisperEncoder(AudioEncoder):
         variance = ((x - mean.unsqueeze(2)).square() * share).sum(dim=2)
         both = torch.stack([mean, (variance + 1e-5).sqrt()])
         return rearrange(both, "k b t (l w) -> b l (k w) t", l=len(self.joined)), mask.any(dim=2)
-
-    def _encode(
-        self, features: Tensor, mask: Tensor, transforms: Transforms
-    ) -> tuple[Tensor, Tensor]:
-        """See `AudioEncoder._encode`; `_features` has applied all transforms."""
-        return self.encode(features, mask)
 
     def encode(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.encode`; ``features [B, L, 2 W, T]``, ``mask [B, T]``."""

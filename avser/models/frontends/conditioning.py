@@ -53,16 +53,17 @@ def condition(
     follow, and background noise must not be lifted to the level of speech until it does.
 
     Args:
-        waveform: ``[B, S]`` of whole steps, zero after each clip's length.
+        waveform: ``[B, S]``, zero after each clip's length.
         lengths: ``[B]`` valid samples.
         mode: see `Conditioning`.
         reach: see `Reach`.
         before: what was returned for the steps before, ``[B, 3]``; zeros at the start of a stream.
 
     Returns:
-        The conditioned waveform, zero after each clip's length, and the sum, number and highest
+        The conditioned float32 waveform, padded to whole steps, and the sum, number and highest
         power of the samples so far, ``[B, 3]``.
     """
+    waveform = whole_steps(waveform.float())
     inside = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
     inside = rearrange(inside, "b (t s) -> b t s", s=STEP_SAMPLES).to(waveform.dtype)
     steps = rearrange(waveform, "b (t s) -> b t s", s=STEP_SAMPLES)
