@@ -7,10 +7,11 @@ COPY avser /src/avser
 COPY datamodules /src/datamodules
 COPY configs /src/configs
 COPY checkpoints /src/checkpoints
-# of two builds of a version pip prefers the CPU's, which is gigabytes smaller
+# torch of the default index brings gigabytes for GPUs: flags of pip can name an index of CPU builds,
+#   docker build --build-arg PIP_EXTRA="--extra-index-url ADDRESS" -t avser .
+ARG PIP_EXTRA=""
 RUN python -m venv /opt/avser \
- && /opt/avser/bin/pip install --no-cache-dir \
-      --extra-index-url https://download.pytorch.org/whl/cpu '/src[web]'
+ && /opt/avser/bin/pip install --no-cache-dir ${PIP_EXTRA} '/src[web]'
 
 FROM python:3.12-slim
 COPY --from=build /opt/avser /opt/avser

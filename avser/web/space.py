@@ -43,7 +43,9 @@ _DOCKERFILE = """\
 FROM python:3.11-slim
 WORKDIR /app
 COPY requirements.txt .
-RUN pip install --no-cache-dir -r requirements.txt
+# flags of pip, such as an index of torch's CPU builds, which are gigabytes smaller than the default
+ARG PIP_EXTRA=""
+RUN pip install --no-cache-dir ${PIP_EXTRA} -r requirements.txt
 COPY . .
 RUN useradd --create-home --uid 1000 user
 USER user
@@ -52,8 +54,6 @@ ENV HOST=0.0.0.0 PYTHONUNBUFFERED=1
 EXPOSE 7860
 CMD ["python", "app.py"]
 """
-# torch of the usual index brings gigabytes for GPUs; of two builds of a version, pip prefers this
-_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 _NOT_NEEDED = ("__pycache__", "datamodules", "configs", "checkpoints")
 
 
@@ -96,7 +96,7 @@ def _fill(bundle: Bundle, folder: Path) -> None:
     texts = {
         "app.py": _APP,
         "Dockerfile": _DOCKERFILE,
-        "requirements.txt": "\n".join([_INDEX, *requirements(), ""]),
+        "requirements.txt": "\n".join([*requirements(), ""]),
         "README.md": head + (bundle.card or f"# {bundle.name}\n"),
         ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
     }
@@ -106,9 +106,9 @@ def _fill(bundle: Bundle, folder: Path) -> None:
 
 def requirements() -> list[str]:
     """What avser and its extra ``[web]`` need, as pip reads it."""
-    found = []
+    result = []
     for line in distribution("avser").requires or ():
         need, _, marker = (part.strip() for part in line.partition(";"))
         if not marker or marker.replace("'", '"') == 'extra == "web"':
-            found.append(need)
-    return found
+            result.append(need)
+    return result

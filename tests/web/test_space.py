@@ -20,9 +20,13 @@ def tiny(tmp_path: Path) -> bundle.Bundle:
 def test_space_holds_all_that_it_needs(tiny: bundle.Bundle, tmp_path: Path) -> None:
     space = write_space(tiny, tmp_path / "space")
     _, head, card = (space / "README.md").read_text().split("---\n", 2)
-    told = yaml.safe_load(head)
-    assert (told["sdk"], told["app_port"], told["title"]) == ("docker", 7860, "tiny")
-    assert 'CMD ["python", "app.py"]' in (space / "Dockerfile").read_text()
+    recorded = yaml.safe_load(head)
+    assert (recorded["sdk"], recorded["app_port"], recorded["title"]) == ("docker", 7860, "tiny")
+    recipe = (space / "Dockerfile").read_text()
+    assert 'CMD ["python", "app.py"]' in recipe
+    assert 'ARG PIP_EXTRA=""' in recipe and "install --no-cache-dir ${PIP_EXTRA} -r" in recipe
+    names = (space / "requirements.txt").read_text().splitlines()
+    assert names == requirements()  # no flag, no address of an index
     assert (space / "avser" / "export" / "page" / "index.html").is_file()
     assert card.strip() == tiny.card.strip()
     assert bundle.load(space / "bundle").config == tiny.config
