@@ -1,6 +1,7 @@
 """Order of packages, light imports, short functions."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ ORDER = (
     "errors emotions types files extras media models data visualization evaluation bundle export "
     "inference training distributed testing datamodules web federated cli __main__"
 ).split()
+
+LOOSE = {"errors", "emotions", "types", "files", "extras", "__main__"}
 
 #: Libraries that only some packages may import: they are slow to load, or do too much.
 ONLY = {
@@ -85,6 +88,24 @@ def test_few_loose_files_and_no_module_for_everything() -> None:
     drawers = {"utils", "util", "common", "helpers", "helper", "misc"}
     parts = [part for p in python_files() for part in p.relative_to(ROOT).with_suffix("").parts]
     assert not drawers & {part.strip("_") for part in parts}
+
+
+def test_the_page_of_the_architecture_names_every_package_and_no_file_that_is_gone() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:avser|datamodules|tests|benchmarks)/[\w/.]+)`", page))
+    assert all((ROOT / name).exists() for name in named)
+    rows = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
+    assert {package_of(path) for path in sources()} - LOOSE <= rows
+
+
+def test_module_docstrings_are_noun_phrases() -> None:
+    begin = ("What", "Who", "Which", "How", "Where", "When", "Why", "Whether")
+    docstrings = {
+        path: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        for path in python_files()
+    }
+    wrong = [str(path) for path, text in docstrings.items() if text.split(" ")[0] in begin]
+    assert wrong == []
 
 
 def test_functions_are_short() -> None:
