@@ -70,8 +70,8 @@ def canonical(name: str) -> str:
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:
     """Return the distinct canonical names in the vocabulary's order."""
-    found = {canonical(name) for name in names}
-    return tuple(name for name in VOCABULARY if name in found)
+    wanted = {canonical(name) for name in names}
+    return tuple(name for name in VOCABULARY if name in wanted)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that the command line and the web page give."""
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "path": self.path,
             "label": self.label,
             "probabilities": dict(self.probabilities) if self.probabilities else None,
@@ -213,7 +213,7 @@ class Prediction:
             "model": self.model,
         }
         if self.faces is not None:
-            found["faces"] = [
+            result["faces"] = [
                 {
                     "face_id": f.face_id,
                     "speaks": f.speaks,
@@ -224,7 +224,7 @@ class Prediction:
                 }
                 for f in self.faces
             ]
-        return found
+        return result
 
 
 def _plain(timeline: tuple[TimelineEntry, ...]) -> list[dict[str, Any]]:

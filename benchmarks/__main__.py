@@ -97,13 +97,13 @@ def machine() -> dict[str, Any]:
 def _write(path: str, reports: dict[str, Report], *, quick: bool) -> None:
     from avser.files import atomic_write
 
-    found = {
+    result = {
         "machine": machine(),
         "quick": quick,
         "benchmarks": {name: report.to_dict() for name, report in reports.items()},
     }
     with atomic_write(path) as file:
-        file.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        file.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def classify(paths: Sequence[Path], *, using: Path, count: int) -> None:
 def inside(predictor: Predictor, paths: Sequence[Path], *, together: bool) -> int:
     """Classify in this process; return how many files were answered."""
     groups = [paths] if together else [[path] for path in paths]
-    found = [answer for group in groups for answer in predictor.classify(group)]
-    return sum(not isinstance(answer, Failure) for answer in found)
+    result = [answer for group in groups for answer in predictor.classify(group)]
+    return sum(not isinstance(answer, Failure) for answer in result)
 
 
 def measure(*, files: int, sample: int, repeats: int, count: int = 1) -> Report:

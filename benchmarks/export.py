@@ -131,8 +131,8 @@ def run(kind: str, file: str, *, seconds: float, repeats: int, layers: int) -> d
         start = time.perf_counter()
         answer()
         times.append(time.perf_counter() - start)
-    found = {"peak_mb": status_mb("VmHWM") or 0.0}
-    return found | ({"ms": 1000 * median(times) / amount} if times else {})
+    result = {"peak_mb": status_mb("VmHWM") or 0.0}
+    return result | ({"ms": 1000 * median(times) / amount} if times else {})
 
 
 def measure(*, seconds: float, repeats: int, rounds: int, layers: int) -> Report:
@@ -160,11 +160,11 @@ def measure(*, seconds: float, repeats: int, rounds: int, layers: int) -> Report
             net = whisper(size, layers=min(depth, layers))  # fewer in a quick run
             path = Path(temporary) / f"{kind}.onnx"
             files[kind] = str(AudioGraph(net).save(path, int8=True))
-        found: dict[str, list[dict[str, Any]]] = {k: [] for k in (*KINDS, *FACES)}
+        result: dict[str, list[dict[str, Any]]] = {k: [] for k in (*KINDS, *FACES)}
         for _ in range(rounds):
-            for kind in found:
+            for kind in result:
                 words = (kind, files[kind], seconds, repeats, layers)
-                found[kind].append(child("export", *words, count=1))
+                result[kind].append(child("export", *words, count=1))
         cold = medians(
             in_turn(
                 {k: _cold(k, files[k], seconds, layers) for k in KINDS}, repeats=rounds, warm=False
@@ -173,7 +173,7 @@ def measure(*, seconds: float, repeats: int, rounds: int, layers: int) -> Report
         sizes = {k: Path(files[k]).stat().st_size / 1e3 for k in ONNX}
     sizes["torch"] = next(loaded.folder.glob("*.safetensors")).stat().st_size / 1e3
     sizes["wav2vec2"] = _parameters(layers) * 4 / 1e3
-    best = {k: {n: median(r[n] for r in rows) for n in rows[0]} for k, rows in found.items()}
+    best = {k: {n: median(r[n] for r in rows) for n in rows[0]} for k, rows in result.items()}
     return Report(
         "export: voice and face as files",
         f"{SMALL_MODEL}, clip of {seconds:g} s, 1 thread; a process each, in turn; median "
@@ -224,20 +224,20 @@ def _parameters(layers: int) -> int:
 
 
 def rows(
-    found: Mapping[str, Mapping[str, float]],
+    result: Mapping[str, Mapping[str, float]],
     cold: Mapping[str, float],
     sizes: Mapping[str, float],
 ) -> list[Row]:
     """Compare: milliseconds a second of sound, memory in MB, cold start in s, size in KB."""
     made = []
     for kind in ONNX:
-        ms, unit = found[kind]["ms"], "ms per s of sound"
+        ms, unit = result[kind]["ms"], "ms per s of sound"
         shipped = kind in ("int8", "float")  # the goals are the shipped model's
         most = WHISPER[kind][2] if kind in WHISPER else MOST_MS if shipped else None
         goal = None if most is None else Goal("at most", most)
-        made.append(_row(kind, "torch", ms, found["torch"]["ms"], unit, goal))
+        made.append(_row(kind, "torch", ms, result["torch"]["ms"], unit, goal))
         goal = Goal("ratio", FASTER) if shipped else None
-        made.append(_row(kind, "wav2vec2", ms, found["wav2vec2"]["ms"], unit, goal))
+        made.append(_row(kind, "wav2vec2", ms, result["wav2vec2"]["ms"], unit, goal))
     goals = {"int8": Goal("at most", MOST_KB)}
     for kind in ONNX:
         goal = goals.get(kind)
@@ -245,13 +245,13 @@ def rows(
             made.append(_row(kind, other, sizes[kind], sizes[other], "KB in files", goal))
             goal = None
     for other in ("torch", "wav2vec2"):
-        peaks = found["int8"]["peak_mb"], found[other]["peak_mb"]
+        peaks = result["int8"]["peak_mb"], result[other]["peak_mb"]
         made.append(_row("int8", other, *peaks, "MB at most, whole process", None))
     for other in ("torch", "wav2vec2"):
         unit = "s from start to first answer"
         made.append(_row("int8", other, cold["int8"], cold[other], unit, None))
-    if set(FACES) <= set(found):
-        ours, other = (found[kind]["ms"] for kind in FACES)
+    if set(FACES) <= set(result):
+        ours, other = (result[kind]["ms"] for kind in FACES)
         goal = Goal("at most", MOST_FACE_MS)
         made.append(_row(*FACES, ours, other, "ms per face crop", goal))
     return made

@@ -58,23 +58,23 @@ def described(wave: Vector, *, tuning: float | None = None) -> Vector:
 @torch.inference_mode()
 def ours(encoder: AudioEncoder, paths: Sequence[Path], *, batch: int) -> list[torch.Tensor]:
     """Encode files, so many in one pass; ``[B, T, D]`` each."""
-    found = []
+    result = []
     for start in range(0, len(paths), batch):
         waves = [torch.from_numpy(read_audio(path)) for path in paths[start : start + batch]]
         lengths = torch.tensor([len(wave) for wave in waves])
-        found.append(encoder(pad_sequence(waves, batch_first=True), lengths)[0])
-    return found
+        result.append(encoder(pad_sequence(waves, batch_first=True), lengths)[0])
+    return result
 
 
 @torch.inference_mode()
 def planes(encoder: AudioEncoder, paths: Sequence[Path]) -> list[torch.Tensor]:
     """Spectrograms alone, ``[1, C, M, F]`` each: what is nearest to the usual features in kind."""
-    found = []
+    result = []
     for path in paths:
         wave = torch.from_numpy(read_audio(path))
         raw, mask = encoder.raw_features(wave[None], torch.tensor([len(wave)]))
-        found.append(encoder.normaliser(raw, mask))
-    return found
+        result.append(encoder.normaliser(raw, mask))
+    return result
 
 
 def measure(*, clips: int, repeats: int, count: int = 1) -> Report:
@@ -105,10 +105,10 @@ def measure(*, clips: int, repeats: int, count: int = 1) -> Report:
 
 def rows(times: dict[str, float]) -> list[Row]:
     """Compare each of ours with the usual pipeline; ``times`` are ms a clip."""
-    found = []
+    result = []
     for name, value in times.items():
         for alternative in () if name in (USUAL, TUNED) else (USUAL, TUNED):
-            found.append(
+            result.append(
                 Row(
                     ours=name,
                     value=value,
@@ -118,4 +118,4 @@ def rows(times: dict[str, float]) -> list[Row]:
                     goal=Goal("ratio", 10) if alternative == USUAL and FRONT not in name else None,
                 )
             )
-    return found
+    return result

@@ -71,10 +71,10 @@ def _shuffled(takes: list[Samples], rng: np.random.Generator) -> Iterator[Sample
 
 def settings(name: str) -> dict[str, Any]:
     """The YAML of ``configs/model/<name>.yaml``."""
-    found: dict[str, Any] = yaml.safe_load(
+    result: dict[str, Any] = yaml.safe_load(
         (files("avser.configs") / "model" / f"{name}.yaml").read_text(encoding="utf-8")
     )
-    return found
+    return result
 
 
 def slots(name: str) -> dict[str, Any]:

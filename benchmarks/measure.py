@@ -71,11 +71,11 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, with the ratio and whether the goal is reached."""
-        found = {k: v for k, v in asdict(self).items() if k != "goal" and v not in ("", None)}
-        found["ratio"] = None if self.ratio is None else round(self.ratio, 3)
+        result = {k: v for k, v in asdict(self).items() if k != "goal" and v not in ("", None)}
+        result["ratio"] = None if self.ratio is None else round(self.ratio, 3)
         if self.goal is not None:
-            found |= {"goal": str(self.goal), "reached": self.goal.reached(self)}
-        return found
+            result |= {"goal": str(self.goal), "reached": self.goal.reached(self)}
+        return result
 
 
 @dataclass(frozen=True)
@@ -191,5 +191,5 @@ def child(
     )
     if done.returncode:
         raise RuntimeError(f"Bad child benchmarks.{module}: {done.stderr.strip()[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result

@@ -140,7 +140,7 @@ def measure(*, minutes: int, short: int, repeats: int, count: int = 1) -> Report
     """Classify a long and a short file in child processes, in turn."""
     from benchmarks.material import write_recording
 
-    found: dict[str, list[dict[str, Any]]] = {"long": [], "short": [], "at once": []}
+    result: dict[str, list[dict[str, Any]]] = {"long": [], "short": [], "at once": []}
     with TemporaryDirectory() as folder:
         files = {
             "long": write_recording(Path(folder) / "long.flac", minutes),
@@ -148,9 +148,9 @@ def measure(*, minutes: int, short: int, repeats: int, count: int = 1) -> Report
         }
         for _ in range(repeats):
             for name, path in files.items():
-                found[name].append(child("memory", path, count=count))
-            found["at once"].append(child("memory", files["short"], "--at-once", count=count))
-    kept = {name: _medians(results) for name, results in found.items()}
+                result[name].append(child("memory", path, count=count))
+            result["at once"].append(child("memory", files["short"], "--at-once", count=count))
+    kept = {name: _medians(results) for name, results in result.items()}
     return Report(
         "memory: an hour of sound" if minutes == 60 else f"memory: {minutes} minutes of sound",
         f"16 kHz mono FLAC; {count} thread(s); above {kept['long']['baseline_mb']:.0f} MB resident "

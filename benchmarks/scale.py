@@ -261,14 +261,14 @@ def main() -> None:
     parser.add_argument("what")
     parser.add_argument("words", nargs="+")
     own = parser.parse_args()
-    found: Any
+    result: Any
     if own.what == "store":
-        found = store_rates(Path(own.words[0]), Path(own.words[1]))
+        result = store_rates(Path(own.words[0]), Path(own.words[1]))
     elif own.what == "shards":
-        found = shard_rates(Path(own.words[0]), int(own.words[1]), int(own.words[2]))
+        result = shard_rates(Path(own.words[0]), int(own.words[1]), int(own.words[2]))
     else:
-        found = planned(Path(own.words[0]), Path(own.words[1]))
-    print(json.dumps(found))
+        result = planned(Path(own.words[0]), Path(own.words[1]))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

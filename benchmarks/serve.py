@@ -75,10 +75,10 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     )
     try:
         assert process.stdout is not None  # it is a pipe
-        found = next((m for line in process.stdout if (m := re.search(r"http://\S+", line))), None)
-        if found is None:
+        result = next((m for line in process.stdout if (m := re.search(r"http://\S+", line))), None)
+        if result is None:
             raise RuntimeError("Bad server: it ended; run avser serve to see why.")
-        yield process, found[0]
+        yield process, result[0]
     finally:
         process.terminate()
         process.wait(30)
@@ -96,8 +96,8 @@ def tree_mb(pid: int) -> float:
             todo += map(int, (here / "task" / here.name / "children").read_text().split())
         except OSError:
             continue
-        if found := re.search(r"VmRSS:\s+(\d+) kB", status):
-            total += int(found[1]) * 1024 / 1e6
+        if result := re.search(r"VmRSS:\s+(\d+) kB", status):
+            total += int(result[1]) * 1024 / 1e6
     return total
 
 
@@ -217,7 +217,7 @@ def rows_alone(alone: Alone) -> list[Row]:
 def rows(load: Load, *, seconds: float) -> list[Row]:
     """Waiting by kind of clip, rates, what went wrong, and whether memory grew."""
     answered, busy = load.statuses[200], load.statuses[429]
-    found = [
+    result = [
         Row(
             ours=f"p95 wait for an answer, {kind}",
             value=quantile(load.waits_s[kind], 0.95),
@@ -228,7 +228,7 @@ def rows(load: Load, *, seconds: float) -> list[Row]:
     ]
     wrong = sum(load.statuses.values()) - answered - busy
     codes = ", ".join(f"{code}: {n}" for code, n in sorted(load.statuses.items()))
-    found += [
+    result += [
         Row(ours="answers", value=answered / seconds, unit="1/s", more_is_better=True),
         Row(ours="refusals with 429", value=busy / seconds, unit="1/s"),
         Row(
@@ -251,7 +251,7 @@ def rows(load: Load, *, seconds: float) -> list[Row]:
         max(load.memory_mb[third:-third] or load.memory_mb),
         max(load.memory_mb[-third:]),
     )
-    found.append(
+    result.append(
         Row(
             ours="memory of the last third, all processes",
             value=after,
@@ -262,7 +262,7 @@ def rows(load: Load, *, seconds: float) -> list[Row]:
             note=f"flat: within {SLACK_MB} MB",
         )
     )
-    return found
+    return result
 
 
 def quantile(values: Sequence[float], share: float) -> float:

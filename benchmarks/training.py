@@ -79,15 +79,15 @@ class AlternatingData(ClipDataModule):
 
     def dataset(self, clips: Sequence[Clip], *, training: bool = False) -> ClipDataset:
         """See `ClipDataModule.dataset`."""
-        found = super().dataset(clips, training=training)
+        result = super().dataset(clips, training=training)
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         if SOURCES[epoch % 2] == "cache":
-            return found
+            return result
         return ClipDataset(
-            found.clips,
-            waves=Undecoded(found.clips),
-            index=range(len(found)),
-            labels=found.labels,
+            result.clips,
+            waves=Undecoded(result.clips),
+            index=range(len(result)),
+            labels=result.labels,
             trim=self.trim,
             crop_s=self.crop_s,
         )
@@ -145,19 +145,19 @@ def train(folder: Path, *, epochs: int) -> dict[str, Any]:
     )
     trainer.fit(task, data)
     size = len(data.parts.train) // data.batch_size * data.batch_size or len(data.parts.train)
-    rates = {name: [size / s for s in found] for name, found in clock.seconds().items()}
+    rates = {name: [size / s for s in result] for name, result in clock.seconds().items()}
     return {**rates, "parameters": parameters(task.net)}
 
 
 def measure(*, clips: int, epochs: int, repeats: int, count: int | None = None) -> Report:
     """Train in child processes, with and without kept memory in turn."""
     count = count or min(2, os.cpu_count() or 1)
-    found: dict[str, list[Mapping[str, Any]]] = {"keep": [], "give": []}
+    actual: dict[str, list[Mapping[str, Any]]] = {"keep": [], "give": []}
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_clips(folder / "clips", clips)
         for _ in range(repeats):
-            for memory, results in found.items():
+            for memory, results in actual.items():
                 results.append(
                     child(
                         "training",
@@ -170,14 +170,14 @@ def measure(*, clips: int, epochs: int, repeats: int, count: int | None = None) 
                 )
     rates = {
         (memory, source): statistics.median(r for result in results for r in result[source])
-        for memory, results in found.items()
+        for memory, results in actual.items()
         for source in SOURCES
     }
     chosen = settings("audio_crnn")["trainer"]["precision"]
     return Report(
         "training: clips a second",
         f"{clips} wav files of 3 to 4 s at 48 kHz, half of it voice (the rest is trimmed in "
-        f"training); {found['keep'][0]['parameters']} parameters, {chosen}; {count} thread(s) "
+        f"training); {actual['keep'][0]['parameters']} parameters, {chosen}; {count} thread(s) "
         f"each; median of {repeats} processes × {epochs} epochs",
         rows(rates),
     )

@@ -58,7 +58,7 @@ def measure(*, minutes: int, short: int, repeats: int, count: int = 2) -> Report
     """Classify a long and a short film in child processes, in turn."""
     from benchmarks.footage import write_film
 
-    found: dict[str, list[dict[str, Any]]] = {"long": [], "short": []}
+    result: dict[str, list[dict[str, Any]]] = {"long": [], "short": []}
     with TemporaryDirectory() as folder:
         films = {
             name: write_film(
@@ -73,10 +73,10 @@ def measure(*, minutes: int, short: int, repeats: int, count: int = 2) -> Report
         }
         for _ in range(repeats):
             for name, path in films.items():
-                found[name].append(child("video_memory", path, count=count))
+                result[name].append(child("video_memory", path, count=count))
     kept = {
         name: {key: statistics.median(r[key] for r in results) for key in results[0]}
-        for name, results in found.items()
+        for name, results in result.items()
     }
     return Report(
         "video_memory: an hour of film"

@@ -51,8 +51,8 @@ def speak(words: str, *, voice: str = VOICE) -> tuple[NDArray[np.int16], int]:
         FileNotFoundError: espeak-ng is not installed.
     """
     command = ["espeak-ng", "-v", voice, "-p", "60", "-s", "165", "-m", "--stdout", words]
-    said = subprocess.run(command, check=True, capture_output=True).stdout
-    with wave.open(io.BytesIO(said)) as file:
+    message = subprocess.run(command, check=True, capture_output=True).stdout
+    with wave.open(io.BytesIO(message)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         return samples, file.getframerate()
 
@@ -93,10 +93,10 @@ def write(path: Path, face: NDArray[np.uint8], samples: NDArray[np.int16], rate:
             image.pts, image.time_base = index, Fraction(1, FPS)
             file.mux(picture.encode(image))
         file.mux(picture.encode())
-        said = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
-        said.sample_rate = rate
+        message = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
+        message.sample_rate = rate
         resampler = av.AudioResampler("fltp", "mono", VOICE_RATE, frame_size=1_024)
-        for piece in [*resampler.resample(said), *resampler.resample(None)]:
+        for piece in [*resampler.resample(message), *resampler.resample(None)]:
             file.mux(voice.encode(piece))
         file.mux(voice.encode())
     return frames / FPS

@@ -109,14 +109,14 @@ def write_mjpeg(source: Path, path: Path) -> Path:
 
 def outside(page: Any, own: str) -> list[str]:
     """A list that fills with the addresses of other hosts that the page asks."""
-    found: list[str] = []
+    result: list[str] = []
 
     def keep(request: Any) -> None:
         if not request.url.startswith((own, "blob:", "data:")):
-            found.append(request.url)
+            result.append(request.url)
 
     page.on("request", keep)
-    return found
+    return result
 
 
 @contextmanager
@@ -138,9 +138,9 @@ def running(command: Sequence[object], *, folder: Path, **more: str) -> Iterator
     )
     try:
         assert process.stdout is not None
-        said = next((line for line in process.stdout if " at http://" in f" {line}"), None)
-        assert said is not None, f"{command} ended with {process.wait()}"
-        yield said.strip().rpartition("at ")[2]
+        message = next((line for line in process.stdout if " at http://" in f" {line}"), None)
+        assert message is not None, f"{command} ended with {process.wait()}"
+        yield message.strip().rpartition("at ")[2]
     finally:
         process.terminate()
         process.wait(30)

@@ -77,11 +77,11 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         to_other = isinstance(args[0], _OtherTensor)
     inner = kwargs if device is None else kwargs | {"device": _CPU}
     given, named = tree_map_only(_OtherTensor, lambda t: t.inner, (args, inner))
-    found = func(*given, **named)
+    result = func(*given, **named)
     if not to_other:
-        return found
-    found = tree_map_only(Tensor, _OtherTensor, found)
-    return return_and_correct_aliasing(func, args, kwargs, found) if there else found
+        return result
+    result = tree_map_only(Tensor, _OtherTensor, result)
+    return return_and_correct_aliasing(func, args, kwargs, result) if there else result
 
 
 class _Factories(TorchDispatchMode):

@@ -74,13 +74,13 @@ def built(*words: str) -> Any:
 
 def of_tests(path: Path) -> list[str]:
     """Words without which a model's configuration needs the hub, or minutes."""
-    found = yaml.safe_load(path.read_text())
+    result = yaml.safe_load(path.read_text())
     words = [
         f"--model.{stream}.init_args.pretrained=false"
         for stream in ("audio", "video")
-        if (found["model"].get(stream) or {}).get("init_args", {}).get("pretrained")
+        if (result["model"].get(stream) or {}).get("init_args", {}).get("pretrained")
     ]
-    return [*words, *(["--data.views=1"] if found.get("data", {}).get("views") else [])]
+    return [*words, *(["--data.views=1"] if result.get("data", {}).get("views") else [])]
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
@@ -207,9 +207,9 @@ def test_print_config_is_a_configuration(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as end:
         main(["fit", *words, "--data.crop_s=null", "--print_config"])
     assert not end.value.code
-    found = capsys.readouterr()
-    assert found.err == ""
-    config = yaml.safe_load(found.out)
+    result = capsys.readouterr()
+    assert result.err == ""
+    config = yaml.safe_load(result.out)
     assert config["data"]["class_path"] == "avser.datamodules.clips.ClipDataModule"
     settings = config["data"]["init_args"]
     assert settings["corpus"]["class_path"].endswith("Savee") and settings["crop_s"] is None
@@ -226,7 +226,7 @@ def test_configs_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("flag", "said"),
+    ("flag", "message"),
     [
         ("--model.head=avser.models.heads.AttentivHead", "AttentiveHead"),
         ("--model.audio=os.system", "AudioEncoder"),
@@ -237,10 +237,10 @@ def test_configs_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_wrong_setting_is_one_sentence(
-    flag: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flag: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["fit", "-c", "configs/data/ravdess.yaml", "-c", "configs/model/audio_crnn.yaml"]
     assert main([*words, flag, "--out", str(tmp_path / "run")]) == 1
-    found = capsys.readouterr().err
-    assert found.count("\n") == 1 and found.startswith("avser fit: Bad ")
-    assert said in found
+    result = capsys.readouterr().err
+    assert result.count("\n") == 1 and result.startswith("avser fit: Bad ")
+    assert message in result

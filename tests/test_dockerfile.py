@@ -34,8 +34,8 @@ def test_image_runs_the_server_as_a_user_without_rights() -> None:
 
 
 def test_health_check_is_python_that_asks_the_server() -> None:
-    found = re.search(r"HEALTHCHECK .*CMD (\[.*\])", TEXT)
-    assert found is not None
-    program, flag, code = json.loads(found[1])
+    result = re.search(r"HEALTHCHECK .*CMD (\[.*\])", TEXT)
+    assert result is not None
+    program, flag, code = json.loads(result[1])
     assert (program, flag) == ("python", "-c") and "/healthz" in code
     compile(code, "health check", "exec")

@@ -95,12 +95,12 @@ def run(words: Sequence[str]) -> int:
 def _notes(members: Sequence[Member]) -> list[str]:
     from avser.evaluation.metrics import uar
 
-    told = []
+    recorded = []
     for member in members:
         of = member.predictions
         alone = uar(of.labels, of.predicted, len(of.emotions))
-        told.append(f"{member.name} alone: UAR {format_figure(alone)}")
-    return told
+        recorded.append(f"{member.name} alone: UAR {format_figure(alone)}")
+    return recorded
 
 
 def members_of(text: str) -> list[Member]:
@@ -114,7 +114,7 @@ def members_of(text: str) -> list[Member]:
     folder, _, stream = text.partition(":")
     root = Path(folder)
     seeds = sorted(root.glob("seed*")) or [root]
-    found = []
+    result = []
     for seed in seeds:
         folders = tuple(sorted(seed.glob("fold*")) or [seed])
         missing = [f for f in folders if not (f / "DONE").exists()]
@@ -125,7 +125,7 @@ def members_of(text: str) -> list[Member]:
         if not kept[0].is_file():
             raise ConfigError(f"Bad run {text}: it kept no {name}; leave the stream out.")
         called = _called(seed)
-        found.append(
+        result.append(
             Member(
                 name=f"{called}, {stream}" if stream else called,
                 folders=folders,
@@ -133,7 +133,7 @@ def members_of(text: str) -> list[Member]:
                 summaries=[json.loads((f / "results.json").read_text("utf-8")) for f in folders],
             )
         )
-    return found
+    return result
 
 
 def _called(folder: Path) -> str:

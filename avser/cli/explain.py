@@ -41,7 +41,7 @@ def run(words: Sequence[str]) -> int:
         figure_format(out)  # before minutes are spent
     predictor = Predictor.from_pretrained(own.model, device=own.device)
     explanation = predictor.explain(own.path, emotion=own.emotion, modality=own.modality)
-    found = explanation.to_dict()
+    result = explanation.to_dict()
     title = Path(own.path).name
     if single:
         written = [save_figure(explanation_figure(explanation, title=title), out)]
@@ -51,29 +51,29 @@ def run(words: Sequence[str]) -> int:
         written = [save_figure(f, out / f"{n}.{own.format}") for n, f in figures.items()]
         written.append(out / "explanation.json")
         with atomic_write(written[-1]) as file:
-            file.write(json.dumps({"path": own.path, **found}, indent=1) + "\n")
-    print("\n".join(lines(found)))
+            file.write(json.dumps({"path": own.path, **result}, indent=1) + "\n")
+    print("\n".join(lines(result)))
     print("\n".join(f"drawn: {path}" for path in written))
     return 0
 
 
-def lines(found: dict) -> list[str]:  # type: ignore[type-arg]
+def lines(result: dict) -> list[str]:  # type: ignore[type-arg]
     """Sentences about the steps, bands and regions that decided most."""
     from avser.cli.results import percent
 
-    rows = [f"{found['emotion']} {percent(found['probability'])}, by the {found['head']} head"]
-    if found["steps"]:
-        step = max(found["steps"], key=lambda s: s["lost"])
+    rows = [f"{result['emotion']} {percent(result['probability'])}, by the {result['head']} head"]
+    if result["steps"]:
+        step = max(result["steps"], key=lambda s: s["lost"])
         rows.append(
             f"  step:   from {step['start_s']:.2f} s; without it {percent(step['lost'])} less"
         )
-    if found["bands"]:
-        band = max(found["bands"], key=lambda b: b["share"])
+    if result["bands"]:
+        band = max(result["bands"], key=lambda b: b["share"])
         rows.append(
             f"  band:   {band['low_hz']:.0f} to {band['high_hz']:.0f} Hz, "
             f"{percent(band['share'])} of the map"
         )
-    if found["regions"]:
-        name, share = max(found["regions"].items(), key=lambda item: item[1])
+    if result["regions"]:
+        name, share = max(result["regions"].items(), key=lambda item: item[1])
         rows.append(f"  region: {name}, {percent(share)} of the map")
     return rows

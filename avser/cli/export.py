@@ -222,19 +222,19 @@ def _compared(loaded: "Bundle", path: Path, own: argparse.Namespace) -> bool:
     from avser.export.onnx_file import MOST_APART, differences, stream_differences
 
     compare = stream_differences if own.streaming else differences
-    found = compare(loaded.net.audio_branch(), path)
+    result = compare(loaded.net.audio_branch(), path)
     what = "whole clips in PyTorch, fed step by step" if own.streaming else "PyTorch"
     print(f"largest difference from {what}, of probabilities:")
-    _print(found)
-    if own.int8 or max(max(d.clip, d.step) for d in found) <= MOST_APART:
+    _print(result)
+    if own.int8 or max(max(d.clip, d.step) for d in result) <= MOST_APART:
         return True
     print(f"The file is more than {MOST_APART:g} from PyTorch.")
     return False
 
 
-def _print(found: "Sequence[Difference]") -> None:
+def _print(result: "Sequence[Difference]") -> None:
     print("  clips  seconds     clip     step")
-    for row in found:
+    for row in result:
         print(f"  {row.clips:5}  {row.seconds:7.1f}  {row.clip:.1e}  {row.step:.1e}")
 
 

@@ -40,7 +40,7 @@ def run(words: Sequence[str]) -> int:
         result = trial.problem or f"validation UAR {format_figure(trial.uar)}"
         console.print(Text(f"trial {trial.number}: {result}{' (pruned)' if trial.pruned else ''}"))
 
-    found = search.run(
+    actual = search.run(
         space,
         out=own.out,
         trials=own.trials,
@@ -52,7 +52,7 @@ def run(words: Sequence[str]) -> int:
     )
     short = {name: name.removeprefix("model.").replace(".init_args", "") for name in space}
     table = Table("trial", "validation UAR", *short.values())
-    for trial in found:
+    for trial in actual:
         score = "failed" if trial.uar is None else format_figure(trial.uar)
         table.add_row(str(trial.number), score, *(_cell(trial.settings[n]) for n in space))
     console.print(table)

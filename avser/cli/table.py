@@ -39,9 +39,9 @@ def run(words: Sequence[str]) -> int:
 
         keep = ("model", "split", "marks", "n", "epochs", "uar", "accuracy", "macro_f1")
         more = ("levels", "parameters", "cost", "notes", "seeds", "split_hash", "commit")
-        told = [{k: s[k] for k in (*keep, *more) if k in s} for s in summaries]
+        recorded = [{k: s[k] for k in (*keep, *more) if k in s} for s in summaries]
         with atomic_write(own.json) as file:
-            file.write("[\n" + ",\n".join(json.dumps(row) for row in told) + "\n]\n")
+            file.write("[\n" + ",\n".join(json.dumps(row) for row in recorded) + "\n]\n")
     return 0
 
 
@@ -49,8 +49,8 @@ def _read(folder: Path) -> Mapping[str, Any]:
     path = folder / "results.json"
     if not path.is_file():
         raise ConfigError(f"Bad run {folder}: it has no results.json; let it finish.")
-    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    result: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result
 
 
 def cells(summary: Mapping[str, Any]) -> list[str]:

@@ -125,7 +125,7 @@ def _keys(clips: Sequence[Clip], folder: Path, workers: int) -> tuple[list[str],
 
 
 def _rows(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, _Row]:
-    found: dict[str, _Row] = {}
+    result: dict[str, _Row] = {}
     wanted = list(dict.fromkeys(keys))
     for i in range(0, len(wanted), 500):  # SQLite's limit on placeholders is 999 in old builds
         part = wanted[i : i + 500]
@@ -134,8 +134,8 @@ def _rows(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, _Row
             f"SELECT key, segment, start, count, checksum, digest FROM clips WHERE key IN ({marks})"
         )
         for key, *values in connection.execute(query, part):
-            found[key] = _Row(*values)
-    return found
+            result[key] = _Row(*values)
+    return result
 
 
 def _decode(clip: Clip) -> NDArray[np.int16]:

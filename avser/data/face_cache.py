@@ -151,8 +151,8 @@ def prepare_faces(
             ) from error
         if progress is not None:
             progress(done, len(todo))
-    told = {i: _reason(path) for i, path in enumerate(paths) if path is not None}
-    reasons |= {i: text for i, text in told.items() if text}
+    recorded = {i: _reason(path) for i, path in enumerate(paths) if path is not None}
+    reasons |= {i: text for i, text in recorded.items() if text}
     size = next((_size(p) for p in paths if p is not None and _size(p)), 0)
     if not size:
         first = next(iter(reasons.values()), "no clip has a video")
@@ -177,10 +177,10 @@ def _find(clip: Clip, path: Path, detector: FaceDetector | None) -> None:
         faces=True,
         start_s=clip.start_s,
         end_s=clip.end_s,
-    ) as found:
-        main = found.faces.main if found.faces is not None else None
+    ) as result:
+        main = result.faces.main if result.faces is not None else None
         reason = (
-            found.faces.reason if found.faces is not None else "the file has no picture"
+            result.faces.reason if result.faces is not None else "the file has no picture"
         ) or ""
         crops: NDArray[np.uint8] = np.zeros((0, 0, 0, 3), np.uint8)
         places: NDArray[np.int64] = np.zeros(0, np.int64)

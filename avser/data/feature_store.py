@@ -271,11 +271,11 @@ def _encoded(
     waveform, lengths = waveform.to(device), lengths.to(device)
     raw, mask = encoder.raw_features(waveform, lengths)
     mask = mask & has_sound(waveform, lengths)[:, None]
-    found = {}
+    result = {}
     for place, (key, samples) in enumerate(rows):
         frames = encoder.frame_count(len(samples))
-        found[key] = raw[place, ..., :frames], mask[place, :frames]
-    return found
+        result[key] = raw[place, ..., :frames], mask[place, :frames]
+    return result
 
 
 def _digest(*words: object) -> str:

@@ -69,18 +69,18 @@ def prepare_images(
     folder = folder or cache_folder()
     path = folder / "images" / f"{_key(clips, shape, folder)}.u8"
     try:
-        found = _opened(path, shape)
-        if found is None:
+        result = _opened(path, shape)
+        if result is None:
             _write(path, corpus, clips, shape, progress)
-            found = _opened(path, shape)
+            result = _opened(path, shape)
     except OSError as error:
         raise CacheError(
             f"Bad cache {path.parent}: {error.strerror or error}; set AVSER_CACHE to a folder that "
             "can be written."
         ) from error
-    if found is None:
+    if result is None:
         raise CacheError(f"Bad cache file {path}: it changed while it was read; try again.")
-    pixels, failed = found
+    pixels, failed = result
     digests = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in pixels]
     kept = [c for i, c in enumerate(clips) if i not in failed]
     return PreparedImages(kept, pixels, digests, [(clips[i], why) for i, why in failed.items()])
@@ -107,10 +107,10 @@ def _opened(path: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], dict
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     flat = pixels.reshape(-1)
-    found = 0
+    result = 0
     for start in range(0, len(flat), _BLOCK):
-        found = zlib.crc32(flat[start : start + _BLOCK].tobytes(), found)
-    whole = path.stat().st_size == flat.size and found == checksum
+        result = zlib.crc32(flat[start : start + _BLOCK].tobytes(), result)
+    whole = path.stat().st_size == flat.size and result == checksum
     return (pixels, failed) if whole else None
 
 
@@ -124,11 +124,11 @@ def _write(
     failed: list[tuple[int, str]] = []
     checksum = 0
     with atomic_write(path, mode="wb") as file:
-        for index, found in enumerate(corpus.pictures(clips)):
-            if isinstance(found, str):
-                failed.append((index, found))
+        for index, result in enumerate(corpus.pictures(clips)):
+            if isinstance(result, str):
+                failed.append((index, result))
             else:
-                raw = _fitted(found, shape).tobytes()
+                raw = _fitted(result, shape).tobytes()
                 checksum = zlib.crc32(raw, checksum)
                 file.write(raw)
             if progress is not None and index % 100 == 99:

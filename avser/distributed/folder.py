@@ -58,10 +58,10 @@ class Folder:
                 )
             self._store.invalidate_cache(self._root)
             try:
-                found = self._store.ls(self._root, detail=False)
+                result = self._store.ls(self._root, detail=False)
             except FileNotFoundError:
                 return set()
-            return {str(name).rstrip("/").rsplit("/", 1)[-1] for name in found}
+            return {str(name).rstrip("/").rsplit("/", 1)[-1] for name in result}
 
     @contextmanager
     def write(self, name: str) -> Iterator[IO[bytes]]:
@@ -102,8 +102,8 @@ class Folder:
         with self._errors("read", name):
             try:
                 if self._store is not None:
-                    found: bytes = self._store.cat_file(f"{self._root}/{name}", start, stop)
-                    return found
+                    result: bytes = self._store.cat_file(f"{self._root}/{name}", start, stop)
+                    return result
                 with open(self.path(name), "rb") as file:
                     file.seek(start)
                     return file.read(stop - start)

@@ -114,7 +114,7 @@ def tables_of(summary: Mapping[str, Any]) -> dict[str, ReportTable]:
     rows: list[tuple[Cell, ...]] = [(name, summary[key]) for name, key in named.items()]
     for level, figures in {**summary.get("streams", {}), **summary.get("levels", {})}.items():
         rows.append((f"UAR, {level}", figures["uar"]))
-    found = {
+    result = {
         "summary": (f"Results of {about}.", ("Figure", "Value"), rows),
         "classes": (
             f"Classes: {about}.",
@@ -155,7 +155,7 @@ def tables_of(summary: Mapping[str, Any]) -> dict[str, ReportTable]:
     marks = f" Marks: {', '.join(summary['marks'])}." if summary["marks"] else ""
     return {
         name: ReportTable(caption + marks, columns, tuple(map(tuple, rows)))
-        for name, (caption, columns, rows) in found.items()
+        for name, (caption, columns, rows) in result.items()
         if rows
     }
 

@@ -132,9 +132,9 @@ class AudioDecoder:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was mended in the samples so far, in words."""
-        found = [bad_warning(self.bad, self.total)] if self.bad else []
-        found += [scaled_warning(self.peak)] if self.gain != 1 else []
-        return (*found, *self._mixer.warnings)
+        result = [bad_warning(self.bad, self.total)] if self.bad else []
+        result += [scaled_warning(self.peak)] if self.gain != 1 else []
+        return (*result, *self._mixer.warnings)
 
     @property
     def is_mostly_bad(self) -> bool:

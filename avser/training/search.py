@@ -102,13 +102,13 @@ def _axis(name: str, value: Value) -> Range | Choice:
     if not isinstance(value, dict) or not {"low", "high"} <= set(value):
         raise ConfigError(legal)
     try:
-        found = Range(**value)
-        proper = 0 < found.low < found.high if found.log else found.low < found.high
+        bounds = Range(**value)
+        proper = 0 < bounds.low < bounds.high if bounds.log else bounds.low < bounds.high
     except TypeError as error:
         raise ConfigError(legal) from error
     if not proper:
         raise ConfigError(legal)
-    return found
+    return bounds
 
 
 @dataclass(frozen=True)
@@ -188,16 +188,16 @@ def run(
 
 def _finish(study: Any, space: Space, out: Path) -> list[Trial]:  # noqa: ANN401 (Optuna's)
     """Write table, plot and best configuration; return the trials, the best first."""
-    found = sorted(_trials(study), key=lambda t: (t.uar is None, -(t.uar or 0), t.number))
-    _write(out, found)
-    if found[0].uar is None:
-        first = min(found, key=lambda t: t.number)
-        raise AvserError(f"Bad search: all {len(found)} trials failed; the first: {first.problem}")
-    best = next(t for t in study.get_trials() if t.number == found[0].number)
+    trials = sorted(_trials(study), key=lambda t: (t.uar is None, -(t.uar or 0), t.number))
+    _write(out, trials)
+    if trials[0].uar is None:
+        first = min(trials, key=lambda t: t.number)
+        raise AvserError(f"Bad search: all {len(trials)} trials failed; the first: {first.problem}")
+    best = next(t for t in study.get_trials() if t.number == trials[0].number)
     with atomic_write(out / "best.yaml") as file:  # trained elsewhere, perhaps: it is in the study
         file.write(best.user_attrs["config"])
-    _plot(out / "search.png", space, found)
-    return found
+    _plot(out / "search.png", space, trials)
+    return trials
 
 
 def _study(space: Space, out: Path, *, storage: str | None, seed: int) -> Any:  # noqa: ANN401
@@ -340,7 +340,7 @@ def _trials(study: Any) -> list[Trial]:  # noqa: ANN401 (an Optuna study)
     ]
 
 
-def _write(out: Path, found: Sequence[Trial]) -> None:
+def _write(out: Path, result: Sequence[Trial]) -> None:
     rows = [
         {
             "trial": t.number,
@@ -349,19 +349,19 @@ def _write(out: Path, found: Sequence[Trial]) -> None:
             "problem": t.problem,
             "pruned": t.pruned,
         }
-        for t in found
+        for t in result
     ]
     with atomic_write(out / "trials.json") as file:
         file.write("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
-def _plot(path: Path, space: Space, found: Sequence[Trial]) -> None:
+def _plot(path: Path, space: Space, result: Sequence[Trial]) -> None:
     """Draw the score by trial, and by each setting."""
     from matplotlib.figure import Figure
 
     from avser.visualization.plots import save_figure
 
-    scored = sorted((t for t in found if t.uar is not None), key=lambda t: t.number)
+    scored = sorted((t for t in result if t.uar is not None), key=lambda t: t.number)
     figure = Figure(figsize=(3.2 * (1 + len(space)), 3), layout="constrained")
     axes = figure.subplots(1, 1 + len(space), sharey=True, squeeze=False)[0]
     scores = [float(t.uar or 0) for t in scored]

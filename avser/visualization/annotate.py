@@ -71,10 +71,10 @@ def thumbnails(
     prediction: Prediction, source: str | Path, *, count: int = 8
 ) -> list[tuple[float, Image]]:
     """Cut the main person's face out of a few frames over the clip: seconds and ``[H, W, 3]``."""
-    found = prediction.boxes
-    if not found:
+    boxes = prediction.boxes
+    if not boxes:
         return []
-    chosen = [found[round(i)] for i in np.linspace(0, len(found) - 1, min(count, len(found)))]
+    chosen = [boxes[round(i)] for i in np.linspace(0, len(boxes) - 1, min(count, len(boxes)))]
     shots: list[tuple[float, Image]] = []
     times = sorted({b.time_s for b in chosen})
     with open_media(source, audio=False, frame_times=times, frame_height=_HIGHEST) as reader:

@@ -312,13 +312,13 @@ def _face_parts(batch: Batch, layer: _Layer) -> dict[str, Any]:
     crops = rearrange(batch["faces"][0][valid], "n c h w -> n h w c").cpu().numpy()
     step, slot = (index.cpu().numpy() for index in valid.nonzero(as_tuple=True))
     times = (step + (slot + 0.5) / valid.shape[1]) * STEP_S
-    found = layer.map()
-    if found is not None:
-        found = _spread(found, crops.shape[1:3]) if len(found) == len(crops) else None
+    result = layer.map()
+    if result is not None:
+        result = _spread(result, crops.shape[1:3]) if len(result) == len(crops) else None
     return {
         "faces": crops if crops.shape[-1] == 3 else crops.repeat(3, axis=-1),
         "face_times_s": times.astype(np.float32),
-        "face_maps": None if found is None else _unit(found),
+        "face_maps": None if result is None else _unit(result),
     }
 
 

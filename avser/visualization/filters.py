@@ -67,12 +67,12 @@ def periodicity(filters: Tensor) -> Tensor:
     profile = filters.sum(dim=3)
     profile = profile - profile.mean(dim=2, keepdim=True)
     rows = profile.shape[2]
-    found = []
+    result = []
     for lag in range(_FIRST_LAG, rows // 2 + 1):
         a, b = profile[..., lag:], profile[..., :-lag]
         energy = (a.square().sum(dim=2) * b.square().sum(dim=2)).sqrt()
-        found.append((a * b).sum(dim=2) / energy.clamp(min=1e-12))
-    return torch.stack(found).amax(dim=(0, 2))
+        result.append((a * b).sum(dim=2) / energy.clamp(min=1e-12))
+    return torch.stack(result).amax(dim=(0, 2))
 
 
 def silence(filters: Tensor) -> Tensor:

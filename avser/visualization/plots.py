@@ -71,11 +71,11 @@ def figure_format(path: str | Path) -> str:
     Raises:
         ConfigError: it names none.
     """
-    found = Path(path).suffix.lower().removeprefix(".")
-    if found not in FORMATS:
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
         legal = ", ".join(f".{name}" for name in FORMATS)
         raise ConfigError(f"Bad figure name {path}: expected a name that ends in {legal}.")
-    return found
+    return suffix
 
 
 def to_data_uri(figure: Figure, *, dpi: int = DPI) -> str:
@@ -205,8 +205,8 @@ def class_counts_figure(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     Args:
         counts: part to emotion to clips.
     """
-    found = {emotion for part in counts.values() for emotion in part}
-    emotions = [e for e in VOCABULARY if e in found] + sorted(found - set(VOCABULARY))
+    result = {emotion for part in counts.values() for emotion in part}
+    emotions = [e for e in VOCABULARY if e in result] + sorted(result - set(VOCABULARY))
     figure = sheet(1.8 + 0.85 * max(len(emotions), 3), 3.4)
     axes = figure.add_subplot()
     width = 0.8 / max(len(counts), 1)

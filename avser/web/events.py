@@ -100,8 +100,8 @@ def details(result: JobResult) -> dict[str, Any]:
 
 
 def _part(prediction: Prediction) -> dict[str, Any]:
-    found = prediction.to_dict()
-    return {key: found[key] for key in ("label", "probabilities", "timeline", "model")}
+    result = prediction.to_dict()
+    return {key: result[key] for key in ("label", "probabilities", "timeline", "model")}
 
 
 def _box(box: FaceBox) -> dict[str, float]:

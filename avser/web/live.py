@@ -142,12 +142,12 @@ class _Session:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        result = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        result = None
+    if not isinstance(result, dict):
         raise LiveMessageError("Bad message: expected a JSON object, or sound in binary.")
-    return found
+    return result
 
 
 def _picture(text: str) -> bytes:

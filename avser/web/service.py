@@ -86,5 +86,5 @@ def plain_name(name: str | None) -> str:
     >>> plain_name("C:/Users/me/take 1.mp4"), plain_name("../../etc/passwd"), plain_name(None)
     ('take 1.mp4', 'passwd', 'clip')
     """
-    found = PureWindowsPath(name or "").name  # knows both kinds of slashes
-    return "".join(c for c in found if c.isprintable())[:200] or "clip"
+    last = PureWindowsPath(name or "").name  # knows both kinds of slashes
+    return "".join(c for c in last if c.isprintable())[:200] or "clip"

@@ -119,16 +119,16 @@ class Worker:
             AvserError: the model can't be loaded.
         """
         try:
-            found = self._receive(time.monotonic() + _START_S)
+            result = self._receive(time.monotonic() + _START_S)
         except BrokenError as error:
             raise BrokenError(
                 "Bad start: a worker ended while it loaded the model; give the server more memory, "
                 "or a lower --concurrency."
             ) from error
-        if isinstance(found, AvserError):
-            raise found
+        if isinstance(result, AvserError):
+            raise result
         self._ready = True
-        return tuple(found)
+        return tuple(result)
 
     def ask(self, job: Job, *, deadline: float, report: Report | None = None) -> Reply:
         """Do a job.

@@ -36,16 +36,16 @@ def find_corpus(name: str) -> type[Corpus]:
     if key not in corpus_names():
         raise CorpusError(unknown("corpus", name, corpus_names()))
     module = import_module(f".{key}", __name__)
-    found = [
+    result = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Corpus)
         and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
+    if len(result) != 1:
         raise CorpusError(
-            f"Bad corpus file {module.__name__!r}: it holds {len(found)} Corpus subclasses, "
+            f"Bad corpus file {module.__name__!r}: it holds {len(result)} Corpus subclasses, "
             "expected exactly one; move each corpus to a file of its own."
         )
-    return found[0]
+    return result[0]

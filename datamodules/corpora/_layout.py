@@ -32,7 +32,7 @@ def files_below(root: Path, *, suffixes: Sequence[str]) -> list[Path]:
     Linked folders are followed, each once. What file managers leave behind (``.DS_Store``,
     ``._x``, ``__MACOSX``) is left out.
     """
-    found: list[tuple[int, int, str, Path]] = []
+    result: list[tuple[int, int, str, Path]] = []
     visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -47,8 +47,8 @@ def files_below(root: Path, *, suffixes: Sequence[str]) -> list[Path]:
             suffix = os.path.splitext(name)[1].lower()
             path = here / name
             if suffix in suffixes and not name.startswith(".") and not is_special(path):
-                found.append((depth, suffixes.index(suffix), str(path), path))
-    return [path for *_, path in sorted(found)]
+                result.append((depth, suffixes.index(suffix), str(path), path))
+    return [path for *_, path in sorted(result)]
 
 
 def named(
@@ -59,12 +59,12 @@ def named(
     Archives of some corpora hold a second copy of every file one folder deeper; of two files of
     one name the one nearest to the root counts.
     """
-    found: dict[str, tuple[Path, re.Match[str]]] = {}
+    result: dict[str, tuple[Path, re.Match[str]]] = {}
     for path in files_below(root, suffixes=suffixes):
         match = pattern.fullmatch(path.stem)
         if match is not None:
-            found.setdefault(path.stem.lower(), (path, match))
-    return list(found.values())
+            result.setdefault(path.stem.lower(), (path, match))
+    return list(result.values())
 
 
 def missing(corpus: Corpus, *, example: str) -> CorpusError:

@@ -70,15 +70,15 @@ def clips_of(corpus: Corpus) -> list[Clip]:
     """
     root = corpus.root
     if root.is_dir():
-        found = [
+        result = [
             (p.relative_to(root).as_posix(), p)
             for p in files_below(root, suffixes=PICTURE_SUFFIXES)
         ]
     else:
-        found = [(n, root) for n in members(root) if not _JUNK.search(n.removeprefix("./"))]
-    clips = [c for name, path in found if (c := _clip(corpus, name, path)) is not None]
+        result = [(n, root) for n in members(root) if not _JUNK.search(n.removeprefix("./"))]
+    clips = [c for name, path in result if (c := _clip(corpus, name, path)) is not None]
     if len({c.clip_id for c in clips}) < len(clips):  # one name in several folders
-        clips = [c for n, p in found if (c := _clip(corpus, n, p, whole=True)) is not None]
+        clips = [c for n, p in result if (c := _clip(corpus, n, p, whole=True)) is not None]
     return sorted(clips, key=lambda clip: clip.clip_id)
 
 

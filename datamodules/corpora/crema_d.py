@@ -64,8 +64,8 @@ class CremaD(Corpus):
 
     def clips(self) -> list[Clip]:
         """List the clips, sorted by ``clip_id`` (``1001_DFA_ANG_XX``)."""
-        found = named(self.root, pattern=_NAME, suffixes=SOUND)
-        if not found:
+        result = named(self.root, pattern=_NAME, suffixes=SOUND)
+        if not result:
             raise missing(self, example="AudioWAV/1001_DFA_ANG_XX.wav")
         flash = named(self.root, pattern=_NAME, suffixes=VIDEO)
         videos = {_clip_id(match): path for path, match in flash}
@@ -73,7 +73,7 @@ class CremaD(Corpus):
         people = table(self.root, name=_DEMOGRAPHICS) or []
         actors = {row.get("ActorID", ""): row for row in people}
         clips: list[Clip] = []
-        for path, match in found:
+        for path, match in result:
             clip_id = _clip_id(match)
             emotion = self._label(path, match, votes.get(clip_id))
             if emotion is not None:
@@ -93,14 +93,14 @@ class CremaD(Corpus):
         return sorted(clips, key=lambda clip: clip.clip_id)
 
     def _summary(self) -> list[dict[str, str]]:
-        found = table(self.root, name=_SUMMARY)
-        if found is None and self.label_target != "acted":
+        result = table(self.root, name=_SUMMARY)
+        if result is None and self.label_target != "acted":
             raise CorpusError(
                 f"Bad CREMA-D root {str(self.root)!r}: label_target {self.label_target!r} needs "
                 f"processedResults/{_SUMMARY}, which is not there; get it from {self.url}, or "
                 "set label_target to 'acted'."
             )
-        return found or []
+        return result or []
 
     def _label(self, path: Path, match: re.Match[str], votes: _Row | None) -> str | None:
         """Find the clip's emotion; None where the crowd's vote is a tie."""
@@ -122,10 +122,10 @@ def _clip_id(match: re.Match[str]) -> str:
 
 
 def _attributes(match: re.Match[str], actor: _Row | None, votes: _Row | None) -> dict[str, str]:
-    found = {"acted": EMOTIONS[match[3]], "intensity": INTENSITIES.get(match[4], "")}
+    result = {"acted": EMOTIONS[match[3]], "intensity": INTENSITIES.get(match[4], "")}
     if actor is not None:
-        found["age"] = actor.get("Age", "")
+        result["age"] = actor.get("Age", "")
     for target, column in _COLUMNS.items():
         if votes is not None and column in votes:
-            found[f"{target}_vote"] = votes[column]
-    return found
+            result[f"{target}_vote"] = votes[column]
+    return result

@@ -67,8 +67,8 @@ class Fer2013(ImageCorpus):
             inside = [self.root / f"{self.name}{suffix}" for suffix in suffixes]
             return next((path for path in inside if path.is_file()), self.root)
         beside = [self.root.with_suffix(suffix) for suffix in suffixes]
-        found = [path for path in beside if not self.root.suffix and path.is_file()]
-        return self.root if self.root.is_file() or not found else found[0]
+        result = [path for path in beside if not self.root.suffix and path.is_file()]
+        return self.root if self.root.is_file() or not result else result[0]
 
     def _missing(self) -> CorpusError:
         return missing(self, example="train/angry/*.jpg, fer2013.tar or fer2013.csv")
@@ -122,13 +122,13 @@ def _pixels(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
     import numpy as np
 
     wanted = {int(clip.clip_id): clip for clip in clips}
-    found: dict[int, NDArray[np.uint8] | str] = {}
+    result: dict[int, NDArray[np.uint8] | str] = {}
     for line, row in _rows(clips[0].path):
         if line in wanted:
             words = row.get("pixels", "").split()
             if len(words) != SIDE * SIDE or not all(w.isdigit() and int(w) < 256 for w in words):
-                found[line] = f"line {line} does not hold 2304 grey levels from 0 to 255"
+                result[line] = f"line {line} does not hold 2304 grey levels from 0 to 255"
                 continue
-            found[line] = np.array(words, dtype=np.uint8).reshape(SIDE, SIDE)
+            result[line] = np.array(words, dtype=np.uint8).reshape(SIDE, SIDE)
     for line in wanted:
-        yield found.get(line, f"line {line} is not there")
+        yield result.get(line, f"line {line} is not there")

@@ -46,7 +46,7 @@ class Mix(Corpus):
             CorpusError: one of the corpora is not where it was looked for.
             ConfigError: two of them have the same name, so their speakers could be confused.
         """
-        found: list[Clip] = []
+        result: list[Clip] = []
         seen: set[str] = set()
         for corpus in self.corpora:
             clips = corpus.clips()
@@ -57,5 +57,5 @@ class Mix(Corpus):
                     "corpora; drop one, or give manifests different names (corpus: NAME)."
                 )
             seen |= names
-            found += [replace(clip, clip_id=f"{clip.corpus}/{clip.clip_id}") for clip in clips]
-        return sorted(found, key=lambda clip: clip.clip_id)
+            result += [replace(clip, clip_id=f"{clip.corpus}/{clip.clip_id}") for clip in clips]
+        return sorted(result, key=lambda clip: clip.clip_id)

@@ -129,20 +129,20 @@ class Ravdess(Corpus):
         keys = self._feature_keys()
         if self.modality == "av":
             example = "Actor_12/01-01-06-01-02-01-12.mp4"
-            found = [(path, take) for path, take in videos if take.modality == AV]
+            result = [(path, take) for path, take in videos if take.modality == AV]
         else:
             example = "Actor_12/03-01-06-01-02-01-12.wav"
-            found = [(p, t) for p, t in self._takes(self.root, SOUND) if t.modality == AUDIO_ONLY]
-        if not found:
+            result = [(p, t) for p, t in self._takes(self.root, SOUND) if t.modality == AUDIO_ONLY]
+        if not result:
             raise missing(self, example=example)
         # Video-only files show the same take as the AV file: they serve where that is absent.
         pictures = {take.performance: path for path, take in reversed(videos)}
-        clips = [self._clip(p, t, pictures.get(t.performance), keys) for p, t in found]
+        clips = [self._clip(p, t, pictures.get(t.performance), keys) for p, t in result]
         return sorted(clips, key=lambda clip: clip.clip_id)
 
     def _takes(self, root: Path, suffixes: tuple[str, ...]) -> list[tuple[Path, Take]]:
-        found = named(root, pattern=_NAME, suffixes=suffixes)
-        takes = [(path, Take.parse(match[0])) for path, match in found]
+        result = named(root, pattern=_NAME, suffixes=suffixes)
+        takes = [(path, Take.parse(match[0])) for path, match in result]
         return [(path, take) for path, take in takes if self.song or take.channel != SONG]
 
     def _videos(self) -> list[tuple[Path, Take]]:
@@ -151,13 +151,13 @@ class Ravdess(Corpus):
             roots = [self.video_root]
         else:
             roots = [self.root, Path(f"{self.root.absolute()}_video")]
-        found = [pair for root in roots for pair in self._takes(root, VIDEO)]
-        if self.video_root is not None and not found:
+        result = [pair for root in roots for pair in self._takes(root, VIDEO)]
+        if self.video_root is not None and not result:
             raise CorpusError(
                 f"Bad RAVDESS video root {str(self.video_root)!r}: it holds no files like "
                 f"Actor_12/01-01-06-01-02-01-12.mp4; get the videos from {self.url}."
             )
-        return sorted(found, key=lambda pair: pair[1].modality)
+        return sorted(result, key=lambda pair: pair[1].modality)
 
     def _feature_keys(self) -> frozenset[str]:
         if self.features is None:

@@ -53,13 +53,13 @@ class Savee(Corpus):
 
     def _find(self, suffixes: tuple[str, ...]) -> dict[_Key, Path]:
         """Speaker, code and number to path; the file nearest to the root counts."""
-        found: dict[_Key, Path] = {}
+        result: dict[_Key, Path] = {}
         for path in files_below(self.root, suffixes=suffixes):
             match = _FLAT.fullmatch(path.stem) or _FLAT.fullmatch(f"{path.parent.name}_{path.stem}")
             if match is not None:
                 key = (match[1].upper(), match[2].lower(), int(match[3]))
-                found.setdefault(key, path)
-        return found
+                result.setdefault(key, path)
+        return result
 
     def _clip(self, key: _Key, path: Path, video: Path | None) -> Clip:
         speaker, code, number = key

@@ -89,9 +89,9 @@ def test_takes_are_like_a_corpus() -> None:
 
 def test_usual_features_are_means_over_time(tmp_path: Path) -> None:
     (path,) = material.write_clips(tmp_path, 1)
-    found = features.usual(path, tuning=0.0)
-    assert found.shape == (40 + 12 + 128 + 7,)
-    assert np.isfinite(found).all()
+    result = features.usual(path, tuning=0.0)
+    assert result.shape == (40 + 12 + 128 + 7,)
+    assert np.isfinite(result).all()
 
 
 def test_features(tmp_path: Path) -> None:
@@ -140,11 +140,11 @@ def test_training_takes_both_sources_in_turn(
     read = training.read_audio
     monkeypatch.setattr(training, "read_audio", lambda path: decoded.append(path) or read(path))
     with measure.threads(1):
-        found = training.train(tmp_path, epochs=1)
-    assert {name: len(found[name]) for name in training.SOURCES} == {"cache": 1, "files": 1}
-    assert all(found[name][0] > 0 for name in training.SOURCES)
+        result = training.train(tmp_path, epochs=1)
+    assert {name: len(result[name]) for name in training.SOURCES} == {"cache": 1, "files": 1}
+    assert all(result[name][0] > 0 for name in training.SOURCES)
     assert len(decoded) == 2 * 8  # two of the four epochs
-    assert found["parameters"] == "395 K"
+    assert result["parameters"] == "395 K"
 
 
 def test_epochs_are_dealt_to_their_sources() -> None:
@@ -203,10 +203,10 @@ def test_sampler_keeps_the_peak_of_each_window() -> None:
 @pytest.mark.long
 def test_memory_of_a_long_file_is_bounded(tmp_path: Path) -> None:
     path = material.write_recording(tmp_path / "long.flac", 2)
-    found = memory.classify(path)
-    assert found["duration_s"] == pytest.approx(120.0)
-    assert found["windows"] >= 3
-    assert 0 < found["above_mb"] < memory.LIMIT_MB
+    result = memory.classify(path)
+    assert result["duration_s"] == pytest.approx(120.0)
+    assert result["windows"] >= 3
+    assert 0 < result["above_mb"] < memory.LIMIT_MB
 
 
 def test_recording_has_the_length_asked_for(tmp_path: Path) -> None:
@@ -231,12 +231,14 @@ def test_film_is_as_asked_for_and_shows_one_face_that_moves(film: Path) -> None:
     info = probe(film)
     assert (info.width, info.height, info.fps) == (320, 180, 5.0)
     assert info.has_audio and info.duration_s == pytest.approx(2.0, abs=0.1)
-    with load_clip(film, faces=True) as found:
-        assert found.faces is not None and len(found.faces.tracks) == 1
-        assert found.faces.found == found.faces.sampled >= 7
-        assert found.faces.tracks[0].boxes[:, 0].std() > 0.01
-        heard = found.sound.cut(0, found.sound.count)
-    assert np.abs(heard).max() > 100 * np.abs(heard[:8_000]).mean()  # speech after a quiet room
+    with load_clip(film, faces=True) as result:
+        assert result.faces is not None and len(result.faces.tracks) == 1
+        assert result.faces.found == result.faces.sampled >= 7
+        assert result.faces.tracks[0].boxes[:, 0].std() > 0.01
+        received = result.sound.cut(0, result.sound.count)
+    assert (
+        np.abs(received).max() > 100 * np.abs(received[:8_000]).mean()
+    )  # speech after a quiet room
 
 
 def test_long_film_repeats_its_pictures_and_takes(tmp_path: Path) -> None:
@@ -268,9 +270,9 @@ def test_usual_video_pipeline_looks_at_every_frame(film: Path) -> None:
             return object() if len(self.shapes) % 2 else None
 
     looks = Looks()
-    found = video.usual(film, looks)
+    result = video.usual(film, looks)
     assert looks.shapes == [(180, 320, 3)] * 10
-    assert (found.looked, found.faces, found.features.shape) == (10, 5, (40 + 12 + 128 + 7,))
+    assert (result.looked, result.faces, result.features.shape) == (10, 5, (40 + 12 + 128 + 7,))
     assert video.usual(film, Looks(), every=4).looked == 3
 
 
@@ -300,9 +302,9 @@ def test_video_memory_rows() -> None:
 
 @pytest.mark.long
 def test_memory_of_a_film_is_counted_in_all(film: Path) -> None:
-    found = measure.child("video_memory", film, count=1)
-    assert found["duration_s"] == pytest.approx(2.0, abs=0.1) and found["faces"] >= 7
-    assert 200 < found["baseline_mb"] < found["peak_mb"] < video_memory.LIMIT_MB
+    result = measure.child("video_memory", film, count=1)
+    assert result["duration_s"] == pytest.approx(2.0, abs=0.1) and result["faces"] >= 7
+    assert 200 < result["baseline_mb"] < result["peak_mb"] < video_memory.LIMIT_MB
 
 
 def test_startup_rows() -> None:
@@ -336,9 +338,9 @@ def test_command_prints_and_writes_only_when_asked(
     assert "1 of 1 goals reached" in out
     assert not list(tmp_path.rglob("*.json"))
     assert command.main(["startup", "--json", "results/bench.json"]) == 0
-    found = json.loads((tmp_path / "results" / "bench.json").read_text())
-    assert found["benchmarks"]["startup"]["rows"][0]["ratio"] == 3.0
-    assert found["machine"]["cores"] >= 1
+    result = json.loads((tmp_path / "results" / "bench.json").read_text())
+    assert result["benchmarks"]["startup"]["rows"][0]["ratio"] == 3.0
+    assert result["machine"]["cores"] >= 1
 
 
 def test_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from benchmarks.measure import Goal
 
 
 def test_export_rows() -> None:
-    found = {
+    result = {
         "int8": {"ms": 1.0, "peak_mb": 80.0},
         "float": {"ms": 2.5, "peak_mb": 82.0},
         "two_channel": {"ms": 3.0, "peak_mb": 82.0},
@@ -26,7 +26,7 @@ def test_export_rows() -> None:
         "torch": 1580.0,
         "wav2vec2": 378_000.0,
     }
-    made = export.rows(found, cold, sizes)
+    made = export.rows(result, cold, sizes)
     reached = [r.goal.reached(r) for r in made if r.goal]
     assert reached == [True, True, False, False, True, False, True, True]
     assert made[1].ratio == pytest.approx(100.0) and made[1].goal == Goal("ratio", 50)

@@ -78,9 +78,9 @@ def test_a_bundle_goes_to_the_hub_and_comes_back(hub: FakeHub, tmp_path: Path) -
 
     expected = bundle.load(folder)
     for name in ("hf://anna/tiny", "hf://anna/tiny@v1"):
-        found = bundle.load(name)
-        assert (found.name, found.config) == (expected.name, expected.config)
-        assert not (found.folder / "evil.py").exists()
+        result = bundle.load(name)
+        assert (result.name, result.config) == (expected.name, expected.config)
+        assert not (result.folder / "evil.py").exists()
     assert Predictor.from_pretrained("hf://anna/tiny").net.emotions == expected.net.emotions
 
 

@@ -112,8 +112,8 @@ def test_classes_in_another_order_are_put_in_order(
     turned = bundle.load(face_bundle(tmp_path / "turned", ("angry", "happy", "sad")))
     expected = answers(turned.net, clips(sound=False, steps=1))[0][0, [1, 2, 0]]
     joined = bundle.load(join_bundles(of_voice, turned, tmp_path / "av", weight=1.0, name="av"))
-    found = answers(joined.net, clips(sound=False, steps=1))[0][0]
-    assert torch.allclose(found, expected, atol=1e-5)
+    result = answers(joined.net, clips(sound=False, steps=1))[0][0]
+    assert torch.allclose(result, expected, atol=1e-5)
 
 
 def test_models_that_do_not_fit_are_refused(models: tuple[Path, Path], tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def replace_weights(folder: Path, raw: bytes) -> None:
 def refused(folder: Path, match: str, **settings: Any) -> None:
     with pytest.raises(BundleError, match=match) as caught:
         bundle.load(folder, **settings)
-    said = str(caught.value)
-    assert said.startswith("Bad ") and said.endswith((".", "?")) and "\n" not in said
+    message = str(caught.value)
+    assert message.startswith("Bad ") and message.endswith((".", "?")) and "\n" not in message
 
 
 # -- there and back ------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def _retyped(state: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "said"),
+    ("tamper", "message"),
     [
         (_without, "1 keys missing .*clip.weight"),
         (_with, "1 too many .*clip.scale"),
@@ -182,12 +182,12 @@ def _retyped(state: dict[str, Tensor]) -> None:
     ],
 )
 def test_weights_of_another_model_are_refused(
-    folder: Path, tamper: Callable[[dict[str, Tensor]], None], said: str
+    folder: Path, tamper: Callable[[dict[str, Tensor]], None], message: str
 ) -> None:
     state = load_file(weights(folder))
     tamper(state)
     replace_weights(folder, save(state))
-    refused(folder, said)
+    refused(folder, message)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_temperatures_out_of_range_are_refused(folder: Path, value: object) -> N
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("format", 2, "format 2, this avser reads 1"),
         ("format", ..., "format None"),
@@ -257,10 +257,10 @@ def test_temperatures_out_of_range_are_refused(folder: Path, value: object) -> N
     ],
 )
 def test_a_config_that_lacks_something_is_refused(
-    folder: Path, key: str, value: object, said: str
+    folder: Path, key: str, value: object, message: str
 ) -> None:
     change(folder, key, to=value)
-    refused(folder, said)
+    refused(folder, message)
 
 
 @pytest.mark.parametrize(
@@ -301,10 +301,10 @@ def test_weights_stored_in_half_the_size_give_nearly_the_same(tmp_path: Path) ->
     whole = bundle.save(net, tmp_path / "whole", **settings)
     half = bundle.save(net, tmp_path / "half", half=True, **settings)
     assert weights(half).stat().st_size < 0.7 * weights(whole).stat().st_size
-    found = bundle.load(half).net
+    result = bundle.load(half).net
     for key, tensor in bundle.load(whole).net.state_dict().items():
-        assert found.state_dict()[key].dtype == tensor.dtype
-        torch.testing.assert_close(found.state_dict()[key], tensor, atol=1e-3, rtol=1e-3)
+        assert result.state_dict()[key].dtype == tensor.dtype
+        torch.testing.assert_close(result.state_dict()[key], tensor, atol=1e-3, rtol=1e-3)
     with torch.no_grad():
         next(net.parameters()).fill_(1e6)  # float16 ends at 65,504
     with pytest.raises(BundleError, match="leave out half"):

@@ -50,9 +50,9 @@ class Call:
     def __call__(self, *words: object, code: int = 0) -> str:
         given = ["classify", *map(str, words), "--model", self.model, "--device", "cpu"]
         assert main(given) == code
-        found = self.capsys.readouterr()
-        self.err = found.err
-        return found.out
+        result = self.capsys.readouterr()
+        self.err = result.err
+        return result.out
 
     def rows(self, *words: object, code: int = 0) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(self(*words, "--json", "-", code=code))
@@ -90,9 +90,9 @@ def test_json_has_exactly_what_is_specified(call: Call, clips: Path) -> None:
     ] * 3
     assert [entry["start_s"] for entry in row["timeline"]] == [0, STEP_S, 2 * STEP_S]
     assert row["timeline"][-1]["end_s"] == 1.2
-    heard = [entry for entry in row["timeline"] if entry["label"]]
-    assert heard
-    for entry in heard:
+    received = [entry for entry in row["timeline"] if entry["label"]]
+    assert received
+    for entry in received:
         assert sum(entry["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
@@ -135,8 +135,8 @@ def test_model_without_a_face_half_says_so(
 ) -> None:
     kept = tmp_path / "kept.json"
     kept.write_text("[]")
-    said = call.sentence(clips, "--modality", modality, "--json", kept, "--quiet")
-    assert "no video branch" in said
+    message = call.sentence(clips, "--modality", modality, "--json", kept, "--quiet")
+    assert "no video branch" in message
     assert kept.read_text() == "[]"  # what was there is not lost by a refusal
 
 
@@ -448,8 +448,8 @@ def test_unknown_model_lists_what_there_is(
     monkeypatch.setattr("avser.bundle.serialization.released", lambda: known)
     words = ["classify", str(clips), "--model", "audio_crn.ravdess"]
     assert main(words) == 1
-    said = capsys.readouterr().err
-    assert "audio_crnn.ravdess, audio_crnn.emodb; did you mean 'audio_crnn.ravdess'?" in said
+    message = capsys.readouterr().err
+    assert "audio_crnn.ravdess, audio_crnn.emodb; did you mean 'audio_crnn.ravdess'?" in message
     with pytest.raises(AvserError):
         main([*words, "--debug"])
 
@@ -461,7 +461,7 @@ def python(code: str) -> str:
 
 
 def test_help_of_every_command_loads_nothing_slow() -> None:
-    said = python(
+    message = python(
         "import sys, avser.cli.classify\n"
         "from avser.cli import main\n"
         f"for command in {list(commands())}:\n"
@@ -472,16 +472,16 @@ def test_help_of_every_command_loads_nothing_slow() -> None:
         "slow = {'torch', 'pytorch_lightning', 'matplotlib', 'sklearn', 'av'} & set(sys.modules)\n"
         "assert not slow, slow\n"
     )
-    assert said.count("usage: avser ") == len(commands())
+    assert message.count("usage: avser ") == len(commands())
 
 
 def test_classifying_never_loads_lightning(model: str, clips: Path) -> None:
     words = ["classify", str(clips), "--model", model, "--device", "cpu", "--json", "-"]
-    said = python(
+    message = python(
         "import sys\n"
         "from avser.cli import main\n"
         f"assert main({words}) == 0\n"
         "loaded = {m for m in sys.modules if 'lightning' in m or m == 'jsonargparse'}\n"
         "assert not loaded, loaded\n"
     )
-    assert len(json.loads(said)) == 2
+    assert len(json.loads(message)) == 2

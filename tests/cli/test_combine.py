@@ -19,7 +19,7 @@ SHARES = {  # of "happy", for two happy clips and two sad ones
 def trained(folder: Path, *, clips: slice, stem: str = "test", shares: str = "sure") -> None:
     """A finished training that was tested on some of four clips."""
     happy = np.array(SHARES[shares])[clips]
-    found = Predictions(
+    result = Predictions(
         clip_ids=["a", "b", "c", "d"][clips],
         speakers=["s1", "s1", "s2", "s2"][clips],
         sexes=["female"] * 2,
@@ -29,10 +29,10 @@ def trained(folder: Path, *, clips: slice, stem: str = "test", shares: str = "su
         seen=[False] * 2,
     )
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
-    found.save(folder / "predictions" / f"{stem}.json")
-    told = {"split": "leave one out", "corpus": "tiny", "label_target": "acted", "model": "m"}
+    result.save(folder / "predictions" / f"{stem}.json")
+    recorded = {"split": "leave one out", "corpus": "tiny", "label_target": "acted", "model": "m"}
     more = {"split_hash": str(clips.start), "parameters": 10, "seeds": [0], "epochs": [3]}
-    summary = summarise(found, **told, **more, commit=None)  # type: ignore[arg-type]
+    summary = summarise(result, **recorded, **more, commit=None)  # type: ignore[arg-type]
     (folder / "results.json").write_text(json.dumps(summary))
     (folder / "DONE").touch()
 
@@ -47,17 +47,17 @@ def validated(root: Path, *, seed: int = 0, stem: str = "test", shares: str = "s
 
 def combined(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
     assert main(["combine", *words, "--json", "-"]) == 0
-    found: dict[str, object] = json.loads(capsys.readouterr().out)
-    return found
+    result: dict[str, object] = json.loads(capsys.readouterr().out)
+    return result
 
 
 def test_every_seed_is_a_member(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = validated(validated(tmp_path / "voice"), seed=1, shares="other")
-    found = combined(capsys, str(run))
-    assert found["uar"]["value"] == 1.0  # type: ignore[index]
-    assert found["n"] == 4
-    assert found["parameters"] == 20
-    assert found["notes"][:3] == [  # type: ignore[index]
+    result = combined(capsys, str(run))
+    assert result["uar"]["value"] == 1.0  # type: ignore[index]
+    assert result["n"] == 4
+    assert result["parameters"] == 20
+    assert result["notes"][:3] == [  # type: ignore[index]
         "the mean of 2 members",
         "voice seed0 alone: UAR .750",
         "voice seed1 alone: UAR .750",
@@ -70,10 +70,10 @@ def test_streams_of_one_model_are_fused_late(
     run = validated(tmp_path / "av")
     validated(run, stem="test.audio")
     validated(run, stem="test.video", shares="other")
-    found = combined(capsys, f"{run}:audio", f"{run}:video", "--rule", "product")
-    assert found["parameters"] == 10  # one model's heads
-    assert found["uar"]["value"] == 1.0  # type: ignore[index]
-    assert "av seed0, video alone: UAR .750" in found["notes"]  # type: ignore[operator]
+    result = combined(capsys, f"{run}:audio", f"{run}:video", "--rule", "product")
+    assert result["parameters"] == 10  # one model's heads
+    assert result["uar"]["value"] == 1.0  # type: ignore[index]
+    assert "av seed0, video alone: UAR .750" in result["notes"]  # type: ignore[operator]
 
 
 def test_the_product_is_that_of_each_clips_shares() -> None:
@@ -97,9 +97,9 @@ def test_the_product_is_that_of_each_clips_shares() -> None:
 def test_single_trainings_are_taken_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one", "two"):
         trained(tmp_path / name, clips=slice(0, 2), shares="sure" if name == "one" else "other")
-    found = combined(capsys, str(tmp_path / "one"), str(tmp_path / "two"), "--name", "both")
-    assert found["model"] == "both"
-    assert found["n"] == 2
+    result = combined(capsys, str(tmp_path / "one"), str(tmp_path / "two"), "--name", "both")
+    assert result["model"] == "both"
+    assert result["n"] == 2
     fold = validated(tmp_path / "voice") / "seed0" / "fold0"
     assert "voice seed0 fold0 alone: UAR .500" in combined(capsys, str(fold))["notes"]  # type: ignore[operator]
 

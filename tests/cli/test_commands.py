@@ -56,13 +56,13 @@ def test_every_command_ends_alike_when_it_is_interrupted(
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clasify"]) == 2
-    said = capsys.readouterr().err
-    assert "Bad command 'clasify'" in said and "did you mean 'classify'" in said
+    message = capsys.readouterr().err
+    assert "Bad command 'clasify'" in message and "did you mean 'classify'" in message
     assert main([]) == 2
     capsys.readouterr()
     assert main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(command in said for command in commands())
+    message = capsys.readouterr().out
+    assert all(command in message for command in commands())
     assert main(["--version"]) == 0
     with pytest.raises(SystemExit) as caught:
         main(["classify"])

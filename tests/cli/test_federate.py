@@ -16,8 +16,8 @@ from avser.testing.corpora.ravdess import fake_ravdess
 
 def output(capsys: pytest.CaptureFixture[str], words: Sequence[str], code: int) -> str:
     assert main(["federate", *words]) == code
-    told = capsys.readouterr()
-    return " ".join((told.out + told.err).split())
+    recorded = capsys.readouterr()
+    return " ".join((recorded.out + recorded.err).split())
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def test_a_simulation_is_reported_and_goes_on_where_it_ended(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    told = output(capsys, ["simulate", *words, "--compare", "central", "--out", str(run)], 0)
-    assert "4 clients" in told and "trained centrally on the same clips" in told
+    recorded = output(capsys, ["simulate", *words, "--compare", "central", "--out", str(run)], 0)
+    assert "4 clients" in recorded and "trained centrally on the same clips" in recorded
     results = json.loads((run / "results.json").read_text())
     facts = results["federated"]
     assert facts["clients"] == 4 and facts["rounds"] == 1 and 0 <= facts["central"]["uar"] <= 1
@@ -64,8 +64,8 @@ def test_a_simulation_is_reported_and_goes_on_where_it_ended(
         "--out",
         str(tmp_path / "b"),
     ]
-    told = output(capsys, [*based, "--keep-updates"], 0)
-    assert "the base model before the first round: UAR" in told
+    recorded = output(capsys, [*based, "--keep-updates"], 0)
+    assert "the base model before the first round: UAR" in recorded
 
 
 def test_epsilon_is_printed_and_updates_are_audited(
@@ -73,16 +73,16 @@ def test_epsilon_is_printed_and_updates_are_audited(
 ) -> None:
     run = str(tmp_path / "private")
     private = ["--dp", "noise:1,clip:0.5", "--fraction", "1", "--compare", "none"]
-    told = output(capsys, ["simulate", *words, *private, "--keep-updates", "--out", run], 0)
-    assert "epsilon" in told
-    told = output(capsys, ["audit-leakage", run], 0)
-    assert "4 speakers, 4 updates, clipped, as the server receives them" in told
-    assert "with the run's noise (1 times the clip 0.5) on each" in told
-    assert told.count("chance .500") == 2
+    recorded = output(capsys, ["simulate", *words, *private, "--keep-updates", "--out", run], 0)
+    assert "epsilon" in recorded
+    recorded = output(capsys, ["audit-leakage", run], 0)
+    assert "4 speakers, 4 updates, clipped, as the server receives them" in recorded
+    assert "with the run's noise (1 times the clip 0.5) on each" in recorded
+    assert recorded.count("chance .500") == 2
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "recorded"),
     [
         ([], 2, "usage: avser federate COMMAND"),
         (["--help"], 0, "audit-leakage"),
@@ -95,9 +95,9 @@ def test_epsilon_is_printed_and_updates_are_audited(
     ],
 )
 def test_what_is_wrong_is_said(
-    words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], code: int, recorded: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told in output(capsys, words, code)
+    assert recorded in output(capsys, words, code)
 
 
 def test_a_run_that_is_no_federation_has_no_row(

@@ -57,15 +57,15 @@ def test_audit_tells_what_a_split_holds(
     words = ["-c", "configs/data/ravdess.yaml", "--root", ravdess]
     folds = ["--data.split.init_args.folds=2", "--model.lr", "1", "--trainer.max_epochs=3"]
     assert main(["audit", *words, *folds, "--plot", str(tmp_path / "plots")]) == 0
-    said = capsys.readouterr().out
-    rows = {line.split()[1]: line for line in said.splitlines() if line.startswith("│")}
+    message = capsys.readouterr().out
+    rows = {line.split()[1]: line for line in message.splitlines() if line.startswith("│")}
     assert set(RAVDESS) | {"clips", "speakers"} <= set(rows)
     total = sum(int(word) for word in rows["clips"].split() if word.isdigit())
     assert total == 4 * 8 * 4  # the song is no speech
     shared = "duplicate recording: ravdess/03-01-03-01-02-01-07 = ravdess/03-01-03-01-02-02-07"
-    assert shared in " ".join(said.split())
-    assert "ravdess/01" in said and "CC BY-NC-SA 4.0" in said
-    assert "note: validation by sentence" in said
+    assert shared in " ".join(message.split())
+    assert "ravdess/01" in message and "CC BY-NC-SA 4.0" in message
+    assert "note: validation by sentence" in message
     drawn = sorted(p.name for p in (tmp_path / "plots").iterdir())
     assert drawn == sorted(
         ["classes.png", "durations.png", *(f"example_{name}.png" for name in RAVDESS)]
@@ -94,20 +94,20 @@ def test_corpus_that_is_not_there_is_one_sentence(
     words = ["-c", "configs/data/ravdess.yaml", "--root", str(tmp_path / "nowhere")]
     for command in ("prepare", "audit"):
         assert main([command, *words]) == 1
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and "nowhere" in said and "--root" in said
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1 and "nowhere" in message and "--root" in message
 
 
 def test_models_lists_those_that_are_installed(capsys: pytest.CaptureFixture[str]) -> None:
     from avser.bundle import serialization as bundle
 
     assert main(["models", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in found] == list(bundle.released())
-    assert all(row["licence"] and len(row["emotions"]) >= 2 for row in found)
+    result = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in result] == list(bundle.released())
+    assert all(row["licence"] and len(row["emotions"]) >= 2 for row in result)
     assert main(["models"]) == 0
-    said = capsys.readouterr().out
-    assert all(row["licence"] in said for row in found)
+    message = capsys.readouterr().out
+    assert all(row["licence"] in message for row in result)
 
 
 # -- evaluate ------------------------------------------------------------------------------------
@@ -122,16 +122,16 @@ class Evaluate:
 
     def __call__(self, *words: str) -> dict[str, Any]:
         assert main(["evaluate", "--model", self.model, *words, "--json", "-"]) == 0
-        found = self.capsys.readouterr()
-        self.table = found.err
-        summary: dict[str, Any] = json.loads(found.out)
+        result = self.capsys.readouterr()
+        self.table = result.err
+        summary: dict[str, Any] = json.loads(result.out)
         return summary
 
     def sentence(self, *words: str) -> str:
         assert main(["evaluate", "--model", self.model, *words]) == 1
-        said = self.capsys.readouterr().err
-        assert said.count("\n") == 1 and said.startswith("avser evaluate: Bad ")
-        return said
+        message = self.capsys.readouterr().err
+        assert message.count("\n") == 1 and message.startswith("avser evaluate: Bad ")
+        return message
 
 
 @pytest.fixture(scope="session")
@@ -153,28 +153,28 @@ def evaluate(
 def test_evaluate_gives_figures_and_marks_seen_speakers(
     evaluate: Evaluate, ravdess: str, tmp_path: Path
 ) -> None:
-    found = evaluate("--corpus", "ravdess", "--root", ravdess, "--report", str(tmp_path / "out"))
+    result = evaluate("--corpus", "ravdess", "--root", ravdess, "--report", str(tmp_path / "out"))
     for name in ("uar", "accuracy", "macro_f1"):
-        figure = found[name]
+        figure = result[name]
         assert 0 <= figure["value"] <= 1
         assert figure["low"] is figure["high"] is None  # four speakers are too few to draw from
-    assert found["n"] == 128 and found["classes"] == list(RAVDESS)
-    assert sorted(found["recall"]) == sorted(RAVDESS)
-    assert found["split"] == "all clips" and found["interval_unit"] == "speaker"
-    assert found["seen_speakers"] == ["ravdess/01"] and found["marks"] == ["SEEN SPEAKERS"]
-    marked = {name: row["marks"] for name, row in found["per_speaker"].items()}
+    assert result["n"] == 128 and result["classes"] == list(RAVDESS)
+    assert sorted(result["recall"]) == sorted(RAVDESS)
+    assert result["split"] == "all clips" and result["interval_unit"] == "speaker"
+    assert result["seen_speakers"] == ["ravdess/01"] and result["marks"] == ["SEEN SPEAKERS"]
+    marked = {name: row["marks"] for name, row in result["per_speaker"].items()}
     assert marked == {
         "ravdess/01": ["SEEN SPEAKERS"],
         "ravdess/02": [],
         "ravdess/03": [],
         "ravdess/07": [],
     }
-    assert found["per_sex"]["male"]["marks"] == ["SEEN SPEAKERS"]
-    assert found["per_sex"]["female"]["marks"] == []
-    assert (found["model"], found["seeds"]) == ("tiny", [3])
+    assert result["per_sex"]["male"]["marks"] == ["SEEN SPEAKERS"]
+    assert result["per_sex"]["female"]["marks"] == []
+    assert (result["model"], result["seeds"]) == ("tiny", [3])
     figures = [line for line in evaluate.table.splitlines() if line.startswith(("│ UAR", "│ Acc"))]
     assert figures and all("SEEN SPEAKERS" in line for line in figures)
-    assert json.loads((tmp_path / "out" / "results.json").read_text()) == found
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == result
     assert "SEEN SPEAKERS" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -199,16 +199,16 @@ def test_evaluate_on_a_copy_of_a_known_recording_marks_its_speaker(
     digest = prepare([c for c in clips if c.speaker == "ravdess/02"]).waves.digests[0]
     known = Provenance(corpora=["other"], speakers=["other/x"], digests=[digest[:16]])
     evaluate.model = str(tiny_bundle(tmp_path / "tiny", RAVDESS, provenance=known))
-    found = evaluate("--corpus", "ravdess", "--root", ravdess)
-    assert found["seen_speakers"] == ["ravdess/02"]
+    result = evaluate("--corpus", "ravdess", "--root", ravdess)
+    assert result["seen_speakers"] == ["ravdess/02"]
 
 
 def test_evaluate_takes_the_test_part_of_a_configuration(evaluate: Evaluate, ravdess: str) -> None:
     words = ("-c", "configs/data/ravdess.yaml", "--root", ravdess)
     words += ("--data.split.init_args.folds=2",)
-    found = evaluate(*words)
-    assert found["n"] == 64 and len(found["per_speaker"]) == 2
-    assert found["split"] == "speaker_kfold, fold 1 of 2, test part"
+    result = evaluate(*words)
+    assert result["n"] == 64 and len(result["per_speaker"]) == 2
+    assert result["split"] == "speaker_kfold, fold 1 of 2, test part"
     assert evaluate(*words, "--split", "all")["n"] == 128
     for wrong in ([*words, "--corpus", "ravdess"], []):
         with pytest.raises(SystemExit) as end:
@@ -219,22 +219,22 @@ def test_evaluate_takes_the_test_part_of_a_configuration(evaluate: Evaluate, rav
 def test_evaluate_on_other_classes_says_which_are_left_out(
     evaluate: Evaluate, savee: str, tmp_path: Path
 ) -> None:
-    found = evaluate("--corpus", "savee", "--root", savee)
-    assert set(found["classes"]) == set(RAVDESS) - {"calm"}
-    assert any("calm" in note and "not in the corpus" in note for note in found["notes"])
+    result = evaluate("--corpus", "savee", "--root", savee)
+    assert set(result["classes"]) == set(RAVDESS) - {"calm"}
+    assert any("calm" in note and "not in the corpus" in note for note in result["notes"])
     few = tiny_bundle(tmp_path / "few", ("happy", "sad", "bored"))
     evaluate.model = str(few)
-    found = evaluate("--corpus", "savee", "--root", savee)
-    assert found["classes"] == ["happy", "sad"] and found["n"] == 4
-    left = next(note for note in found["notes"] if "the model does not have" in note)
+    result = evaluate("--corpus", "savee", "--root", savee)
+    assert result["classes"] == ["happy", "sad"] and result["n"] == 4
+    left = next(note for note in result["notes"] if "the model does not have" in note)
     assert "angry" in left and "neutral" in left
     evaluate.model = str(tiny_bundle(tmp_path / "none", ("bored", "excited")))
     assert "share fewer than two" in evaluate.sentence("--corpus", "savee", "--root", savee)
 
 
 def test_evaluate_lists_corpora(evaluate: Evaluate) -> None:
-    said = evaluate.sentence("--corpus", "ravdes")
-    assert "Bad corpus 'ravdes'" in said and "did you mean 'ravdess'" in said
+    message = evaluate.sentence("--corpus", "ravdes")
+    assert "Bad corpus 'ravdes'" in message and "did you mean 'ravdess'" in message
 
 
 def test_evaluate_measures_degraded_clips(
@@ -249,8 +249,8 @@ def test_evaluate_measures_degraded_clips(
     words = ["-c", "configs/data/ravdess.yaml", "--root", ravdess, "--model", model, "--stress"]
     folds = "--data.split.init_args.folds=2"
     assert main(["evaluate", *words, folds, "--report", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    rows = [line for line in said.splitlines() if "telephone" in line]
+    message = capsys.readouterr().out
+    rows = [line for line in message.splitlines() if "telephone" in line]
     assert len(rows) == 1
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results["stress"]) == ["clean", *chosen]
@@ -286,18 +286,18 @@ def test_crossval_trains_merges_and_skips_what_is_done(
     assert {name.split("/")[1] for name in after_first} == {"fold0"}
 
     assert main(words) == 0  # on all that was collected
-    found = json.loads(capsys.readouterr().out)
-    assert found["n"] == 128 and len(found["per_speaker"]) == 4
-    assert not any("UNFINISHED" in note for note in found["notes"])
-    assert (found["model"], found["seeds"], found["marks"]) == ("tiny", [0], [])
-    assert json.loads((out / "results.json").read_text()) == found
+    result = json.loads(capsys.readouterr().out)
+    assert result["n"] == 128 and len(result["per_speaker"]) == 4
+    assert not any("UNFINISHED" in note for note in result["notes"])
+    assert (result["model"], result["seeds"], result["marks"]) == ("tiny", [0], [])
+    assert json.loads((out / "results.json").read_text()) == result
     assert "<html" in (out / "report.html").read_text()
     assert [(r["seed"], r["fold"]) for r in json.loads(rows.read_text())] == [(0, 0), (0, 1)]
     after_all = times(out)
     assert {k: v for k, v in after_all.items() if "/fold0/" in k} == after_first
 
     assert main(words) == 0  # once more: nothing is trained
-    assert json.loads(capsys.readouterr().out) == found
+    assert json.loads(capsys.readouterr().out) == result
     assert times(out) == after_all
 
 
@@ -313,9 +313,9 @@ def test_crossval_joins_the_stress_tables_of_its_folds(
         run = ["--out", str(tmp_path / f"seed0/fold{fold}"), f"--data.split.init_args.fold={fold}"]
         assert main(["fit", *words, *folds, *run]) == 0
     assert main(["crossval", *words, *folds, "--out", str(tmp_path)]) == 0
-    found = json.loads((tmp_path / "results.json").read_text())
-    assert list(found["stress"]) == ["clean", "offset 0.005"]
-    assert found["stress"]["clean"]["uar"] == found["uar"]
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert list(result["stress"]) == ["clean", "offset 0.005"]
+    assert result["stress"]["clean"]["uar"] == result["uar"]
     card = (tmp_path / "seed0/fold0/bundle/README.md").read_text()
     assert "| offset 0.005 |" in card
 
@@ -326,8 +326,8 @@ def test_crossval_with_a_failing_fold_is_one_sentence(
     words = ["-c", "configs/data/ravdess.yaml", "-c", config, "--root", ravdess, "--folds", "2"]
     words += ["--fold", "1", "--out", str(tmp_path / "cv")]
     assert main(["crossval", *words, "--model.ema=2"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "(1 of 1 failed)" in said and "Bad ema 2.0" in said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "(1 of 1 failed)" in message and "Bad ema 2.0" in message
     assert main(["crossval", *words[:-3], "2", "--out", str(tmp_path / "cv")]) == 1
     assert "Bad fold 2" in capsys.readouterr().err
 

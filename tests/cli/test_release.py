@@ -32,6 +32,6 @@ def test_missing_figures_are_one_sentence(
     old = tiny_bundle(tmp_path / "bundle")
     words = ["--out", str(tmp_path / "new"), "--figures", str(tmp_path / "none.json")]
     assert main(["release", str(old), *words]) == 1
-    said = capsys.readouterr().err
-    assert "none.json" in said and "results.json" in said and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "none.json" in message and "results.json" in message and message.count("\n") == 1
     assert not (tmp_path / "new").exists()

@@ -41,8 +41,8 @@ def table(capsys: pytest.CaptureFixture[str], *words: str) -> list[list[str]]:
 
 def test_a_row_tells_figures_and_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     head, _, row = table(capsys, str(finished(tmp_path / "voice")), "--markdown")
-    found = dict(zip(head, row, strict=True))
-    assert found == {
+    result = dict(zip(head, row, strict=True))
+    assert result == {
         "run": "voice",
         "split": "speaker_kfold, 5 folds",
         "clips": "1,200",
@@ -84,8 +84,8 @@ def test_runs_stand_below_each_other_and_one_that_is_not_finished_is_told(
     del results["cost"]
     (bare / "results.json").write_text(json.dumps(results))
     assert main(["table", str(finished(tmp_path / "voice")), str(bare)]) == 0
-    said = capsys.readouterr().out
-    assert said.index("voice") < said.index("bare") and ".583 [.533, .633]" in said
+    message = capsys.readouterr().out
+    assert message.index("voice") < message.index("bare") and ".583 [.533, .633]" in message
     (tmp_path / "empty").mkdir()
     assert main(["table", str(tmp_path / "empty")]) == 1
     assert "it has no results.json; let it finish" in capsys.readouterr().err

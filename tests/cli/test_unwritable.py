@@ -44,8 +44,8 @@ def test_classify_names_the_place_before_it_begins(
     clip = write_wav(tmp_path / "a.wav", voice("happy", seconds=0.3))
     flag, name = output.split()
     words = ["classify", str(clip), "--model", model, flag, str(blocked / name)]
-    said = sentence(capsys, words)
-    assert f"Can't use {blocked}: " in said and said.endswith(CURE)
+    message = sentence(capsys, words)
+    assert f"Can't use {blocked}: " in message and message.endswith(CURE)
     assert blocked.read_text() == "kept"
 
 
@@ -55,8 +55,10 @@ def test_a_plot_that_cannot_be_written_is_its_clips_error(
     clip = write_wav(tmp_path / "a.wav", voice("happy", seconds=0.3))
     words = ["classify", str(clip), "--model", model, "--quiet", "--plot", str(blocked / "x.png")]
     assert main(words) == 1
-    said = capsys.readouterr().err
-    assert f"{clip}: Failed --plot of it: Can't use {blocked}/x.png: " in said and CURE in said
+    message = capsys.readouterr().err
+    assert (
+        f"{clip}: Failed --plot of it: Can't use {blocked}/x.png: " in message and CURE in message
+    )
 
 
 @pytest.mark.parametrize("command", ["fit", "train", "audit", "export", "filters", "federate"])
@@ -73,8 +75,8 @@ def test_every_command_that_writes_names_the_place(
         "filters": ["filters", "--model", model, "--out", f"{place}.png"],
         "federate": ["federate", "keys", "server", "--out", place],
     }[command]
-    said = sentence(capsys, words)
-    assert f"Can't use {place}" in said and said.endswith(CURE)
+    message = sentence(capsys, words)
+    assert f"Can't use {place}" in message and message.endswith(CURE)
 
 
 # -- the parts -----------------------------------------------------------------------------------
@@ -90,8 +92,8 @@ def test_every_command_that_writes_names_the_place(
     ],
 )
 def test_each_reason_has_its_cure(code: int, cure: str) -> None:
-    said = os_error_sentence(OSError(code, "Some Reason", "out/x\ny.json"))
-    assert said == f"Can't use out/x\\ny.json: some Reason; {cure}."
+    message = os_error_sentence(OSError(code, "Some Reason", "out/x\ny.json"))
+    assert message == f"Can't use out/x\\ny.json: some Reason; {cure}."
 
 
 def test_a_full_disk_is_reported_of_the_file_that_was_asked_for(tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def test_a_moved_file_is_not_decoded_again(clips: list[Clip], decoded: list[str]
     decoded.clear()
     folder = clips[0].path.parent
     moved = folder.rename(folder.with_name("elsewhere"))
-    found = prepare([clip_of(moved / c.path.name) for c in clips])
-    assert decoded == [] and found.waves.digests == first
+    result = prepare([clip_of(moved / c.path.name) for c in clips])
+    assert decoded == [] and result.waves.digests == first
 
 
 def test_a_changed_file_is_decoded_again(clips: list[Clip], decoded: list[str]) -> None:
@@ -117,8 +117,8 @@ def test_parts_of_a_file_are_kept_apart(clips: list[Clip]) -> None:
 def test_copies_of_a_recording_have_one_digest(clips: list[Clip], tmp_path: Path) -> None:
     copy = tmp_path / "wav" / "copy.wav"
     copy.write_bytes(clips[1].path.read_bytes())
-    found = prepare([*clips, clip_of(copy)]).waves.digests
-    assert found[-1] == found[1] and len(set(found)) == len(clips)
+    result = prepare([*clips, clip_of(copy)]).waves.digests
+    assert result[-1] == result[1] and len(set(result)) == len(clips)
 
 
 # -- interrupted, damaged, shared ----------------------------------------------------------------
@@ -135,10 +135,10 @@ def test_interrupted_preparation_goes_on_where_it_was(
     with pytest.raises(kind, match="stopped"):
         prepare(clips, workers=1, progress=stop)
     decoded.clear()
-    told: list[tuple[int, int]] = []
-    assert right(prepare(clips, progress=lambda *args: told.append(args)), clips)
+    recorded: list[tuple[int, int]] = []
+    assert right(prepare(clips, progress=lambda *args: recorded.append(args)), clips)
     assert sorted(decoded) == sorted(EMOTIONS[2:])
-    assert told == [(n, 4) for n in range(1, 5)]
+    assert recorded == [(n, 4) for n in range(1, 5)]
 
 
 def flip(path: Path) -> None:
@@ -217,8 +217,8 @@ def test_two_processes_at_once_both_end_right(clips: list[Clip]) -> None:
 
 def test_four_threads_at_once_all_end_right(clips: list[Clip]) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: prepare(clips), range(4)))
-    assert all(right(p, clips) for p in found)
+        result = list(pool.map(lambda _: prepare(clips), range(4)))
+    assert all(right(p, clips) for p in result)
 
 
 # -- what can not be used ------------------------------------------------------------------------
@@ -230,11 +230,11 @@ def test_bad_clips_are_told_with_the_reason_and_the_rest_is_used(
     text = tmp_path / "wav" / "text.wav"
     text.write_text("this is no sound\n" * 50)
     rows = [clips[0], clip_of(text), clips[1], clip_of(tmp_path / "gone.wav")]
-    found = prepare(rows)
-    assert right(found, clips[:2])
-    assert [(c.clip_id, r.count("\n")) for c, r in found.failed] == [("text", 0), ("gone", 0)]
-    assert "text.wav" in found.failed[0][1]
-    assert "gone.wav" in found.failed[1][1]
+    result = prepare(rows)
+    assert right(result, clips[:2])
+    assert [(c.clip_id, r.count("\n")) for c, r in result.failed] == [("text", 0), ("gone", 0)]
+    assert "text.wav" in result.failed[0][1]
+    assert "gone.wav" in result.failed[1][1]
 
 
 def test_a_corpus_without_one_good_clip_is_refused(tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ def test_audit_counts_parts_classes_and_copies() -> None:
         test=[],
         notes=("a note",),
     )
-    found = audit(
+    result = audit(
         parts, {"c/a": "x", "c/b": "x", "c/d": "y"}, labels=Labels(merge={"calm": "neutral"})
     )
-    assert found["parts"]["train"] == {
+    assert result["parts"]["train"] == {
         "clips": 2,
         "speakers": ["c/1"],
         "classes": {"happy": 1, "neutral": 1},
     }
-    assert found["parts"]["test"]["clips"] == 0
-    assert found["duplicates"] == [["c/a", "c/b"]]
-    assert found["split_hash"] == parts.hash and found["notes"] == ["a note"]
+    assert result["parts"]["test"]["clips"] == 0
+    assert result["duplicates"] == [["c/a", "c/b"]]
+    assert result["split_hash"] == parts.hash and result["notes"] == ["a note"]

@@ -72,9 +72,11 @@ def test_faces_are_looked_for_once_and_damage_is_mended(clips: list[Clip], tmp_p
     detector = Brightest()
     first = prepare_faces(clips, detector=detector, folder=folder)
     calls = detector.calls
-    told: list[tuple[int, int]] = []
-    prepare_faces(clips, detector=detector, folder=folder, progress=lambda *done: told.append(done))
-    assert detector.calls == calls and told == []
+    recorded: list[tuple[int, int]] = []
+    prepare_faces(
+        clips, detector=detector, folder=folder, progress=lambda *done: recorded.append(done)
+    )
+    assert detector.calls == calls and recorded == []
     path = first.rows[0].path
     assert path is not None
     raw = bytearray(path.read_bytes())
@@ -97,11 +99,11 @@ def test_an_interrupted_search_goes_on(clips: list[Clip], tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         prepare_faces(clips, detector=detector, folder=tmp_path / "cache")
     detector.calls = 9
-    told: list[tuple[int, int]] = []
+    recorded: list[tuple[int, int]] = []
     prepare_faces(
-        clips, detector=detector, folder=tmp_path / "cache", progress=lambda *d: told.append(d)
+        clips, detector=detector, folder=tmp_path / "cache", progress=lambda *d: recorded.append(d)
     )
-    assert told == [(1, 1)]  # the first clip was done
+    assert recorded == [(1, 1)]  # the first clip was done
 
 
 def test_other_settings_of_a_detector_make_other_faces(clips: list[Clip], tmp_path: Path) -> None:

@@ -31,15 +31,15 @@ def clips(views: int = 0) -> list[ClipSound]:
 
 
 def test_what_is_prepared_is_what_the_encoder_gives(tmp_path: Path) -> None:
-    made, found = encoder().train(), ClipFeatures()
-    assert not found.ready
-    count = prepare_features(made, clips(), degrade=Degrade(), into=found, folder=tmp_path)
-    assert count == 4 and found.ready and made.training
+    made, result = encoder().train(), ClipFeatures()
+    assert not result.ready
+    count = prepare_features(made, clips(), degrade=Degrade(), into=result, folder=tmp_path)
+    assert count == 4 and result.ready and made.training
     for clip in clips():
         samples = torch.from_numpy(clip.read())[None]
         with torch.no_grad():
             raw, mask = made.eval().raw_features(samples, torch.tensor([samples.shape[1]]))
-        features, valid = found.read(clip.name)
+        features, valid = result.read(clip.name)
         assert valid.tolist() == mask[0].tolist()
         torch.testing.assert_close(features, raw[0], atol=2e-3, rtol=2e-3)
 
@@ -70,11 +70,11 @@ def test_nothing_is_computed_twice_and_nothing_taken_from_another_network(tmp_pa
 def test_views_follow_from_the_clip_and_their_number(tmp_path: Path) -> None:
     kept = []
     for folder, order in (("a", clips(2)), ("b", clips(2)[::-1])):
-        found = ClipFeatures()
+        result = ClipFeatures()
         loud = Degrade(noise=1.0, room=1.0, snr_db=(0.0, 5.0))
-        prepare_features(encoder(), order, degrade=loud, into=found, folder=tmp_path / folder)
-        kept.append([found.read(c.name, v)[0] for c in clips(2) for v in range(3)])
-        assert found.views("c/0") == 2
+        prepare_features(encoder(), order, degrade=loud, into=result, folder=tmp_path / folder)
+        kept.append([result.read(c.name, v)[0] for c in clips(2) for v in range(3)])
+        assert result.views("c/0") == 2
     for one, other in zip(*kept, strict=True):
         torch.testing.assert_close(one, other, atol=2e-3, rtol=2e-3)
     first = kept[0][:3]
@@ -84,24 +84,24 @@ def test_views_follow_from_the_clip_and_their_number(tmp_path: Path) -> None:
 
 def test_silence_has_no_valid_step(tmp_path: Path) -> None:
     silent = ClipSound("c/0", "zeros", lambda: np.zeros(20_000, dtype=np.float32), "", 0)
-    found = ClipFeatures()
-    prepare_features(encoder(), [silent], degrade=Degrade(), into=found, folder=tmp_path)
-    assert not found.read("c/0")[1].any()
+    result = ClipFeatures()
+    prepare_features(encoder(), [silent], degrade=Degrade(), into=result, folder=tmp_path)
+    assert not result.read("c/0")[1].any()
 
 
 def test_a_damaged_row_is_refused(tmp_path: Path) -> None:
-    found = ClipFeatures()
+    result = ClipFeatures()
     with pytest.raises(CacheError, match="not prepared yet"):
-        found.read("c/0")
-    prepare_features(encoder(), clips(), degrade=Degrade(), into=found, folder=tmp_path)
+        result.read("c/0")
+    prepare_features(encoder(), clips(), degrade=Degrade(), into=result, folder=tmp_path)
     with sqlite3.connect(next((tmp_path / "features").iterdir())) as file:
         file.execute("UPDATE features SET checksum = 0")
     with pytest.raises(CacheError, match="missing or damaged; delete the file"):
-        found.read("c/0")
+        result.read("c/0")
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(CacheError, match="set AVSER_CACHE"):
-        prepare_features(encoder(), clips(), degrade=Degrade(), into=found, folder=blocked)
+        prepare_features(encoder(), clips(), degrade=Degrade(), into=result, folder=blocked)
 
 
 def test_a_fingerprint_is_of_settings_and_weights() -> None:

@@ -62,8 +62,8 @@ def sides(parts: SplitParts) -> list[set[str]]:
 
 
 def disjoint(parts: SplitParts) -> bool:
-    found = sides(parts)
-    return sum(map(len, found)) == len(set.union(*found))
+    result = sides(parts)
+    return sum(map(len, result)) == len(set.union(*result))
 
 
 def copies(clips: Sequence[Clip], *same: str) -> dict[str, str]:

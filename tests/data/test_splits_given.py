@@ -31,10 +31,10 @@ def pictures(**counts: int) -> list[Clip]:
 
 def digests_of(clips: list[Clip], *copies: tuple[str, str]) -> dict[str, str]:
     """Each its own; the second of each pair is a copy of the first."""
-    found = {clip_name(c): clip_name(c) for c in clips}
+    result = {clip_name(c): clip_name(c) for c in clips}
     for first, second in copies:
-        found[f"faces/{second}"] = found[f"faces/{first}"]
-    return found
+        result[f"faces/{second}"] = result[f"faces/{first}"]
+    return result
 
 
 def ids(clips: list[Clip]) -> set[str]:

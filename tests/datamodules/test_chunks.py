@@ -38,11 +38,11 @@ def clip(number: int, *, start_s: float | None = None) -> Clip:
 
 
 def test_chunks_tile_a_clip() -> None:
-    found = chunks(clip(1, start_s=2.0), 2 * STEP_SAMPLES + 100)
-    assert [c.clip_id for c in found] == ["1#0", "1#1", "1#2"]
-    edges = [(c.start_s, c.end_s) for c in found]
+    result = chunks(clip(1, start_s=2.0), 2 * STEP_SAMPLES + 100)
+    assert [c.clip_id for c in result] == ["1#0", "1#1", "1#2"]
+    edges = [(c.start_s, c.end_s) for c in result]
     assert edges == [(2.0, 2.512), (2.512, 3.024), (3.024, 3.024 + 100 / 16_000)]
-    assert {c.speaker for c in found} == {"c/1"}
+    assert {c.speaker for c in result} == {"c/1"}
 
 
 def test_a_random_split_by_chunk_deals_each_by_itself(root: Path) -> None:
@@ -69,10 +69,10 @@ def test_a_chunk_is_its_part_of_the_samples(root: Path) -> None:
     (batch,) = data.loader(rows)
     by_name = dict(zip(batch["clip_id"], batch["waveform"], strict=True))
     for number, row in enumerate(rows):
-        found = by_name[f"ravdess/{row.clip_id}"]
+        result = by_name[f"ravdess/{row.clip_id}"]
         expected = wave[number * STEP_SAMPLES : (number + 1) * STEP_SAMPLES] / 32768
         assert data.samples(row) == len(expected)
-        np.testing.assert_allclose(found[: len(expected)], expected, atol=1e-6)
+        np.testing.assert_allclose(result[: len(expected)], expected, atol=1e-6)
     lengths = {data.samples(c) for c in data.parts.train}
     trained = {int(n) for b in data.train_dataloader() for n in b["lengths"]}
     assert trained <= lengths and STEP_SAMPLES in trained  # neither trimmed nor cropped
@@ -103,16 +103,16 @@ def test_answers_by_chunk_and_their_mean_by_clip() -> None:
         clip_id=["c/0", "c/1"],
     )
     rows = [clip(0), clip(1)]
-    found = predict(net, [batch], rows, seen={"c/1"}, unit="chunk")
-    assert found.clip_ids == ["c/0#0", "c/0#1", "c/0#2", "c/1#0"]
-    assert found.labels.tolist() == [0, 0, 0, 1] and found.seen == [False] * 3 + [True]
+    result = predict(net, [batch], rows, seen={"c/1"}, unit="chunk")
+    assert result.clip_ids == ["c/0#0", "c/0#1", "c/0#2", "c/1#0"]
+    assert result.labels.tolist() == [0, 0, 0, 1] and result.seen == [False] * 3 + [True]
     with torch.inference_mode():
         steps = net.predict(net(batch)).step_probabilities
-    np.testing.assert_allclose(found.probabilities[1], steps[0, 1], rtol=1e-5)
-    joined = by_clip(found)
+    np.testing.assert_allclose(result.probabilities[1], steps[0, 1], rtol=1e-5)
+    joined = by_clip(result)
     assert joined.clip_ids == ["c/0", "c/1"] and list(joined.speakers) == ["c/0", "c/1"]
     np.testing.assert_allclose(
-        joined.probabilities[0], found.probabilities[:3].mean(axis=0), rtol=1e-5
+        joined.probabilities[0], result.probabilities[:3].mean(axis=0), rtol=1e-5
     )
 
 

@@ -126,15 +126,15 @@ def test_a_damaged_archive_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("7,0 0,Training", "line 2 .*emotion '7', legal is 0 to 6"),
         ("3,0 0,Sometimes", "line 2 .*Usage 'Sometimes'"),
     ],
 )
-def test_a_wrong_row_of_the_table_is_named(row: str, said: str, tmp_path: Path) -> None:
+def test_a_wrong_row_of_the_table_is_named(row: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "fer2013.csv").write_text(f"emotion,pixels,Usage\n{row}\n")
-    with pytest.raises(CorpusError, match=said):
+    with pytest.raises(CorpusError, match=message):
         Fer2013(tmp_path).clips()
 
 
@@ -153,10 +153,10 @@ def test_damaged_rows_say_why_and_leave_the_others(tmp_path: Path) -> None:
     lines += [f"0,{good[:-1]}999,Training"]
     (tmp_path / "fer2013.csv").write_text("\n".join(lines) + "\n")
     corpus = Fer2013(tmp_path)
-    found = list(corpus.pictures(corpus.clips()))
-    assert isinstance(found[0], np.ndarray) and (found[0] == 9).all()
-    assert found[1] == "line 4 does not hold 2304 grey levels from 0 to 255"
-    assert str(found[2]).startswith("line 5 ")
+    result = list(corpus.pictures(corpus.clips()))
+    assert isinstance(result[0], np.ndarray) and (result[0] == 9).all()
+    assert result[1] == "line 4 does not hold 2304 grey levels from 0 to 255"
+    assert str(result[2]).startswith("line 5 ")
 
 
 # -- folders -------------------------------------------------------------------------------------

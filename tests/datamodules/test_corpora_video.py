@@ -79,8 +79,8 @@ def test_a_data_module_serves_voice_and_face_together(
         """Three emotions, to look at few films; one film is lost."""
 
         def clips(self) -> list[Clip]:
-            found = [c for c in super().clips() if c.emotion in ("happy", "sad", "angry")]
-            return [replace(found[0], video=None), *found[1:]]
+            result = [c for c in super().clips() if c.emotion in ("happy", "sad", "angry")]
+            return [replace(result[0], video=None), *result[1:]]
 
     corpus = Few(root)
     for clip in corpus.clips():

@@ -183,8 +183,8 @@ def test_prepare_and_audit_speak_of_pictures(
     assert main(["prepare", *words]) == 0
     assert capsys.readouterr().out.startswith("140 pictures of fer2013 are prepared in ")
     assert main(["audit", *words, "--plot", str(tmp_path / "plots")]) == 0
-    said = capsys.readouterr().out
-    assert "speakers unknown" in said and "│ speakers" not in said
+    message = capsys.readouterr().out
+    assert "speakers unknown" in message and "│ speakers" not in message
     assert (tmp_path / "plots" / "example_happy.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -194,5 +194,5 @@ def test_pictures_that_can_not_be_decoded_are_told(
     root = fake_image_folder(tmp_path / "own", per_emotion=3)
     (root / "train" / "sad" / "2.jpg").write_bytes(encoded(face_picture("sad"))[:50])
     assert main(["prepare", "-c", "configs/data/image_folder.yaml", "--root", str(root)]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("17 pictures") and "left out: " in said and "2.jpg" in said
+    message = capsys.readouterr().out
+    assert message.startswith("17 pictures") and "left out: " in message and "2.jpg" in message

@@ -32,13 +32,13 @@ def words(tmp_path: Path) -> list[str]:
 
 def batches_of(loader: Any) -> dict[str, tuple[torch.Tensor, int]]:
     """Samples and label of each clip that a loader gives."""
-    found = {}
+    result = {}
     for batch in loader:
         for row, name in enumerate(batch["clip_id"]):
-            assert name not in found
+            assert name not in result
             samples = batch["waveform"][row, : batch["lengths"][row]]
-            found[name] = samples, int(batch["label"][row])
-    return found
+            result[name] = samples, int(batch["label"][row])
+    return result
 
 
 def test_shards_give_the_clips_of_the_cache(words: list[str], tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ def test_calibration_as_torchmetrics() -> None:
     probabilities = logits.softmax(1)
     labels = torch.randint(0, 6, (500,), generator=torch.Generator().manual_seed(1))
     expected = multiclass_calibration_error(probabilities, labels, num_classes=6, n_bins=15)
-    found = metrics.expected_calibration_error(probabilities.numpy(), labels.numpy())
-    assert found == pytest.approx(float(expected), abs=1e-6)
+    result = metrics.expected_calibration_error(probabilities.numpy(), labels.numpy())
+    assert result == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_one_hot_answers_that_are_right_are_calibrated() -> None:
@@ -119,11 +119,11 @@ def test_interval_as_a_plain_loop_over_speakers() -> None:
         rows = np.concatenate([np.flatnonzero(group == g) for g in rng.integers(0, 12, 12)])
         values.append(metrics.accuracy(labels[rows], guesses[rows], 3))
     low, high = np.quantile(values, [0.025, 0.975])
-    found = metrics.bootstrap_interval(
+    result = metrics.bootstrap_interval(
         metrics.accuracy_of, labels, guesses, group.astype(str).tolist(), classes=3, samples=2000
     )
-    assert found.low == pytest.approx(low, abs=0.01)
-    assert found.high == pytest.approx(high, abs=0.01)
+    assert result.low == pytest.approx(low, abs=0.01)
+    assert result.high == pytest.approx(high, abs=0.01)
 
 
 def test_interval_by_speaker_is_wider_than_by_clip_where_speakers_differ() -> None:
@@ -153,20 +153,20 @@ def test_few_speakers_have_no_interval(speakers: int, has_interval: bool) -> Non
 
 
 def test_drawn_sets_that_miss_a_class_are_judged_over_those_they_have() -> None:
-    found = metrics.bootstrap_interval(
+    result = metrics.bootstrap_interval(
         metrics.uar_of, [0, 1] * 3, [0, 1] * 3, [*"abcdef"], classes=2
     )
-    assert found == metrics.Figure(1.0, 1.0, 1.0)
+    assert result == metrics.Figure(1.0, 1.0, 1.0)
 
 
 def test_value_over_runs_is_the_mean_of_each_runs_figure() -> None:
     labels, guesses = draw(90, classes=3)
     runs = np.repeat([7, 3, 5], [20, 30, 40])
-    found = metrics.bootstrap_interval(
+    result = metrics.bootstrap_interval(
         metrics.uar_of, labels, guesses, [f"s{i % 6}" for i in range(90)], classes=3, runs=runs
     )
     each = [metrics.uar(labels[runs == r], guesses[runs == r], 3) for r in (3, 5, 7)]
-    assert found.value == pytest.approx(np.mean(each))
+    assert result.value == pytest.approx(np.mean(each))
 
 
 @given(pairs(), st.integers(2, 9))
@@ -174,14 +174,14 @@ def test_value_over_runs_is_the_mean_of_each_runs_figure() -> None:
 def test_interval_is_ordered_and_within_bounds(rows: list[tuple[int, int]], groups: int) -> None:
     labels, guesses = (list(column) for column in zip(*rows, strict=True))
     names = [f"g{i % groups}" for i in range(len(rows))]
-    found = metrics.bootstrap_interval(
+    result = metrics.bootstrap_interval(
         metrics.uar_of, labels, guesses, names, classes=4, samples=100
     )
-    assert 0 <= found.value <= 1
+    assert 0 <= result.value <= 1
     if len(set(names)) >= metrics.MIN_GROUPS:
-        assert found.low is not None
-        assert found.high is not None
-        assert 0 <= found.low <= found.high <= 1
+        assert result.low is not None
+        assert result.high is not None
+        assert 0 <= result.low <= result.high <= 1
 
 
 def test_thousand_draws_of_many_clips_take_less_than_a_second() -> None:

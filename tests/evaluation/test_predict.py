@@ -50,12 +50,12 @@ def test_answers_are_matched_by_clip_and_mapped_by_class() -> None:
         Clip(path=Path("x"), clip_id=str(i), emotion="sad", speaker=f"c/s{i}", corpus="c", sex=sex)
         for i, sex in ((1, "female"), (0, "male"))
     ]
-    found = predict(net, [batch], clips, seen={"c/s1"}, classes=("sad", "happy"))
-    assert found.clip_ids == ["c/0", "c/1"]
-    assert found.speakers == ["c/s0", "c/s1"] and found.seen == [False, True]
-    assert found.labels.tolist() == [1, 0]
+    result = predict(net, [batch], clips, seen={"c/s1"}, classes=("sad", "happy"))
+    assert result.clip_ids == ["c/0", "c/1"]
+    assert result.speakers == ["c/s0", "c/s1"] and result.seen == [False, True]
+    assert result.labels.tolist() == [1, 0]
     expected = net.predict(net(batch)).probabilities.detach().numpy()
-    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-5)
+    np.testing.assert_allclose(result.probabilities, expected, rtol=1e-5)
 
 
 def test_silent_clips_count_as_uniform() -> None:

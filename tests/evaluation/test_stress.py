@@ -38,7 +38,7 @@ def test_the_clean_row_is_the_prediction_and_others_differ() -> None:
     before = [b["waveform"].clone() for b in loader]
     chosen = {name: CONDITIONS[name] for name in ("white noise 10 dB", "offset 0.005")}
     calls: list[tuple[int, int]] = []
-    found = stress(
+    result = stress(
         net,
         loader,
         CLIPS,
@@ -46,20 +46,20 @@ def test_the_clean_row_is_the_prediction_and_others_differ() -> None:
         conditions=chosen,
         progress=lambda done, total: calls.append((done, total)),
     )
-    assert list(found) == ["clean", "white noise 10 dB", "offset 0.005"]
+    assert list(result) == ["clean", "white noise 10 dB", "offset 0.005"]
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert all(torch.equal(a, b["waveform"]) for a, b in zip(before, loader, strict=True))
     with torch.no_grad():
         plain = torch.cat([net.predict(net(b)).probabilities for b in loader]).numpy()
-    np.testing.assert_allclose(found["clean"].probabilities, plain, atol=1e-6)
-    assert np.abs(found["white noise 10 dB"].probabilities - plain).max() > 1e-5
+    np.testing.assert_allclose(result["clean"].probabilities, plain, atol=1e-6)
+    assert np.abs(result["white noise 10 dB"].probabilities - plain).max() > 1e-5
     # an offset is taken out before the network
-    np.testing.assert_allclose(found["offset 0.005"].probabilities, plain, atol=1e-4)
+    np.testing.assert_allclose(result["offset 0.005"].probabilities, plain, atol=1e-4)
     again = stress(net, loader, CLIPS, seen=set(), conditions=chosen)
     for name, made in again.items():
-        assert np.array_equal(made.probabilities, found[name].probabilities)
+        assert np.array_equal(made.probabilities, result[name].probabilities)
     other = stress(net, loader, CLIPS, seen=set(), conditions=chosen, seed=1)
-    apart = other["white noise 10 dB"].probabilities - found["white noise 10 dB"].probabilities
+    apart = other["white noise 10 dB"].probabilities - result["white noise 10 dB"].probabilities
     assert np.abs(apart).max() > 0
 
 
@@ -85,14 +85,14 @@ def test_a_generator_follows_from_words() -> None:
 
 
 def test_figures_have_intervals_and_are_drawn() -> None:
-    found = stress(
+    result = stress(
         tiny_net(EMOTIONS).eval(),
         batches(),
         [replace(clip, speaker=f"c/{clip.clip_id}") for clip in CLIPS],  # enough for an interval
         seen=set(),
         conditions={"telephone": CONDITIONS["telephone"]},
     )
-    figures = stream_figures({name: [made] for name, made in found.items()}, seeds=[])
+    figures = stream_figures({name: [made] for name, made in result.items()}, seeds=[])
     assert list(figures) == ["clean", "telephone"]
     assert 0 <= figures["clean"]["uar"]["low"] <= figures["clean"]["uar"]["value"]
     drawn = stress_figure(figures, title="tiny")

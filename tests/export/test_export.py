@@ -59,17 +59,17 @@ def in_bundle(net: EmotionNet) -> Bundle:
 def stored(path: Path) -> dict[str, np.ndarray]:
     """Everything that a file holds, by name."""
     graph = onnx.load(path).graph
-    found = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    result = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            found[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
-    return found
+            result[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+    return result
 
 
 def test_a_file_is_the_network_at_any_length(tiny: Bundle, file: Path) -> None:
-    found = differences(tiny.net.audio_branch(), file, sizes=SIZES)
-    assert [(d.clips, d.seconds) for d in found] == list(SIZES)
-    assert max(max(d.clip, d.step) for d in found) <= MOST_APART
+    result = differences(tiny.net.audio_branch(), file, sizes=SIZES)
+    assert [(d.clips, d.seconds) for d in result] == list(SIZES)
+    assert max(max(d.clip, d.step) for d in result) <= MOST_APART
 
 
 # recurrences of both kinds, heads of both kinds, hops off the grid
@@ -85,8 +85,8 @@ def test_other_networks_are_exported_too(encoder: str, head: type, tmp_path: Pat
     torch.manual_seed(0)
     net = EmotionNet(audio=ENCODERS[encoder](), head=head(hidden=8), emotions=("a", "b"))
     path = AudioGraph(in_bundle(net)).save(tmp_path / "voice.onnx")
-    found = differences(net.audio_branch(), path, sizes=SHORT)
-    assert max(max(d.clip, d.step) for d in found) <= MOST_APART
+    result = differences(net.audio_branch(), path, sizes=SHORT)
+    assert max(max(d.clip, d.step) for d in result) <= MOST_APART
 
 
 def test_silence_after_a_clip_is_not_needed(file: Path) -> None:
@@ -107,10 +107,10 @@ def test_of_a_net_with_a_face_the_voice_is_written(tmp_path: Path) -> None:
     wave, lengths = bursts(2, 3.0)
     batch = audio_batch(torch.from_numpy(wave), torch.from_numpy(lengths))
     batch["video_features"] = torch.zeros(2, 6, 5)  # no face is seen
-    heard = net.predict(net(batch))
-    assert heard.used.tolist() == [1, 1]
-    said = OnnxClassifier(path).batch(wave, lengths)
-    np.testing.assert_allclose(said[0], heard.probabilities.detach(), atol=MOST_APART)
+    received = net.predict(net(batch))
+    assert received.used.tolist() == [1, 1]
+    message = OnnxClassifier(path).batch(wave, lengths)
+    np.testing.assert_allclose(message[0], received.probabilities.detach(), atol=MOST_APART)
     with pytest.raises(ConfigError, match="no audio encoder"):
         AudioGraph(in_bundle(tiny_net(audio=False, features=5)))
 
@@ -132,8 +132,8 @@ def test_a_step_graph_fed_step_by_step_is_the_whole_clip(
     torch.manual_seed(0)
     net = EmotionNet(audio=STREAMS[encoder](), head=head(hidden=8), emotions=("a", "b"))
     path = AudioGraph(in_bundle(net), streaming=True).save(tmp_path / "stream.onnx")
-    found = stream_differences(net.audio_branch(), path, seconds=(0.3, 0.6, 3.3, 61.0))
-    assert max(max(d.clip, d.step) for d in found) <= MOST_APART
+    result = stream_differences(net.audio_branch(), path, seconds=(0.3, 0.6, 3.3, 61.0))
+    assert max(max(d.clip, d.step) for d in result) <= MOST_APART
     classifier = OnnxClassifier(path)
     assert classifier.streaming
     with pytest.raises(ValueError, match="use stream"):
@@ -146,8 +146,8 @@ def test_silence_at_the_start_of_a_stream_has_no_label(tmp_path: Path) -> None:
     stream = OnnxClassifier(path).stream()
     assert [s.label for s in stream.push(np.zeros(3 * 8192))] == [None] * 3
     assert stream.probabilities is None
-    (said,) = stream.push(bursts(1, 0.512)[0][0])
-    assert said.label in ("a", "b") and not said.silent
+    (message,) = stream.push(bursts(1, 0.512)[0][0])
+    assert message.label in ("a", "b") and not message.silent
     (after,) = stream.push(np.zeros(8192))
     assert after.silent and after.so_far is not None  # what was heard stays
     assert OnnxClassifier(path)(np.zeros(20_000)).label is None
@@ -158,9 +158,9 @@ def test_a_network_that_is_not_causal_is_not_streamed(
 ) -> None:
     words = ["export", "--model", str(folder), "--streaming", "--out", str(tmp_path / "s.onnx")]
     assert main(words) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("avser export: Bad --streaming: this CrnnEncoder depends on sound")
-    assert len(said.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("avser export: Bad --streaming: this CrnnEncoder depends on sound")
+    assert len(message.splitlines()) == 1
 
 
 def test_rounding_is_to_the_nearest_of_255_levels_for_each_output() -> None:
@@ -182,8 +182,8 @@ def test_int8_rounds_weights_and_nothing_of_the_front_end(
     weights = [p.numel() for p in tiny.net.audio_branch().parameters() if p.numel() >= 512]
     assert sorted(rounds) == sorted(weights) and len(weights) == 3
     assert not any(v.dtype == np.int8 for v in stored(file).values())
-    found = differences(tiny.net.audio_branch(), small, sizes=SHORT)
-    assert 1e-6 < max(d.clip for d in found) < 0.02
+    result = differences(tiny.net.audio_branch(), small, sizes=SHORT)
+    assert 1e-6 < max(d.clip for d in result) < 0.02
     assert OnnxClassifier(small).metadata["weights"] == "int8"
 
 
@@ -208,8 +208,8 @@ def test_a_file_is_measured_over_the_classes_that_it_shares(file: Path) -> None:
     wave, lengths = bursts(4, 1.0)
     batch = audio_batch(torch.from_numpy(wave), torch.from_numpy(lengths))
     classes = ("angry", "calm", "sad")
-    said = OnnxClassifier(file).batch(wave, lengths)[0][:, [2, 1]].argmax(axis=1)  # angry, sad
-    batch["label"] = torch.tensor([{0: 0, 1: 2}[int(row)] for row in said])
+    message = OnnxClassifier(file).batch(wave, lengths)[0][:, [2, 1]].argmax(axis=1)  # angry, sad
+    batch["label"] = torch.tensor([{0: 0, 1: 2}[int(row)] for row in message])
     assert file_uar(file, [batch], classes) == 1.0
     batch["label"][0] = 1  # calm: unknown to the file, and left out
     assert file_uar(file, [batch], classes) == 1.0

@@ -130,17 +130,17 @@ def test_pt2_is_the_network_at_any_length(encoder: str, head: type, tmp_path: Pa
     net = EmotionNet(audio=ENCODERS[encoder](), head=head(hidden=8), emotions=("a", "b")).eval()
     made = Bundle(name="tiny", folder=Path(), net=net, config={})
     path = save_pt2(made, tmp_path / "voice.pt2")
-    told = {"avser.json": ""}
-    program = torch.export.load(path, extra_files=told).module()
-    assert json.loads(json.loads(told["avser.json"])["emotions"]) == ["a", "b"]
+    recorded = {"avser.json": ""}
+    program = torch.export.load(path, extra_files=recorded).module()
+    assert json.loads(json.loads(recorded["avser.json"])["emotions"]) == ["a", "b"]
     branch = net.audio_branch()
     for clips, steps in ((1, 1), (3, 1), (1, 9), (2, 30)):
         wave_, lengths = bursts(clips, steps * 0.512)
         sound, count = torch.from_numpy(wave_), torch.from_numpy(lengths)
         with torch.inference_mode():
             expected = branch(sound, count)
-            found = program(sound.unflatten(1, (steps, 8192)), count)
-        for one, other in zip(found, expected, strict=True):
+            result = program(sound.unflatten(1, (steps, 8192)), count)
+        for one, other in zip(result, expected, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
@@ -156,9 +156,9 @@ def test_pt2_needs_nothing_of_avser_and_streams(tmp_path: Path) -> None:
     assert len(STEP_INPUTS) == 2
     with torch.inference_mode():
         clip, _, _, after = branch.advance(sound, count, state)
-        found = program(sound, count, state)
-    torch.testing.assert_close(found[0], clip)
-    for one, other in zip(found[3:], after, strict=True):
+        result = program(sound, count, state)
+    torch.testing.assert_close(result[0], clip)
+    for one, other in zip(result[3:], after, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 

@@ -53,15 +53,15 @@ def test_a_file_predicts_what_the_predictor_predicts(
 ) -> None:
     most = INT8_APART if int8 else MOST_APART
     expected = predictor(CLIPS[name], sample_rate=RATE)
-    found = files[int8](CLIPS[name])
+    result = files[int8](CLIPS[name])
     assert not isinstance(expected, list)
     if expected.probabilities is None:
-        assert found.probabilities is None and found.label is None
+        assert result.probabilities is None and result.label is None
         return
-    assert found.probabilities == pytest.approx(dict(expected.probabilities), abs=most)
-    assert int8 or found.label == expected.label
-    assert len(found.timeline) == len(expected.timeline)
-    for one, other in zip(found.timeline, expected.timeline, strict=True):
+    assert result.probabilities == pytest.approx(dict(expected.probabilities), abs=most)
+    assert int8 or result.label == expected.label
+    assert len(result.timeline) == len(expected.timeline)
+    for one, other in zip(result.timeline, expected.timeline, strict=True):
         assert one.start_s == pytest.approx(other.start_s)
         assert (one.probabilities is None) == (other.probabilities is None)
         if one.probabilities is not None and other.probabilities is not None:

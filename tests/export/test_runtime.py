@@ -62,14 +62,14 @@ def test_says_what_the_predictor_says(
 ) -> None:
     wave = voice(seconds)
     wave[: int(0.2 * 16000)] = 0
-    said = Predictor(model.net, device="cpu")(wave, sample_rate=16000)
+    message = Predictor(model.net, device="cpu")(wave, sample_rate=16000)
     answer = classifier(wave)
-    assert answer.label == said.label and answer.probabilities is not None
-    assert said.probabilities is not None
-    assert answer.probabilities == pytest.approx(dict(said.probabilities), abs=TOLERANCE)
+    assert answer.label == message.label and answer.probabilities is not None
+    assert message.probabilities is not None
+    assert answer.probabilities == pytest.approx(dict(message.probabilities), abs=TOLERANCE)
     assert answer.duration_s == pytest.approx(seconds)
-    assert len(answer.timeline) == len(said.timeline)
-    for step, entry in zip(answer.timeline, said.timeline, strict=True):
+    assert len(answer.timeline) == len(message.timeline)
+    for step, entry in zip(answer.timeline, message.timeline, strict=True):
         assert (step.start_s, step.end_s) == pytest.approx((entry.start_s, entry.end_s))
         assert (step.probabilities is None) == (entry.probabilities is None)
         if step.probabilities is not None and entry.probabilities is not None:

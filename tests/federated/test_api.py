@@ -44,9 +44,9 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LatestRelease]
             sim.folder, settings=sim.settings, plan=sim.plan, constants=constants_of(sim.net)
         )
         other = tiny_bundle(root / "other", ("happy", "sad", "angry"))
-        found = LatestRelease(folder=sim.folder, tests={"test": sim.data}, arm=str(other))
-        assert found.refresh() and not found.refresh()  # a round is released once
-        yield found
+        result = LatestRelease(folder=sim.folder, tests={"test": sim.data}, arm=str(other))
+        assert result.refresh() and not result.refresh()  # a round is released once
+        yield result
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,9 @@ def federation(
     service = Service(make_handler, limits=limits, folder=tmp_path_factory.mktemp("uploads"))
     service.workers.wait()
     with TestClient(create_federation_api(release, service)) as http:
-        found = Federation("http://nobody")
-        found._http = http
-        yield found
+        result = Federation("http://nobody")
+        result._http = http
+        yield result
 
 
 def test_the_status_tells_rounds_clients_and_refusals(federation: Federation) -> None:
@@ -192,8 +192,8 @@ def test_mfcc_give_what_their_sound_gives() -> None:
         expected = net.audio_branch()(wave, lengths)[0][0]
         raw, mask = audio.raw_features(wave, lengths)
     rows = raw[0, 0, :, mask[0]].T.tolist()
-    found = predict_mfcc(net, rows)
-    assert list(found["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-4)
+    result = predict_mfcc(net, rows)
+    assert list(result["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-4)
     for bad in ([[0.0] * 15], [], [[float("nan")] * 16], [["x"] * 16]):
         with pytest.raises(Exception, match="Bad input mfcc"):
             predict_mfcc(net, bad)  # type: ignore[arg-type]

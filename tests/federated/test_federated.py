@@ -105,7 +105,7 @@ def test_training_lowers_the_loss(data: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"strategy": "fedavgg"}, "did you mean 'fedavg'"),
         ({"strategy": "buffered:0"}, "buffered:N"),
@@ -124,11 +124,11 @@ def test_training_lowers_the_loss(data: Any, tmp_path: Path) -> None:
     ],
 )
 def test_bad_settings_and_impossible_pairs_are_one_sentence(
-    settings: dict[str, Any], said: str
+    settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"^Bad [^\n]+[.?]$") as found:
+    with pytest.raises(ConfigError, match=r"^Bad [^\n]+[.?]$") as result:
         FederatedSettings(**settings)
-    assert said in str(found.value)
+    assert message in str(result.value)
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

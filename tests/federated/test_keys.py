@@ -42,15 +42,15 @@ def test_telemetry_is_off_before_flower_is_imported() -> None:
 
 def test_the_authority_vouches_for_the_server(tmp_path: Path) -> None:
     assert main(["federate", "keys", "server", "--out", str(tmp_path), "--host", "10.1.2.3"]) == 0
-    found = x509.load_pem_x509_certificate((tmp_path / "server.pem").read_bytes())
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    result = x509.load_pem_x509_certificate((tmp_path / "server.pem").read_bytes())
+    names = result.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert {str(n) for n in names.get_values_for_type(x509.IPAddress)} == {
         "10.1.2.3",
         "127.0.0.1",
         "::1",
     }
     ca = x509.load_pem_x509_certificate((tmp_path / "ca.pem").read_bytes())
-    found.verify_directly_issued_by(ca)
+    result.verify_directly_issued_by(ca)
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     assert context.cert_store_stats()["x509_ca"] == 1
     for secret in ("ca.key", "server.key"):
@@ -269,7 +269,7 @@ def test_flowers_commands_are_found_and_nothing_is_installed(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["server", "--out", "x", "-c", "configs/data/ravdess.yaml"], "or --insecure"),
         (["client", "--server", "h:1", "--data", "x"], "or give --insecure"),
@@ -281,7 +281,7 @@ def test_flowers_commands_are_found_and_nothing_is_installed(tmp_path: Path) -> 
 )
 def test_bad_words_are_one_sentence(
     words: list[str],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -289,8 +289,8 @@ def test_bad_words_are_one_sentence(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert main(["federate", *words]) == 1
-    found = capsys.readouterr().err.strip()
-    assert said in found and found.count("\n") == 0
+    result = capsys.readouterr().err.strip()
+    assert message in result and result.count("\n") == 0
 
 
 def test_a_server_without_its_certificate_is_told_how_to_make_one(tmp_path: Path) -> None:

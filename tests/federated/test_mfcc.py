@@ -72,9 +72,9 @@ def test_mfcc_is_librosas(
         center=False,
         lifter=lifter,
     )
-    found = front(wave)[0, 0].numpy()
-    assert found.shape == expected.shape == (coefficients, math.ceil(2 * STEP / hop))
-    np.testing.assert_allclose(found, expected, atol=0.02, rtol=1e-3)  # of some hundred
+    result = front(wave)[0, 0].numpy()
+    assert result.shape == expected.shape == (coefficients, math.ceil(2 * STEP / hop))
+    np.testing.assert_allclose(result, expected, atol=0.02, rtol=1e-3)  # of some hundred
 
 
 def test_silence_has_a_finite_floor() -> None:
@@ -87,7 +87,7 @@ def test_silence_has_a_finite_floor() -> None:
 def test_descriptors_are_librosas() -> None:
     wave = speechlike(4 * STEP)
     wave[:, :3000] = 0.0  # signs of nothing: no crossing
-    found = LowLevelDescriptors()(wave)[0, 0].numpy()
+    result = LowLevelDescriptors()(wave)[0, 0].numpy()
     y = around(wave, window=2048, hop=512)
     sizes: dict[str, Any] = {"frame_length": 2048, "hop_length": 512, "center": False}
     expected = np.concatenate(
@@ -105,23 +105,23 @@ def test_descriptors_are_librosas() -> None:
             ),
         ]
     )
-    assert found.shape == expected.shape == (15, 64)
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
-    np.testing.assert_allclose(found[2:], expected[2:], atol=0.05, rtol=1e-3)
+    assert result.shape == expected.shape == (15, 64)
+    np.testing.assert_allclose(result[0], expected[0], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(result[1], expected[1], atol=1e-6)
+    np.testing.assert_allclose(result[2:], expected[2:], atol=0.05, rtol=1e-3)
 
 
 @pytest.mark.parametrize("width", [5, 9])
 def test_deltas_are_librosas(width: int) -> None:
     wave = speechlike()
     front = LogMel(bins=8, hop=512, n_fft=512)
-    found = Deltas(front, order=2, width=width)(wave)[0].numpy()
+    result = Deltas(front, order=2, width=width)(wave)[0].numpy()
     plain = front(wave)[0, 0].numpy()
-    assert found.shape == (3, 8, 32)
-    np.testing.assert_array_equal(found[0], plain)
+    assert result.shape == (3, 8, 32)
+    np.testing.assert_array_equal(result[0], plain)
     for order in (1, 2):
         expected = librosa.feature.delta(plain, width=width, order=order, mode="nearest")
-        np.testing.assert_allclose(found[order], expected, atol=1e-4)
+        np.testing.assert_allclose(result[order], expected, atol=1e-4)
 
 
 def test_first_deltas_are_htks_regression() -> None:
@@ -129,8 +129,8 @@ def test_first_deltas_are_htks_regression() -> None:
     front = LogMel(bins=4, hop=1024, window=1024)
     features = np.pad(front(wave)[0, 0].numpy(), ((0, 0), (2, 2)), mode="edge")
     slope = sum(n * (features[:, 2 + n : 18 + n] - features[:, 2 - n : 18 - n]) for n in (1, 2))
-    found = Deltas(front, order=1, width=5)(wave)[0, 1].numpy()
-    np.testing.assert_allclose(found, slope / 10, atol=1e-5)
+    result = Deltas(front, order=1, width=5)(wave)[0, 1].numpy()
+    np.testing.assert_allclose(result, slope / 10, atol=1e-5)
 
 
 def test_deltas_of_a_ramp_are_its_slope_up_to_the_edges_of_the_valid_frames() -> None:
@@ -143,9 +143,9 @@ def test_deltas_of_a_ramp_are_its_slope_up_to_the_edges_of_the_valid_frames() ->
 
     mask = torch.zeros(1, 32, dtype=torch.bool)
     mask[:, 6:26] = True
-    found = Deltas(Ramp(), order=2, width=5).of_clips(torch.zeros(1, 4 * STEP), mask)
-    assert found.shape == (1, 6, 1, 32)
-    first, second = found[0, 2:4, 0], found[0, 4:, 0]
+    result = Deltas(Ramp(), order=2, width=5).of_clips(torch.zeros(1, 4 * STEP), mask)
+    assert result.shape == (1, 6, 1, 32)
+    first, second = result[0, 2:4, 0], result[0, 4:, 0]
     torch.testing.assert_close(first[:, 8:24], torch.tensor([[3.0], [-1.0]]).expand(-1, 16))
     torch.testing.assert_close(second[:, 8:24], torch.zeros(2, 16), atol=1e-5, rtol=0)
     assert 0 < first[0, 6] < 3 and 0 < first[0, 25] < 3  # frames beyond the edges repeat them
@@ -184,13 +184,13 @@ def test_front_ends_export_for_any_number_of_steps(front: Frontend) -> None:
     assert not any("fft" in str(node.target) for node in program.graph.nodes)
     for count in (1, 2, 7):
         wave = speechlike(count * STEP).expand(2, -1)
-        found, expected = program.module()(wave), front(wave)
-        assert found.shape == expected.shape
-        torch.testing.assert_close(found, expected, atol=0.05, rtol=1e-3)
+        result, expected = program.module()(wave), front(wave)
+        assert result.shape == expected.shape
+        torch.testing.assert_close(result, expected, atol=0.05, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Mfcc(coefficients=41), "raise bands"),
         (lambda: Mfcc(preemphasis=1.0), "0.97 is usual"),
@@ -202,6 +202,6 @@ def test_front_ends_export_for_any_number_of_steps(front: Frontend) -> None:
         (lambda: Deltas(LogMel(), width=4), "odd number"),
     ],
 )
-def test_bad_sizes_are_refused(make: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_bad_sizes_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         make()

@@ -60,17 +60,17 @@ def test_fedavg_weighs_by_clips_branch_by_branch() -> None:
     a, b = update([1.0, 0.0], client="a", examples=3), update([0.0, 1.0], client="b")
     rich = {**b.delta, "video.w": np.array([8.0], dtype=np.float32)}
     b = ClientUpdate(offer=b.offer, delta=rich, examples=1, loss=0.0, size=1)
-    found = mean_of([a, b], tiny_settings())
-    assert found["audio.w"].tolist() == [0.75, 0.25]
-    assert found["video.w"].tolist() == [8.0]  # of the one client who has pictures
+    result = mean_of([a, b], tiny_settings())
+    assert result["audio.w"].tolist() == [0.75, 0.25]
+    assert result["video.w"].tolist() == [8.0]  # of the one client who has pictures
 
 
 @pytest.mark.parametrize("strategy", ["trimmed_mean", "krum"])
 def test_one_bad_client_in_five_is_withstood(strategy: str) -> None:
     good = [update([1.0 + 0.01 * i, 1.0], client=f"c{i}") for i in range(4)]
     bad = update([-1000.0, 1000.0], client="z", examples=10_000)
-    found = mean_of([*good, bad], tiny_settings(strategy=strategy))["audio.w"]
-    assert np.abs(found - 1).max() < 0.05
+    result = mean_of([*good, bad], tiny_settings(strategy=strategy))["audio.w"]
+    assert np.abs(result - 1).max() < 0.05
     ruined = mean_of([*good, bad], tiny_settings())["audio.w"]
     assert np.abs(ruined - 1).max() > 100
 
@@ -318,9 +318,9 @@ def test_secure_aggregation_gives_the_mean_and_hides_the_updates(data: Any, tmp_
     original = server.grid.send_and_receive
 
     def watched(messages: Any, *, timeout: float | None = None) -> Any:
-        found = list(original(messages, timeout=timeout))
-        seen.extend(m.content for m in found)
-        return found
+        result = list(original(messages, timeout=timeout))
+        seen.extend(m.content for m in result)
+        return result
 
     server.grid.send_and_receive = watched  # type: ignore[method-assign]
     server.registry.refresh()

@@ -41,11 +41,11 @@ def test_epsilon_is_that_of_the_literature_and_grows() -> None:
 
 def test_warnings_come_as_rounds_add_up_and_weak_is_called_weak() -> None:
     accountant = Accountant(noise=1.0, sampling=1.0, delta=1e-5)
-    told = [accountant.warning(n) for n in range(1, 20)]
-    assert "each further round adds" in told[0]
-    weak = [t for t in told if "this is weak" in t]
+    recorded = [accountant.warning(n) for n in range(1, 20)]
+    assert "each further round adds" in recorded[0]
+    weak = [t for t in recorded if "this is weak" in t]
     assert weak and "over 10" in weak[0] and len(weak) < 4  # not in every round
-    assert "" in told
+    assert "" in recorded
     assert "weak" in accountant.describe(20) and "unit one client" in accountant.describe(20)
 
 
@@ -54,9 +54,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("corpus")
         patch.setenv("AVSER_CACHE", str(root / "cache"))
-        found = tiny_data(root / "ravdess")
-        found.prepare_data()
-        yield found
+        result = tiny_data(root / "ravdess")
+        result.prepare_data()
+        yield result
 
 
 def test_a_private_run_states_epsilon_in_every_row(data: Any, tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_the_attacker_finds_what_is_there_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     open_run = kept_run(tmp_path / "open", signal=1.0)
-    found = audit_leakage(open_run)
-    assert found.accuracy == 1 and found.by_update > 0.9 and found.speakers == 12
+    result = audit_leakage(open_run)
+    assert result.accuracy == 1 and result.by_update > 0.9 and result.speakers == 12
     nothing = audit_leakage(kept_run(tmp_path / "closed", signal=0.0))
     assert nothing.low < 0.5 < nothing.high and nothing.accuracy < 0.85
     words = ["federate", "audit-leakage", str(open_run), str(tmp_path / "closed")]
@@ -180,8 +180,8 @@ def test_features_give_the_answer_of_their_sound(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = learner.net.eval().audio_branch()(sound, length)[0]
         streams = learner.net(batch, transforms=with_stored_features(batch))
-        found = learner.net.predict(streams).probabilities
-    assert found[0].tolist() == pytest.approx(expected[0].tolist(), abs=2e-3)  # half precision
+        result = learner.net.predict(streams).probabilities
+    assert result[0].tolist() == pytest.approx(expected[0].tolist(), abs=2e-3)  # half precision
 
 
 @pytest.mark.parametrize("keep", ["audio", "nothing"])

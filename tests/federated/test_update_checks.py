@@ -151,13 +151,13 @@ BAD: dict[str, tuple[Spoil, str]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_reply_is_refused_and_the_round_goes_on(kind: str, data: Any, tmp_path: Path) -> None:
-    spoil, said = BAD[kind]
+    spoil, message = BAD[kind]
     server = with_bad_client(data, tmp_path, spoil)
     server.registry.refresh()
     before = server.current.model
     server.round(1)
     refused = events(server, "refused")
-    assert len(refused) == 1 and said in refused[0]["reason"]
+    assert len(refused) == 1 and message in refused[0]["reason"]
     assert refused[0]["round"] == 1 and refused[0]["client"] == "ravdess/01"
     assert len(events(server, "accepted")) == 3 and server.current.update == 1
     assert 0 < norm_of(difference(server.current.model, before)) < 10

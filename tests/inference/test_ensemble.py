@@ -72,16 +72,18 @@ def test_evaluate_gives_the_mean_of_several_models(
 ) -> None:
     root = fake_savee(tmp_path / "savee", speakers=2, per_emotion=2)
     words = ["evaluate", "--corpus", "savee", "--root", str(root), "--json", "-"]
-    found = {}
+    result = {}
     one, two = models
     for name, chosen in (("a", [one]), ("b", [two]), ("ab", models), ("aa", [one, one])):
         assert main([*words, *(w for m in chosen for w in ("--model", m))]) == 0
-        found[name] = json.loads(capsys.readouterr().out)
-    assert found["ab"]["model"] == "one + two" and found["ab"]["seeds"] == [1]
-    assert found["ab"]["parameters"] == 2 * found["a"]["parameters"]
-    assert "SEEN SPEAKERS" in found["ab"]["marks"] and found["ab"]["seen_speakers"] == ["savee/DC"]
-    assert found["aa"]["uar"] == found["a"]["uar"] and found["aa"]["ece"] == found["a"]["ece"]
-    assert found["ab"]["ece"] not in (found["a"]["ece"], found["b"]["ece"])
+        result[name] = json.loads(capsys.readouterr().out)
+    assert result["ab"]["model"] == "one + two" and result["ab"]["seeds"] == [1]
+    assert result["ab"]["parameters"] == 2 * result["a"]["parameters"]
+    assert "SEEN SPEAKERS" in result["ab"]["marks"] and result["ab"]["seen_speakers"] == [
+        "savee/DC"
+    ]
+    assert result["aa"]["uar"] == result["a"]["uar"] and result["aa"]["ece"] == result["a"]["ece"]
+    assert result["ab"]["ece"] not in (result["a"]["ece"], result["b"]["ece"])
 
 
 def test_classify_gives_the_mean_of_several_models(
@@ -89,19 +91,19 @@ def test_classify_gives_the_mean_of_several_models(
 ) -> None:
     wav = write_wav(tmp_path / "a.wav", voice("happy", seconds=1.3))
     (tmp_path / "b.wav").write_text("no sound")
-    found = []
+    result = []
     for chosen in (models[:1], models[1:], models):
         words = [w for m in chosen for w in ("--model", m)]
         main(["classify", str(wav), str(tmp_path / "b.wav"), *words, "--json", "-", "--quiet"])
-        found.append(json.loads(capsys.readouterr().out))
-    one, two, both = (rows[0] for rows in found)
+        result.append(json.loads(capsys.readouterr().out))
+    one, two, both = (rows[0] for rows in result)
     for name in CLASSES:
         mean = (one["probabilities"][name] + two["probabilities"][name]) / 2
         assert both["probabilities"][name] == pytest.approx(mean, abs=1e-5)
         a, b, step = (row["timeline"][1]["probabilities"][name] for row in (one, two, both))
         assert step == pytest.approx((a + b) / 2, abs=1e-5)
     assert both["model"] == "one + two" and both["label"] in CLASSES
-    assert "error" in found[2][1]
+    assert "error" in result[2][1]
 
 
 def test_models_of_other_classes_are_refused() -> None:
@@ -137,5 +139,5 @@ def test_a_model_without_an_answer_has_no_say() -> None:
 def test_a_file_fails_where_a_model_fails(models: list[str], tmp_path: Path) -> None:
     (tmp_path / "b.wav").write_text("no sound")
     both = Ensemble([Predictor.from_pretrained(m, device="cpu") for m in models])
-    (found,) = both.classify([tmp_path / "b.wav"])
-    assert isinstance(found, Failure)
+    (result,) = both.classify([tmp_path / "b.wav"])
+    assert isinstance(result, Failure)

@@ -131,9 +131,9 @@ def test_raw_samples_may_come_in_odd_pieces() -> None:
         def read1(self, size: int | None = -1, /) -> bytes:
             return self.read(77)
 
-    found = [s.samples for s in from_pcm(Pipe(samples.tobytes()))]
-    assert len(found) == -(-4000 // 77)
-    np.testing.assert_array_equal(np.concatenate(found) * 32768, samples)
+    result = [s.samples for s in from_pcm(Pipe(samples.tobytes()))]
+    assert len(result) == -(-4000 // 77)
+    np.testing.assert_array_equal(np.concatenate(result) * 32768, samples)
 
 
 @pytest.mark.long  # a busy machine is late
@@ -213,13 +213,13 @@ def test_json_has_a_line_for_each_step(
     raw = (wave * 32767).clip(-32768, 32767).astype("<i2").tobytes()
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(raw)))
     assert main(["listen", "-", "--json", "--model", str(folder)]) == 0
-    said = capsys.readouterr()
-    rows = [json.loads(row) for row in said.out.splitlines()]
+    message = capsys.readouterr()
+    rows = [json.loads(row) for row in message.out.splitlines()]
     assert [r["end_s"] for r in rows] == [0.512, 1.024, 1.2]
     assert all(sum(r["probabilities"].values()) == pytest.approx(1, abs=1e-4) for r in rows)
     assert {"label", "so_far", "level_dbfs", "silent", "latency_ms"} <= set(rows[0])
     cost = r"tiny: each label uses the last 3\.1 s, computed anew each step \(\d+\.\d ms a label, "
-    assert re.search(cost + r"\d+\.\d % of the time of a step\)", said.err)
+    assert re.search(cost + r"\d+\.\d % of the time of a step\)", message.err)
 
 
 def test_the_command_plays_a_file(

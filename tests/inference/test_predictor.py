@@ -84,7 +84,7 @@ def test_channels_are_averaged_and_any_float_will_do(predictor: Predictor) -> No
 
 
 @pytest.mark.parametrize(
-    ("samples", "rate", "said"),
+    ("samples", "rate", "message"),
     [
         (np.zeros(100, np.float32), None, "pass sample_rate in Hz"),
         (np.zeros(100, np.float32), 0, "pass sample_rate in Hz"),
@@ -95,9 +95,9 @@ def test_channels_are_averaged_and_any_float_will_do(predictor: Predictor) -> No
     ],
 )
 def test_bad_samples_are_refused(
-    predictor: Predictor, samples: Wave, rate: int | None, said: str
+    predictor: Predictor, samples: Wave, rate: int | None, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"^Bad samples.*{said}"):
+    with pytest.raises(ConfigError, match=rf"^Bad samples.*{message}"):
         predictor(samples, sample_rate=rate)
 
 
@@ -157,20 +157,20 @@ def test_many_files_keep_their_order_and_a_bad_one_stops_nothing(
     paths = [write_wav(tmp_path / f"{i}.wav", sound(seconds=s)) for i, s in enumerate(seconds)]
     paths[3].write_text("this is no sound")
     paths[35].unlink()
-    found = list(predictor.classify(iter(paths), workers=3))
-    assert [str(p) for p in paths] == [f.path for f in found]
-    failures = {i: f for i, f in enumerate(found) if isinstance(f, Failure)}
+    result = list(predictor.classify(iter(paths), workers=3))
+    assert [str(p) for p in paths] == [f.path for f in result]
+    failures = {i: f for i, f in enumerate(result) if isinstance(f, Failure)}
     assert list(failures) == [3, 35]
     assert all(isinstance(f.error, MediaError) for f in failures.values())
     assert failures[3].to_dict()["error"] == {
         "type": "MediaError",
         "message": str(failures[3].error),
     }
-    for answer, length in zip(found, seconds, strict=True):
+    for answer, length in zip(result, seconds, strict=True):
         if isinstance(answer, Prediction):
             assert answer.duration_s == pytest.approx(length, abs=1e-3)
             assert len(answer.timeline) == steps_of(round(length * 16_000))
-    one = found[39]
+    one = result[39]
     assert isinstance(one, Prediction) and close(one, predictor(paths[39]))
     with pytest.raises(MediaError):
         predictor(paths[3])

@@ -333,8 +333,8 @@ def test_a_prediction_agrees_with_its_timeline_or_says_so(
         prediction = predictor(path)
         labels = [e.label for e in prediction.timeline if e.label]
         most = max(labels.count(name) for name in labels)
-        told = DISAGREEMENT in str(prediction.reason)
-        assert told == (labels.count(str(prediction.label)) < most)
+        recorded = DISAGREEMENT in str(prediction.reason)
+        assert recorded == (labels.count(str(prediction.label)) < most)
 
 
 def test_a_file_is_opened_once_and_its_model_chosen_once(

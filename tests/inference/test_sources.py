@@ -90,8 +90,8 @@ def test_an_audio_column_gives_what_its_samples_give(predictor: Predictor, clip:
     samples = decoded(clip)[0]
     expected = predictor(samples, sample_rate=16_000)
     row = {"path": "a.wav", "array": samples.astype(np.float64), "sampling_rate": 16_000}
-    found = predictor(row)
-    assert (found.probabilities, found.path) == (expected.probabilities, "a.wav")
+    result = predictor(row)
+    assert (result.probabilities, result.path) == (expected.probabilities, "a.wav")
     made = SimpleNamespace(data=samples[None], sample_rate=16_000)
     decoder = SimpleNamespace(get_all_samples=lambda: made)
     assert predictor(decoder).probabilities == expected.probabilities
@@ -121,9 +121,9 @@ def test_a_picture_of_pil_is_turned_upright(predictor: Predictor, tmp_path: Path
 def test_a_list_may_mix_files_and_what_is_in_memory(predictor: Predictor, clip: Path) -> None:
     samples = decoded(clip)[0]
     row = {"array": samples, "sampling_rate": 16_000}
-    found = predictor([row, clip, read_picture(FACE)])
-    assert [p.modalities for p in found] == [("audio",), ("audio", "video"), ("video",)]
-    assert [p.path for p in found] == [None, str(clip), None]
+    result = predictor([row, clip, read_picture(FACE)])
+    assert [p.modalities for p in result] == [("audio",), ("audio", "video"), ("video",)]
+    assert [p.path for p in result] == [None, str(clip), None]
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def write(tmp_path: Path, name: str, labels: list[str | None], **kwargs: float) 
 
 
 def intervals(grid: str) -> list[tuple[float, float, str]]:
-    found = re.findall(r'intervals \[\d+\]:\s+xmin = (\S+)\s+xmax = (\S+)\s+text = "(.*)"', grid)
-    return [(float(a), float(b), text) for a, b, text in found]
+    result = re.findall(r'intervals \[\d+\]:\s+xmin = (\S+)\s+xmax = (\S+)\s+text = "(.*)"', grid)
+    return [(float(a), float(b), text) for a, b, text in result]
 
 
 def test_csv_has_a_row_a_step(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_text_grid_has_no_hole_for_any_timeline(labels: list[str | None], more_s
     from avser.inference.writers import _text_grid
 
     whole = prediction(labels, duration_s=STEP_S * len(labels) + more_s)
-    found = intervals(_text_grid(whole))
-    assert found[0][0] == 0
-    assert found[-1][1] == pytest.approx(max(whole.duration_s, 0.001), abs=1e-5)
-    assert all(a[1] == b[0] for a, b in pairwise(found))
-    assert all(start < end for start, end, _ in found)
+    result = intervals(_text_grid(whole))
+    assert result[0][0] == 0
+    assert result[-1][1] == pytest.approx(max(whole.duration_s, 0.001), abs=1e-5)
+    assert all(a[1] == b[0] for a, b in pairwise(result))
+    assert all(start < end for start, end, _ in result)
 
 
 def test_a_clip_without_signal(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     pytest.importorskip("uvicorn")
-    with running(SERVE, folder=folder) as found:
-        yield found
+    with running(SERVE, folder=folder) as actual:
+        yield actual
     assert left(folder) == [], "the server left files behind"
 
 
@@ -49,14 +49,14 @@ def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser(microphone: Path) -> Iterator[Any]:
     camera = write_mjpeg(SAMPLE, microphone.with_name("face.mjpeg"))
-    with open_browser(microphone=microphone, camera=camera) as found:
-        yield found
+    with open_browser(microphone=microphone, camera=camera) as actual:
+        yield actual
 
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
-    with opened(browser, address) as found:
-        yield found
+    with opened(browser, address) as actual:
+        yield actual
 
 
 def left(folder: Path) -> list[str]:
@@ -269,11 +269,11 @@ def test_many_files_become_a_table_that_is_sorted_and_downloaded(
     text = io.StringIO()
     write_csv(rows, text)
     expected = list(csv.DictReader(io.StringIO(text.getvalue())))
-    found = list(csv.DictReader(io.StringIO(download(page, "#many-csv").decode())))
-    assert list(found[0]) == list(COLUMNS)
-    for row, other in zip(found, expected, strict=True):
+    actual = list(csv.DictReader(io.StringIO(download(page, "#many-csv").decode())))
+    assert list(actual[0]) == list(COLUMNS)
+    for row, other in zip(actual, expected, strict=True):
         assert {k: plain(v) for k, v in row.items()} == {k: plain(v) for k, v in other.items()}
-    assert found[0]["label"] == "happy" and "it is no recording" in found[2]["error"]
+    assert actual[0]["label"] == "happy" and "it is no recording" in actual[2]["error"]
 
     def names() -> list[str]:
         return page.locator("#table tbody tr td:first-child").all_inner_texts()

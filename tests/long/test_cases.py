@@ -107,8 +107,10 @@ def test_streams_duration_and_reason(
     streams, duration_s, reason = CLIPS[name]
     assert "+".join(row["modalities"]) == streams
     assert row["duration_s"] == pytest.approx(duration_s, abs=0.06)
-    told = [p for p in (row["reason"] or "").split("; ") if not p.startswith("the whole clip is")]
-    assert (reason in "; ".join(told)) if reason else told == [""] or told == []
+    recorded = [
+        p for p in (row["reason"] or "").split("; ") if not p.startswith("the whole clip is")
+    ]
+    assert (reason in "; ".join(recorded)) if reason else recorded == [""] or recorded == []
     assert (row["label"] is None) == (streams == "")
 
 

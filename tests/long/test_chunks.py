@@ -59,8 +59,8 @@ def fit(out: Path, data: str, model: str, *words: str) -> dict[str, Any]:
     names = [w if "/" in w else f"{SYSTEM}/{w}.yaml" for w in (data, model)]
     command = ["fit", "-c", names[0], "-c", names[1], *BRIEF, *words, "--out", str(out)]
     assert main(command) == 0
-    found: dict[str, Any] = json.loads((out / "results.json").read_text())
-    return found
+    result: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return result
 
 
 def test_nets_then_classifiers_on_their_scores_then_an_ensemble(
@@ -104,12 +104,12 @@ def test_faces_of_five_frames(runs: Path, model: str) -> None:
     if model == "faces_cnn":
         words += ["--model.video.init_args.pretrained=false"]
         words += ["--model.video.init_args.backbone=test_efficientnet"]
-    found = fit(runs / model, "random_faces", model, *words)
-    assert found["corpus"] == "enterface" and len(found["classes"]) == 6
-    assert found["marks"][0] == "RANDOM SPLIT"
+    result = fit(runs / model, "random_faces", model, *words)
+    assert result["corpus"] == "enterface" and len(result["classes"]) == 6
+    assert result["marks"][0] == "RANDOM SPLIT"
 
 
 def test_both_streams_into_one_lstm(runs: Path) -> None:
     words = ["--data.video=faces", *TINY, "--model.init={}"]
-    found = fit(runs / "av", "configs/data/enterface.yaml", "configs/model/av_lrcn.yaml", *words)
-    assert found["marks"] == [] and set(found["streams"]) == {"audio", "video"}
+    result = fit(runs / "av", "configs/data/enterface.yaml", "configs/model/av_lrcn.yaml", *words)
+    assert result["marks"] == [] and set(result["streams"]) == {"audio", "video"}

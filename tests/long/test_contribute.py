@@ -46,16 +46,16 @@ def served(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    with served(tmp_path) as found:
-        yield found
+    with served(tmp_path) as result:
+        yield result
 
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
     samples = voice("angry", speaker="3", seconds=3.0, sample_rate=16_000, seed=1)
     clip = write_wav(tmp_path / "mic.wav", np.concatenate([samples, np.zeros(4000, np.float32)]))
-    with open_browser(microphone=clip) as found:
-        yield found
+    with open_browser(microphone=clip) as result:
+        yield result
 
 
 def record(page: Any) -> None:

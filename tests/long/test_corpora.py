@@ -34,11 +34,11 @@ def present(name: str) -> Path:
 def test_counts(
     name: str, clips: tuple[int, int], speakers: tuple[int, int], emotions: int
 ) -> None:
-    found = find_corpus(name)(present(name)).clips()
-    counts = len(found), len({clip.speaker for clip in found})
+    result = find_corpus(name)(present(name)).clips()
+    counts = len(result), len({clip.speaker for clip in result})
     assert counts in zip(clips, speakers, strict=True)
-    assert len({clip.emotion for clip in found}) == emotions
-    assert len({clip.clip_id for clip in found}) == len(found)
+    assert len({clip.emotion for clip in result}) == emotions
+    assert len({clip.clip_id for clip in result}) == len(result)
 
 
 def test_ravdess_classes_and_oddities() -> None:

@@ -24,14 +24,14 @@ LENGTHS = (0.3, 3.3, 61.0, 600.0)
 
 def voices() -> dict[str, dict[str, object]]:
     """Audio branch of every configuration that has one, by path."""
-    found = {}
+    result = {}
     for path in sorted(CONFIGS.rglob("*.yaml")):
         model = (yaml.safe_load(path.read_text()) or {}).get("model") or {}
         if isinstance(model.get("audio"), dict) and "class_path" in model["audio"]:
             slots = {"audio": model["audio"], "head": model.get("head")}
             slots["head"] = slots["head"] or {"class_path": "avser.models.heads.AttentiveHead"}
-            found[str(path.relative_to(CONFIGS))] = slots
-    return found
+            result[str(path.relative_to(CONFIGS))] = slots
+    return result
 
 
 @pytest.mark.parametrize("name", voices())
@@ -47,16 +47,18 @@ def test_every_voice_is_exported_or_says_why_not(name: str, tmp_path: Path) -> N
         assert str(error).startswith("Bad export") and str(error).count("\n") == 0
         return
     sizes = [(clips, s) for s in (0.3, 3.3, 20.0) for clips in (1, 2)]
-    found = differences(net.audio_branch(), path, sizes=sizes)
-    assert max(max(d.clip, d.step) for d in found) <= MOST_APART
+    result = differences(net.audio_branch(), path, sizes=sizes)
+    assert max(max(d.clip, d.step) for d in result) <= MOST_APART
 
 
 def test_the_released_voice_at_four_lengths_and_two_sizes(tmp_path: Path) -> None:
     loaded = bundle.load("audio_crnn.ravdess")
     graph = AudioGraph(loaded)
     sizes = [(clips, seconds) for seconds in LENGTHS for clips in (1, 2)]
-    found = differences(loaded.net.audio_branch(), graph.save(tmp_path / "float.onnx"), sizes=sizes)
-    assert max(max(d.clip, d.step) for d in found) <= MOST_APART
+    result = differences(
+        loaded.net.audio_branch(), graph.save(tmp_path / "float.onnx"), sizes=sizes
+    )
+    assert max(max(d.clip, d.step) for d in result) <= MOST_APART
     small = graph.save(tmp_path / "int8.onnx", int8=True)
     assert small.stat().st_size <= 500_000
     assert max(d.clip for d in differences(loaded.net.audio_branch(), small)) < 0.05

@@ -70,8 +70,8 @@ def apart(a: Prediction, b: Prediction) -> float:
 
 
 def test_the_released_model_at_three_lengths(graph: VideoGraph, folder: Path) -> None:
-    found = video_differences(graph.bundle.net, folder / "model.onnx", seconds=LENGTHS)
-    assert max(max(d.clip, d.step) for d in found) <= MOST_APART
+    result = video_differences(graph.bundle.net, folder / "model.onnx", seconds=LENGTHS)
+    assert max(max(d.clip, d.step) for d in result) <= MOST_APART
 
 
 def test_a_video_is_classified_where_there_is_no_torch(
@@ -119,8 +119,8 @@ def test_joint_cross_attention_at_three_lengths(tmp_path: Path) -> None:
     ).eval()
     made = Bundle(name="tiny", folder=Path(), net=net, config={})
     path = VideoGraph(made).save(tmp_path / "model.onnx")
-    found = video_differences(net, path, seconds=(0.3, 3.3, 9.0), clips=3)
-    assert max(max(d.clip, d.step) for d in found) <= MOST_APART
+    result = video_differences(net, path, seconds=(0.3, 3.3, 9.0), clips=3)
+    assert max(max(d.clip, d.step) for d in result) <= MOST_APART
 
 
 def test_the_command_writes_the_face_network(

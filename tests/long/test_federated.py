@@ -44,7 +44,7 @@ print(done.update, digest_of(done.model))
 
 def test_flowers_own_engine_gives_equal_weights(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    told = []
+    recorded = []
     for engine in ("inprocess", "flower"):  # a process each: Ray leaves some of its own behind
         done = subprocess.run(
             [sys.executable, "-c", BY_ENGINE, str(tmp_path), engine],
@@ -54,9 +54,9 @@ def test_flowers_own_engine_gives_equal_weights(tmp_path: Path) -> None:
             timeout=WAIT_S,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        told.append(done.stdout.strip().splitlines()[-1])
-    assert told[0] == told[1]
-    assert told[0].startswith("2 ")
+        recorded.append(done.stdout.strip().splitlines()[-1])
+    assert recorded[0] == recorded[1]
+    assert recorded[0].startswith("2 ")
 
 
 # -- deployment ----------------------------------------------------------------------------------
@@ -174,9 +174,9 @@ class Field:
 
 @pytest.fixture
 def field(tmp_path: Path) -> Iterator[Field]:
-    found = Field(tmp_path)
-    yield found
-    found.close()
+    result = Field(tmp_path)
+    yield result
+    result.close()
 
 
 def test_a_federation_of_real_processes(field: Field) -> None:

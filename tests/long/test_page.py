@@ -41,8 +41,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(clip: Path) -> Iterator[Any]:
-    with open_browser(microphone=clip) as found:
-        yield found
+    with open_browser(microphone=clip) as result:
+        yield result
 
 
 def page_of(graph: AudioGraph, folder: Path) -> Path:
@@ -119,17 +119,17 @@ def test_a_file_gets_the_label_that_python_gives(
         page.set_input_files("#file", str(clip))
         page.wait_for_selector("#headline")
         assert page.get_attribute("body", "data-label") == prediction.label
-        found = json.loads(downloaded(page, "json"))
-        assert found["probabilities"] == pytest.approx(prediction.probabilities, abs=apart)
-        labels = [step["label"] for step in found["timeline"]]
+        result = json.loads(downloaded(page, "json"))
+        assert result["probabilities"] == pytest.approx(prediction.probabilities, abs=apart)
+        labels = [step["label"] for step in result["timeline"]]
         assert labels == [step.label for step in prediction.timeline]
-        assert found["duration_s"] == pytest.approx(prediction.duration_s, abs=1e-3)
+        assert result["duration_s"] == pytest.approx(prediction.duration_s, abs=1e-3)
         shown = page.locator("#shares .share").all_inner_texts()
         for text, share in zip(shown, prediction.probabilities.values(), strict=True):
             assert float(text.removesuffix("%")) == pytest.approx(
                 100 * share, abs=0.51 + 100 * apart
             )
-        same = as_prediction(found)
+        same = as_prediction(result)
         assert downloaded(page, "vtt") == timeline_text(same, "vtt")
         assert downloaded(page, "csv") == timeline_text(same, "csv")
         assert asked == [], "the file was sent somewhere"
@@ -143,10 +143,10 @@ def test_a_file_gets_the_label_that_python_gives(
         page.wait_for_selector("#headline")
 
 
-def as_prediction(found: dict[str, Any]) -> Prediction:
-    timeline = tuple(TimelineEntry(**step) for step in found["timeline"])
-    kept = {k: found[k] for k in ("label", "probabilities", "reason", "duration_s", "model")}
-    return Prediction(**kept, modalities=tuple(found["modalities"]), timeline=timeline)
+def as_prediction(result: dict[str, Any]) -> Prediction:
+    timeline = tuple(TimelineEntry(**step) for step in result["timeline"])
+    kept = {k: result[k] for k in ("label", "probabilities", "reason", "duration_s", "model")}
+    return Prediction(**kept, modalities=tuple(result["modalities"]), timeline=timeline)
 
 
 def test_the_microphone_gets_labels_while_it_records(browser: Any, whole: Path) -> None:

@@ -45,16 +45,16 @@ def test_a_voice_model_does_not_guess_what_it_does_not_hear(
 def test_speakers_of_the_training_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--corpus", "ravdess", "--root", str(DATA / "ravdess"), "--speakers", "01,02"]
     assert main(["evaluate", *words, "--json", "-"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["n"] == 120 and found["seen_speakers"] == ["ravdess/01", "ravdess/02"]
-    assert "SEEN SPEAKERS" in found["marks"]
-    assert found["uar"]["value"] > 0.6  # it has seen them; far above chance of .125
+    result = json.loads(capsys.readouterr().out)
+    assert result["n"] == 120 and result["seen_speakers"] == ["ravdess/01", "ravdess/02"]
+    assert "SEEN SPEAKERS" in result["marks"]
+    assert result["uar"]["value"] > 0.6  # it has seen them; far above chance of .125
 
 
 def test_a_corpus_of_unseen_speakers_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--corpus", "savee", "--root", str(DATA / "savee"), "--json", "-"]
     words += ["--model", "audio_crnn.ravdess"]  # which was not trained on it
     assert main(["evaluate", *words]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["n"] == 360 and found["seen_speakers"] == [] and len(found["classes"]) == 7
-    assert any("calm" in note for note in found["notes"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["n"] == 360 and result["seen_speakers"] == [] and len(result["classes"]) == 7
+    assert any("calm" in note for note in result["notes"])

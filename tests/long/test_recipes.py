@@ -98,6 +98,6 @@ def test_recipe_followed_to_the_letter_passes_every_test_concerned(page: str, co
     # of the configurations the new one alone: each is trained for a step
     for words in (own, [CONFIGS, "-k", word] if CONFIGS in suites else []):
         if words:
-            said = run(copy, *PYTEST, "-m", "not long", *words)
-            print(said.splitlines()[-1])
+            message = run(copy, *PYTEST, "-m", "not long", *words)
+            print(message.splitlines()[-1])
     run(copy, *PYTEST, "tests/test_architecture.py")

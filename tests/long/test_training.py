@@ -108,11 +108,11 @@ def signal_group(process: subprocess.Popen[str], number: int) -> int:
 
 def epochs_of(run: Path) -> list[list[int]]:
     """Epochs that have a validation figure, for each start of the run."""
-    found = []
+    result = []
     for path in sorted((run / "logs").glob("start*/metrics.csv")):
         rows = list(csv.DictReader(path.read_text().splitlines()))
-        found.append([int(row["epoch"]) for row in rows if row["validation/uar"]])
-    return found
+        result.append([int(row["epoch"]) for row in rows if row["validation/uar"]])
+    return result
 
 
 def test_killed_training_goes_on_from_its_last_epoch(train: Train) -> None:
@@ -245,9 +245,9 @@ def test_interrupted_crossval_goes_on(train: Train, number: signal.Signals) -> N
     before = len(train.seen())
     stamp = done.stat().st_mtime_ns
 
-    code, said, err = train.finish(words)
+    code, message, err = train.finish(words)
     assert (code, err) == (0, "")
-    assert "seed 0 fold 0" in said and "seed 0 fold 1" in said
+    assert "seed 0 fold 0" in message and "seed 0 fold 1" in message
     assert done.stat().st_mtime_ns == stamp  # the finished fold is not touched
     resumed = train.seen()[before:]
     assert resumed[0][0] >= 1  # nor does the other begin anew

@@ -95,10 +95,10 @@ def test_real_clips_are_judged_by_the_streams_they_have(
     rows = {Path(row["path"]): row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == set(CLIPS)
     for path, row in rows.items():
-        heard = ["audio"] if path in HEARD else []
-        assert row["modalities"] == [*heard, "video"] and row["label"] is not None
+        received = ["audio"] if path in HEARD else []
+        assert row["modalities"] == [*received, "video"] and row["label"] is not None
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
-        assert row["reason"] == (None if heard else "the sound is silent")
+        assert row["reason"] == (None if received else "the sound is silent")
 
 
 @real

@@ -64,10 +64,10 @@ def test_a_pt2_is_the_network_at_any_length(tmp_path: Path) -> None:
         lengths = torch.arange(clips) * 100 + steps * 8192 - 500
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch: a scalar of an exported graph
-            found = program(wave, lengths)
+            result = program(wave, lengths)
             inside = torch.arange(steps * 8192) < lengths[:, None]
             expected = branch(wave.flatten(1) * inside, lengths)
-        for one, other in zip(found, expected, strict=True):
+        for one, other in zip(result, expected, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 

@@ -37,8 +37,8 @@ def test_a_file_that_nobody_waits_for_is_not_read_on(tmp_path: Path) -> None:
     with pytest.raises(CancelledError):
         load_clip(path, detector=detector, faces=True, stopped=detector.stopped)
     assert 1 <= detector.looks < seconds / STEP_S / 2  # two looks a step
-    with load_clip(path, detector=detector, faces=True) as found:  # not without being asked
-        assert found.duration_s == pytest.approx(seconds, abs=0.1)
+    with load_clip(path, detector=detector, faces=True) as result:  # not without being asked
+        assert result.duration_s == pytest.approx(seconds, abs=0.1)
 
 
 def film(path: Path, *, seconds: float) -> Path:
@@ -58,8 +58,8 @@ def test_pictures_are_looked_at_in_their_order_beside_the_decoding(tmp_path: Pat
         threads.add(get_ident())
         return []
 
-    with load_clip(path, detector=detector, faces=True) as found:
-        assert found.faces is not None and found.faces.sampled == len(seen) > 25
+    with load_clip(path, detector=detector, faces=True) as result:
+        assert result.faces is not None and result.faces.sampled == len(seen) > 25
     assert seen == sorted(seen) and len(threads) == 1 and get_ident() not in threads
 
 

@@ -75,7 +75,7 @@ def detection(x: float, *, side: float = 40.0, score: float = 0.99) -> Detection
     return Detection((x, 60.0, side, side), score, np.array(shares) * side + (x, 60.0))
 
 
-def told(collector: FaceCollector, count: int) -> Faces:
+def collected_noise(collector: FaceCollector, count: int) -> Faces:
     # a picture with structure, so that people in different places look different
     ramp = np.random.default_rng(3).integers(0, 255, (*SMALL, 3)).astype(np.uint8)
     for time_s in islice(sample_times(), count):
@@ -110,13 +110,13 @@ def test_faces_are_looked_for_in_the_middle_of_equal_parts_of_a_step(per_step: i
 def test_a_face_comes_back_at_its_step_and_slot(detector: MtcnnDetector, woman: Picture) -> None:
     path = [(0.5, 0.5), (0.5, 0.5), None, (0.5, 0.5), None, None]
     with FaceCollector(detector=detector) as collector:
-        found = collected(collector, [Person(woman, path)])
-        assert found.main is not None
-        assert found.main.places.tolist() == [0, 1, 3]
-        grid, mask = found.main.grid(1, 4)
+        result = collected(collector, [Person(woman, path)])
+        assert result.main is not None
+        assert result.main.places.tolist() == [0, 1, 3]
+        grid, mask = result.main.grid(1, 4)
         assert grid.shape == (4, 2, 3, 112, 112) and grid.dtype == np.uint8
         assert mask.tolist() == [[False, True], *[[False, False]] * 3]
-        np.testing.assert_array_equal(grid[0, 1], np.moveaxis(found.main.crops[2], -1, 0))
+        np.testing.assert_array_equal(grid[0, 1], np.moveaxis(result.main.crops[2], -1, 0))
         assert not grid[~mask].any()
 
 
@@ -145,10 +145,10 @@ def test_a_face_in_a_file_is_found_in_every_sampled_frame(
             for frame in block.frames:
                 assert frame.image.shape == (360, 480, 3)
                 collector.add(frame)
-        found = collector.finish()
-        assert (found.sampled, found.found, found.reason) == (8, 8, None)
-        assert found.main is not None and len(found.tracks) == 1
-        x, y, w, h = found.main.boxes.mean(axis=0)
+        result = collector.finish()
+        assert (result.sampled, result.found, result.reason) == (8, 8, None)
+        assert result.main is not None and len(result.tracks) == 1
+        x, y, w, h = result.main.boxes.mean(axis=0)
         assert x + w / 2 == pytest.approx(0.5, abs=0.03) and 0.35 < y + h / 2 < 0.65
         assert 0.15 < h < 0.4 and 0 < w < h
 
@@ -168,9 +168,9 @@ def test_a_phone_held_sideways_shows_an_upright_face(
             for frame in block.frames:
                 assert frame.image.shape == (320, 180, 3)
                 collector.add(frame)
-        found = collector.finish()
-        assert found.reason is None and found.main is not None
-        assert found.main.boxes[0, 0] + found.main.boxes[0, 2] / 2 == pytest.approx(0.5, abs=0.05)
+        result = collector.finish()
+        assert result.reason is None and result.main is not None
+        assert result.main.boxes[0, 0] + result.main.boxes[0, 2] / 2 == pytest.approx(0.5, abs=0.05)
 
 
 # odd pictures
@@ -192,9 +192,9 @@ def test_a_dark_picture_shows_its_face(detector: MtcnnDetector, woman: Picture) 
 def test_a_tiny_face_and_none_are_told_in_words(detector: MtcnnDetector, face: Picture) -> None:
     for people in ([still(head(face, height=20), count=3)], [Person(face, [None] * 3)]):
         with FaceCollector(detector=detector) as collector:
-            found = collected(collector, people)
-            assert found.reason == "no face found in 3 of 3 sampled frames"
-            assert found.main is None and found.tracks == () and found.found == 0
+            result = collected(collector, people)
+            assert result.reason == "no face found in 3 of 3 sampled frames"
+            assert result.main is None and result.tracks == () and result.found == 0
 
 
 def test_no_frames_at_all_are_told_in_words() -> None:
@@ -209,9 +209,9 @@ def test_a_face_that_leaves_midway_is_found_in_part(
 ) -> None:
     path = [(0.5, 0.5)] * 5 + [None] * 4
     with FaceCollector(detector=detector) as collector:
-        found = collected(collector, [Person(woman, path)])
-        assert found.reason == "face found in 5 of 9 sampled frames"
-        assert (found.sampled, found.found) == (9, 5)
+        result = collected(collector, [Person(woman, path)])
+        assert result.reason == "face found in 5 of 9 sampled frames"
+        assert (result.sampled, result.found) == (9, 5)
 
 
 # several people
@@ -223,15 +223,15 @@ def test_the_main_person_is_the_one_seen_longest_and_largest(
     people = [still(head(face, height=120), x, count=4) for x in (0.5,)]
     people += [still(man, 0.15, count=4), still(head(face, height=60), 0.85, count=4)]
     with FaceCollector(detector=detector) as collector:
-        found = collected(collector, people)
-        centres = [t.boxes[:, 0].mean() + t.boxes[:, 2].mean() / 2 for t in found.tracks]
+        result = collected(collector, people)
+        centres = [t.boxes[:, 0].mean() + t.boxes[:, 2].mean() / 2 for t in result.tracks]
         assert centres == pytest.approx([0.5, 0.15, 0.85], abs=0.04)
-        assert [t.face_id for t in found.tracks] == [0, 1, 2]
-        assert found.reason is None and all(len(t.crops) == 4 for t in found.tracks)
+        assert [t.face_id for t in result.tracks] == [0, 1, 2]
+        assert result.reason is None and all(len(t.crops) == 4 for t in result.tracks)
     brief = Person(head(face, height=120), [(0.3, 0.5), *[None] * 7])
     with FaceCollector(detector=detector) as collector:
-        found = collected(collector, [brief, still(man, 0.75, count=8)])
-        assert found.main is not None and found.main.boxes[0, 0] > 0.5
+        result = collected(collector, [brief, still(man, 0.75, count=8)])
+        assert result.main is not None and result.main.boxes[0, 0] > 0.5
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -242,9 +242,9 @@ def test_people_who_cross_keep_who_they_are(
     people = [Person(woman, [(x, 0.5) for x in way]), Person(man, [(1 - x, 0.5) for x in way])]
     people = people[first:] + people[:first]  # who walks before whom
     with FaceCollector(detector=detector) as collector:
-        found = collected(collector, people)
-        assert len(found.tracks) == 2
-        for track in found.tracks:
+        result = collected(collector, people)
+        assert len(result.tracks) == 2
+        for track in result.tracks:
             centres = track.boxes[:, 0] + track.boxes[:, 2] / 2
             light = np.asarray(track.crops).mean(axis=(1, 2, 3))
             expected = way if light[0] > 110 else 1 - way
@@ -259,9 +259,9 @@ def test_people_who_approach_and_part_keep_who_they_are(
     people = [Person(woman, [(0.5 - x, 0.5) for x in way])]
     people += [Person(man, [(0.5 + x, 0.5) for x in way])]
     with FaceCollector(detector=detector) as collector:
-        found = collected(collector, people)
-        assert len(found.tracks) == 2 and found.reason is None
-        sides = [t.boxes[:, 0] + t.boxes[:, 2] / 2 < 0.5 for t in found.tracks]
+        result = collected(collector, people)
+        assert len(result.tracks) == 2 and result.reason is None
+        sides = [t.boxes[:, 0] + t.boxes[:, 2] / 2 < 0.5 for t in result.tracks]
         assert all(side.all() or not side.any() for side in sides)
 
 
@@ -269,24 +269,24 @@ def test_short_losses_do_not_make_a_second_person(detector: MtcnnDetector, woman
     xs = np.linspace(0.3, 0.7, 12)
     path = [None if n in (3, 6, 7, 8) else (float(x), 0.5) for n, x in enumerate(xs)]
     with FaceCollector(detector=detector) as collector:
-        found = collected(collector, [Person(woman, path)])
-        assert len(found.tracks) == 1
-        assert found.reason == "face found in 8 of 12 sampled frames"
+        result = collected(collector, [Person(woman, path)])
+        assert len(result.tracks) == 1
+        assert result.reason == "face found in 8 of 12 sampled frames"
 
 
 def test_one_doubtful_glimpse_is_nobody() -> None:
     answers = [[detection(100)] for _ in range(8)]
     answers[4].append(detection(250, score=0.8))
     with FaceCollector(detector=Told(answers)) as collector:
-        assert len(told(collector, 8).tracks) == 1
+        assert len(collected_noise(collector, 8).tracks) == 1
     answers[4][1] = detection(250, score=0.99)
     with FaceCollector(detector=Told(answers)) as collector:
-        assert len(told(collector, 8).tracks) == 2
+        assert len(collected_noise(collector, 8).tracks) == 2
 
 
 def test_a_single_picture_may_show_a_doubtful_face() -> None:
     with FaceCollector(detector=Told([[detection(100, score=0.75)]])) as collector:
-        assert told(collector, 1).found == 1
+        assert collected_noise(collector, 1).found == 1
 
 
 # the spool
@@ -297,7 +297,7 @@ def test_crops_wait_on_disk_and_are_gone_when_closed(
 ) -> None:
     monkeypatch.setattr("avser.media.faces.tracks._IN_MEMORY", 1)  # to the disk at once
     with FaceCollector(detector=Told([[detection(100)]] * 5), spool=tmp_path) as collector:
-        main = told(collector, 5).main
+        main = collected_noise(collector, 5).main
         assert main is not None
         assert main.crops.shape == (5, 112, 112, 3) and main.crops[1:3].shape == (2, 112, 112, 3)
         np.testing.assert_array_equal(np.asarray(main.crops)[4], main.crops[-1])
@@ -322,4 +322,4 @@ def test_settings_out_of_range_are_refused() -> None:
 
 def test_a_detector_may_be_brought_along(woman: Picture) -> None:
     with FaceCollector(detector=Told([[]] * 2)) as collector:
-        assert told(collector, 2).reason == "no face found in 2 of 2 sampled frames"
+        assert collected_noise(collector, 2).reason == "no face found in 2 of 2 sampled frames"

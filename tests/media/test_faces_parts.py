@@ -39,13 +39,13 @@ def shown(face: Picture) -> Picture:
 def test_landmarks_come_as_eyes_nose_and_mouth_from_left_to_right(
     mtcnn: MtcnnDetector, face: Picture
 ) -> None:
-    (found,) = mtcnn(shown(face))
-    left, right, nose, mouth_left, mouth_right = found.landmarks
+    (result,) = mtcnn(shown(face))
+    left, right, nose, mouth_left, mouth_right = result.landmarks
     assert left[0] < nose[0] < right[0] and mouth_left[0] < mouth_right[0]
     assert left[1] < nose[1] < mouth_left[1] and right[1] < nose[1] < mouth_right[1]
-    x, y, w, h = found.box
-    assert ((found.landmarks > (x, y)) & (found.landmarks < (x + w, y + h))).all()
-    assert 0.9 < found.score <= 1
+    x, y, w, h = result.box
+    assert ((result.landmarks > (x, y)) & (result.landmarks < (x + w, y + h))).all()
+    assert 0.9 < result.score <= 1
 
 
 def test_moving_the_picture_moves_the_face(mtcnn: MtcnnDetector, face: Picture) -> None:
@@ -109,9 +109,9 @@ def test_yunet_rows_become_detections(tmp_path: Path, monkeypatch: pytest.Monkey
     detector = YuNetDetector(tmp_path / "a.onnx", min_score=0.8)
     picture = np.zeros((90, 160, 3), np.uint8)
     picture[..., 0] = 200  # red
-    (found,) = detector(picture)
-    assert found.box == (10, 20, 30, 40) and found.score == 0.875
-    assert found.landmarks.tolist() == [[50, 51], [52, 53], [54, 55], [56, 57], [58, 59]]
+    (result,) = detector(picture)
+    assert result.box == (10, 20, 30, 40) and result.score == 0.875
+    assert result.landmarks.tolist() == [[50, 51], [52, 53], [54, 55], [56, 57], [58, 59]]
     assert asked["size"] == (160, 90) and asked["pixel"] == [0, 0, 200] and asked["score"] == 0.8
     monkeypatch.setattr(Stub, "rows", None)
     assert detector(picture) == []
@@ -171,8 +171,8 @@ def test_beyond_the_picture_its_edge_is_repeated() -> None:
 def test_found_faces_are_framed_as_fer2013(mtcnn: MtcnnDetector, face: Picture) -> None:
     for height in (80, 150):
         picture = scene([Person(head(face, height=height), [(0.5, 0.5)])], index=0)
-        (found,) = mtcnn(picture)
-        crop = align(picture, found.landmarks, found.box, size=160)
+        (result,) = mtcnn(picture)
+        crop = align(picture, result.landmarks, result.box, size=160)
         (again,) = mtcnn(np.pad(crop, ((60, 60), (60, 60), (0, 0)), mode="edge"))
         eyes = (again.landmarks[:2] - 60) / 160
         assert eyes[1, 0] - eyes[0, 0] == pytest.approx(EYES_APART, abs=0.03)
@@ -187,9 +187,9 @@ def walk(*, step_s: float, people: list[tuple[list[float | None], Any]]) -> list
     tracker, numbers = Tracker(), []
     for index in range(len(people[0][0])):
         here = [(way[index], look) for way, look in people if way[index] is not None]
-        found = [Detection((x, 50.0, 40.0, 40.0), 1.0, SHARES * 40 + (x, 50)) for x, _ in here]
+        result = [Detection((x, 50.0, 40.0, 40.0), 1.0, SHARES * 40 + (x, 50)) for x, _ in here]
         looks = [look for _, look in here]
-        numbers.append(tracker.update(index * step_s, detections=found, looks=looks))
+        numbers.append(tracker.update(index * step_s, detections=result, looks=looks))
     return numbers
 
 

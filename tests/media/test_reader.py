@@ -51,9 +51,9 @@ def test_five_point_one_keeps_the_centre_and_never_clips(tmp_path: Path) -> None
     centre = np.zeros_like(full)
     centre[:, 2] = tone(0.5, SAMPLE_RATE)
     left = np.roll(centre, -2, axis=1)
-    heard = [np.abs(read_audio(write_wav(tmp_path / "a.wav", x))).max() for x in (centre, left)]
-    assert heard[0] > 0.1
-    assert heard[0] > heard[1] > 0
+    received = [np.abs(read_audio(write_wav(tmp_path / "a.wav", x))).max() for x in (centre, left)]
+    assert received[0] > 0.1
+    assert received[0] > received[1] > 0
 
 
 def write_floats(path: Path, samples: NDArray[np.float32], codec: str = "pcm_f32le") -> Path:
@@ -290,12 +290,12 @@ def test_leaving_pictures_out_leaves_the_frames_asked_for_as_they_are(
         return [f.time_s for f in frames], images, reader.duration_s, len(decoded)
 
     monkeypatch.setattr(decode.VideoDecoder, "_take", counted)
-    *found, few = read()
+    *result, few = read()
     monkeypatch.setattr(decode.VideoDecoder, "_choose", lambda self, packet: None)
     *whole, every = read()
-    assert found[:2] == whole[:2]
-    assert found[0]
-    assert found[2] == pytest.approx(whole[2], abs=0.04)
+    assert result[:2] == whole[:2]
+    assert result[0]
+    assert result[2] == pytest.approx(whole[2], abs=0.04)
     assert few < 0.8 * every if ending == "mp4" and "bf" in options else few == every
 
 
@@ -410,8 +410,8 @@ def test_frames_of_a_long_video_do_not_gather(tmp_path: Path) -> None:
     assert times == sorted(times)
     assert max(len(block.frames) for block in blocks) <= (2.048 + 2.0) / 0.2 + 1
     assert max(len(block.samples) for block in blocks) <= 32_768
-    heard = [block for block in blocks if len(block.samples)]
-    assert all(a.start_sample + len(a.samples) == b.start_sample for a, b in pairwise(heard))
+    received = [block for block in blocks if len(block.samples)]
+    assert all(a.start_sample + len(a.samples) == b.start_sample for a, b in pairwise(received))
 
 
 # odd files

@@ -190,9 +190,9 @@ def test_a_beep_and_a_switch_are_where_they_were_put(
 ) -> None:
     case = CASES[name]
     path = write(tmp_path / f"a.{container}", case)
-    heard, levels, warnings = read(path)
+    received, levels, warnings = read(path)
     assert warnings == ()
-    assert heard == pytest.approx([case.beep_s - case.start_s], abs=0.025)
+    assert received == pytest.approx([case.beep_s - case.start_s], abs=0.025)
     assert switches(levels) == pytest.approx([case.switch_s - case.start_s], abs=0.105)
     last_s = case.end_s - case.start_s
     assert levels[-1][0] == pytest.approx(last_s, abs=0.11)
@@ -243,12 +243,12 @@ def test_sound_and_picture_stay_together_where_the_clock_jumps(
         second = write(tmp_path / f"second.{container}", moved).read_bytes()
     path = tmp_path / f"joined.{container}"
     path.write_bytes(first + second)
-    heard, levels, warnings = read(path)
+    received, levels, warnings = read(path)
     bright = switches(levels)
-    assert len(heard) == 2 and len(bright) == 2
-    assert (heard[0], bright[0]) == pytest.approx((1, 2), abs=0.105)
-    assert (heard[1], bright[1]) == pytest.approx((4, 5), abs=0.15)
-    assert bright[1] - heard[1] == pytest.approx(1, abs=0.105)
+    assert len(received) == 2 and len(bright) == 2
+    assert (received[0], bright[0]) == pytest.approx((1, 2), abs=0.105)
+    assert (received[1], bright[1]) == pytest.approx((4, 5), abs=0.15)
+    assert bright[1] - received[1] == pytest.approx(1, abs=0.105)
     assert len(warnings) == 1 and "time stamps jump once, first at 3.0" in warnings[0]
 
 
@@ -259,8 +259,8 @@ def test_what_can_not_be_placed_is_a_warning(tmp_path: Path, second_starts_s: fl
     second = write(tmp_path / "second.ogg", shifted(SHORT, second_starts_s)).read_bytes()
     path = tmp_path / "joined.ogg"
     path.write_bytes(first + second)
-    heard, levels, warnings = read(path)
-    assert heard[0] == pytest.approx(1, abs=0.025)
+    received, levels, warnings = read(path)
+    assert received[0] == pytest.approx(1, abs=0.025)
     assert switches(levels)[0] == pytest.approx(2, abs=0.105)
     assert warnings and "damaged" in warnings[0]
 
@@ -270,8 +270,8 @@ def test_an_index_confirms_a_long_pause_of_both(tmp_path: Path, container: str) 
     pictures = [*every(0.1, 0, 1), *every(0.1, 101, 103)]
     case = Case(pictures, 102, (0, 1), 0.5, b_frames=0)
     path = write_paused(tmp_path / f"a.{container}", case, pause_s=100)
-    heard, levels, warnings = read(path)
-    assert heard == pytest.approx([0.5, 101.5], abs=0.025) and warnings == ()
+    received, levels, warnings = read(path)
+    assert received == pytest.approx([0.5, 101.5], abs=0.025) and warnings == ()
     assert switches(levels) == pytest.approx([102], abs=0.105)
 
 
@@ -298,7 +298,7 @@ def test_a_slip_of_one_stamp_moves_nothing(tmp_path: Path) -> None:
         spoilt[sounds[30] + 4 : sounds[30] + 8] = wrong_ms.to_bytes(4)[1:] + bytes([wrong_ms >> 24])
         path = tmp_path / "b.flv"
         path.write_bytes(spoilt)
-        heard, levels, _ = read(path)
-        assert heard == pytest.approx([1], abs=0.045)
+        received, levels, _ = read(path)
+        assert received == pytest.approx([1], abs=0.045)
         assert switches(levels) == pytest.approx([2], abs=0.105)
         assert probe(path).has_video

@@ -19,9 +19,9 @@ def table(path: Path, *lines: str) -> Path:
 
 def test_a_row_of_a_table_is_one_vector_for_every_step(tmp_path: Path) -> None:
     path = table(tmp_path / "aus.csv", "AU01_r,AU02_c,pose,name", "0.5,1,9,a", "0.25,0,9,b")
-    found = read_features(f"{path}#b")
-    assert found.values.tolist() == [[0.25, 0.0]]  # action units alone where a table has them
-    assert found.on_grid(3, 4).tolist() == [[0.25, 0.0]] * 4
+    result = read_features(f"{path}#b")
+    assert result.values.tolist() == [[0.25, 0.0]]  # action units alone where a table has them
+    assert result.on_grid(3, 4).tolist() == [[0.25, 0.0]] * 4
 
 
 def test_an_edited_table_is_read_again(tmp_path: Path) -> None:
@@ -91,14 +91,16 @@ def test_rows_enrol_each_speaker_by_the_own_clips() -> None:
         Features(rng.normal(*own[s], (1, 3)).astype(np.float32), None) for s in speakers
     ]
     rows[0] = None
-    found = FeatureRows(rows).enrolled(speakers)
-    assert found.width == 3 and found.timeless
+    result = FeatureRows(rows).enrolled(speakers)
+    assert result.width == 3 and result.timeless
     for speaker in own:
-        values = [f.values for s, f in zip(speakers, found.rows, strict=True) if f and s == speaker]
+        values = [
+            f.values for s, f in zip(speakers, result.rows, strict=True) if f and s == speaker
+        ]
         stacked = np.concatenate(values)
         np.testing.assert_allclose(stacked.mean(axis=0), 0, atol=1e-4)
         np.testing.assert_allclose(stacked.std(axis=0), 1, atol=1e-4)
-    assert found[0].cut(0, 2)["video_features"].isnan().all()
+    assert result[0].cut(0, 2)["video_features"].isnan().all()
     with pytest.raises(MediaError, match="one width"):
         FeatureRows([Features(np.zeros((1, n), np.float32), None) for n in (2, 3)])
 

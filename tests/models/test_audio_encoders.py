@@ -30,7 +30,7 @@ from avser.types import Batch
 STEP = 8192
 
 
-def heard(encoder: AudioEncoder, wave: Tensor) -> Tensor:
+def encoded(encoder: AudioEncoder, wave: Tensor) -> Tensor:
     """Vectors ``[T, D]`` of one clip."""
     x: Tensor = encoder.eval()(wave, torch.tensor([wave.shape[1]]))[0][0]
     return x
@@ -89,7 +89,7 @@ def test_causal_where_all_of_its_parts_are() -> None:
     encoder = LstmEncoder(frontend=Mfcc(causal=True), **past)
     assert encoder.causal
     wave = 0.1 * torch.randn(1, 4 * STEP)
-    a, b = heard(encoder, wave), heard(encoder, changed_after(wave, 2 * STEP))
+    a, b = encoded(encoder, wave), encoded(encoder, changed_after(wave, 2 * STEP))
     torch.testing.assert_close(a[:2], b[:2])
     assert not torch.allclose(a[2:], b[2:])
     for other in (
@@ -111,7 +111,7 @@ def test_the_last_state_is_that_of_the_last_valid_frame(bidirectional: bool) -> 
     x = torch.randn(1, 1, 13, frames)
     mask = torch.zeros(1, frames, dtype=torch.bool)
     mask[:, 4:60] = True
-    found, valid = encoder.encode(x, mask)
+    result, valid = encoder.encode(x, mask)
     assert valid.tolist() == [[True, True, True]]
     plain = torch.nn.LSTM(13, 64, num_layers=2, batch_first=True, bidirectional=bidirectional)
     for index, layer in enumerate(encoder.layers):
@@ -119,8 +119,8 @@ def test_the_last_state_is_that_of_the_last_valid_frame(bidirectional: bool) -> 
             for name, value in () if way is None else way.named_parameters():
                 getattr(plain, name.replace("l0", f"l{index}{suffix}")).data.copy_(value)
     state = plain(x[0, 0, :, 4:60].T[None])[1][0][-1 - bidirectional :].flatten()
-    torch.testing.assert_close(found[0, 0], state)
-    assert torch.equal(found[0, 0], found[0, 2])
+    torch.testing.assert_close(result[0, 0], state)
+    assert torch.equal(result[0, 0], result[0, 2])
 
 
 def test_a_mean_of_steps_or_of_the_clip() -> None:
@@ -130,7 +130,7 @@ def test_a_mean_of_steps_or_of_the_clip() -> None:
     of_steps = LstmEncoder(**settings)
     torch.manual_seed(0)
     of_clip = LstmEncoder(**settings, span="clip")
-    a, b = heard(of_steps, wave), heard(of_clip, wave)
+    a, b = encoded(of_steps, wave), encoded(of_clip, wave)
     assert of_steps.span == "step" and of_clip.span == "clip"
     torch.testing.assert_close(a.mean(dim=0), b[0])
     assert torch.equal(b[0], b[2]) and not torch.allclose(a[0], a[2])
@@ -145,10 +145,10 @@ def test_a_step_knows_nothing_of_other_steps() -> None:
     wave = 0.1 * torch.randn(1, 4 * STEP)
     other = changed_after(wave, 2 * STEP)
     other[:, :STEP] = 0.1 * torch.randn(1, STEP)
-    a, b = heard(encoder, wave), heard(encoder, other)
+    a, b = encoded(encoder, wave), encoded(encoder, other)
     torch.testing.assert_close(a[1], b[1])
     assert all(not torch.allclose(a[i], b[i]) for i in (0, 2, 3))
-    torch.testing.assert_close(heard(encoder, wave[:, STEP : 2 * STEP])[0], a[1])
+    torch.testing.assert_close(encoded(encoder, wave[:, STEP : 2 * STEP])[0], a[1])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_layers_are_a_list(
         width=7,
     )
     assert encoder.affine.in_features == values and encoder.dim == 7
-    assert heard(encoder, 0.1 * torch.randn(1, 2 * STEP)).shape == (2, 7)
+    assert encoded(encoder, 0.1 * torch.randn(1, 2 * STEP)).shape == (2, 7)
 
 
 def test_layers_that_do_not_fit_are_refused() -> None:

@@ -65,9 +65,9 @@ def test_without_a_network_one_sentence_comes_soon(
 
 
 def test_bad_weights_are_told_in_one_sentence(weights: Path, tmp_path: Path) -> None:
-    for path, said in ((tmp_path / "none.pt", "no such file"), (tmp_path / "bad.pt", "damaged")):
+    for path, message in ((tmp_path / "none.pt", "no such file"), (tmp_path / "bad.pt", "damaged")):
         (tmp_path / "bad.pt").write_bytes(b"no tensors")
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             create_backbone("test_resnet", channels=3, size=SIZE, pretrained=str(path))
     torch.save({"model": Path("x")}, tmp_path / "code.pt")  # loading it would run a constructor
     with pytest.raises(ConfigError, match="more than tensors"):

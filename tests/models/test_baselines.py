@@ -61,9 +61,9 @@ def fitted(name: str, classes: int = 4) -> tuple[Baseline, Tensor, Tensor]:
 def test_every_baseline_is_tested() -> None:
     made = {type(make()) for make in MODELS.values()}
     for module in pkgutil.walk_packages(avser.models.baselines.__path__, "avser.models.baselines."):
-        for found in vars(importlib.import_module(module.name)).values():
-            if inspect.isclass(found) and issubclass(found, Baseline):
-                assert found in made or inspect.isabstract(found), found
+        for result in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(result) and issubclass(result, Baseline):
+                assert result in made or inspect.isabstract(result), result
     assert made
 
 

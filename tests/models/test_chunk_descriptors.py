@@ -33,8 +33,8 @@ def test_there_are_as_many_of_each_kind_as_the_paper_says() -> None:
 
 @pytest.mark.parametrize("hz", [75, 120, 210, 330])
 def test_pitch_is_that_of_the_voice(hz: float) -> None:
-    found = described(voice(hz))
-    assert found["pitch"] == pytest.approx(hz, rel=0.02)
+    result = described(voice(hz))
+    assert result["pitch"] == pytest.approx(hz, rel=0.02)
     assert described(voice(hz) + 0.02 * torch.randn(STEP))["pitch"] == pytest.approx(hz, rel=0.02)
 
 
@@ -48,24 +48,24 @@ def test_noise_and_silence_have_no_pitch() -> None:
 
 def test_level_crossings_and_spectrum_of_a_tone() -> None:
     time = torch.arange(STEP) / 16_000
-    found = described(0.5 * torch.sin(2 * math.pi * 1500 * time + 0.1))
-    assert found["rms"] == pytest.approx(0.5 / math.sqrt(2), rel=1e-3)
-    assert found["zero crossing"] == pytest.approx(2 * 1500 / 16_000, rel=0.01)
-    assert found["energy 1000-2000 Hz"] > 30 + max(
-        found[f"energy {band} Hz"] for band in ("0-1000", "2000-4000", "4000-8000")
+    result = described(0.5 * torch.sin(2 * math.pi * 1500 * time + 0.1))
+    assert result["rms"] == pytest.approx(0.5 / math.sqrt(2), rel=1e-3)
+    assert result["zero crossing"] == pytest.approx(2 * 1500 / 16_000, rel=0.01)
+    assert result["energy 1000-2000 Hz"] > 30 + max(
+        result[f"energy {band} Hz"] for band in ("0-1000", "2000-4000", "4000-8000")
     )
-    assert found["roll-off 25%"] == pytest.approx(1500, abs=35)
-    assert found["roll-off 95%"] == pytest.approx(1500, abs=35)
+    assert result["roll-off 25%"] == pytest.approx(1500, abs=35)
+    assert result["roll-off 95%"] == pytest.approx(1500, abs=35)
 
 
 def test_roll_off_and_centroid_of_noise_follow_its_spectrum() -> None:
     torch.manual_seed(0)
     wave = 0.1 * torch.randn(STEP)
-    found = described(wave)
+    result = described(wave)
     for share in (25, 50, 75, 90, 95):
-        assert found[f"roll-off {share}%"] == pytest.approx(80 * share, rel=0.1)
+        assert result[f"roll-off {share}%"] == pytest.approx(80 * share, rel=0.1)
     expected = librosa.feature.spectral_centroid(y=wave.numpy(), sr=16_000).mean()
-    assert found["centroid"] == pytest.approx(float(expected), rel=0.02)
+    assert result["centroid"] == pytest.approx(float(expected), rel=0.02)
 
 
 def test_each_step_is_described_by_itself() -> None:

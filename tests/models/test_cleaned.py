@@ -19,7 +19,7 @@ def voice(samples: int = 3 * STEP) -> torch.Tensor:
     return (0.2 * torch.randn(samples) * on + 0.004 * torch.randn(samples))[None]
 
 
-def heard(front: Cleaned, wave: torch.Tensor) -> torch.Tensor:
+def cleaned(front: Cleaned, wave: torch.Tensor) -> torch.Tensor:
     """What the inner front end is given."""
     return front._clean(wave[0])
 
@@ -27,29 +27,29 @@ def heard(front: Cleaned, wave: torch.Tensor) -> torch.Tensor:
 def test_every_clip_is_brought_to_one_level() -> None:
     front = Cleaned(LogMel(), level_dbfs=-20.0)
     wave = voice()
-    a, b = heard(front, wave), heard(front, 0.01 * wave)
+    a, b = cleaned(front, wave), cleaned(front, 0.01 * wave)
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
     assert float(level_dbfs(a[None], len(a))) == pytest.approx(-20, abs=0.01)
-    assert torch.equal(heard(Cleaned(LogMel(), level_dbfs=None), wave), wave[0])
-    assert not heard(front, 0 * wave).any()
+    assert torch.equal(cleaned(Cleaned(LogMel(), level_dbfs=None), wave), wave[0])
+    assert not cleaned(front, 0 * wave).any()
 
 
 def test_a_level_over_full_scale_is_cut_if_asked_for() -> None:
     wave = voice()
-    assert heard(Cleaned(LogMel(), level_dbfs=5.0), wave).abs().max() > 2
-    assert heard(Cleaned(LogMel(), level_dbfs=5.0, clip=True), wave).abs().max() == 1
+    assert cleaned(Cleaned(LogMel(), level_dbfs=5.0), wave).abs().max() > 2
+    assert cleaned(Cleaned(LogMel(), level_dbfs=5.0, clip=True), wave).abs().max() == 1
 
 
 def test_noise_between_words_is_reduced_and_words_stay() -> None:
     pytest.importorskip("noisereduce", reason="needs avser[denoise]")
     wave = voice()[0]
-    found = heard(Cleaned(LogMel(), level_dbfs=None, denoise=1.0), wave[None])
-    assert found.shape == wave.shape
+    result = cleaned(Cleaned(LogMel(), level_dbfs=None, denoise=1.0), wave[None])
+    assert result.shape == wave.shape
     still, loud = slice(5000, 7000), slice(1000, 3000)  # off and on
-    assert found[still].square().mean() < 0.2 * wave[still].square().mean()
-    assert found[loud].square().mean() > 0.8 * wave[loud].square().mean()
-    half = heard(Cleaned(LogMel(), level_dbfs=None, denoise=0.5), wave[None])
-    assert found[still].std() < half[still].std() < wave[still].std()
+    assert result[still].square().mean() < 0.2 * wave[still].square().mean()
+    assert result[loud].square().mean() > 0.8 * wave[loud].square().mean()
+    half = cleaned(Cleaned(LogMel(), level_dbfs=None, denoise=0.5), wave[None])
+    assert result[still].std() < half[still].std() < wave[still].std()
 
 
 def test_what_was_cleaned_is_looked_up_and_memory_is_bounded(
@@ -58,13 +58,13 @@ def test_what_was_cleaned_is_looked_up_and_memory_is_bounded(
     pytest.importorskip("noisereduce", reason="needs avser[denoise]")
     monkeypatch.setattr("avser.models.frontends.cleaned._KEPT_BYTES", 2 * 4 * STEP)
     front = Cleaned(LogMel(), denoise=0.8)
-    first = heard(front, voice(STEP))
+    first = cleaned(front, voice(STEP))
     waves = [voice(STEP) for _ in range(3)]
-    found = [heard(front, w) for w in waves]
+    result = [cleaned(front, w) for w in waves]
     assert len(front._kept) == 2 and front._size == 2 * 4 * STEP
-    again = [heard(front, w) for w in waves]
-    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
-    assert not torch.equal(first, found[0])
+    again = [cleaned(front, w) for w in waves]
+    assert all(torch.equal(a, b) for a, b in zip(result, again, strict=True))
+    assert not torch.equal(first, result[0])
 
 
 @pytest.mark.parametrize("length", [900, 5000, 20_000])

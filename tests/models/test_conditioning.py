@@ -115,14 +115,14 @@ def test_a_conditioned_clip_has_no_offset_and_stays_zero_after_its_end(mode: Con
     wave = torch.stack([speech() + 0.2, speech(-30) - 0.1])[:, : 5 * STEP_SAMPLES]
     lengths = torch.tensor([5 * STEP_SAMPLES, 20_000])
     wave[1, 20_000:] = 0
-    found, _ = condition(wave, lengths, mode=mode, reach="clip")
-    assert found[0].mean().abs() < 1e-6 and found[1, :20_000].mean().abs() < 1e-6
-    assert not found[1, 20_000:].any()
-    loudest = [x.unfold(0, HOP, HOP).square().mean(dim=1).max().log10() * 10 for x in found]
+    result, _ = condition(wave, lengths, mode=mode, reach="clip")
+    assert result[0].mean().abs() < 1e-6 and result[1, :20_000].mean().abs() < 1e-6
+    assert not result[1, 20_000:].any()
+    loudest = [x.unfold(0, HOP, HOP).square().mean(dim=1).max().log10() * 10 for x in result]
     if mode == "level":
         assert [float(x) for x in loudest] == pytest.approx([-10, -10], abs=0.01)
     else:
-        torch.testing.assert_close(found[0], wave[0] - wave[0].mean(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(result[0], wave[0] - wave[0].mean(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("reach", ["clip", "past", "step"])
@@ -145,9 +145,9 @@ def test_parts_of_a_stream_are_conditioned_as_the_whole(reach: Reach) -> None:
 def test_a_stream_does_not_lift_a_quiet_beginning_to_the_level_of_speech() -> None:
     wave = speech()[None, : 5 * STEP_SAMPLES]
     length = torch.tensor([wave.shape[1]])
-    found, _ = condition(wave, length, mode="level", reach="past")
+    result, _ = condition(wave, length, mode="level", reach="past")
     quiet = slice(0, SECOND // 4)
-    assert found[0, quiet].abs().max() <= 10.1 * wave[0, quiet].abs().max()
+    assert result[0, quiet].abs().max() <= 10.1 * wave[0, quiet].abs().max()
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,6 @@ def test_level_changes_no_prediction_of_a_levelled_encoder() -> None:
     with torch.no_grad():
         expected, _, mask = net.audio_branch()(wave, length)
         for gain in (0.1, 0.01, 3.0):
-            found, _, there = net.audio_branch()(gain * wave, length)
-            torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+            result, _, there = net.audio_branch()(gain * wave, length)
+            torch.testing.assert_close(result, expected, atol=1e-3, rtol=0)
             assert torch.equal(there, mask) and there.any()

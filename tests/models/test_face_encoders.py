@@ -209,11 +209,11 @@ def test_a_backbone_starts_from_a_local_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [({"size": 8}, "Bad size 8"), ({"backbone": "resnet-18"}, "Bad backbone 'resnet-18'")],
 )
-def test_what_can_not_be_built_is_one_sentence(settings: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_what_can_not_be_built_is_one_sentence(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         TimmFacesEncoder(**settings)  # type: ignore[arg-type]
 
 

@@ -22,8 +22,8 @@ class ForeignEncoder(CrnnEncoder):
 def refused(spec: dict[str, Any], match: str, *, allow: tuple[str, ...] = ()) -> None:
     with pytest.raises(BundleError, match=match) as caught:
         build_net(spec, EMOTIONS, allow=allow)
-    said = str(caught.value)
-    assert said.startswith("Bad ") and said.endswith((".", "?")) and "\n" not in said
+    message = str(caught.value)
+    assert message.startswith("Bad ") and message.endswith((".", "?")) and "\n" not in message
 
 
 def head_of(path: str, settings: object = None) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_what_is_no_head_is_refused_as_a_head(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("avser.models.heads.AttentivHead", "does not exist"),
         ("avser.nowhere.Head", "does not exist"),
@@ -73,15 +73,15 @@ def test_what_is_no_head_is_refused_as_a_head(path: str) -> None:
     ],
 )
 def test_classes_that_can_not_be_made_are_refused(
-    path: str, said: str, monkeypatch: pytest.MonkeyPatch
+    path: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["avser", "--version"])
     monkeypatch.delitem(sys.modules, "avser.__main__", raising=False)
-    refused(head_of(path), said)
+    refused(head_of(path), message)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"hiden": 8}, "hiden"),
         ({"hidden": -8}, "Bad model settings"),
@@ -92,8 +92,8 @@ def test_classes_that_can_not_be_made_are_refused(
         ("hidden", "init_args by name"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(settings: object, said: str) -> None:
-    refused(head_of("avser.models.heads.AttentiveHead", settings), said)
+def test_settings_that_do_not_fit_are_refused(settings: object, message: str) -> None:
+    refused(head_of("avser.models.heads.AttentiveHead", settings), message)
 
 
 @pytest.mark.parametrize(

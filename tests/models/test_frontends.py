@@ -212,16 +212,16 @@ def test_running_norm_is_that_of_the_valid_frames_so_far() -> None:
     mask = torch.ones(2, 40, dtype=torch.bool)
     mask[1, :6] = mask[1, 11:13] = mask[1, 30:] = False  # begins late, pauses, is padded
     spoiled = torch.where(mask[:, None, None], x, 1e4)
-    found = running(spoiled, mask)
+    result = running(spoiled, mask)
     for clip in range(2):
         for frame in range(40):
-            heard = x[clip, :, :, : frame + 1][..., mask[clip, : frame + 1]].flatten(1)
+            received = x[clip, :, :, : frame + 1][..., mask[clip, : frame + 1]].flatten(1)
             if not mask[clip, frame]:
-                assert not found[clip, ..., frame].any()
+                assert not result[clip, ..., frame].any()
                 continue
-            deviation, mean = torch.std_mean(heard, dim=1, correction=0, keepdim=True)
+            deviation, mean = torch.std_mean(received, dim=1, correction=0, keepdim=True)
             expected = (x[clip, :, :, frame] - mean) / deviation
-            torch.testing.assert_close(found[clip, ..., frame], expected, atol=1e-3, rtol=1e-3)
+            torch.testing.assert_close(result[clip, ..., frame], expected, atol=1e-3, rtol=1e-3)
 
 
 def test_running_norm_ends_where_the_norm_of_the_clip_is() -> None:
@@ -236,9 +236,9 @@ def test_a_prior_is_so_many_frames_of_the_training() -> None:
     past, x = torch.randn(1, 2, 4, 30) * 3 - 40, torch.randn(1, 2, 4, 25) * 5 - 30
     with_prior = Normaliser(channels=2, bins=4, mode="running", prior=30)
     with_prior.fit(past.sum(dim=(0, 3)), past.square().sum(dim=(0, 3)), 30)
-    heard = Normaliser(channels=2, bins=4, mode="running")
+    received = Normaliser(channels=2, bins=4, mode="running")
     mask = torch.ones(1, 55, dtype=torch.bool)
-    expected = heard(torch.cat([past, x], dim=-1), mask)[..., 30:]
+    expected = received(torch.cat([past, x], dim=-1), mask)[..., 30:]
     torch.testing.assert_close(with_prior(x, mask[:, :25]), expected, atol=1e-4, rtol=1e-4)
     state, pieces = with_prior.initial_state(1), []
     for piece in x.split(10, dim=-1):
@@ -275,10 +275,10 @@ def test_power_in_runs_of_frames_is_that_of_all_at_once(bins: int) -> None:
         sizes.append(power.shape[1])
         return (power + 1e-10).log().unflatten(1, (-1, 2)).mean(dim=2)
 
-    found = spectrum.reduced(wave, pairs)
+    result = spectrum.reduced(wave, pairs)
     assert sizes == [RUN_FRAMES, RUN_FRAMES, 40] * 3
     frames = pad_windows(wave, window=256, hop=32, align="centre").unfold(-1, 256, 32)
     taper = torch.hann_window(256, dtype=torch.float64)
     whole = torch.fft.rfft(frames.double() * taper, n=1024).abs().square()[..., 1 : bins + 1]
-    torch.testing.assert_close(found, pairs(whole).float(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(result, pairs(whole).float(), rtol=1e-3, atol=1e-3)
     assert spectrum(wave).shape == (3, 2 * RUN_FRAMES + 40, bins)

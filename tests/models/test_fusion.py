@@ -25,10 +25,10 @@ AUDIO, VIDEO = 5, 7  # widths of the streams that come
 def kinds() -> Iterator[type[Fusion]]:
     """Every fusion under ``avser.models.fusion``: a newcomer is tested by existing."""
     for module in pkgutil.walk_packages(avser.models.fusion.__path__, "avser.models.fusion."):
-        for found in vars(importlib.import_module(module.name)).values():
-            if inspect.isclass(found) and found.__module__ == module.name:
-                if issubclass(found, Fusion) and not inspect.isabstract(found):
-                    yield found
+        for result in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(result) and result.__module__ == module.name:
+                if issubclass(result, Fusion) and not inspect.isabstract(result):
+                    yield result
 
 
 def values_of(name: str, hint: Any) -> tuple[Any, ...]:
@@ -42,7 +42,7 @@ def values_of(name: str, hint: Any) -> tuple[Any, ...]:
 
 def choices() -> dict[str, tuple[type[Fusion], dict[str, Any]]]:
     """Each fusion in each of its modes, with and without projection, recursive and not."""
-    found: dict[str, tuple[type[Fusion], dict[str, Any]]] = {}
+    result: dict[str, tuple[type[Fusion], dict[str, Any]]] = {}
     for kind in (*kinds(), MeanFusion):
         settings: list[dict[str, Any]] = [{}]
         for name, hint in get_type_hints(kind.__init__).items():
@@ -50,8 +50,8 @@ def choices() -> dict[str, tuple[type[Fusion], dict[str, Any]]]:
             settings = [{**s, name: v} for s in settings for v in values] if values else settings
         for some in settings:
             words = " ".join(f"{k}={v}" for k, v in some.items())
-            found[f"{kind.__name__} {words}".strip()] = kind, some
-    return found
+            result[f"{kind.__name__} {words}".strip()] = kind, some
+    return result
 
 
 CHOICES = choices()
@@ -116,24 +116,24 @@ def test_padding_never_leaks(choice: str, steps: int) -> None:
 @every_fusion
 def test_what_an_invalid_step_holds_does_not_matter(choice: str) -> None:
     fusion = make(choice)
-    audio, heard, video, seen = streams(9)
+    audio, received, video, seen = streams(9)
     seen[:, 3:5] = False
-    heard[:, 7] = False
-    x, mask = fusion(audio, heard, video, seen)
+    received[:, 7] = False
+    x, mask = fusion(audio, received, video, seen)
     assert mask.all()  # a step is valid if either stream is
     audio[:, 7], video[:, 3], video[:, 4] = 1e6, torch.nan, torch.inf
-    torch.testing.assert_close(fusion(audio, heard, video, seen)[0], x, atol=0, rtol=0)
+    torch.testing.assert_close(fusion(audio, received, video, seen)[0], x, atol=0, rtol=0)
 
 
 @every_fusion
 def test_output_depends_on_both_streams(choice: str) -> None:
     fusion = make(choice)
-    audio, heard, video, seen = streams(6)
+    audio, received, video, seen = streams(6)
     seen[:, 2] = False
     audio.requires_grad_(), video.requires_grad_()
-    x, _ = fusion(audio, heard, video, seen)
+    x, _ = fusion(audio, received, video, seen)
     x.square().sum().backward()
-    for given, valid in ((audio, heard), (video, seen)):
+    for given, valid in ((audio, received), (video, seen)):
         assert given.grad is not None and torch.isfinite(given.grad).all()
         assert (given.grad[valid].abs().sum(dim=-1) > 0).all()  # on every valid step
         assert not given.grad[~valid].any()
@@ -143,12 +143,12 @@ def test_output_depends_on_both_streams(choice: str) -> None:
 @pytest.mark.parametrize("lost", ["audio", "video", "both"])
 def test_a_stream_that_is_absent_leaves_finite_results(choice: str, lost: str) -> None:
     fusion = make(choice)
-    audio, heard, video, seen = streams(5)
-    heard[:] = lost == "video"
+    audio, received, video, seen = streams(5)
+    received[:] = lost == "video"
     seen[:] = lost == "audio"
     audio.requires_grad_(), video.requires_grad_()
-    x, mask = fusion(audio, heard, video, seen)
-    assert torch.isfinite(x).all() and torch.equal(mask, heard | seen)
+    x, mask = fusion(audio, received, video, seen)
+    assert torch.isfinite(x).all() and torch.equal(mask, received | seen)
     x.square().sum().backward()
     for grad in [audio.grad, video.grad, *(p.grad for p in fusion.parameters())]:
         assert grad is None or torch.isfinite(grad).all()
@@ -159,9 +159,9 @@ def test_a_stream_that_is_absent_leaves_finite_results(choice: str, lost: str) -
 @every_fusion
 def test_no_parameter_is_dead(choice: str) -> None:
     fusion = make(choice).train()
-    audio, heard, video, seen = streams(11, size=4)
+    audio, received, video, seen = streams(11, size=4)
     seen[0, 4:7] = False
-    fusion(audio.requires_grad_(), heard, video, seen)[0].square().sum().backward()
+    fusion(audio.requires_grad_(), received, video, seen)[0].square().sum().backward()
     dead = [n for n, p in fusion.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert dead == []
 
@@ -169,11 +169,11 @@ def test_no_parameter_is_dead(choice: str) -> None:
 @every_fusion
 def test_half_precision_around_it_gives_what_full_precision_gives(choice: str) -> None:
     fusion = make(choice)
-    audio, heard, video, seen = streams(7, size=2)
+    audio, received, video, seen = streams(7, size=2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        x, _ = fusion(10 * audio.bfloat16(), heard, 10 * video.bfloat16(), seen)
+        x, _ = fusion(10 * audio.bfloat16(), received, 10 * video.bfloat16(), seen)
     assert x.dtype == torch.float32 and torch.isfinite(x).all()
-    full, _ = fusion(10 * audio.bfloat16().float(), heard, 10 * video.bfloat16().float(), seen)
+    full, _ = fusion(10 * audio.bfloat16().float(), received, 10 * video.bfloat16().float(), seen)
     torch.testing.assert_close(x, full, atol=0.3, rtol=0.02)  # the input has eight bits
 
 
@@ -184,7 +184,7 @@ def test_settings_alone_make_no_layers(choice: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings", "said"),
+    ("kind", "settings", "message"),
     [
         (ConcatFusion, {"width": 0}, "Bad width 0: legal is 1 or more"),
         (JointCrossAttentionFusion, {"hidden": 0}, "Bad hidden 0"),
@@ -194,9 +194,9 @@ def test_settings_alone_make_no_layers(choice: str) -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(
-    kind: type[Fusion], settings: dict[str, Any], said: str
+    kind: type[Fusion], settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         kind(**settings)
 
 
@@ -209,9 +209,9 @@ def test_settings_out_of_range_are_refused(
 def test_each_attended_half_depends_on_both_streams(choice: str) -> None:
     """Neither half may be the raw stream: public code once dropped the attended audio."""
     fusion = make(choice)
-    audio, heard, video, seen = streams(6)
+    audio, received, video, seen = streams(6)
     audio.requires_grad_(), video.requires_grad_()
-    x, _ = fusion(audio, heard, video, seen)
+    x, _ = fusion(audio, received, video, seen)
     width = CHOICES[choice][1]["width"] or VIDEO
     assert fusion.dim == (12 if CHOICES[choice][1]["width"] else VIDEO + AUDIO)
     for half in (x[..., :width], x[..., width:]):
@@ -251,7 +251,7 @@ def test_paper_mode_is_the_five_equations_element_by_element(steps: int, recursi
         mode="paper", steps=steps, recursions=recursions, width=None, hidden=4
     )
     fusion.build(AUDIO, VIDEO).eval()
-    audio, heard, video, seen = streams(steps)
+    audio, received, video, seen = streams(steps)
     a, v = audio[0].double().numpy().T, video[0].double().numpy().T
     for _ in range(recursions):
         joint = np.concatenate([a, v])
@@ -259,7 +259,7 @@ def test_paper_mode_is_the_five_equations_element_by_element(steps: int, recursi
             paper_attention(a, joint, fusion.attend_audio),
             paper_attention(v, joint, fusion.attend_video),
         )
-    x, _ = fusion(audio, heard, video, seen)
+    x, _ = fusion(audio, received, video, seen)
     np.testing.assert_allclose(x[0].detach().numpy().T, np.concatenate([v, a]), atol=1e-5)
 
 
@@ -267,38 +267,38 @@ def test_paper_mode_is_the_five_equations_element_by_element(steps: int, recursi
 def test_masked_mode_is_its_equations_on_the_valid_steps(recursions: int) -> None:
     fusion = JointCrossAttentionFusion(recursions=recursions, width=None, hidden=4)
     fusion.build(AUDIO, VIDEO).eval()
-    audio, heard, video, seen = streams(9)
+    audio, received, video, seen = streams(9)
     seen[:, 4:6] = False
-    heard[:, 8] = seen[:, 8] = False
-    a, v = (audio * heard[..., None])[0].numpy().T, (video * seen[..., None])[0].numpy().T
+    received[:, 8] = seen[:, 8] = False
+    a, v = (audio * received[..., None])[0].numpy().T, (video * seen[..., None])[0].numpy().T
     for _ in range(recursions):
         joint = np.concatenate([a, v])
         a, v = (
-            masked_attention(a, joint, fusion.attend_audio, 8) * heard[0].numpy(),
+            masked_attention(a, joint, fusion.attend_audio, 8) * received[0].numpy(),
             masked_attention(v, joint, fusion.attend_video, 8) * seen[0].numpy(),
         )
-    x, _ = fusion(audio, heard, video, seen)
+    x, _ = fusion(audio, received, video, seen)
     np.testing.assert_allclose(x[0].detach().numpy().T, np.concatenate([v, a]), atol=1e-5)
 
 
 def test_cross_attention_is_its_equations() -> None:
     fusion = CrossAttentionFusion(width=None)
     fusion.build(AUDIO, VIDEO).eval()
-    audio, heard, video, seen = streams(6)
+    audio, received, video, seen = streams(6)
     a, v = audio[0].double().numpy().T, video[0].double().numpy().T
     z = np.exp(a.T @ weight(fusion.affinity).T @ v)  # W [Da, Dv] is the layer's own matrix
     a_att = np.tanh(a + a @ (z / z.sum(axis=0)))
     v_att = np.tanh(v + v @ (z.T / z.T.sum(axis=0)))
-    x, _ = fusion(audio, heard, video, seen)
+    x, _ = fusion(audio, received, video, seen)
     np.testing.assert_allclose(x[0].detach().numpy().T, np.concatenate([v_att, a_att]), atol=1e-5)
 
 
 def test_concatenation_has_zeros_for_what_is_not_there() -> None:
     fusion = ConcatFusion(width=None).build(AUDIO, VIDEO)
-    audio, heard, video, seen = streams(3)
+    audio, received, video, seen = streams(3)
     seen[:, 1] = False
-    heard[:, 2] = False
-    x, _ = fusion(audio, heard, video, seen)
+    received[:, 2] = False
+    x, _ = fusion(audio, received, video, seen)
     assert torch.equal(x[0, 0], torch.cat([video[0, 0], audio[0, 0]]))
     assert torch.equal(x[0, 1], torch.cat([torch.zeros(VIDEO), audio[0, 1]]))
     assert torch.equal(x[0, 2], torch.cat([video[0, 2], torch.zeros(AUDIO)]))

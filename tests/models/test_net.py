@@ -175,10 +175,10 @@ def test_the_fused_answer_uses_both_streams(fusion: str, head: str) -> None:
     wave, lengths = clips(30000)
     batch = with_picture(wave, lengths, steps=4)
     first = net(batch)["fused"].logits
-    heard, seen = copy.copy(batch), copy.copy(batch)
-    heard["waveform"] = 0.3 * torch.sin(0.2 * torch.arange(30000.0)).unsqueeze(0)
+    received, seen = copy.copy(batch), copy.copy(batch)
+    received["waveform"] = 0.3 * torch.sin(0.2 * torch.arange(30000.0)).unsqueeze(0)
     seen["video_features"] = batch["video_features"].flip(-1)
-    for other in (heard, seen):
+    for other in (received, seen):
         assert not torch.allclose(net(other)["fused"].logits, first, atol=1e-5)
 
 

@@ -22,7 +22,7 @@ def padded() -> tuple[torch.Tensor, torch.Tensor]:
 def test_training_statistics_are_those_of_the_valid_frames() -> None:
     x, mask = padded()
     masked, plain = MaskedBatchNorm(4), nn.BatchNorm2d(4)
-    found = masked(x, mask)
+    result = masked(x, mask)
     unpadded = torch.cat([x[0], x[1, ..., :4]], dim=-1)[None]
     right = plain(unpadded)
     assert torch.allclose(
@@ -31,9 +31,9 @@ def test_training_statistics_are_those_of_the_valid_frames() -> None:
     assert torch.allclose(
         masked.get_buffer("running_var"), plain.get_buffer("running_var"), atol=1e-5
     )
-    assert torch.allclose(found[0], right[0, ..., :9], atol=1e-5)
-    assert torch.allclose(found[1, ..., :4], right[0, ..., 9:], atol=1e-5)
-    assert not found[1, ..., 4:].any() and not found[2].any()
+    assert torch.allclose(result[0], right[0, ..., :9], atol=1e-5)
+    assert torch.allclose(result[1, ..., :4], right[0, ..., 9:], atol=1e-5)
+    assert not result[1, ..., 4:].any() and not result[2].any()
 
 
 def test_evaluation_is_that_of_plain_batch_norm_with_the_same_weights() -> None:
@@ -67,11 +67,11 @@ def test_statistics_of_an_encoder_do_not_depend_on_padding() -> None:
     )
     speech = 0.1 * torch.randn(2, 2 * 8_192)
     lengths = torch.full((2,), speech.shape[1])
-    found = []
+    result = []
     for steps in (0, 3):
         one = copy.deepcopy(encoder)
         one(F.pad(speech, (0, steps * 8_192)), lengths)
         norms = [m for m in one.modules() if isinstance(m, MaskedBatchNorm)]
-        found.append(torch.cat([m.get_buffer("running_mean") for m in norms]))
+        result.append(torch.cat([m.get_buffer("running_mean") for m in norms]))
         assert len(norms) == 2
-    assert torch.allclose(found[0], found[1], atol=1e-6)
+    assert torch.allclose(result[0], result[1], atol=1e-6)

@@ -26,10 +26,10 @@ def test_it_is_the_librarys_network_on_each_clip_alone(kind: str) -> None:
     wave = 0.1 * torch.randn(1, 320 * 50)
     x, mask = encoder(wave, torch.tensor([320 * 50]))
     assert mask.tolist() == [[True, True]]
-    heard = wave - wave.mean()  # conditioning
+    received = wave - wave.mean()  # conditioning
     if kind != "wavlm":  # whose base size was trained on samples as they are
-        heard = (wave - wave.mean()) / (wave.var(correction=0) + 1e-7).sqrt()
-    padded = torch.nn.functional.pad(heard, (40, 40))  # the last frame has 400 samples
+        received = (wave - wave.mean()) / (wave.var(correction=0) + 1e-7).sqrt()
+    padded = torch.nn.functional.pad(received, (40, 40))  # the last frame has 400 samples
     states = encoder.model(padded, output_hidden_states=True).hidden_states
     assert states[0].shape[1] == 50
     expected = torch.stack(states).mean(dim=0).mean(dim=1)
@@ -58,9 +58,9 @@ def test_a_frozen_one_has_no_dropout_and_a_tuned_one_learns() -> None:
 def test_weights_come_from_a_local_folder(tmp_path: Path) -> None:
     other = SslEncoder(kind="wavlm", size="tiny").model
     other.save_pretrained(tmp_path / "own")
-    found = SslEncoder(kind="wavlm", size="tiny", pretrained=str(tmp_path / "own")).model
+    result = SslEncoder(kind="wavlm", size="tiny", pretrained=str(tmp_path / "own")).model
     theirs = other.state_dict()
-    assert all(torch.equal(v, theirs[k]) for k, v in found.state_dict().items())
+    assert all(torch.equal(v, theirs[k]) for k, v in result.state_dict().items())
     with pytest.raises(ConfigError, match=r"do not fit|lacks"):
         SslEncoder(kind="wavlm", size="base", pretrained=str(tmp_path / "own"))
     with pytest.raises(ConfigError, match="there is no such folder"):

@@ -31,12 +31,12 @@ def fed(branch: AudioBranch, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Ten
     """What a branch says of whole clips, step by step."""
     wave = F.pad(wave, (0, -wave.shape[1] % STEP))
     state = branch.initial_state(len(wave))
-    said: list[tuple[Tensor, Tensor, Tensor]] = []
+    message: list[tuple[Tensor, Tensor, Tensor]] = []
     for index, piece in enumerate(wave.split(STEP, dim=1)):
         here = (lengths - index * STEP).clamp(0, STEP)
         clip, step, mask, state = branch.advance(piece, here, state)
-        said.append((clip, step, mask))
-    return said[-1][0], *(torch.stack([s[i] for s in said], dim=1) for i in (1, 2))
+        message.append((clip, step, mask))
+    return message[-1][0], *(torch.stack([s[i] for s in message], dim=1) for i in (1, 2))
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -50,11 +50,11 @@ def test_step_by_step_is_the_whole_clip(encoder: str, head: str) -> None:
     wave = wave * (torch.arange(wave.shape[1]) < lengths[:, None])
     with torch.inference_mode():
         clip, steps, mask = branch(wave, lengths)
-    found = fed(branch, wave, lengths)
-    torch.testing.assert_close(found[0], clip, atol=1e-5, rtol=1e-4)
+    result = fed(branch, wave, lengths)
+    torch.testing.assert_close(result[0], clip, atol=1e-5, rtol=1e-4)
     before_sound = torch.arange(mask.shape[1]) < 1  # a stream can't know that sound will come
-    assert torch.equal(found[2], mask & ~before_sound)
-    torch.testing.assert_close(found[1][mask], steps[mask], atol=1e-5, rtol=1e-4)
+    assert torch.equal(result[2], mask & ~before_sound)
+    torch.testing.assert_close(result[1][mask], steps[mask], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -82,8 +82,8 @@ def test_running_normalisation_is_exact_after_an_hour() -> None:
     count = torch.full_like(state[0], frames)
     state = (count, torch.full_like(state[1], -9.0), torch.full_like(state[2], 4.0 * frames))
     features = -9 + 2 * torch.randn(1, 1, 13, 32)
-    found, after = normaliser.advance(features, torch.ones(1, 32, dtype=torch.bool), state)
-    torch.testing.assert_close(found, (features + 9) / 2, atol=1e-2, rtol=1e-2)
+    result, after = normaliser.advance(features, torch.ones(1, 32, dtype=torch.bool), state)
+    torch.testing.assert_close(result, (features + 9) / 2, atol=1e-2, rtol=1e-2)
     assert float(after[0]) == frames + 32
     assert float(after[1]) == pytest.approx(-9.0, abs=1e-3)
 

@@ -264,7 +264,7 @@ def test_wrong_weights_are_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"layers": 3}, "Bad layers 3: Whisper mini has 1 to 2"),
         ({"join": (2, 3)}, r"Bad join \[2, 3\]: .* to 2, or weighted"),
@@ -274,8 +274,8 @@ def test_wrong_weights_are_refused_in_one_sentence(
         ({"join": (1,), "layer_decay": 0.0}, "Bad layer_decay 0"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         WhisperEncoder(size="mini", **settings)
 
 

@@ -146,11 +146,11 @@ def test_av_training_releases_a_model_and_tells_each_streams_figure(
     # measured again from the bundle, it is the same; the picture is asked for by the model itself
     plain = tmp_path / "plain.yaml"
     plain.write_text(config.read_text().replace("  video: features\n", ""))
-    told = tmp_path / "evaluate.json"
+    recorded = tmp_path / "evaluate.json"
     measure = ["evaluate", "--model", str(fold), "-c", str(plain), "--data.enrol=speaker"]
-    assert main([*measure, "--json", str(told)]) == 0
-    found = json.loads(told.read_text())
-    assert found["uar"]["value"] == results["uar"]["value"] and found["marks"] == [ENROLLED]
+    assert main([*measure, "--json", str(recorded)]) == 0
+    result = json.loads(recorded.read_text())
+    assert result["uar"]["value"] == results["uar"]["value"] and result["marks"] == [ENROLLED]
 
     # a second training starts from the first one's streams, of the same fold
     init = f"--model.init={{audio: {tmp_path}/cv/seed{{seed}}/fold{{fold}}}}"

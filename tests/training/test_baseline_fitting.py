@@ -93,10 +93,10 @@ def test_every_command_knows_a_baseline(
     assert results["cost"]["minutes"] >= 0 and results["cost"]["clips_per_second"] > 0
     assert main(["fit", *WORDS, "--out", str(run)]) == 1  # finished
     assert "it is finished" in capsys.readouterr().err
-    told = tmp_path / "told.json"
-    words = ["evaluate", "--model", str(run), *WORDS[:2], "--json", str(told)]
+    recorded = tmp_path / "told.json"
+    words = ["evaluate", "--model", str(run), *WORDS[:2], "--json", str(recorded)]
     assert main(words) == 0
-    again = json.loads(told.read_text())
+    again = json.loads(recorded.read_text())
     assert again["confusion"] == results["confusion"] and again["uar"] == results["uar"]
     clip = next((data / "ravdess").rglob("*.wav"))
     capsys.readouterr()

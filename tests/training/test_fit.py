@@ -170,8 +170,8 @@ def test_a_finished_run_is_refused_unless_it_may_be_overwritten(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     run = shutil.copytree(finished, tmp_path / "run")
-    said = refused([*words, "--out", str(run)], capsys)
-    assert "--overwrite" in said and str(run) in said and epochs == []
+    message = refused([*words, "--out", str(run)], capsys)
+    assert "--overwrite" in message and str(run) in message and epochs == []
     assert main(["fit", *words, "--out", str(run), "--overwrite", "--seed_everything", "3"]) == 0
     assert epochs == [0] and json.loads((run / "results.json").read_text())["seeds"] == [3]
 
@@ -206,11 +206,11 @@ def test_every_epoch_is_kept_to_go_on_from_also_when_none_is_better(
     monkeypatch.setattr(EmotionTask, "on_validation_epoch_end", worse)
     run = tmp_path / "run"
     assert main(["fit", *words, "--trainer.max_epochs", "3", "--out", str(run)]) == 0
-    found = {
+    result = {
         name: torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"]
         for name in ("best", "last")
     }
-    assert found == {"best": 0, "last": 2}
+    assert result == {"best": 0, "last": 2}
 
 
 def test_a_schedule_is_not_stretched_on_the_way(
@@ -219,8 +219,8 @@ def test_a_schedule_is_not_stretched_on_the_way(
     run = tmp_path / "run"
     longer = [*words, "--out", str(run), "--trainer.max_epochs=3", "--model.schedule=one_cycle"]
     assert _until(1, ["fit", *longer])
-    said = refused([*longer, "--trainer.max_epochs=4"], capsys)
-    assert "Bad max_epochs 4" in said and "--overwrite" in said
+    message = refused([*longer, "--trainer.max_epochs=4"], capsys)
+    assert "Bad max_epochs 4" in message and "--overwrite" in message
 
 
 def _until(epoch: int, command: list[str]) -> bool:
@@ -256,8 +256,8 @@ def test_a_folder_that_is_no_run_is_left_alone(
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     for extra in ([], ["--overwrite"]):
-        said = refused([*words, "--out", str(tmp_path), *extra], capsys)
-        assert "not a run" in said
+        message = refused([*words, "--out", str(tmp_path), *extra], capsys)
+        assert "not a run" in message
     assert (tmp_path / "mine.txt").read_text() == "mine"
     assert claim_run_folder(tmp_path / "new", overwrite=False) is None
 
@@ -266,7 +266,7 @@ def test_a_folder_that_is_no_run_is_left_alone(
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         (
             "--model.head=avser.models.heads.AttentivHead",
@@ -287,10 +287,10 @@ def test_a_folder_that_is_no_run_is_left_alone(
     ],
 )
 def test_a_bad_setting_is_one_sentence(
-    words: list[str], tmp_path: Path, setting: str, said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], tmp_path: Path, setting: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused([*words, setting, "--out", str(tmp_path / "run")], capsys)
-    assert said in line
+    assert message in line
     assert not (tmp_path / "run" / "DONE").exists()
 
 
@@ -298,10 +298,10 @@ def test_a_missing_configuration_or_corpus_is_one_sentence(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = ["--out", str(tmp_path / "run")]
-    said = refused(["-c", "configs/data/ravdes.yaml", *run], capsys)
-    assert "did you mean 'configs/data/ravdess.yaml'" in said
-    said = refused([*words[:2], "--root", str(tmp_path / "nowhere"), *run], capsys)
-    assert str(tmp_path / "nowhere") in said
+    message = refused(["-c", "configs/data/ravdes.yaml", *run], capsys)
+    assert "did you mean 'configs/data/ravdess.yaml'" in message
+    message = refused([*words[:2], "--root", str(tmp_path / "nowhere"), *run], capsys)
+    assert str(tmp_path / "nowhere") in message
 
 
 # -- calibration ---------------------------------------------------------------------------------

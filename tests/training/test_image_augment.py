@@ -147,7 +147,7 @@ def test_mixup_takes_crops_of_the_partner_in_turn_and_leaves_clips_without_a_fac
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"flip": 2.0}, "Bad flip 2.0"),
         ({"scale": 1.0}, "Bad scale 1.0"),
@@ -155,6 +155,6 @@ def test_mixup_takes_crops_of_the_partner_in_turn_and_leaves_clips_without_a_fac
         ({"blur": 0.5}, "Bad blur 0.5: a deviation is a share of the side"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, float], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         ImageAugment(**settings)  # type: ignore[arg-type]

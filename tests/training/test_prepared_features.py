@@ -118,7 +118,7 @@ def test_enrolment_uses_prepared_features(ravdess: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--model.audio.init_args.tune=all"], "this WhisperEncoder is trained"),
         (["--data.views=-1"], "Bad data.views -1"),
@@ -129,10 +129,10 @@ def test_what_does_not_go_together_is_one_sentence(
     ravdess: Path,
     tmp_path: Path,
     flags: list[str],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = config(tmp_path, ravdess, head=ATTENTIVE)
     assert main(["fit", *words, *flags, "--out", str(tmp_path / "run")]) == 1
     printed = capsys.readouterr().err
-    assert said in printed and len(printed.strip().splitlines()) == 1
+    assert message in printed and len(printed.strip().splitlines()) == 1

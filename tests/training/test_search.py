@@ -108,17 +108,17 @@ def run(
 
 
 def test_the_best_on_validation_is_kept(tmp_path: Path, trainings: list[int]) -> None:
-    found = run(tmp_path, trials=8, jobs=2)
-    scored = [t for t in found if t.uar is not None]
+    result = run(tmp_path, trials=8, jobs=2)
+    scored = [t for t in result if t.uar is not None]
     assert [t.uar for t in scored] == sorted((t.uar for t in scored), reverse=True)
     best = max(scored, key=lambda t: t.settings["model.lr"])
-    assert found[0].uar == best.uar
-    assert (tmp_path / "best.yaml").read_text() == f"lr: {found[0].settings['model.lr']}\n"
-    failed = [t for t in found if t.uar is None]
+    assert result[0].uar == best.uar
+    assert (tmp_path / "best.yaml").read_text() == f"lr: {result[0].settings['model.lr']}\n"
+    failed = [t for t in result if t.uar is None]
     assert failed and all(t.settings["data.batch_size"] == 8 for t in failed)
-    assert all(t.problem == "too many" for t in failed) and found[len(scored) :] == failed
+    assert all(t.problem == "too many" for t in failed) and result[len(scored) :] == failed
     rows = json.loads((tmp_path / "trials.json").read_text())
-    assert [r["trial"] for r in rows] == [t.number for t in found] and len(rows) == 8
+    assert [r["trial"] for r in rows] == [t.number for t in result] and len(rows) == 8
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -142,17 +142,17 @@ def test_an_interrupted_trial_is_done_again_with_its_settings(
     settings = {name: axis.suggest(left, name) for name, axis in NO_FAILURE.items()}
     left.set_user_attr("folder", str(tmp_path / "trial1"))
     trainings.clear()
-    found = run(tmp_path, trials=2, space=NO_FAILURE)
-    assert trainings == [1] and len(found) == 2
-    assert settings in [dict(trial.settings) for trial in found]
+    result = run(tmp_path, trials=2, space=NO_FAILURE)
+    assert trainings == [1] and len(result) == 2
+    assert settings in [dict(trial.settings) for trial in result]
 
 
 def test_two_folders_share_a_study(tmp_path: Path, trainings: list[int]) -> None:
     place = f"sqlite:///{tmp_path / 'shared.db'}"
     run(tmp_path / "a", trials=2, storage=place, space=NO_FAILURE)
-    found = run(tmp_path / "b", trials=5, storage=place, space=NO_FAILURE)
-    assert len(found) == 5 and len(list((tmp_path / "b").glob("trial?"))) == 3
-    assert (tmp_path / "b" / "best.yaml").read_text() == f"lr: {found[0].settings['model.lr']}\n"
+    result = run(tmp_path / "b", trials=5, storage=place, space=NO_FAILURE)
+    assert len(result) == 5 and len(list((tmp_path / "b").glob("trial?"))) == 3
+    assert (tmp_path / "b" / "best.yaml").read_text() == f"lr: {result[0].settings['model.lr']}\n"
 
 
 def test_a_bad_trial_is_ended_early(
@@ -173,8 +173,8 @@ def test_a_bad_trial_is_ended_early(
     monkeypatch.setattr(search, "fit_apart", fit)
     monkeypatch.setattr(search, "history", lambda f: {"validation/score": curves.get(f, [])})
     monkeypatch.setattr(search, "_POLL_S", 0.01)
-    found = run(tmp_path, trials=7, space=NO_FAILURE)
-    assert [t.number for t in found if t.pruned] == [6]
+    result = run(tmp_path, trials=7, space=NO_FAILURE)
+    assert [t.number for t in result if t.pruned] == [6]
 
 
 def test_a_database_that_can_not_be_opened_is_one_sentence(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from avser.visualization.colours import rgb_of
 GREY = np.full((30, 120, 160, 3), 100, np.uint8)  # three seconds at 10 fps
 
 
-def said(*, boxes: tuple[FaceBox, ...] = (), labels: str = "happy sad") -> Prediction:
+def prediction_of(*, boxes: tuple[FaceBox, ...] = (), labels: str = "happy sad") -> Prediction:
     """Every step another of the labels, in turn."""
     names = labels.split()
     steps = [
@@ -50,8 +50,8 @@ def pictures(path: Path, *times: float) -> list[np.ndarray]:  # type: ignore[typ
 def test_copy_keeps_time_and_sound_and_shows_the_box_where_the_face_is(tmp_path: Path) -> None:
     sound = voice("happy", seconds=3.0)
     source = write_video(tmp_path / "clip.mp4", GREY, samples=sound)
-    found = tuple(box(t) for t in np.arange(0.1, 1.3, 0.25))
-    target = annotate(said(boxes=found), source, tmp_path / "out" / "clip.mp4")
+    result = tuple(box(t) for t in np.arange(0.1, 1.3, 0.25))
+    target = annotate(prediction_of(boxes=result), source, tmp_path / "out" / "clip.mp4")
     before, after = probe(source), probe(target)
     assert after.has_audio and (after.width, after.height) == (before.width, before.height)
     assert after.duration_s == pytest.approx(before.duration_s, abs=0.15)
@@ -67,7 +67,7 @@ def test_copy_keeps_time_and_sound_and_shows_the_box_where_the_face_is(tmp_path:
 
 
 def test_bars_are_as_long_as_probabilities(tmp_path: Path) -> None:
-    target = annotate(said(), write_video(tmp_path / "a.mp4", GREY), tmp_path / "b.mp4")
+    target = annotate(prediction_of(), write_video(tmp_path / "a.mp4", GREY), tmp_path / "b.mp4")
     (image,) = pictures(target, 0.2)
     first = image[10:14, 68:148].mean(axis=0)  # happy, 0.9 in the first step
     second = image[24:28, 68:148].mean(axis=0)
@@ -81,9 +81,9 @@ def test_bars_are_as_long_as_probabilities(tmp_path: Path) -> None:
 def test_what_has_no_picture_or_no_mp4_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "a.wav", voice("sad", seconds=1.0))
     with pytest.raises(MediaError, match="no picture"):
-        annotate(said(), wav, tmp_path / "b.mp4")
+        annotate(prediction_of(), wav, tmp_path / "b.mp4")
     with pytest.raises(MediaError, match=r"ends in \.mp4"):
-        annotate(said(), wav, tmp_path / "b.avi")
+        annotate(prediction_of(), wav, tmp_path / "b.avi")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav"]
 
 
@@ -91,11 +91,11 @@ def test_faces_are_cut_out_and_drawn_under_the_timeline(tmp_path: Path) -> None:
     frames = GREY.copy()
     frames[:, 30:90, 80:120] = 250
     source = write_video(tmp_path / "a.mp4", frames)
-    found = said(boxes=tuple(box(t) for t in np.arange(0.1, 2.9, 0.25)))
-    shots = thumbnails(found, source, count=4)
+    result = prediction_of(boxes=tuple(box(t) for t in np.arange(0.1, 2.9, 0.25)))
+    shots = thumbnails(result, source, count=4)
     assert len(shots) == 4 and shots[0][0] < 0.3 and shots[-1][0] > 2.4
     assert all(image[len(image) // 2, image.shape[1] // 2].min() > 200 for _, image in shots)
-    assert thumbnails(said(), source) == []
-    plain, full = draw_clip.timeline_figure(found), draw_clip.timeline_figure(found, faces=shots)
+    assert thumbnails(prediction_of(), source) == []
+    plain, full = draw_clip.timeline_figure(result), draw_clip.timeline_figure(result, faces=shots)
     assert len(full.axes) == len(plain.axes) + 1
     assert len(full.axes[2].artists) == 4

@@ -113,16 +113,16 @@ def face_batch(emotion: str) -> Batch:
 @pytest.mark.parametrize("emotion", ["happy", "sad"])
 @pytest.mark.parametrize("step", [1, 3])
 def test_the_planted_step_and_band_decide(emotion: str, step: int) -> None:
-    found = explain_batch(net_of(audio=BandEncoder()), sound_batch(emotion, step=step))
-    assert (found.emotion, found.head) == (emotion, "audio") and found.probability > 0.9
-    assert found.step == step
-    assert found.lost[step] > 3 * np.delete(np.abs(found.lost), step).max()
-    assert found.audio_map is not None and found.spectrogram is not None
-    assert found.audio_map.shape == found.spectrogram.shape
-    (low, high), share = max(found.bands(4).items(), key=lambda item: item[1])
+    result = explain_batch(net_of(audio=BandEncoder()), sound_batch(emotion, step=step))
+    assert (result.emotion, result.head) == (emotion, "audio") and result.probability > 0.9
+    assert result.step == step
+    assert result.lost[step] > 3 * np.delete(np.abs(result.lost), step).max()
+    assert result.audio_map is not None and result.spectrogram is not None
+    assert result.audio_map.shape == result.spectrogram.shape
+    (low, high), share = max(result.bands(4).items(), key=lambda item: item[1])
     assert low < PLANTED_HZ[emotion] < high and share > 0.5
-    by_frame = found.audio_map.sum(axis=0)
-    assert int(by_frame.argmax() * found.hop_s * SAMPLE_RATE) // STEP_SAMPLES == step
+    by_frame = result.audio_map.sum(axis=0)
+    assert int(by_frame.argmax() * result.hop_s * SAMPLE_RATE) // STEP_SAMPLES == step
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_the_planted_step_and_band_decide(emotion: str, step: int) -> None:
 )
 def test_the_planted_region_of_the_face_decides(emotion: str, region: str) -> None:
     net = net_of(video=RegionEncoder())
-    found = explain_batch(net, face_batch(emotion))
-    assert (found.emotion, found.head) == (emotion, "video")
-    regions = found.regions()
+    result = explain_batch(net, face_batch(emotion))
+    assert (result.emotion, result.head) == (emotion, "video")
+    regions = result.regions()
     assert max(regions, key=lambda name: regions[name]) == region and regions[region] > 0.9
     assert sum(regions.values()) == pytest.approx(1.0)
-    assert found.faces is not None and found.faces.shape == (2, SIZE, SIZE, 3)
+    assert result.faces is not None and result.faces.shape == (2, SIZE, SIZE, 3)
 
 
 def test_late_fusion_is_explained_by_both_streams() -> None:
@@ -169,21 +169,21 @@ def test_maps_of_a_mirroring_network_lie_over_the_crops_as_they_are() -> None:
     batch = face_batch("happy")
     batch["faces"][..., :56] = 0  # the left half is dark
     net.video.mirror = True
-    found = explain_batch(net, batch)
-    assert net.video.mirror and found.face_maps is not None
-    assert found.face_maps[:, :, :52].max() == 0 < found.face_maps[:, :, 60:].max()
+    result = explain_batch(net, batch)
+    assert net.video.mirror and result.face_maps is not None
+    assert result.face_maps[:, :, :52].max() == 0 < result.face_maps[:, :, 60:].max()
 
 
 def test_the_attention_of_a_head_is_that_of_its_pooling() -> None:
     net = tiny_net(("happy", "sad"))
     batch = sound_batch("happy")
-    found = explain_batch(net, batch)
+    result = explain_batch(net, batch)
     with torch.no_grad():
         x, mask = net.encode(batch)["audio"]
         expected = masked_softmax(net.heads["audio"].attention(x).squeeze(-1), mask)[0]  # type: ignore[operator]
-    assert found.attention is not None
-    np.testing.assert_allclose(found.attention, expected.numpy(), atol=1e-6)
-    assert found.attention.sum() == pytest.approx(1.0, abs=1e-5)
+    assert result.attention is not None
+    np.testing.assert_allclose(result.attention, expected.numpy(), atol=1e-6)
+    assert result.attention.sum() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_an_explanation_changes_nothing_in_the_network() -> None:
@@ -213,9 +213,9 @@ def test_another_emotion_may_be_explained_and_silence_may_not() -> None:
 
 
 def test_a_head_without_attention_has_none() -> None:
-    found = explain_batch(net_of(audio=BandEncoder()), sound_batch("happy"))
-    assert found.attention is None and found.lost.shape == (STEPS,)
-    assert set(explanation_figures(found)) == {"steps", "spectrogram"}
+    result = explain_batch(net_of(audio=BandEncoder()), sound_batch("happy"))
+    assert result.attention is None and result.lost.shape == (STEPS,)
+    assert set(explanation_figures(result)) == {"steps", "spectrogram"}
 
 
 def test_vectors_of_a_pretrained_network_are_no_spectrogram() -> None:
@@ -248,9 +248,9 @@ def test_figures_and_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert sorted(p.name for p in out.iterdir()) == [
         *("explanation.json", "explanation.svg", "spectrogram.svg", "steps.svg")
     ]
-    found = json.loads((out / "explanation.json").read_text())
-    assert len(found["steps"]) == 3 and found["head"] == "audio"
-    assert sum(band["share"] for band in found["bands"]) == pytest.approx(1.0, abs=1e-4)
+    result = json.loads((out / "explanation.json").read_text())
+    assert len(result["steps"]) == 3 and result["head"] == "audio"
+    assert sum(band["share"] for band in result["bands"]) == pytest.approx(1.0, abs=1e-4)
     assert f"drawn: {out / 'steps.svg'}" in capsys.readouterr().out
     assert main([*words, "--out", str(tmp_path / "one.pdf")]) == 0
     assert (tmp_path / "one.pdf").read_bytes().startswith(b"%PDF")
@@ -259,8 +259,8 @@ def test_figures_and_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_figure_of_faces_is_drawn() -> None:
-    found = explain_batch(net_of(video=RegionEncoder()), face_batch("sad"))
-    assert set(explanation_figures(found)) == {"steps", "faces"}
-    figure = explanation_figure(found, title="a.mp4")
+    result = explain_batch(net_of(video=RegionEncoder()), face_batch("sad"))
+    assert set(explanation_figures(result)) == {"steps", "faces"}
+    figure = explanation_figure(result, title="a.mp4")
     assert render(figure).startswith(b"\x89PNG")
     assert figure.get_suptitle().startswith("a.mp4: sad, ")

@@ -31,8 +31,8 @@ def made() -> Tensor:
 
 
 def test_each_ranking_finds_what_was_made_for_it(made: Tensor) -> None:
-    found = {name: int(score.argmax()) for name, score in rankings(made).items()}
-    assert found == {"pitch": 3, "formant": 5, "periodicity": 7, "silence": 9}
+    result = {name: int(score.argmax()) for name, score in rankings(made).items()}
+    assert result == {"pitch": 3, "formant": 5, "periodicity": 7, "silence": 9}
     scores = rankings(made)
     torch.testing.assert_close(scores["pitch"] + scores["formant"], torch.ones(12))
     assert scores["silence"][9] == 1 and scores["periodicity"][7] > 0.9

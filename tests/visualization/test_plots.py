@@ -16,14 +16,14 @@ from avser.visualization import plots as draw
 def words(figure: Figure) -> str:
     """All text that is drawn in the axes and legends."""
     figure.canvas.draw()
-    found = [text.get_text() for axes in figure.axes for text in axes.texts]
+    result = [text.get_text() for axes in figure.axes for text in axes.texts]
     for axes in figure.axes:
-        found += [axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left")]
-        found += [label.get_text() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+        result += [axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left")]
+        result += [label.get_text() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
         legend = axes.get_legend()
-        found += [text.get_text() for text in legend.get_texts()] if legend else []
-    found += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    return "\n".join(found)
+        result += [text.get_text() for text in legend.get_texts()] if legend else []
+    result += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    return "\n".join(result)
 
 
 def prediction(labels: list[str | None]) -> Prediction:
@@ -41,12 +41,12 @@ def prediction(labels: list[str | None]) -> Prediction:
         )
         for i, label in enumerate(labels)
     ]
-    heard = any(labels)
+    received = any(labels)
     return Prediction(
-        label="happy" if heard else None,
-        probabilities={"happy": 0.6, "sad": 0.4} if heard else None,
-        modalities=("audio",) if heard else (),
-        reason=None if heard else "no_signal",
+        label="happy" if received else None,
+        probabilities={"happy": 0.6, "sad": 0.4} if received else None,
+        modalities=("audio",) if received else (),
+        reason=None if received else "no_signal",
         duration_s=len(labels) * STEP_S,
         timeline=tuple(steps),
         model="tiny",

@@ -43,13 +43,13 @@ class Client:
 
     def refused(self, reply: httpx.Response, status: int) -> Refusal:
         assert reply.status_code == status, reply.text
-        found = Refusal.model_validate(reply.json())
+        result = Refusal.model_validate(reply.json())
         assert (
-            found.error.message.startswith(("Bad ", "Can't ", "Timeout: ", "The server is busy: "))
-            and "\n" not in found.error.message
+            result.error.message.startswith(("Bad ", "Can't ", "Timeout: ", "The server is busy: "))
+            and "\n" not in result.error.message
         )
         assert str(self.service.folder) not in reply.text
-        return found
+        return result
 
     def wait_for_worker(self) -> None:
         """Wait until a worker that was ended has started again."""
@@ -64,9 +64,9 @@ class Client:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    found = Client(tmp_path_factory.mktemp("uploads"))
-    with found.http:
-        yield found
+    result = Client(tmp_path_factory.mktemp("uploads"))
+    with result.http:
+        yield result
 
 
 @pytest.fixture(autouse=True)
@@ -82,10 +82,10 @@ def nothing_is_left(client: Client) -> Iterator[None]:
 def test_answer_is_the_object_of_the_command_and_of_the_document(client: Client) -> None:
     reply = client.post("good", name="C:\\mine\\take 1.wav")
     assert reply.status_code == 200
-    found = reply.json()
-    assert list(found) == list(predicted("x").to_dict())
-    assert found == predicted("take 1.wav").to_dict()  # also inside the reason
-    ClipSchema.model_validate(found)
+    result = reply.json()
+    assert list(result) == list(predicted("x").to_dict())
+    assert result == predicted("take 1.wav").to_dict()  # also inside the reason
+    ClipSchema.model_validate(result)
 
 
 def test_models_health_and_document(client: Client) -> None:
@@ -162,14 +162,14 @@ def test_card_of_a_loaded_model(client: Client) -> None:
 
 
 def test_bad_clip_is_named_as_its_owner_names_it(client: Client) -> None:
-    found = client.refused(client.post("bad", name="mine.mp4"), 422)
-    assert found.path == "mine.mp4" and found.error.type == "MediaError"
-    assert found.error.message == "Can't read mine.mp4: it is bad; send another."
+    result = client.refused(client.post("bad", name="mine.mp4"), 422)
+    assert result.path == "mine.mp4" and result.error.type == "MediaError"
+    assert result.error.message == "Can't read mine.mp4: it is bad; send another."
 
 
 def test_long_clip(client: Client) -> None:
-    found = client.refused(client.post("long"), 422)
-    assert found.error.type == "TooLongError" and "longer than 9 s" in found.error.message
+    result = client.refused(client.post("long"), 422)
+    assert result.error.type == "TooLongError" and "longer than 9 s" in result.error.message
 
 
 def test_large_upload_is_refused_by_its_stated_and_by_its_real_size(client: Client) -> None:
@@ -186,16 +186,16 @@ def test_large_upload_is_refused_by_its_stated_and_by_its_real_size(client: Clie
 
 def test_hanging_clip_is_answered_in_time_and_the_next_one_too(client: Client) -> None:
     began = time.monotonic()
-    found = client.refused(client.post("hang"), 504)
-    assert found.error.type == "LateError" and time.monotonic() - began < 4
+    result = client.refused(client.post("hang"), 504)
+    assert result.error.type == "LateError" and time.monotonic() - began < 4
     client.wait_for_worker()
 
 
 def test_crash_and_bug_show_a_sentence(client: Client) -> None:
     assert client.refused(client.post("crash"), 500).error.type == "BrokenError"
     client.wait_for_worker()
-    found = client.refused(client.post("bug"), 500)
-    assert "traceback" not in found.error.message
+    result = client.refused(client.post("bug"), 500)
+    assert "traceback" not in result.error.message
 
 
 def test_full_queue(client: Client) -> None:
@@ -211,10 +211,10 @@ def test_full_queue(client: Client) -> None:
 
 
 def test_requests_that_are_not_as_the_document_says(client: Client) -> None:
-    found = client.refused(client.http.post("/v1/classify"), 422)
-    assert "it has no clip" in found.error.message
-    found = client.refused(client.post("good", data={"modality": "smell"}), 422)
-    assert found.error.message.startswith("Bad modality 'smell': expected 'auto', 'audio'")
+    result = client.refused(client.http.post("/v1/classify"), 422)
+    assert "it has no clip" in result.error.message
+    result = client.refused(client.post("good", data={"modality": "smell"}), 422)
+    assert result.error.message.startswith("Bad modality 'smell': expected 'auto', 'audio'")
     assert client.refused(client.http.get("/v1/classify"), 405)
     assert client.refused(client.http.get("/v1/nothing"), 404)
 

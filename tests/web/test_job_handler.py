@@ -112,8 +112,8 @@ def test_a_clip_that_starts_late_lasts_as_long_as_it_is(
 ) -> None:
     """A recorder's clock may begin at any time: the duration is less the start."""
     path = write_late(tmp_path / "clip.mkv", voice("happy", seconds=3.0), start_s=1_000)
-    found = classified(handler, Classify(path=path, longest_s=4.0)).prediction
-    assert found.duration_s == pytest.approx(3.0, abs=0.1) and found.label is not None
+    result = classified(handler, Classify(path=path, longest_s=4.0)).prediction
+    assert result.duration_s == pytest.approx(3.0, abs=0.1) and result.label is not None
     with pytest.raises(TooLongError):
         handler(Classify(path=path, longest_s=2.0), ignore)
 
@@ -138,6 +138,6 @@ def test_temporary_files_stay_in_the_folder_of_the_clip(
 
 def test_copy_is_drawn_on(handler: JobHandler, tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", face_frames("sad", count=8), samples=voice("sad"))
-    found = classified(handler, Classify(path=path)).prediction
-    video = handler(Render(path=path, prediction=found, format="mp4", folder=tmp_path), ignore)
+    result = classified(handler, Classify(path=path)).prediction
+    video = handler(Render(path=path, prediction=result, format="mp4", folder=tmp_path), ignore)
     assert isinstance(video, bytes) and video[4:8] == b"ftyp"

@@ -17,11 +17,11 @@ def test_limit_below_its_range_is_refused_by_name(name: str) -> None:
 
 def test_each_limit_has_its_status_and_one_sentence() -> None:
     limits = Limits(upload_mb=2, time_s=5, concurrency=3, queue=4)
-    said: list[tuple[RefusedError, type[RefusedError], int, str]] = [
+    message: list[tuple[RefusedError, type[RefusedError], int, str]] = [
         (limits.too_large(), TooLargeError, 413, "2 MB"),
         (limits.too_late(), LateError, 504, "5 s"),
         (limits.busy(), BusyError, 429, "3 clips are processed and 4 wait"),
     ]
-    for error, kind, status, words in said:
+    for error, kind, status, words in message:
         assert isinstance(error, kind) and error.status == status
         assert words in str(error) and str(error).endswith(".")

@@ -15,10 +15,10 @@ from avser.web.workers import Workers
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Workers]:
-    found = Workers(make_handler, limits=Limits(concurrency=1, queue=1, time_s=3))
-    found.wait()
-    yield found
-    found.close()
+    result = Workers(make_handler, limits=Limits(concurrency=1, queue=1, time_s=3))
+    result.wait()
+    yield result
+    result.close()
 
 
 def clip(folder: Path, text: str) -> Path:

@@ -180,10 +180,10 @@ def shuffle_by_sex(clips: Sequence[Clip], groups: Mapping[str, str], seed: int) 
 
 
 def _sexes(clips: Sequence[Clip], groups: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for clip in clips:
-        found.setdefault(groups[clip.speaker], clip.sex)
-    return found
+        result.setdefault(groups[clip.speaker], clip.sex)
+    return result
 
 
 def _alternate_sexes(order: Sequence[str], sexes: Mapping[str, str]) -> list[str]:

@@ -167,11 +167,11 @@ def find_speaker(name: str, speakers: Iterable[str]) -> str:
         SplitError: there is none, or several corpora have one.
     """
     names = sorted(set(speakers))
-    found = [s for s in names if s == name or s.partition("/")[2] == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise SplitError(f"Bad speaker {name!r}: say which of {', '.join(found)}.")
+    matches = [s for s in names if s == name or s.partition("/")[2] == name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise SplitError(f"Bad speaker {name!r}: say which of {', '.join(matches)}.")
     raise SplitError(unknown("speaker", name, names))
 
 

@@ -156,14 +156,14 @@ class FaceCollector:
         if main:
             real.insert(0, real.pop(main))
             motions.insert(0, motions.pop(main))
-        found = len(real[0].times_s) if real else 0
+        with_face = len(real[0].times_s) if real else 0
         reason = None
         if not self._sampled:
             reason = "no frame could be sampled"
-        elif not found:
+        elif not with_face:
             reason = f"no face found in {self._sampled} of {self._sampled} sampled frames"
-        elif found < self._sampled:
-            reason = f"face found in {found} of {self._sampled} sampled frames"
+        elif with_face < self._sampled:
+            reason = f"face found in {with_face} of {self._sampled} sampled frames"
         tracks = tuple(
             FaceTrack(
                 face_id=index,
@@ -178,7 +178,7 @@ class FaceCollector:
             )
             for index, (seen, motion) in enumerate(zip(real, motions, strict=True))
         )
-        return Faces(sampled=self._sampled, found=found, tracks=tracks, reason=reason)
+        return Faces(sampled=self._sampled, found=with_face, tracks=tracks, reason=reason)
 
     def _place(self, time_s: float) -> int:
         """The last slot whose time the frame reaches; a slow video leaves slots empty."""
