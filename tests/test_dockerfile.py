@@ -23,6 +23,12 @@ def test_everything_that_is_installed_is_copied_and_not_ignored() -> None:
     assert kept[0] == "*" and {f"!{name}" for name in copied} <= set(kept)
 
 
+def test_no_index_of_packages_is_named() -> None:
+    assert lines("ARG") == ['PIP_EXTRA=""']
+    (install,) = (line for line in lines("RUN") if "pip install" in line)
+    assert "${PIP_EXTRA}" in install and "://" not in install
+
+
 def test_image_runs_the_server_as_a_user_without_rights() -> None:
     (entry,) = lines("ENTRYPOINT")
     words = json.loads(entry)

@@ -26,7 +26,6 @@ from avser.media.samples import (
     Samples,
     bad_warning,
     scaled_warning,
-    too_many_bad,
     zero_bad,
 )
 from avser.types import SAMPLE_RATE, STEP_S
@@ -77,6 +76,10 @@ class AudioDecoder:
 
     Attributes:
         position: index of the next sample, from time 0; samples below 0 are dropped.
+        done: whether all that was asked for is decoded.
+        end_s: end of what was decoded so far, in seconds from time 0.
+        sure_s: all that belongs before this time is decoded.
+        waiting: samples to be pulled.
         reached_s: time in the file where what was decoded ends.
         bad, total: samples that are no numbers, and all samples of the file's own rate.
         peak: largest size of a sample; above 1 the caller scales by it.
@@ -92,32 +95,13 @@ class AudioDecoder:
         self.peak = 0.0
         self._origin_s, self._start_s = origin_s, start_s
         self._limit = round(min(length_s * SAMPLE_RATE, 2**60))
+        self.done, self.end_s, self.sure_s = self._limit <= 0, 0.0, 0.0
         self._kind: tuple[str, str, int] | None = None
         self._scale = 1.0  # of what the resampler gives
         self._resampler: AudioResampler | None = None
         self._mixer = ChannelMixer()
         self._overlap = 0  # samples to drop: a section of the file begins before the last one ends
-        self._held: deque[Samples] = deque()
-
-    @property
-    def done(self) -> bool:
-        """Whether all that was asked for is decoded."""
-        return self.position >= self._limit
-
-    @property
-    def end_s(self) -> float:
-        """End of what was decoded so far, in seconds from time 0."""
-        return max(0, min(self.position, self._limit)) / SAMPLE_RATE
-
-    @property
-    def sure_s(self) -> float:
-        """All that belongs before this time is decoded."""
-        return self.end_s
-
-    @property
-    def holds(self) -> bool:
-        """Whether samples wait to be pulled."""
-        return bool(self._held)
+        self.waiting: deque[Samples] = deque()
 
     @property
     def gain(self) -> float:
@@ -135,11 +119,6 @@ class AudioDecoder:
         result = [bad_warning(self.bad, self.total)] if self.bad else []
         result += [scaled_warning(self.peak)] if self.gain != 1 else []
         return (*result, *self._mixer.warnings)
-
-    @property
-    def is_mostly_bad(self) -> bool:
-        """Whether most samples are no numbers."""
-        return self.total > 0 and too_many_bad(self.bad, self.total)
 
     def feed(self, packet: Packet[Stream] | None) -> None:
         """Decode a piece of the stream; None is its end.
@@ -186,7 +165,8 @@ class AudioDecoder:
         channels = frame.layout.nb_channels
         self.total += frame.samples * channels
         if _is_float(frame):
-            values, bad = zero_bad(_floats(frame))
+            kind = np.float64 if "dbl" in frame.format.name else np.float32
+            values, bad = zero_bad(np.asarray(frame.to_ndarray(), kind))
             self.peak = max(self.peak, float(np.abs(values).max(initial=0.0)))
             if bad:
                 self.bad += bad
@@ -199,10 +179,10 @@ class AudioDecoder:
     def pull(self, samples: int) -> Samples:
         """Hand over so many samples, or as many as there are."""
         taken: list[Samples] = []
-        while self._held and samples > 0:
-            first = self._held.popleft()
+        while self.waiting and samples > 0:
+            first = self.waiting.popleft()
             if len(first) > samples:
-                self._held.appendleft(first[samples:])
+                self.waiting.appendleft(first[samples:])
             taken.append(first[:samples])
             samples -= len(taken[-1])
         return np.concatenate(taken) if taken else NO_SAMPLES  # a copy: keeps nothing else alive
@@ -240,16 +220,14 @@ class AudioDecoder:
         samples = samples[dropped:]
         kept = samples[max(0, -self.position) : max(0, self._limit - self.position)]
         self.position += len(samples)
+        self.done = self.position >= self._limit
+        self.end_s = self.sure_s = max(0, min(self.position, self._limit)) / SAMPLE_RATE
         if kept.size:
-            self._held.append(kept)
+            self.waiting.append(kept)
 
 
 def _is_float(frame: AudioFrame) -> bool:
     return bool(frame.format.name.startswith(("flt", "dbl")))
-
-
-def _floats(frame: AudioFrame) -> NDArray[np.floating]:
-    return np.asarray(frame.to_ndarray(), np.float64 if "dbl" in frame.format.name else np.float32)
 
 
 def _averaged(frame: AudioFrame) -> AudioFrame:
@@ -283,6 +261,7 @@ class VideoDecoder:
         sure_s: all that belongs before this time is decoded.
         end_s: end of what was decoded so far, in seconds from time 0.
         done: whether all that was asked for is decoded.
+        waiting: frames to be pulled.
     """
 
     def __init__(
@@ -318,12 +297,7 @@ class VideoDecoder:
         self._shown: VideoFrame | None = None
         self._image: Image | None = None  # of what is shown, once it is asked for
         self.done = self._wanted is None or self._wanted >= length_s
-        self._frames: deque[Frame] = deque()
-
-    @property
-    def holds(self) -> bool:
-        """Whether frames wait to be pulled."""
-        return bool(self._frames)
+        self.waiting: deque[Frame] = deque()
 
     def feed(self, packet: Packet[Stream] | None) -> None:
         """Decode a piece of the stream; None is its end.
@@ -369,8 +343,8 @@ class VideoDecoder:
     def pull(self, until_s: float) -> list[Frame]:
         """Hand over the frames before that time."""
         frames: list[Frame] = []
-        while self._frames and self._frames[0].time_s < until_s:
-            frames.append(self._frames.popleft())
+        while self.waiting and self.waiting[0].time_s < until_s:
+            frames.append(self.waiting.popleft())
         return frames
 
     def finish(self, end_s: float) -> None:
@@ -385,8 +359,8 @@ class VideoDecoder:
         time_s = self.end_s
         if frame.pts is not None:
             time_s = seconds(frame.pts, self.stream) - self._origin_s
-        if self._shown is None and self._wanted is not None:
-            time_s = self._first_time(time_s)
+        if self._shown is None and self._wanted is not None and 0 < time_s <= _GAP_S:
+            time_s = 0.0  # a first picture that is hardly late is shown from the beginning
         self._show_until(time_s)
         self._shown, self._image = frame, None
         self.sure_s = time_s
@@ -397,10 +371,6 @@ class VideoDecoder:
     def _reach(self, time_s: float) -> None:
         self.reached_s = max(self.reached_s or 0.0, time_s + self._origin_s)
         self.end_s = min(max(self.end_s, time_s), self._length_s)
-
-    def _first_time(self, time_s: float) -> float:
-        """Time of the first picture: one that is hardly late is shown from the beginning."""
-        return 0.0 if 0 < time_s <= _GAP_S else time_s
 
     def _show_until(self, time_s: float) -> None:
         """Give what is shown for the times that are asked for before that one."""
@@ -417,7 +387,7 @@ class VideoDecoder:
             return
         if self._image is None:
             self._image = upright_image(self._shown, aspect=self._aspect, height=self._height)
-        self._frames.append(Frame(time_s, self._image))
+        self.waiting.append(Frame(time_s, self._image))
         self._given = True
 
 

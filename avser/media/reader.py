@@ -73,7 +73,7 @@ from avser.media.decoders import (
     seek_before,
 )
 from avser.media.decoders import Frame as Frame  # part of this module's face
-from avser.media.samples import Samples
+from avser.media.samples import Samples, too_many_bad
 from avser.types import SAMPLE_RATE
 
 _SOUND_AHEAD_S = 30.0  # how far one stream may lie before the other in the file (2 MB of sound)
@@ -275,7 +275,7 @@ class MediaReader(Iterator[MediaBlock]):
         with media_errors(path):
             begin_s = first_time_s(sound, picture)
             origin_s = start_s + begin_s
-            length = stated_length_s(self._container) if is_indexed(self._container) else None
+            length = self.stated_s if is_indexed(self._container) else None
             stated_end_s = None if length is None else begin_s + length
             seeked = start_s > 0 and seek_before(self._container, origin_s)
             self._clock = FileClock(
@@ -314,16 +314,15 @@ class MediaReader(Iterator[MediaBlock]):
         wrong += [f"{self.bad_packets} piece(s) can't be decoded"] if self.bad_packets else []
         wrong += ["streams that begin inside it are left out"] if self._lost else []
         damage = f"the file is damaged: {' and '.join(wrong)}, and the rest is used"
-        mended = self._sound.warnings if self._sound else ()
-        return (*([damage] if wrong else []), *self._jumps(), *mended)
-
-    def _jumps(self) -> Iterator[str]:
-        """Words about a clock that jumps; sound alone that starts anew loses nothing."""
+        warnings = [damage] if wrong else []
         jumps = self._clock.jumps
+        # sound alone that starts anew loses nothing
         if jumps and (len(self._streams) > 1 or self._clock.forward):
             first_s = max(0.0, jumps[0] - self._origin_s)
             many = "once" if len(jumps) == 1 else f"{len(jumps)} times"
-            yield f"its time stamps jump {many}, first at {first_s:.2f} s, and are joined there"
+            joined = f"its time stamps jump {many}, first at {first_s:.2f} s, and are joined there"
+            warnings.append(joined)
+        return (*warnings, *(self._sound.warnings if self._sound else ()))
 
     def __next__(self) -> MediaBlock:
         with media_errors(self.path):
@@ -361,7 +360,7 @@ class MediaReader(Iterator[MediaBlock]):
         self._check()
         if self._picture:
             self._picture.finish(max(self.duration_s, self._clock.end_s - self._origin_s))
-        while any(part.holds for part in self._parts):
+        while any(part.waiting for part in self._parts):
             yield from self._take_block(first, first + self._block)
             first += self._block
         self._container.close()
@@ -394,7 +393,7 @@ class MediaReader(Iterator[MediaBlock]):
         if not all(part.done or part.sure_s * SAMPLE_RATE >= last for part in self._parts):
             sound = self._sound
             return sound is not None and sound.position > last + _SOUND_AHEAD_S * SAMPLE_RATE
-        return any(part.holds for part in self._parts)
+        return any(part.waiting for part in self._parts)
 
     def _take_block(self, first: int, last: int) -> Iterator[MediaBlock]:
         """Make the block of samples `first` to `last`; an empty span takes early frames along."""
@@ -412,7 +411,7 @@ class MediaReader(Iterator[MediaBlock]):
         if damaged and all(part.reached_s is None for part in self._parts):
             raise unreadable(self.path, "nothing can be decoded", "record or download it again")
         sound = self._sound
-        if sound is not None and sound.is_mostly_bad:
+        if sound is not None and too_many_bad(sound.bad, sound.total):
             raise unreadable(
                 self.path,
                 f"{sound.bad} of {sound.total} samples are NaN, infinite or out of all range",

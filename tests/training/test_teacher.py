@@ -123,7 +123,7 @@ def test_unlabelled_clips_are_trained_on_the_teacher_alone(model: Path) -> None:
     task = student(model, 0.3)
     assert task.teacher is not None
     seen: list[torch.Tensor] = []
-    task._total = lambda streams, target: seen.append(target) or target.sum()  # type: ignore[assignment, func-returns-value]
+    task._loss = lambda streams, target: seen.append(target) or target.sum()  # type: ignore[assignment, func-returns-value]
     rows = {**batch(), "label": torch.tensor([0, -1, -1])}
     task.training_loss(rows)  # type: ignore[arg-type]
     soft, present = task.teacher(batch())

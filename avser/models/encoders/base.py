@@ -206,8 +206,10 @@ class AudioEncoder(nn.Module, ABC):
         Returns:
             ``x [B, T, D]`` and ``audio_mask [B, T]``; T = ceil(S / 8192), at least 1.
         """
-        extract = transforms.features or type(self).raw_features
-        raw, mask = extract(self, waveform, lengths)
+        if transforms.features is None:
+            raw, mask = self.raw_features(waveform, lengths)
+        else:
+            raw, mask = transforms.features(self, waveform, lengths)
         features = self.normaliser(raw, mask, reference)
         if self.training and transforms.spectrogram is not None:
             features, mask = transforms.spectrogram(features, mask)

@@ -176,7 +176,8 @@ class CrnnEncoder(AudioEncoder):
         for block in self.blocks:
             x, mask = block(x, mask)
         with full_precision(x):
-            x = self.recurrence(self._projected(x.float()), mask)
+            x = self.dropout(rearrange(x.float(), "b c m f -> b f (c m)"))
+            x = self.recurrence(F.relu(self.project(x)), mask)
             return self._over_steps(x, mask)
 
     def network_state(self, size: int) -> State:
@@ -198,13 +199,9 @@ class CrnnEncoder(AudioEncoder):
             x, mask = block(x, mask, before=before)
         with full_precision(x):
             recurrent = state[len(self.blocks) :]
-            x, recurrent = self.recurrence.advance(self._projected(x.float()), mask, recurrent)
+            x = self.dropout(rearrange(x.float(), "b c m f -> b f (c m)"))
+            x, recurrent = self.recurrence.advance(F.relu(self.project(x)), mask, recurrent)
             return *self._over_steps(x, mask), (*after, *recurrent)
-
-    def _projected(self, x: Tensor) -> Tensor:
-        """Narrow frames ``[B, C, M, F]`` to ``[B, F, width]``."""
-        x = self.dropout(rearrange(x, "b c m f -> b f (c m)"))
-        return F.relu(self.project(x))
 
     def _over_steps(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean of each step's valid frames of ``[B, F, D]``."""

@@ -80,8 +80,10 @@ class TimmAudioEncoder(AudioEncoder):
         transforms: Transforms = IDENTITY,
     ) -> tuple[Tensor, Tensor]:
         """See `AudioEncoder.forward`; the image of a clip is transformed, too."""
-        extract = transforms.features or type(self).raw_features
-        raw, mask = extract(self, waveform, lengths)
+        if transforms.features is None:
+            raw, mask = self.raw_features(waveform, lengths)
+        else:
+            raw, mask = transforms.features(self, waveform, lengths)
         features = self.normaliser(raw, mask, reference)
         if self.training and transforms.spectrogram is not None:
             features, mask = transforms.spectrogram(features, mask)

@@ -172,7 +172,15 @@ class PowerSpectrum(nn.Module):
         x = pad_windows(waveform, window=self.window, hop=self.hop, align=self.align)
         if self.preemphasis:  # after padding, which has room for what the last sample leaves behind
             x = x - self.preemphasis * F.pad(x[:, :-1], (1, 0))
-        frames = self._frames(x)
+        common = math.gcd(self.window, self.hop)
+        if not torch.compiler.is_exporting() or common < _LEAST_PART:
+            frames = x.unfold(-1, self.window, self.hop)
+        else:  # runtimes join slices several times as fast as they gather samples one by one
+            parts = rearrange(x, "b (f h) -> b f h", h=common)
+            stride, each = self.hop // common, self.window // common
+            end = parts.shape[1] - each + 1
+            slices = [parts[:, i : end + i : stride] for i in range(each)]
+            frames = torch.cat(slices, dim=-1)
         if torch.compiler.is_exporting() or frames.device.type != "cpu":
             return reduce(self._power(frames))
         clips = (torch.split(clip, RUN_FRAMES, dim=1) for clip in torch.split(frames, 1))
@@ -191,17 +199,6 @@ class PowerSpectrum(nn.Module):
         later, earlier = frames[..., half:], frames[..., 1 : self.window - half + 1].flip(-1)
         real, imaginary = (later + earlier) @ self.kernel[0], (later - earlier) @ self.kernel[1]
         return real.square() + imaginary.square()
-
-    def _frames(self, x: Tensor) -> Tensor:
-        """Cut ``[B, S]`` into windows ``[B, F, window]``."""
-        common = math.gcd(self.window, self.hop)
-        if not torch.compiler.is_exporting() or common < _LEAST_PART:
-            return x.unfold(-1, self.window, self.hop)
-        # runtimes join slices several times as fast as they gather samples one by one
-        parts = rearrange(x, "b (f h) -> b f h", h=common)
-        stride, each = self.hop // common, self.window // common
-        end = parts.shape[1] - each + 1
-        return torch.cat([parts[:, i : end + i : stride] for i in range(each)], dim=-1)
 
 
 def half_kernel(window: int, *, n_fft: int, first_bin: int, bin_count: int) -> Tensor:
