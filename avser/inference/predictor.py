@@ -316,14 +316,17 @@ class Predictor(ClipClassifier):
     def predict(self, clips: Sequence[LoadedClip], request: Request) -> list[Prediction]:
         """See `ClipClassifier.predict`."""
         chosen = [self._choose(clip, request.modality) for clip in clips]
+        every = request.faces == "all"
         predictions: dict[int, Prediction] = {}
         for model in dict.fromkeys(chosen):
             mine = [i for i, other in enumerate(chosen) if other is model]
-            results = model._runner.predict([clips[i] for i in mine], modality=request.modality)
+            results = model._runner.predict(
+                [clips[i] for i in mine], modality=request.modality, faces=every and model is self
+            )
             predictions |= dict(zip(mine, results, strict=True))
-        if request.faces == "all":  # by the face model, also where the voice model answers
-            for i, clip in enumerate(clips):
-                faces = self._runner.predict_faces(clip)
+        for i, model in enumerate(chosen):
+            if every and model is not self:  # by the face model, also where the voice model answers
+                faces = self._runner.predict_faces(clips[i])
                 predictions[i] = replace(predictions[i], faces=faces)
         return [predictions[i] for i in range(len(clips))]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from avser.media.reasons import disagreement, face_boxes, missing_streams, other
 from avser.media.samples import Samples, from_16_bit, to_16_bit
 from avser.models.centring import RunningCentre
 from avser.models.devices import on_device
-from avser.models.net import HEADS, EmotionNet
+from avser.models.net import HEADS, EmotionNet, NetPrediction
 from avser.models.transforms import Transforms
 from avser.types import (
     SAMPLE_RATE,
@@ -161,12 +161,15 @@ class Runner:
         return self.centred
 
     @torch.inference_mode()
-    def predict(self, clips: Sequence[LoadedClip], *, modality: str = "auto") -> list[Prediction]:
+    def predict(
+        self, clips: Sequence[LoadedClip], *, modality: str = "auto", faces: bool = False
+    ) -> list[Prediction]:
         """Predict each clip; short ones together, long ones window by window.
 
         Args:
             clips: open.
             modality: "audio" and "video" take the head of that stream alone.
+            faces: also predict every person by the face alone.
         """
         alone = self.net.fusion is not None and modality in ("audio", "video")
         head = modality if alone else None
@@ -176,7 +179,10 @@ class Runner:
         predictions = []
         for i, clip in enumerate(clips):
             output = outputs.get(i) or self._windows(clip.cut, clip.steps, head=head)
-            predictions.append(self._prediction(clip, output, modality=modality))
+            prediction = self._prediction(clip, output, modality=modality)
+            if faces:
+                prediction = replace(prediction, faces=self.predict_faces(clip, outputs=output))
+            predictions.append(prediction)
         return predictions
 
     def explain(
@@ -231,17 +237,14 @@ class Runner:
             size = min(BATCH_CLIPS, max(1, _BATCH_STEPS // longest))
             part, order = order[-size:], order[:-size]
             streams = self.net(self._batch([cuts[i] for i in part]), transforms=transforms)
+            face = self.net.predict({"video": streams["video"]}) if "video" in streams else None
             if head is not None:
                 streams = {head: streams[head]}
             answer = self.net.predict(streams)
             for row, i in enumerate(part):
                 steps = cuts[i].steps
-                outputs[i] = WindowOutput(
-                    answer.probabilities[row].cpu(),
-                    answer.step_probabilities[row, :steps].cpu(),
-                    answer.mask[row, :steps].cpu(),
-                    int(answer.used[row]),
-                )
+                video = None if face is None else _row(face, row, steps)
+                outputs[i] = replace(_row(answer, row, steps), video=video)
         return [outputs[i] for i in range(len(cuts))]
 
     def _batch(self, cuts: Sequence[ClipSegment]) -> Batch:
@@ -263,12 +266,24 @@ class Runner:
         return _padded([c.faces for c in cuts], 0), _padded([c.face_mask for c in cuts], 0)
 
     @torch.inference_mode()
-    def predict_faces(self, clip: LoadedClip) -> tuple[FaceResult, ...]:
-        """Predict every person in a clip by the face alone, main person first."""
+    def predict_faces(
+        self, clip: LoadedClip, *, outputs: Sequence[WindowOutput] = ()
+    ) -> tuple[FaceResult, ...]:
+        """Predict every person in a clip by the face alone, main person first.
+
+        Args:
+            clip: open.
+            outputs: of the clip's windows, which hold the main person's face where it was judged;
+                so its pictures are not embedded again.
+        """
+        known = [output.video for output in outputs if output.video is not None]
         results = []
         for track in clip.faces.tracks if clip.faces is not None else ():
-            outputs = self._windows(partial(face_segment, track), clip.steps, head="video")
-            output = _join(self.net.emotions, outputs, clip.duration_s)
+            judged = known if clip.judges_face and clip.faces and track is clip.faces.main else []
+            windows = judged or self._windows(
+                partial(face_segment, track), clip.steps, head="video"
+            )
+            output = _join(self.net.emotions, windows, clip.duration_s)
             results.append(
                 FaceResult(
                     face_id=track.face_id,
@@ -316,6 +331,16 @@ def _padded(rows: Sequence[NDArray[Any] | None], value: float) -> Tensor:
     like = next(row for row in rows if row is not None)
     tensors = [torch.from_numpy(like[:0] if row is None else row) for row in rows]
     return pad_sequence(tensors, True, value)
+
+
+def _row(answer: NetPrediction, row: int, steps: int) -> WindowOutput:
+    """The output of one cut of a batch, of so many steps."""
+    return WindowOutput(
+        answer.probabilities[row].cpu(),
+        answer.step_probabilities[row, :steps].cpu(),
+        answer.mask[row, :steps].cpu(),
+        int(answer.used[row]),
+    )
 
 
 def _join(names: Sequence[str], outputs: Sequence[WindowOutput], duration_s: float) -> _ClipOutput:

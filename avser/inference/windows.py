@@ -5,7 +5,7 @@ another window covers them; what is left joins without gap or overlap.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -28,17 +28,22 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowOutput:
-    """Output for a window: ``probabilities [K]``, ``steps [T, K]``, ``mask [T]``, head index."""
+    """Output for a window: ``probabilities [K]``, ``steps [T, K]``, ``mask [T]``, head index.
+
+    ``video`` is that of the video head alone, where the net has one.
+    """
 
     probabilities: Tensor
     steps: Tensor
     mask: Tensor
     used: int
+    video: "WindowOutput | None" = None
 
     def kept(self, window: Window) -> "WindowOutput":
         """The same without the steps that another window covers."""
         keep = slice(window.first - window.start, window.last - window.start)
-        return WindowOutput(self.probabilities, self.steps[keep], self.mask[keep], self.used)
+        video = None if self.video is None else self.video.kept(window)
+        return replace(self, steps=self.steps[keep], mask=self.mask[keep], video=video)
 
 
 def windows_of(steps: int) -> Iterator[Window]:

@@ -142,6 +142,27 @@ def test_every_face_answers_alone_when_asked(predictor: Predictor, folder: Path)
     assert nobody.to_dict()["faces"] == []
 
 
+def test_pictures_of_the_main_person_are_embedded_once(
+    predictor: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for every face has the main one's answer from the clip's own pass."""
+    video = predictor.net.video
+    assert isinstance(video, FaceCnnEncoder)
+    (lone,) = predictor.classify([folder / "one.mp4"], faces="all")
+    assert not isinstance(lone, Failure) and lone.faces is not None
+    again = predictor(folder / "one.mp4", modality="video")
+    assert lone.faces[0].probabilities == pytest.approx(again.probabilities, abs=1e-5)
+    assert [s.label for s in lone.faces[0].timeline] == [s.label for s in again.timeline]
+    counts: list[int] = []
+    embed = video.embed
+    monkeypatch.setattr(video, "embed", lambda x: counts.append(len(x)) or embed(x))
+    predictor(folder / "one.mp4")
+    plain = sum(counts)
+    counts.clear()
+    list(predictor.classify([folder / "one.mp4"], faces="all"))
+    assert sum(counts) == plain > 0
+
+
 def test_a_long_clip_is_answered_in_windows(predictor: Predictor, tmp_path: Path) -> None:
     face = head(read_picture(FACE), height=70)
     heads = speaking(face, np.arange(160) % 3 / 2)
