@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +132,7 @@ class Batch(TypedDict):
     video_features: Tensor  # [B, T, F] float32; NaN in steps without a face; F = 0 where unused
     speaker_statistics: Tensor  # [B, 2, C, M] mean, deviation of the speaker's frames; C = 0: none
     label: Tensor  # [B] int64; -1 = unlabelled
+    label_shares: NotRequired[Tensor]  # [B, K] of people's votes, where training is to use them
     clip_id: list[str]
 
 

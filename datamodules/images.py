@@ -25,6 +25,7 @@ class ImageBatches(Dataset[Batch]):
         pixels: prepared pictures, ``[n, C, H, W]`` uint8.
         index: place of each clip in ``pixels``.
         labels: class index of each clip.
+        shares: ``[n, K]`` votes of each clip by class, summing to 1; None has none.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class ImageBatches(Dataset[Batch]):
         pixels: NDArray[np.uint8],
         index: Sequence[int],
         labels: Sequence[int],
+        shares: NDArray[np.float32] | None = None,
     ) -> None:
         self.clips = list(clips)
         self._pixels = pixels
         self._index = torch.tensor(index, dtype=torch.long)
         self._labels = torch.tensor(labels, dtype=torch.long)
+        self._shares = None if shares is None else torch.from_numpy(shares)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -55,6 +58,8 @@ class ImageBatches(Dataset[Batch]):
         )
         batch["faces"] = faces[:, None, None]  # T = N = 1
         batch["face_mask"] = torch.ones(size, 1, 1, dtype=torch.bool)
+        if self._shares is not None:
+            batch["label_shares"] = self._shares[rows]
         return batch
 
 
@@ -78,6 +83,8 @@ class ImageDataModule(LabelledDataModule):
         workers: loading processes; reading a memory map needs none.
         seed: of the order of training batches.
         max_missing: share of the pictures that may be left out because they can't be decoded.
+        soft_labels: train on the shares of people's votes (the attribute ``votes`` of FER+), and
+            not on the label that most gave; figures are always of the label.
     """
 
     unit_name = "picture"
@@ -96,6 +103,7 @@ class ImageDataModule(LabelledDataModule):
         workers: int = 0,
         seed: int = 0,
         max_missing: float = 0.05,
+        soft_labels: bool = False,
     ) -> None:
         super().__init__(
             corpus,
@@ -109,7 +117,7 @@ class ImageDataModule(LabelledDataModule):
         )
         if not 8 <= size <= 1024:
             raise ConfigError(f"Bad size {size}: legal is 8 to 1024 pixels.")
-        self.size, self.colour = size, colour
+        self.size, self.colour, self.soft_labels = size, colour, soft_labels
         self._prepared: PreparedImages | None = None
         self._index: dict[str, int] = {}
 
@@ -146,7 +154,26 @@ class ImageDataModule(LabelledDataModule):
             pixels=store.pixels,
             index=[self._index[clip_name(c)] for c in clips],
             labels=self.label_indices(clips),
+            shares=self._shares(clips) if self.soft_labels else None,
         )
+
+    def _shares(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
+        """Votes of clips by class ``[n, K]``, summing to 1; zeros where none is for a class."""
+        place = {name: i for i, name in enumerate(self.classes)}
+        counts = np.zeros((len(clips), len(place)), np.float32)
+        for row, clip in zip(counts, clips, strict=True):
+            for vote in clip.attributes.get("votes", "").split():
+                emotion, _, count = vote.partition(":")
+                index = place.get(str(self.labels(emotion)))
+                if index is not None:
+                    row[index] += int(count)
+        if len(clips) and not counts.any():
+            raise ConfigError(
+                f"Bad soft_labels: pictures of {self.corpus.name} have no votes; leave it out, or "
+                "take ferplus."
+            )
+        shares: NDArray[np.float32] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        return shares
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches; each process of a distributed training has its own."""

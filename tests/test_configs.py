@@ -19,7 +19,7 @@ from avser.errors import ConfigError
 from avser.models.baselines.head import BaselineHead
 from avser.models.factory import SLOTS, build_net
 from avser.testing.corpora import FAKES
-from avser.testing.images import IMAGE_FAKES
+from avser.testing.pictures import IMAGE_FAKES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DATA = sorted(CONFIGS.glob("data/*.yaml"))

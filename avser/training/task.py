@@ -340,10 +340,15 @@ class EmotionTask(LightningModule):
                     for parameter in module.parameters():
                         parameter.grad = None
 
-    def _targets(self, label: Tensor) -> Tensor:
-        """Smoothed one-hot rows ``[B, K]``; zeros, which give no loss, where unlabelled."""
+    def _targets(self, label: Tensor, *, shares: Tensor | None = None) -> Tensor:
+        """Smoothed one-hot rows ``[B, K]``; zeros, which give no loss, where unlabelled.
+
+        Rows of ``shares`` that are not all 0 stand in the place of one-hot ones.
+        """
         classes = len(self.net.emotions)
         hot = F.one_hot(label.clamp(min=0), classes).to(self.class_weight.dtype)
+        if shares is not None:
+            hot = torch.where(shares.sum(dim=1, keepdim=True) > 0, shares.to(hot.dtype), hot)
         smooth = hot * (1 - self.label_smoothing) + self.label_smoothing / classes
         return smooth * (label >= 0)[:, None]
 
@@ -369,7 +374,7 @@ class EmotionTask(LightningModule):
             batch: is changed in place by augmentation.
             transforms: of the caller; None takes `transforms`.
         """
-        target = self._targets(batch["label"])
+        target = self._targets(batch["label"], shares=batch.get("label_shares"))
         if self.augment is not None:
             self.augment(batch, epoch=self.current_epoch, video=self.net.video is not None)
         if self.teacher is not None:  # on the same augmented sound

@@ -123,6 +123,43 @@ def decoded(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
             archive.close()
 
 
+def listed(path: Path, *, cells: int) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of each row of a list without header, whose cells are parted by spaces.
+
+    Raises:
+        CorpusError: it can't be read, or a row has another number of cells.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"Bad list {str(path)!r}: {error}; get it anew.") from error
+    for number, line in enumerate(lines, start=1):
+        row = line.split()
+        if row and len(row) != cells:
+            raise CorpusError(
+                f"Bad line {number} of {str(path)!r}: it has {len(row)} cells, expected {cells}; "
+                "get the list anew."
+            )
+        if row:
+            yield number, row
+
+
+def box_text(left: float, top: float, right: float, bottom: float) -> str:
+    """A face's box in pixels, as the attribute ``box`` of a clip."""
+    return f"{left:g} {top:g} {right:g} {bottom:g}"
+
+
+def cropped(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
+    """The faces in the boxes of clips, in order; of a damaged picture the reason."""
+    for clip, pixels in zip(clips, decoded(clips), strict=True):
+        if isinstance(pixels, str):
+            yield pixels
+            continue
+        left, top, right, bottom = (round(float(v)) for v in clip.attributes["box"].split())
+        face = pixels[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+        yield face if face.size else f"its box {clip.attributes['box']} lies outside the picture"
+
+
 class _Archive:
     """A tar whose files are found at once: tarfile itself looks through all names every time."""
 

@@ -57,7 +57,7 @@ class Fer2013(ImageCorpus):
     def pictures(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
         """See `ImageCorpus.pictures`."""
         if clips and clips[0].path.suffix.lower() == ".csv":
-            return _pixels(clips)
+            return table_pixels(clips)
         return decoded(clips)
 
     def _place(self) -> Path:
@@ -74,7 +74,7 @@ class Fer2013(ImageCorpus):
         return missing(self, example="train/angry/*.jpg, fer2013.tar or fer2013.csv")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line and cells of each row of Kaggle's table."""
     csv.field_size_limit(max(csv.field_size_limit(), min(sys.maxsize, 1 << 24)))
     try:
@@ -95,7 +95,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _table(path: Path) -> Iterator[Clip]:
-    for line, row in _rows(path):
+    for line, row in table_rows(path):
         code = row["emotion"].strip()
         if code not in {str(i) for i in range(len(EMOTIONS))}:
             raise CorpusError(
@@ -118,12 +118,13 @@ def _table(path: Path) -> Iterator[Clip]:
         )
 
 
-def _pixels(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
+def table_pixels(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
+    """Pictures of clips of Kaggle's table, whose ``clip_id`` is the line there."""
     import numpy as np
 
     wanted = {int(clip.clip_id): clip for clip in clips}
     result: dict[int, NDArray[np.uint8] | str] = {}
-    for line, row in _rows(clips[0].path):
+    for line, row in table_rows(clips[0].path):
         if line in wanted:
             words = row.get("pixels", "").split()
             if len(words) != SIDE * SIDE or not all(w.isdigit() and int(w) < 256 for w in words):

@@ -9,7 +9,9 @@ from avser.data.image_cache import PreparedImages, prepare_images
 from avser.datamodules.corpora.fer2013 import Fer2013
 from avser.datamodules.corpora.image_folder import ImageFolder
 from avser.errors import CacheError
-from avser.testing.images import encoded, face_picture, fake_fer2013, fake_image_folder
+from avser.testing.images import encoded, face_picture
+from avser.testing.pictures.fer2013 import fake_fer2013
+from avser.testing.pictures.image_folder import fake_image_folder
 from avser.types import Clip
 
 

@@ -11,14 +11,10 @@ from avser.datamodules.corpora.fer2013 import Fer2013
 from avser.datamodules.corpora.image_folder import ImageFolder
 from avser.emotions import VOCABULARY
 from avser.errors import CorpusError
-from avser.testing.images import (
-    FOLDERS,
-    IMAGE_FAKES,
-    encoded,
-    face_picture,
-    fake_fer2013,
-    fake_image_folder,
-)
+from avser.testing.images import FOLDERS, encoded, face_picture
+from avser.testing.pictures import IMAGE_FAKES
+from avser.testing.pictures.fer2013 import fake_fer2013
+from avser.testing.pictures.image_folder import fake_image_folder
 from avser.types import ImageCorpus
 
 NAMES = [name for name in corpus_names() if issubclass(find_corpus(name), ImageCorpus)]

@@ -15,7 +15,9 @@ from avser.data.splits import Given, clip_name
 from avser.datamodules.corpora.fer2013 import Fer2013
 from avser.datamodules.images import ImageDataModule
 from avser.errors import ConfigError, CorpusError
-from avser.testing.images import encoded, face_picture, fake_fer2013, fake_image_folder
+from avser.testing.images import encoded, face_picture
+from avser.testing.pictures.fer2013 import fake_fer2013
+from avser.testing.pictures.image_folder import fake_image_folder
 from avser.types import Batch
 
 DATA, MODEL = "configs/data/fer2013.yaml", "configs/model/face_cnn.yaml"

@@ -13,7 +13,7 @@ from avser.datamodules.corpora.ravdess import Ravdess
 from avser.errors import ConfigError
 from avser.evaluation.summary import PAIRED
 from avser.testing.corpora.ravdess import fake_ravdess
-from avser.testing.images import fake_fer2013
+from avser.testing.pictures.fer2013 import fake_fer2013
 
 EMOTIONS = ["neutral", "happy", "sad"]
 
