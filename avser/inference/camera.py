@@ -19,7 +19,7 @@ from avser.export.runtime import LISTEN_STEPS
 from avser.inference.live import BLOCK, AudioBlock, LivePrediction
 from avser.inference.live_window import LiveBuffer, predict_live
 from avser.inference.predictor import Predictor
-from avser.media.faces import DETECT_HEIGHT, sample_times
+from avser.media.faces import DETECT_HEIGHT, FACES_PER_STEP, sample_times
 from avser.media.reader import open_media, scaled
 from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES
 
@@ -144,7 +144,7 @@ def from_camera(number: int, sound: Iterable[AudioBlock]) -> Iterator[AudioBlock
 
 @contextmanager
 def _pictures(number: int) -> Iterator[deque[CameraFrame]]:
-    """Open a camera; a thread keeps its latest pictures, at most one an eighth of a second."""
+    """Open a camera; a thread keeps its latest pictures, as many a step as of a clip."""
     import cv2
 
     cv2.utils.logging.setLogLevel(
@@ -168,7 +168,7 @@ def _pictures(number: int) -> Iterator[deque[CameraFrame]]:
                 print("avser listen: the camera gives no more pictures.", file=sys.stderr)
                 return
             now = time.monotonic()
-            if now - last >= STEP_S / 4:
+            if now - last >= STEP_S / FACES_PER_STEP:
                 waiting.append(CameraFrame(np.ascontiguousarray(picture[..., ::-1]), now))
                 last = now
 
