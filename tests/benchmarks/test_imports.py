@@ -1,6 +1,7 @@
 """The package picture and the trace, of which pages are made."""
 
 from collections.abc import Callable
+from types import CodeType
 
 import pytest
 
@@ -51,6 +52,14 @@ def test_a_move_is_a_call_into_another_file_counted_once() -> None:
         counts.enter(other, own)
     assert counts.to_dict() == {"functions": 2, "files": 2, "moves": 1}
     assert trace.is_ours(imports.svg.__code__) is False  # benchmarks are no part of the package
+
+
+def test_bodies_of_modules_and_classes_are_no_functions() -> None:
+    name = str(trace.HOME / "avser" / "module.py")
+    module = compile("class A:\n    def f(self): ...", name, "exec")
+    (body,) = (code for code in module.co_consts if isinstance(code, CodeType))
+    (function,) = (code for code in body.co_consts if isinstance(code, CodeType))
+    assert [trace.is_ours(code) for code in (module, body, function)] == [False, False, True]
 
 
 @pytest.mark.long
