@@ -257,7 +257,7 @@ class LengthSampler(Sampler[list[int]]):
         seed: of the shuffles.
         pool: batches that are sorted together.
         rank, world: this process and their number; every process gets as many batches.
-        now: tells the epoch whose order is due, for a training that goes on; None counts by itself.
+        now: gives the epoch whose order is due, for a training that goes on; None counts by itself.
     """
 
     def __init__(

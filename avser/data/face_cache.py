@@ -88,7 +88,7 @@ class FaceRows:
 
     Attributes:
         rows: one a clip.
-        reasons: what is to be told of a clip, by its place: no face, or why it failed.
+        reasons: by a clip's place: that it has no face, or why it failed.
     """
 
     rows: list[FaceRow]

@@ -30,7 +30,7 @@ from avser.media.samples import (
 )
 from avser.types import SAMPLE_RATE, STEP_S
 
-# Containers that tell how long each picture lasts; others state one length where pictures come as
+# Containers that state how long each picture lasts; others state one length where pictures come as
 # they please.
 _TIMED = {"mov", "avi"}
 

@@ -283,7 +283,7 @@ class MediaReader(Iterator[MediaBlock]):
             )
             self._begin_s, self._origin_s = begin_s, origin_s
             if audio and sound:
-                # without a picture, the first sound decoded tells the origin better than the header
+                # without a picture, the first decoded sound gives a better origin than the header
                 late = origin_s if picture or seeked else None
                 self._sound = AudioDecoder(sound, origin_s=late, start_s=start_s, length_s=length_s)
             if times is not None and picture:

@@ -274,7 +274,7 @@ def _train(
     words: Sequence[str],
     threads: int,
 ) -> Trial:
-    """Train, watched by the pruner, and tell the study what came out."""
+    """Train, watched by the pruner, and report the score to the study."""
     from optuna.trial import TrialState
 
     own = [f"--{name}={json.dumps(value)}" for name, value in settings.items()]

@@ -39,7 +39,7 @@ def first_filters(net: EmotionNet, *, stream: str = "audio") -> Tensor:
 
 
 def rankings(filters: Tensor) -> dict[str, Tensor]:
-    """Score filters ``[n, C, M, F]`` by each of `MEANINGS` that can be told of them: ``[n]`` each.
+    """Score filters ``[n, C, M, F]`` by each of `MEANINGS` that apply to them: ``[n]`` each.
 
     Pitch and formant are of filters with two planes, a long and a short window; periodicity of
     filters that are high enough to show one.

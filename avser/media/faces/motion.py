@@ -11,8 +11,8 @@ neither light nor a jitter of the crop counts. Measured between frames a quarter
 | a photograph that is moved about, or with noise | .012 to .031 |
 | a photograph that is held, encoded again | under .001 |
 
-So lips that move are told from lips that rest, and what is held is told from what moves; a
-photograph that moves is not told from a living person who is silent.
+So moving lips differ from resting lips, and a held picture from a moving one. A photograph that is
+moved about does not differ from a living person who is silent.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class _Person:
         gap_s = time_s - self.time_s
         if 0 < gap_s <= LOST_S:
             speed = (points[:2].mean(axis=0) - self.points[:2].mean(axis=0)) / gap_s
-            # two frames tell a velocity; later ones smooth out what the detector trembles
+            # two frames give a velocity; later ones smooth the jitter of the detector
             self.velocity = speed if self.count == 1 else 0.4 * self.velocity + 0.6 * speed
             most = _FAST * self.size
             self.velocity *= min(1.0, most / max(float(np.hypot(*self.velocity)), 1e-9))

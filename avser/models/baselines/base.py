@@ -17,7 +17,7 @@ class Baseline(nn.Module, ABC):
 
     scikit-learn fits it; what it has learnt is copied into arrays, which travel with a network's
     weights (safetensors, never a pickle) and give probabilities by themselves. A subclass writes
-    `allocate`, `estimate` and `scores`, and `make_room` where only fitting tells a size.
+    `allocate`, `estimate` and `scores`, and `make_room` where a size is known only after fitting.
 
     Args:
         standardise: take the training vectors' mean from each feature and divide by its deviation.
@@ -95,7 +95,7 @@ class Baseline(nn.Module, ABC):
         return self.log_probabilities(x).exp()
 
     def make_room(self, stored: Mapping[str, Tensor]) -> None:
-        """Size arrays whose sizes only fitting tells after stored ones, before these are loaded."""
+        """Size arrays like stored ones, before these are loaded, where only fitting fixes sizes."""
 
     @abstractmethod
     def allocate(self) -> None:

@@ -147,7 +147,7 @@ def _no_retries() -> Iterator[None]:
 def connected() -> bool:
     """Whether the hub can be reached, as far as some seconds show."""
     if any(os.environ.get(name) for name in _PROXIES):
-        return True  # only the hub itself can tell
+        return True  # only the hub itself knows
     try:
         socket.create_connection((_HUB, 443), timeout=_PROBE_S).close()
     except OSError:
