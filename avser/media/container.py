@@ -23,6 +23,7 @@ _DEMUXERS = (
 _INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
 _LFS_POINTER = b"version https://git-lfs"
 _WIDEST_PIXEL = 8.0  # no camera has pixels of another shape; damaged headers have
+_LOWEST_RATE = 1_000  # of sound, in Hz: half of it is the highest frequency that it holds
 
 
 @contextmanager
@@ -112,7 +113,7 @@ def main_streams(
     """Find the main sound and the main picture; either may be None.
 
     Raises:
-        MediaError: both are None.
+        MediaError: both are None, or the sound's rate is too low for speech.
     """
     with media_errors(path):
         audio: Stream | None = container.streams.best("audio")
@@ -130,6 +131,14 @@ def main_streams(
     if audio is None and video is None:
         container.close()
         raise unreadable(path, "it holds neither sound nor picture", "choose a recording")
+    if audio is not None and 0 < audio.codec_context.sample_rate < _LOWEST_RATE:
+        rate = audio.codec_context.sample_rate
+        container.close()
+        raise unreadable(
+            path,
+            f"it states {rate} samples a second, and below {_LOWEST_RATE} there is no speech",
+            "export it again",
+        )
     return audio, video
 
 

@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,19 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_zero_samples_are_no_error(tmp_path: Path) -> None:
     assert read_audio(write_wav(tmp_path / "a.wav", np.zeros(0, np.float32))).shape == (0,)
+
+
+@pytest.mark.parametrize("read", [probe, read_audio, load_clip])
+def test_a_rate_that_makes_hours_of_a_small_file_is_refused(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    path = write_wav(tmp_path / "a.wav", tone(2, SAMPLE_RATE))
+    content = bytearray(path.read_bytes())
+    assert content[24:28] == SAMPLE_RATE.to_bytes(4, "little")
+    content[24:28] = (1).to_bytes(4, "little")  # nine hours
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match="states 1 samples a second, and below 1000 there is no"):
+        read(path)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".wav"])
