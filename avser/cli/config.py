@@ -127,6 +127,7 @@ def prepare_data(data: "LabelledDataModule", *, strict: bool = True) -> None:
 
     Raises:
         CorpusError: no clip, or with ``strict`` too few, could be decoded.
+        SplitError: with ``strict``, the split is impossible.
     """
     from pytorch_lightning.utilities import rank_zero_only
 
@@ -136,7 +137,7 @@ def prepare_data(data: "LabelledDataModule", *, strict: bool = True) -> None:
         data.progress = progress
         _ = data.prepared
     if strict:
-        data.check_missing()
+        _ = data.parts  # what is wrong with it is raised once, before further processes start
     if getattr(rank_zero_only, "rank", 0):  # the first process of a distributed training prints
         return
     for note in [*data.corpus.notes, *([data.missing] if data.missing else [])]:
