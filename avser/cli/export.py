@@ -192,10 +192,10 @@ def _video(loaded: "Bundle", own: argparse.Namespace, branch: str) -> int:
     print(summary(OnnxVideoNet(path).metadata))
     if own.quick:
         return 0
-    found = video_differences(loaded.net, path)
+    rows = video_differences(loaded.net, path)
     print("largest difference from PyTorch, of probabilities:")
-    _print(found)
-    if own.int8 or max(max(d.clip, d.step) for d in found) <= MOST_APART:
+    _print(rows)
+    if own.int8 or max(max(d.clip, d.step) for d in rows) <= MOST_APART:
         return 0
     print(f"The file is more than {MOST_APART:g} from PyTorch.")
     return 1

@@ -50,15 +50,15 @@ def closure(module: str) -> set[str]:
 
     Imports for type checkers alone do not count, nor those of ``avser`` itself.
     """
-    found: set[str] = set()
+    modules: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found or not _is_module(name):
+        if name in modules or not _is_module(name):
             continue
-        found.add(name)
+        modules.add(name)
         waiting += [name.rpartition(".")[0], *imports(_source(name).read_text("utf-8"))]
-    return found
+    return modules
 
 
 def _is_module(name: str) -> bool:

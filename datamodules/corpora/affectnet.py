@@ -1,4 +1,4 @@
-"""AffectNet: 440,000 faces found on the web, each labelled by one person, eight emotions."""
+"""AffectNet: 440,000 faces from the web, each labelled by one person, eight emotions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ExpW: 91,793 faces found on the web, seven emotions."""
+"""ExpW: 91,793 faces from the web, seven emotions."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class ExpW(ImageCorpus):
         table = next((p for p in lists if p.name == _LIST), None)
         if table is None:
             raise missing(self, example=f"label/{_LIST} and image/origin/*.jpg")
-        found = {p.name: p for p in files_below(self.root, suffixes=tuple(PICTURE_SUFFIXES))}
+        pictures = {p.name: p for p in files_below(self.root, suffixes=tuple(PICTURE_SUFFIXES))}
         clips = []
         for _, (name, face, top, left, right, bottom, _, code) in listed(table, cells=8):
-            if name not in found:
+            if name not in pictures:
                 continue
             clips.append(
                 Clip(
-                    path=found[name],
+                    path=pictures[name],
                     clip_id=f"{name}/{face}",
                     emotion=emotion_of(code, codes=EMOTIONS, path=table),
                     speaker="",

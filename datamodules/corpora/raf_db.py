@@ -1,4 +1,4 @@
-"""RAF-DB: 15,339 faces found on the web, labelled by 40 people each, seven emotions."""
+"""RAF-DB: 15,339 faces from the web, labelled by 40 people each, seven emotions."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class RafDb(ImageCorpus):
         )
         if table is None:
             raise missing(self, example=f"EmoLabel/{_LIST} and Image/aligned/*.jpg")
-        found = {p.stem: p for p in files_below(self.root, suffixes=tuple(PICTURE_SUFFIXES))}
+        pictures = {p.stem: p for p in files_below(self.root, suffixes=tuple(PICTURE_SUFFIXES))}
         clips = []
         for _, (name, code) in listed(table, cells=2):
             stem = name.rpartition(".")[0]
-            path = found.get(f"{stem}_aligned") or found.get(stem)
+            path = pictures.get(f"{stem}_aligned") or pictures.get(stem)
             if path is None:
                 continue
             clips.append(

@@ -77,7 +77,7 @@ class OnnxMtcnnDetector:
     def _proposed(self, sums: _AreaSums, least: float) -> Corners:
         """Squares that may be faces, from the picture at many sizes."""
         height, width = sums.shape
-        found, scores = [np.zeros((0, 8), np.float32)], [np.zeros(0, np.float32)]
+        candidates, scores = [np.zeros((0, 8), np.float32)], [np.zeros(0, np.float32)]
         for scale in _scales(min(height, width), least):
             small = sums.resized(int(height * scale + 1), int(width * scale + 1))
             shifts, likely = self._propose.run(None, {"x": small})
@@ -87,9 +87,9 @@ class OnnxMtcnnDetector:
             boxes = np.floor(places.astype(np.float32) / np.float32(scale))
             score = likely[0, 1, rows, columns]
             kept = _suppress(boxes, score, most=_SAME_SIZE)
-            found.append(np.hstack([boxes, shifts[0][:, rows, columns].T])[kept])
+            candidates.append(np.hstack([boxes, shifts[0][:, rows, columns].T])[kept])
             scores.append(score[kept])
-        joined, score = np.concatenate(found), np.concatenate(scores)
+        joined, score = np.concatenate(candidates), np.concatenate(scores)
         joined = joined[_suppress(joined[:, :4], score, most=_SAME)]
         boxes, shifts = joined[:, :4], joined[:, 4:]
         size = boxes[:, 2:] - boxes[:, :2]
