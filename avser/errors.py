@@ -96,6 +96,9 @@ def escape_controls(text: str) -> str:
     )
 
 
+_MOST_LISTED = 20  # names that are listed although one of them was probably meant
+
+
 def unknown(what: str, value: object, legal: Iterable[str]) -> str:
     """Say in one sentence that a name is unknown, and which was probably meant.
 
@@ -105,4 +108,6 @@ def unknown(what: str, value: object, legal: Iterable[str]) -> str:
     names = list(legal)
     close = get_close_matches(str(value), names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
+    if close and len(names) > _MOST_LISTED:
+        return f"Bad {what} {str(value)!r}: it is none of the {len(names)} known{hint}"
     return f"Bad {what} {str(value)!r}: expected one of {', '.join(names)}{hint}"

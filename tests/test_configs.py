@@ -15,7 +15,7 @@ from avser.cli.config import locate, parse, parse_data
 from avser.cli.quiet import quiet
 from avser.data.dataset import audio_batch
 from avser.data.splits import PARTS
-from avser.errors import ConfigError
+from avser.errors import ConfigError, SplitError
 from avser.models.baselines.head import BaselineHead
 from avser.models.factory import SLOTS, build_net
 from avser.testing.corpora import FAKES
@@ -143,6 +143,10 @@ def test_data_config_goes_with_a_model(path: Path) -> None:
     data = setup.data
     assert setup.task.net.emotions == tuple(data.classes)
     assert len(data.classes) >= 2 and data.rows
+    if not any(clip.speaker or clip.part for clip in data.rows):
+        with pytest.raises(SplitError, match="RANDOM SPLIT"):
+            data.split.split(data.rows)
+        return
     parts = data.split.split(data.rows)
     assert all(getattr(parts, part) for part in PARTS)
     assert not data.split.mark  # no configuration is speaker-dependent unasked

@@ -43,13 +43,17 @@ def test_every_command_ends_alike_when_it_is_interrupted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's jobs ignore it
 
     def interrupted(_: Sequence[str]) -> int:
         signal.raise_signal(number)
         return 0
 
     monkeypatch.setattr(avser.cli.models, "run", interrupted)
-    assert main(["models"]) == code
+    try:
+        assert main(["models"]) == code
+    finally:
+        signal.signal(signal.SIGINT, own)
     assert capsys.readouterr().err == "avser models: interrupted.\n"
     assert signal.getsignal(signal.SIGTERM) == before
 
