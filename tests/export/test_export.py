@@ -77,7 +77,7 @@ def test_a_file_is_the_network_at_any_length(tiny: Bundle, file: Path) -> None:
     ("encoder", "head"),
     [
         ("crnn gru", LstmHead),
-        ("lstm 20 ms, last", AttentiveHead),
+        pytest.param("lstm 20 ms, last", AttentiveHead, marks=pytest.mark.long),
         ("crnn group norm", AttentiveHead),
     ],
 )
@@ -124,7 +124,11 @@ def test_fourier_kernels_are_computed_and_not_stored(tiny: Bundle, file: Path) -
 
 
 @pytest.mark.parametrize(
-    ("encoder", "head"), [("crnn gru, two-channel", LstmHead), ("lstm", AttentiveHead)]
+    ("encoder", "head"),
+    [
+        ("crnn gru, two-channel", LstmHead),
+        pytest.param("lstm", AttentiveHead, marks=pytest.mark.long),  # half a minute
+    ],
 )
 def test_a_step_graph_fed_step_by_step_is_the_whole_clip(
     encoder: str, head: type, tmp_path: Path
