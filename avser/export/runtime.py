@@ -77,6 +77,25 @@ class OnnxSegment:
     valid: NDArray[np.bool_]
 
 
+def open_session(path: str | Path, *, threads: int = 1) -> Any:  # noqa: ANN401 (onnxruntime's)
+    """Open an ONNX file for inference on the processor.
+
+    Raises:
+        ValueError: there is no such file, or onnxruntime can't load it.
+    """
+    import onnxruntime
+
+    if not Path(path).is_file():
+        raise ValueError(f"Bad model {str(path)!r}: there is no such file; give a .onnx file.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors have no base of their own
+        raise ValueError(f"Bad model {str(path)!r}: {error}; export it anew.") from error
+
+
 class OnnxClassifier:
     """Audio model in an exported file.
 
@@ -94,19 +113,7 @@ class OnnxClassifier:
     """
 
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
-        import onnxruntime
-
-        if not Path(path).is_file():
-            raise ValueError(f"Bad model {str(path)!r}: there is no such file; give a .onnx file.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the runtime's errors have no base of their own
-            raise ValueError(f"Bad model {str(path)!r}: {error}; export it anew.") from error
+        self._session = open_session(path, threads=threads)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         if self.metadata.get("step_samples") != str(STEP_SAMPLES):
             raise ValueError(f"Bad model {str(path)!r}: avser export did not write it.")

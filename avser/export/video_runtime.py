@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avser.errors import ConfigError, unknown
-from avser.export.runtime import OnnxSegment, named, windows
+from avser.export.runtime import OnnxSegment, named, open_session, windows
 from avser.media.clip import ClipSegment, LoadedClip, load_clip, stream_check
 from avser.media.faces import FACES_PER_STEP, FaceDetector
 from avser.media.faces.onnx_mtcnn import OnnxMtcnnDetector
@@ -70,17 +70,10 @@ class OnnxVideoNet:
     """
 
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the runtime's errors have no base of their own
-            raise ConfigError(f"Bad model '{path}': {error}; export it anew.") from error
+            self._session = open_session(path, threads=threads)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         if self.metadata.get("kind") not in ("video", "faces"):
             raise ConfigError(f"Bad model '{path}': it judges no faces; use runtime.py with it.")
