@@ -132,6 +132,8 @@ class Batch(TypedDict):
     video_features: Tensor  # [B, T, F] float32; NaN in steps without a face; F = 0 where unused
     speaker_statistics: Tensor  # [B, 2, C, M] mean, deviation of the speaker's frames; C = 0: none
     label: Tensor  # [B] int64; -1 = unlabelled
+    teacher_features: NotRequired[Tensor]  # [B, C, M, F] of the teacher's encoder, prepared
+    teacher_mask: NotRequired[Tensor]  # [B, F] bool, valid frames of teacher_features
     label_shares: NotRequired[Tensor]  # [B, K] of people's votes, where training is to use them
     clip_id: list[str]
 

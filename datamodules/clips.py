@@ -107,6 +107,7 @@ class ClipDataModule(LabelledDataModule):
         self.views, self.degrade = views, degrade or Degrade()
         self.equal_corpora, self.unlabelled = equal_corpora, unlabelled
         self._audio = None if views is None else ClipFeatures()
+        self._teacher = ClipFeatures()
         self._pictures: FeatureRows | FaceRows | PairedRows | None = None
         self._references: dict[str, Tensor] = {}
         self._prepared: Prepared | None = None
@@ -199,7 +200,9 @@ class ClipDataModule(LabelledDataModule):
             clips = [c for c in store.clips if c.speaker == speaker]
             self._references[speaker] = encoder.reference_of(self.loader(clips))
 
-    def prepare_features(self, encoder: AudioEncoder, *, everything: bool = False) -> int:
+    def prepare_features(
+        self, encoder: AudioEncoder, *, everything: bool = False, teacher: bool = False
+    ) -> int:
         """See `LabelledDataModule.prepare_features`.
 
         Raises:
@@ -216,11 +219,14 @@ class ClipDataModule(LabelledDataModule):
         waves, clips = self.prepared.waves, []
         for clip in self.units:
             name = clip_name(clip)
+            if teacher and name not in training:
+                continue
             views = self.views if everything or name in training else 0
             read = partial(_samples, waves, self._index[name][0])
             clips.append(ClipSound(name, self._digests[name], read, clip.speaker, views))
+        into = self._teacher if teacher else self._audio
         return prepare_features(
-            encoder, clips, degrade=self.degrade, into=self._audio, progress=self.progress
+            encoder, clips, degrade=self.degrade, into=into, progress=self.progress
         )
 
     @property
@@ -267,6 +273,7 @@ class ClipDataModule(LabelledDataModule):
             pictures=pictures,
             references=self._references,
             features=None if samples else self._audio,
+            teacher=self._teacher if training else None,
             views=[None] * len(clips) if training else views,
         )
 

@@ -93,7 +93,9 @@ class ClipDataset(Dataset[Item]):
         pictures: of each clip, by its place in ``waves``; None for sound alone. Clips whose picture
             moves are cut at whole steps, so that sound and picture stay together.
         references: of each speaker whose voice is enrolled, ``[2, C, M]``.
-        features: prepared features, which take the place of the samples; nothing is cut then.
+        features: prepared features, which take the place of the samples; quiet edges are then cut
+            at whole steps, and ``crop_s`` does nothing.
+        teacher: prepared features of a teacher's encoder; given whole, of the same view.
         views: of each row, which view of the clip; None draws one each time. All are the clip
             itself where ``views`` is left out.
     """
@@ -111,6 +113,7 @@ class ClipDataset(Dataset[Item]):
         pictures: VisualItems | None = None,
         references: Mapping[str, Tensor] | None = None,
         features: PreparedFeatures | None = None,
+        teacher: PreparedFeatures | None = None,
         views: Sequence[int | None] | None = None,
     ) -> None:
         self.clips = list(clips)
@@ -123,7 +126,7 @@ class ClipDataset(Dataset[Item]):
         self._pictures = pictures
         # the same mapping, empty or not: it is filled after the loaders are made
         self._references = {} if references is None else references
-        self._features, self._views = features, views
+        self._features, self._teacher, self._views = features, teacher, views
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -146,7 +149,7 @@ class ClipDataset(Dataset[Item]):
             "clip_id": f"{clip.corpus}/{clip.clip_id}",
         }
         if self._features is not None and self._features.ready:
-            item |= self._prepared(self._features, index)
+            item |= self._prepared(self._features, index, steps=max(1, steps_of(len(samples))))
         if picture is not None:
             item |= picture.cut((begin + first) // STEP_SAMPLES, max(1, steps_of(len(samples))))
         if self._references:  # a speaker without one is NaN: the encoder falls back
@@ -154,14 +157,19 @@ class ClipDataset(Dataset[Item]):
             item["speaker_statistics"] = self._references.get(clip.speaker, unknown)
         return item
 
-    def _prepared(self, features: PreparedFeatures, index: int) -> Item:
+    def _prepared(self, features: PreparedFeatures, index: int, *, steps: int) -> Item:
         """Entries of a clip's prepared features; its samples are not needed."""
         name = f"{self.clips[index].corpus}/{self.clips[index].clip_id}"
         view = 0 if self._views is None else self._views[index]
         if view is None:
             view = int(torch.randint(features.views(name) + 1, ()))
         values, mask = features.read(name, view)
-        return {"samples": torch.zeros(0), "audio_features": values, "audio_mask": mask}
+        item = {"samples": torch.zeros(0), "audio_features": values, "audio_mask": mask}
+        if self._trim and mask.any() and self._pictures is None:
+            item |= _trimmed(values, mask, frames=len(mask) // steps)
+        if self._teacher is not None and self._teacher.ready:
+            item["teacher_features"], item["teacher_mask"] = self._teacher.read(name, view)
+        return item
 
     def _span(self, samples: NDArray[np.int16]) -> tuple[int, int]:
         """First and last sample of the part to take."""
@@ -172,6 +180,13 @@ class ClipDataset(Dataset[Item]):
             first += int(torch.randint(last - first - self._crop + 1, ()))
             last = first + self._crop
         return first, last
+
+
+def _trimmed(features: Tensor, mask: Tensor, *, frames: int) -> dict[str, Tensor]:
+    """Steps from the first to the last that has a valid frame, of so many frames each."""
+    valid = mask.nonzero().flatten()
+    first, last = int(valid[0]) // frames * frames, (int(valid[-1]) // frames + 1) * frames
+    return {"audio_features": features[..., first:last], "audio_mask": mask[first:last]}
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -193,12 +208,14 @@ def collate(items: Sequence[Item]) -> Batch:
         if parts:
             # a clip whose picture is missing has an empty tensor of the others' shape
             batch[name] = pad_sequence(parts, batch_first=True, padding_value=fill)  # type: ignore[literal-required]
-    features = [x for item in items if isinstance(x := item.get("audio_features"), Tensor)]
-    if features:  # frames first, as padding is of the first axis
-        frames = pad_sequence([x.movedim(-1, 0) for x in features], batch_first=True)
-        batch["audio_features"] = frames.movedim(1, -1)
-        masks = [mask for item in items if isinstance(mask := item["audio_mask"], Tensor)]
-        batch["audio_mask"] = pad_sequence(masks, batch_first=True)
+    for whose in ("audio", "teacher"):
+        values, valid = f"{whose}_features", f"{whose}_mask"
+        features = [x for item in items if isinstance(x := item.get(values), Tensor)]
+        if features:  # frames first, as padding is of the first axis
+            frames = pad_sequence([x.movedim(-1, 0) for x in features], batch_first=True)
+            batch[values] = frames.movedim(1, -1)  # type: ignore[literal-required]
+            masks = [mask for item in items if isinstance(mask := item[valid], Tensor)]
+            batch[valid] = pad_sequence(masks, batch_first=True)  # type: ignore[literal-required]
     references = [r for item in items if isinstance(r := item.get("speaker_statistics"), Tensor)]
     if references:
         batch["speaker_statistics"] = torch.stack(references)

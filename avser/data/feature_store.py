@@ -34,11 +34,17 @@ _BATCH = 8  # clips of like length that go through the encoder together
 def fingerprint(encoder: AudioEncoder) -> str:
     """Hash of all that decides an encoder's raw features: classes, settings and weights.
 
-    The norm and a learnt mix of layers come after the features and are left out.
+    The norm and a learnt mix of layers come after the features and are left out, and so is all
+    behind the front end, where the features are the front end's.
     """
+    after = ["normaliser"]
+    kind, base = type(encoder), AudioEncoder
+    own = kind.compute_features, kind.raw_features
+    if own == (base.compute_features, base.raw_features):
+        after = [name for name, _ in encoder.named_children() if name != "frontend"]
     digest = blake2b(digest_size=16)
     for name, module in encoder.named_modules():
-        if name.startswith("normaliser"):
+        if name.split(".")[0] in after:
             continue
         plain = {
             key: value
@@ -47,7 +53,7 @@ def fingerprint(encoder: AudioEncoder) -> str:
         }
         digest.update(f"{name} {type(module).__qualname__} {sorted(plain.items())}".encode())
     for name, tensor in encoder.state_dict().items():
-        if not name.startswith(("normaliser", "mix")):
+        if name.split(".")[0] not in (*after, "mix"):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

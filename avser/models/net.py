@@ -198,7 +198,7 @@ class EmotionNet(nn.Module):
         if self.audio is not None and batch["audio_features"].shape[1]:
             features, frames = batch["audio_features"], batch["audio_mask"]
             encoded["audio"] = self.audio.from_features(
-                features, frames, batch["speaker_statistics"]
+                features, frames, batch["speaker_statistics"], transforms=transforms
             )
         elif self.audio is not None:
             waveform, lengths = batch["waveform"], batch["lengths"]

@@ -159,6 +159,14 @@ class Augment(nn.Module):
         if video:
             self.move_video(batch)
 
+    @property
+    def changes_sound(self) -> bool:
+        """Whether samples are changed, and not the spectrogram alone."""
+        amounts = (self.speed, self.shift_s, self.gain_db)
+        casts = len(self.semitones) * len(self.tempos) > 1
+        given = self.noise_snr_db is not None or self.degrade is not None
+        return self.enabled and (any(amounts) or casts or given)
+
     def draw(self, size: int, like: Tensor) -> Self:
         """Draw the mixup partners and shares and the time scales for a batch of ``size``."""
         self._partner = self._share = self._wide = self._rate = self._delay = None

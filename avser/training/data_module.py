@@ -124,12 +124,16 @@ class LabelledDataModule(LightningDataModule, ABC):
         """Compute speaker statistics with an encoder's front end, where the data use them."""
         return
 
-    def prepare_features(self, encoder: AudioEncoder, *, everything: bool = False) -> int:
+    def prepare_features(
+        self, encoder: AudioEncoder, *, everything: bool = False, teacher: bool = False
+    ) -> int:
         """Compute a frozen encoder's outputs once, where the data ask for it.
 
         Args:
             encoder: of the network that is to be trained.
             everything: degraded views of all clips, not of the training part alone.
+            teacher: the encoder is the teacher's: training batches also hold its outputs, of the
+                very views that the student is given.
 
         Returns:
             Number of outputs that had to be computed.

@@ -235,10 +235,11 @@ class EmotionTask(LightningModule):
             ConfigError: a class has no training clip, or a model that it starts from has seen
                 test speakers.
         """
-        if self.augment is not None and data.views is not None:
+        if self.augment is not None and data.views is not None and self.augment.changes_sound:
             raise ConfigError(
-                f"Bad model.augment with data.views {data.views}: prepared features are not "
-                "changed in training; set model.augment to null, and data.degrade instead."
+                f"Bad model.augment with data.views {data.views}: prepared sound is not changed in "
+                "training; set model.augment to null, or its speed, gain_db and other changes of "
+                "sound to 0, and use data.degrade instead."
             )
         if data.unlabelled and self.teacher is None:
             raise ConfigError(
@@ -261,6 +262,8 @@ class EmotionTask(LightningModule):
         audio, video, averaged = self.net.audio, self.net.video, self.averaged.audio
         if audio is not None:
             data.prepare_features(audio)
+        if self.teacher is not None and data.views is not None:
+            data.prepare_features(self.teacher.frozen_encoder, teacher=True)
         takes = audio is not None and audio.needs_statistics and "audio" not in self.kept
         if audio is not None and averaged is not None and takes:
             audio.fit_statistics(data.views_loader(data.parts.train))

@@ -15,6 +15,7 @@ from avser.bundle.serialization import Provenance
 from avser.data.splits import clip_name
 from avser.errors import ConfigError
 from avser.models.baselines.head import BaselineHead
+from avser.models.encoders.base import AudioEncoder
 from avser.models.net import EmotionNet, encoder_of
 from avser.types import Batch, Clip
 
@@ -165,15 +166,35 @@ class Teacher:
             for net, name in zip(self._nets, names, strict=True)
         ]
 
+    @property
+    def frozen_encoder(self) -> AudioEncoder:
+        """The audio encoder whose outputs on prepared views can be computed once.
+
+        Raises:
+            ConfigError: there are several models, or it uses faces.
+        """
+        audio = self._nets[0].audio
+        if len(self._nets) > 1 or audio is None or self._nets[0].video is not None:
+            raise ConfigError(
+                "Bad model.teacher with data.views: prepared views are for one teacher of the "
+                "voice alone; give one such model, or set data.views to null."
+            )
+        return audio
+
     @torch.no_grad()
     def __call__(self, batch: Batch, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
         """Return soft targets ``[B, K]`` and ``present [B]``: clips with signal for every model.
 
         Args:
-            batch: as the student sees it; parameters follow its device.
+            batch: as the student sees it; parameters follow its device. Prepared features of the
+                teacher's encoder take the place of the samples.
             temperature: divides the logits, beyond the models' own calibrated temperatures.
         """
         device = batch["waveform"].device
+        if "teacher_features" in batch:
+            batch = batch.copy()
+            batch["audio_features"] = batch["teacher_features"]
+            batch["audio_mask"] = batch["teacher_mask"]
         targets, present = [], []
         for net, mapping in zip(self._nets, self._maps, strict=True):
             prediction = net.to(device).predict(net(batch))

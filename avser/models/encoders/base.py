@@ -210,19 +210,21 @@ class AudioEncoder(nn.Module, ABC):
             raw, mask = self.raw_features(waveform, lengths)
         else:
             raw, mask = transforms.features(self, waveform, lengths)
-        features = self.normaliser(raw, mask, reference)
+        return self.from_features(raw, mask, reference, transforms=transforms)
+
+    def from_features(
+        self,
+        features: Tensor,
+        mask: Tensor,
+        reference: Tensor | None = None,
+        *,
+        transforms: Transforms = IDENTITY,
+    ) -> tuple[Tensor, Tensor]:
+        """Do as `forward` does, from raw ``features [B, C, M, F]`` and ``mask [B, F]``."""
+        features = self.normaliser(features, mask, reference)
         if self.training and transforms.spectrogram is not None:
             features, mask = transforms.spectrogram(features, mask)
         return self.encode(features, mask)
-
-    def from_features(
-        self, features: Tensor, mask: Tensor, reference: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Do as `forward` does, from raw ``features [B, C, M, F]`` and ``mask [B, F]``.
-
-        For prepared features: nothing is augmented.
-        """
-        return self.encode(self.normaliser(features, mask, reference), mask)
 
     # -- streams -------------------------------------------------------------------------------
 
