@@ -12,6 +12,7 @@ from avser.bundle import serialization as bundle
 from avser.cli import main
 from avser.cli.config import parse
 from avser.cli.quiet import quiet
+from avser.errors import ConfigError
 from avser.testing.corpora.ravdess import fake_ravdess
 
 ENCODER = {
@@ -136,3 +137,93 @@ def test_what_does_not_go_together_is_one_sentence(
     assert main(["fit", *words, *flags, "--out", str(tmp_path / "run")]) == 1
     printed = capsys.readouterr().err
     assert message in printed and len(printed.strip().splitlines()) == 1
+
+
+CRNN = {
+    "class_path": "avser.models.encoders.crnn.CrnnEncoder",
+    "init_args": {
+        "frontend": {
+            "class_path": "avser.models.frontends.two_channel_mel.TwoChannelMel",
+            "init_args": {"bins": 16},
+        },
+        "channels": [4],
+        "pools": [[2, 2]],
+        "hidden": 8,
+    },
+}
+SPECTROGRAM_ONLY = {
+    "class_path": "avser.training.augment.Augment",
+    "init_args": {"speed": 0.0, "gain_db": 0.0, "mixup": 0.0},
+}
+
+
+def student(folder: Path, root: Path, teacher: Path, **data: Any) -> Any:
+    words = config(folder, root, head=ATTENTIVE, **data)
+    parts = [f"--model.audio={json.dumps(CRNN)}", f"--model.augment={json.dumps(SPECTROGRAM_ONLY)}"]
+    return built([*words, *parts, f"--model.teacher={teacher}"])
+
+
+@pytest.fixture(scope="module")
+def teacher(ravdess: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    words = config(folder, ravdess, head=SOFTMAX)
+    assert main(["fit", *words, "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_student_and_teacher_are_given_the_same_view(
+    ravdess: Path, tmp_path: Path, teacher: Path
+) -> None:
+    setup = student(tmp_path, ravdess, teacher, views=3)
+    setup.task.prepare(setup.data)
+    own, its = setup.data._audio, setup.data._teacher
+    drawn = set()
+    for batch in setup.data.train_dataloader():
+        for row, name in enumerate(batch["clip_id"]):
+            valid = batch["audio_mask"][row]
+            seen = batch["audio_features"][row][..., valid]
+            views = [own.read(name, view) for view in range(4)]
+            same = [n for n, (x, m) in enumerate(views) if torch.equal(x[..., m], seen)]
+            assert same  # trimmed, and otherwise as it was prepared
+            drawn.update(same)  # several, where chance degraded a view by nothing
+            values, mask = its.read(name, same[0])
+            steps = len(mask)
+            assert torch.equal(batch["teacher_features"][row][..., :steps], values)
+            assert torch.equal(batch["teacher_mask"][row][:steps], mask)
+    assert drawn == {0, 1, 2, 3}
+    assert "teacher_features" not in next(iter(setup.data.loader(setup.data.parts.validation)))
+
+
+def test_targets_from_prepared_features_are_the_teachers_on_the_sound(
+    ravdess: Path, tmp_path: Path, teacher: Path
+) -> None:
+    setup = student(tmp_path, ravdess, teacher, views=0)
+    setup.task.prepare(setup.data)
+    batch = next(iter(setup.data.train_dataloader()))
+    clips = [c for n in batch["clip_id"] for c in setup.data.parts.train if n.endswith(c.clip_id)]
+    sound = {
+        name: row
+        for b in setup.data.sound_loader(clips)
+        for name, row in zip(b["clip_id"], setup.task.teacher(b)[0], strict=True)
+    }
+    soft, present = setup.task.teacher(batch)
+    expected = torch.stack([sound[name] for name in batch["clip_id"]])
+    assert present.all() and expected.std(dim=0).max() > 0.01
+    torch.testing.assert_close(soft, expected, atol=3e-3, rtol=0)
+
+
+def test_a_taught_student_on_views_is_trained_and_saved(
+    ravdess: Path, tmp_path: Path, teacher: Path
+) -> None:
+    words = config(tmp_path, ravdess, head=ATTENTIVE, views=1)
+    parts = [f"--model.audio={json.dumps(CRNN)}", f"--model.augment={json.dumps(SPECTROGRAM_ONLY)}"]
+    out = ["--model.teacher", str(teacher), "--out", str(tmp_path / "run")]
+    assert main(["fit", *words, *parts, *out]) == 0
+    net = bundle.load(tmp_path / "run").net
+    assert net.audio is not None and net.audio.frontend.channels == 2
+
+
+def test_two_teachers_on_views_are_refused(ravdess: Path, tmp_path: Path, teacher: Path) -> None:
+    setup = student(tmp_path, ravdess, Path(f"{teacher}+{teacher}"), views=1)
+    with pytest.raises(ConfigError, match=r"give one such model, or set data\.views to null"):
+        setup.task.prepare(setup.data)
