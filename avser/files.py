@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from avser.errors import ConfigError, MediaError
+from avser.errors import ConfigError, MediaError, StorageError
 
 _PERMISSIONS = 0o666  # as open() asks; the temporary file is made private and then gets these
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a drive
@@ -91,6 +91,7 @@ def store_files(name: str, *, recursive: bool = False) -> Iterator[str]:
 
     Raises:
         MediaError: the folder or the pattern can't be listed.
+        StorageError: its store can't be reached, or refuses the credential.
         ConfigError: what opens such an address is not installed.
     """
     base = name.partition("?")[0] if name.startswith(("http://", "https://")) else name
@@ -140,6 +141,7 @@ def local_copy(
 
     Raises:
         MediaError: the address or pipe can't be read, or holds more than `most` bytes.
+        StorageError: its store can't be reached, or refuses the credential.
         ConfigError: what opens such an address is not installed.
     """
     name = str(source)
@@ -190,11 +192,43 @@ def _store_errors(name: str) -> Iterator[None]:
     except (MediaError, ConfigError, GeneratorExit):
         raise
     except Exception as error:  # each kind of store has its own classes of errors
+        if not name.startswith(("http://", "https://")) and refuses_everything(error):
+            raise StorageError(
+                f"Can't read {name}: {_words(error).rstrip('.')}; check the address and the "
+                "credential, then run the same command again: what is finished is kept."
+            ) from error
         raise _unreadable(name, error) from error
 
 
+# Of all files alike: codes of S3 (400 and 401: what it answers to HEAD, which has no words), and
+# classes of botocore, of Google's and of Azure's packages.
+_REFUSALS = frozenset(
+    "400 401 AccountProblem ExpiredToken ExpiredTokenException InvalidAccessKeyId InvalidToken "
+    "NotSignedUp RequestExpired RequestTimeTooSkewed SignatureDoesNotMatch TokenRefreshRequired "
+    "ConnectTimeoutError CredentialRetrievalError EndpointConnectionError NoCredentialsError "
+    "PartialCredentialsError ProfileNotFound TokenRetrievalError UnauthorizedSSOTokenError "
+    "DefaultCredentialsError RefreshError ClientAuthenticationError ClientConnectorError".split()
+)
+
+
+def refuses_everything(error: BaseException) -> bool:
+    """Whether a store can't be reached or refuses a credential: no file of it could be read."""
+    cause: BaseException | None = error
+    while cause is not None:
+        response = getattr(cause, "response", None)
+        code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+        if code in _REFUSALS or any(kind.__name__ in _REFUSALS for kind in type(cause).__mro__):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
 def _unreadable(name: str, error: Exception) -> MediaError:
-    words = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    words = _words(error)
     if isinstance(error, FileNotFoundError) and is_url(name) and words != name:
         words = "there is no such file or bucket"
     words = "no server answers, or there is no such file" if words == name else words

@@ -3,17 +3,25 @@
 import functools
 import http.server
 import os
+import re
 import threading
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from avser.cli import main
 from avser.cli.inputs import Inputs
 from avser.distributed.folder import Folder
 from avser.errors import MediaError, StorageError
 from avser.files import local_copy
+from avser.inference.writers import read_rows
+from avser.testing.media import voice, write_wav
+from avser.testing.nets import tiny_bundle
 
 s3fs = pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
@@ -32,16 +40,14 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A bucket with two recordings and a text, and the store it is in."""
-    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"),
-                        ("DEFAULT_REGION", "us-east-1"), ("ENDPOINT_URL", server)):  # fmt: skip
-        monkeypatch.setenv(f"AWS_{name}", value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    store = s3fs.S3FileSystem()
-    store.mkdir("clips")
-    store.pipe({"clips/a.wav": b"sound a", "clips/below/b.wav": b"sound b", "clips/n.txt": b"x"})
-    yield store
-    store.rm("clips", recursive=True)
-    s3fs.S3FileSystem.clear_instance_cache()
+    with store_at(server, monkeypatch):
+        store = s3fs.S3FileSystem()
+        store.mkdir("clips")
+        store.pipe(
+            {"clips/a.wav": b"sound a", "clips/below/b.wav": b"sound b", "clips/n.txt": b"x"}
+        )
+        yield store
+        store.rm("clips", recursive=True)
 
 
 def test_a_bucket_is_read_listed_and_matched(bucket: Any) -> None:
@@ -79,34 +85,80 @@ def test_missing_keys_and_buckets_are_one_sentence(bucket: Any) -> None:
             file.write(b"x")
 
 
+EXPIRED = (b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code>"
+           b"<Message>The provided token has expired.</Message></Error>")  # fmt: skip
+
+
+class Expired(http.server.BaseHTTPRequestHandler):
+    """A server to which each credential has expired."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.answer(400, EXPIRED)
+
+    do_HEAD = do_PUT = do_GET  # noqa: N815
+
+    def answer(self, status: int, body: bytes, headers: Iterable[tuple[str, str]] = ()) -> None:
+        self.send_response(status)
+        for name, value in (*headers, ("Content-Length", str(len(body)))):
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def expired_from(number: int, server: str) -> type[Expired]:
+    """A handler that gives what a server gives, and refuses recordings from a number on."""
+
+    class Expiring(Expired):
+        def do_GET(self) -> None:
+            key = self.path.rpartition("/")[2].partition(".")[0]
+            if key.isdigit() and int(key) >= number:
+                super().do_GET()
+                return
+            names = ("Range", "Authorization", "x-amz-date", "x-amz-content-sha256")
+            headers = {name: self.headers[name] for name in names if name in self.headers}
+            asked = urllib.request.Request(
+                f"{server}{self.path}", headers=headers, method=self.command
+            )
+            try:
+                with urllib.request.urlopen(asked) as given:
+                    kept = [(k, v) for k, v in given.headers.items() if k in _KEPT]
+                    length = given.headers["Content-Length"]
+                    body = given.read() if self.command == "GET" else bytes(int(length or 0))
+                    self.answer(given.status, body, kept)
+            except urllib.error.HTTPError as error:
+                self.answer(error.code, error.read())
+
+        do_HEAD = do_GET  # noqa: N815
+
+    return Expiring
+
+
+_KEPT = {"ETag", "Last-Modified", "Content-Type", "Content-Range", "Accept-Ranges"}
+
+
+@contextmanager
+def store_at(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have s3fs ask a server."""
+    with monkeypatch.context() as environment:
+        for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"),
+                            ("DEFAULT_REGION", "us-east-1"), ("ENDPOINT_URL", url)):  # fmt: skip
+            environment.setenv(f"AWS_{name}", value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 @pytest.fixture
 def denied(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A store whose server says that the credential is no longer valid."""
-    body = (b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code>"
-            b"<Message>The provided token has expired.</Message></Error>")  # fmt: skip
-
-    class Expired(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.send_response(400)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_HEAD = do_PUT = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with _serving(Expired) as url:
-        for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"),
-                            ("DEFAULT_REGION", "us-east-1"), ("ENDPOINT_URL", url)):  # fmt: skip
-            monkeypatch.setenv(f"AWS_{name}", value)
-        s3fs.S3FileSystem.clear_instance_cache()
+    with _serving(Expired) as url, store_at(url, monkeypatch):
         yield
-        s3fs.S3FileSystem.clear_instance_cache()
 
 
 class _serving:  # noqa: N801 (a context)
@@ -125,10 +177,50 @@ class _serving:  # noqa: N801 (a context)
 
 
 def test_an_expired_credential_is_one_sentence(denied: None) -> None:
-    with pytest.raises(MediaError, match=r"^Can't read s3://clips/a\.wav: .*check the address"):
+    with pytest.raises(StorageError, match=r"^Can't read s3://clips/a\.wav: .*check the address"):
         local_copy("s3://clips/a.wav").__enter__()
-    with pytest.raises(MediaError, match=r"^Can't read s3://clips/: The provided token has exp"):
+    with pytest.raises(StorageError, match=r"^Can't read s3://clips/: The provided token has exp"):
         list(Inputs(["s3://clips/"]))
+
+
+def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _serving(Expired) as url:
+        pass  # nobody listens there any more
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with store_at(url, monkeypatch):
+        for place in ("s3://clips/a.wav", "s3://clips/"):
+            with pytest.raises(
+                StorageError, match=rf"^Can't read {place}: Could not connect.*{url}"
+            ):
+                list(Inputs([place])) if place.endswith("/") else local_copy(place).__enter__()
+
+
+def test_a_store_that_refuses_everything_ends_the_job_and_keeps_its_rows(
+    server: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    sound = write_wav(tmp_path / "clip.wav", voice("happy", seconds=0.3)).read_bytes()
+    places = [f"clips/job/{n:03}.wav" for n in range(22)]
+    bucket.pipe(dict.fromkeys(places, sound))
+    bucket.rm(places[3])
+    (tmp_path / "list.txt").write_text("".join(f"s3://{place}\n" for place in places))
+    words = ["classify", "--list", str(tmp_path / "list.txt"), "--device", "cpu", "--model",
+             str(tiny_bundle(tmp_path / "tiny")), "--quiet"]  # fmt: skip
+    table = tmp_path / "rows.csv"
+    for more in (["--csv", str(table)], ["--out", str(tmp_path / "job"), "--part-clips", "10"]):
+        with _serving(expired_from(20, server)) as url, store_at(url, monkeypatch):
+            assert main([*words, *more]) == 1
+        err = capsys.readouterr().err.strip().splitlines()[-1]
+        assert re.fullmatch(
+            r"avser classify: Can't read s3://clips/job/02\d\.wav: Bad Request; .*, then run the "
+            r"same command again: what is finished is kept\.",
+            err,
+        )
+        assert main([*words, *more, *(["--csv", str(table)] if "--out" in more else [])]) == 1
+        rows = list(read_rows(str(table)))
+        assert [row["path"] for row in rows] == [f"s3://{place}" for place in places]
+        assert [row["path"] for row in rows if "error" in row] == [f"s3://{places[3]}"]
+        table.unlink()
 
 
 class Plain(http.server.SimpleHTTPRequestHandler):

@@ -157,9 +157,10 @@ class _Outputs:
             from avser.extras import require
 
             require("scale", "pyarrow")
-        if own.resume and not self.files:
+        if own.resume and not self.files and own.out is None:
             raise ConfigError(
-                "Bad --resume: it needs the file of the earlier results; give --json FILE."
+                "Bad --resume: it needs the file of the earlier results; give --json FILE, or the "
+                "--out DIR of a job."
             )
         self.to_terminal = not self.streams and not own.quiet
 

@@ -77,7 +77,7 @@ def _check(own: argparse.Namespace) -> None:
         raise ConfigError(f"Bad --part-clips {own.part_clips}: legal is 1 or more.")
     refused = {
         "--json": own.json, "--timeline": own.timeline, "--plot": own.plot,
-        "--annotate": own.annotate, "--resume": own.resume,
+        "--annotate": own.annotate,
     }  # fmt: skip
     for flag, value in refused.items():
         if value:

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Literal
 
-from avser.errors import AvserError, MediaError, os_error_sentence
+from avser.errors import AvserError, MediaError, StorageError, os_error_sentence
 from avser.extras import require
 from avser.files import local_copy
 from avser.inference.runner import BATCH_CLIPS
@@ -112,6 +112,7 @@ class ClipClassifier(ABC):
 
         Raises:
             ConfigError: the model can't do that for any clip.
+            StorageError: a store can't be reached, or refuses the credential.
         """
         request = Request(modality=modality, faces=faces, progress=progress)
         self.check(request)
@@ -181,6 +182,8 @@ class ClipClassifier(ABC):
                     if str(file) == path:
                         raise
                     raise type(error)(str(error).replace(str(file), path)) from error
+        except StorageError:  # no file of that store can be read: later it may be
+            raise
         except Exception as error:  # whatever a file does to a decoder, the others go on
             return failure_of(path, error)
 
