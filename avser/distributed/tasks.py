@@ -10,7 +10,8 @@ from typing import Any
 from avser.data.rows import clip_of_dict, clip_to_dict
 from avser.distributed.engine import Cluster, on_ray
 from avser.errors import AvserError
-from avser.training.crossval import FitJob, RunJobs, fit_apart
+from avser.training.crossval import FitJob, RunJobs
+from avser.training.fit_processes import FitProcesses
 from avser.types import Clip
 
 _CHUNK = 64  # clips that are prepared at once
@@ -19,17 +20,20 @@ _CHUNK = 64  # clips that are prepared at once
 class FitWorker:
     """Trains in a process of its own, as on one machine.
 
+    That process ends with this one, so that a training that is given to another worker is not
+    continued here, too.
+
     Args:
         settings: ``directory`` that relative paths begin at, ``threads`` of a training.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         os.chdir(settings["directory"])
-        self._threads = int(settings["threads"])
+        self._processes = FitProcesses(count=1, threads=int(settings["threads"]))
 
     def __call__(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
         """Train with ``words`` in ``folder``; return its ``place`` and ``problem``."""
-        problem = fit_apart(item["words"], Path(item["folder"]), threads=self._threads)
+        problem = self._processes.fit(item["words"], Path(item["folder"]))
         return {"place": item["place"], "problem": problem}
 
 

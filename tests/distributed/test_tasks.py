@@ -14,6 +14,7 @@ from avser.errors import AvserError
 from avser.testing.corpora.ravdess import fake_ravdess
 from avser.training import crossval
 from avser.training.crossval import FitJob
+from avser.training.fit_processes import FitProcesses
 from avser.types import Clip
 
 
@@ -53,8 +54,8 @@ def test_the_cache_is_filled_by_workers(
 def test_folds_go_to_workers_and_come_back(
     tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fit(words: Sequence[str], folder: Path, *, threads: int) -> str | None:
-        assert threads == 2 and words[:1] == ["-c"]
+    def fit(self: FitProcesses, words: Sequence[str], folder: Path) -> str | None:
+        assert words[:1] == ["-c"]
         if "--data.split.init_args.fold=1" in words:
             return "too few clips"
         (folder / "predictions").mkdir(parents=True)
@@ -63,7 +64,7 @@ def test_folds_go_to_workers_and_come_back(
         (folder / "DONE").touch()
         return None
 
-    monkeypatch.setattr(tasks, "fit_apart", fit)
+    monkeypatch.setattr(FitProcesses, "fit", fit)
     folds = crossval.plan(tmp_path / "run", folds=3, seeds=[0])
     done: list[int] = []
     with pytest.raises(AvserError, match=r"fold1 \(1 of 3 failed\): too few clips"):
