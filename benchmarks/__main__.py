@@ -25,6 +25,8 @@ NAMES = (
     "serve",
     "export",
     "scale",
+    "scale_jobs",
+    "scale_data",
 )
 TABLES = ("imports", "trace")  # of the code itself: no figure of a machine
 _PACKAGES = (

@@ -3,16 +3,18 @@
 import csv
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 
 from avser.bundle import serialization as bundle
+from avser.evaluation.predictions import Predictions
 from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.nets import tiny_spec
 from avser.training.run_folder import history
@@ -62,10 +64,11 @@ class Train:
         two = "--data.split.init_args.folds=2"
         self.fit = ["fit", *self.words, two, "--out", str(self.run)]
 
-    def start(self, words: list[str]) -> subprocess.Popen[str]:
+    def start(self, words: list[str], *, before: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start a command; ``before`` are a module that starts it, and its words."""
         path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
-            [sys.executable, "-m", "avser", *words],
+            [sys.executable, "-m", *before, "avser", *words],
             env={**os.environ, "PYTHONPATH": path, "SPY": str(self.folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -191,6 +194,44 @@ def test_two_processes_log_what_one_logs(train: Train) -> None:
     assert set(both) == set(alone)
     for name in ("train/loss", "validation/loss"):
         assert both[name] == pytest.approx(alone[name], rel=0.15)
+
+
+def test_two_machines_train_one_model(train: Train) -> None:
+    """Joined by torchrun over this machine's loopback, they log what one process logs."""
+    assert train.finish([*train.fit, "--data.batch_size=8"])[0] == 0
+    alone = history(train.run)
+    train.run.rename(train.folder / "alone")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machines = "--trainer.accelerator cpu --trainer.strategy ddp --trainer.devices 1".split()
+    words = [*train.fit, *machines, "--trainer.num_nodes=2", "--data.batch_size=4", BAR]
+    nodes = [
+        train.start(
+            words,
+            before=["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1",
+                    f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}",
+                    "-m"],
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    (out, err), (silent, _) = (node.communicate(timeout=600) for node in nodes)
+    assert [node.returncode for node in nodes] == [0, 0], err
+    assert out.count("Model: ") == 1 and "Model: " not in silent  # one report, by one machine
+    first, second = train.seen(0), train.seen(1)
+    for epoch in range(EPOCHS):
+        shares = [{c for e, _, cs in rows if e == epoch for c in cs} for rows in (first, second)]
+        assert shares[0] and shares[1] and not shares[0] & shares[1]
+    both = history(train.run)
+    assert set(both) == set(alone)
+    for name in ("train/loss", "validation/loss"):
+        assert both[name] == pytest.approx(alone[name], rel=0.15)
+    tests = [
+        Predictions.load(run / "predictions/test.json")
+        for run in (train.run, train.folder / "alone")
+    ]
+    assert tests[0].clip_ids == tests[1].clip_ids
+    assert tests[0].probabilities == pytest.approx(tests[1].probabilities, abs=0.1)
 
 
 @pytest.mark.parametrize("epochs", [-1, 2])
