@@ -116,7 +116,8 @@ def _work(own: argparse.Namespace, job: "Job") -> None:
     else:
         results = local(WORKER, settings, items)
     with counting("parts") as progress:
-        for done, _ in enumerate(results, 1):
+        for done, row in enumerate(results, 1):
+            job.record(row["name"], rows=row["rows"], failed=row["failed"])
             if not own.quiet:
                 progress(done, len(items))
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -25,7 +26,7 @@ from typing import Any
 
 from avser.distributed.folder import Folder
 from avser.errors import ConfigError
-from avser.inference.writers import Row, read_parquet
+from avser.inference.writers import Row, count_parquet, read_parquet
 
 INPUTS, JOB, MANIFEST = "inputs.jsonl", "job.json", "manifest.json"
 PART_CLIPS = 128  # a minute of work or two for sound, which a worker that dies loses at most
@@ -119,6 +120,7 @@ class Job:
     ) -> None:
         self.folder = folder
         self._settings = json.loads(json.dumps({**settings, "part_clips": part_clips}))
+        self._counts: dict[str, tuple[int, int]] = {}  # rows and errors of recorded parts
         self.parts: list[Part] = []
         self.count = 0
         before = self._before()
@@ -170,19 +172,20 @@ class Job:
                 )
         return digest
 
+    def record(self, name: str, *, rows: int, failed: int) -> None:
+        """Record what a part holds, so that it is not read again at the end."""
+        self._counts[name] = rows, failed
+
     def finish(self) -> Manifest | None:
         """Write the manifest and remove parts of earlier inputs; None while a part is missing."""
         there = self.folder.names()
         if any(part.name not in there for part in self.parts):
             return None
-        rows = []
-        for part in self.parts:
-            failed = ["error" in row for row in rows_of(self.folder, [part.name])]
-            rows.append({"name": part.name, "rows": len(failed), "failed": sum(failed)})
+        counts = [self._counts.get(p.name) or _count(self.folder, p.name) for p in self.parts]
         manifest = Manifest(
-            rows=sum(int(str(row["rows"])) for row in rows),
-            failed=sum(int(str(row["failed"])) for row in rows),
-            parts=tuple(str(row["name"]) for row in rows),
+            rows=sum(rows for rows, _ in counts),
+            failed=sum(failed for _, failed in counts),
+            parts=tuple(part.name for part in self.parts),
         )
         with self.folder.write(MANIFEST) as file:
             content = {
@@ -190,7 +193,10 @@ class Job:
                 "inputs": self._digest,
                 "rows": manifest.rows,
                 "failed": manifest.failed,
-                "parts": rows,
+                "parts": [
+                    {"name": name, "rows": rows, "failed": failed}
+                    for name, (rows, failed) in zip(manifest.parts, counts, strict=True)
+                ],
             }
             file.write(json.dumps(content, indent=1).encode() + b"\n")
         for name in there:
@@ -222,14 +228,25 @@ def rows_of(folder: Folder, parts: Iterable[str]) -> Iterator[Row]:
         ConfigError: a part is damaged.
     """
     for name in parts:
-        with folder.read(name) as file:
-            try:
-                yield from read_parquet(file)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ConfigError(
-                    f"Bad part {folder.path(name)}: it is damaged; remove it, and run the same "
-                    "command again."
-                ) from error
+        with folder.read(name) as file, _damage(folder, name):
+            yield from read_parquet(file)
+
+
+def _count(folder: Folder, name: str) -> tuple[int, int]:
+    """Rows and errors of a part."""
+    with folder.read(name) as file, _damage(folder, name):
+        return count_parquet(file)
+
+
+@contextmanager
+def _damage(folder: Folder, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"Bad part {folder.path(name)}: it is damaged; remove it, and run the same command "
+            "again."
+        ) from error
 
 
 def inputs_of(folder: Folder, part: Part) -> list[str]:

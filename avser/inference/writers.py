@@ -155,6 +155,19 @@ def read_parquet(file: str | Path | IO[bytes]) -> Iterator[Row]:
         yield from map(_row_of_cells, batch.to_pylist())
 
 
+def count_parquet(file: IO[bytes]) -> tuple[int, int]:
+    """Number of rows of `write_parquet`, and of those with an error; reads that column alone.
+
+    Raises:
+        ConfigError: pyarrow is missing.
+    """
+    require("scale", "pyarrow")
+    import pyarrow.parquet as parquet
+
+    errors = parquet.read_table(file, columns=["error"])["error"]
+    return len(errors), len(errors) - errors.null_count
+
+
 def _json_rows(file: IO[str]) -> Iterator[Row]:
     """Rows of a JSON array or of JSON lines, line by line."""
     for line in file:

@@ -106,6 +106,17 @@ def test_a_damaged_part_is_one_sentence(folder: Folder) -> None:
         made.finish()
 
 
+def test_recorded_parts_are_not_read_again(folder: Folder) -> None:
+    made = job(folder)
+    for part in made.parts[:2]:
+        with folder.write(part.name) as file:
+            file.write(b"not read")
+        made.record(part.name, rows=4, failed=1)
+    write(folder, made.parts[2])
+    done = made.finish()
+    assert done is not None and (done.rows, done.failed) == (10, 2)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
 def test_a_full_disk_and_a_missing_package_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"No space left.*what is finished is kept"):
