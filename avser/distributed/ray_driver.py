@@ -147,11 +147,20 @@ def main() -> int:
     except AvserError as error:
         print(_error_line(error), file=out, flush=True)
     except Exception as error:
-        reason = " ".join(str(error).split())[-300:]
-        wrong = ConfigError(f"Bad job: {type(error).__name__} in an actor: {reason}.")
-        print(_error_line(wrong), file=out, flush=True)
+        if _connected():  # without a cluster, the process that reads the results says so
+            reason = " ".join(str(error).split())[-300:]
+            wrong = ConfigError(f"Bad job: {type(error).__name__} in an actor: {reason}.")
+            print(_error_line(wrong), file=out, flush=True)
         raise
     return 0
+
+
+def _connected() -> bool:
+    """Whether the cluster still answers."""
+    try:
+        return bool(_room())
+    except Exception:  # Ray's own classes, of which each kind of loss has another
+        return False
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 from avser.data.rows import clip_of_dict, clip_to_dict
 from avser.distributed.engine import Cluster, on_ray
@@ -29,7 +31,10 @@ class FitWorker:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         os.chdir(settings["directory"])
-        self._processes = FitProcesses(count=1, threads=int(settings["threads"]))
+        stack = ExitStack()
+        processes = FitProcesses(count=1, threads=int(settings["threads"]))
+        self._processes = stack.enter_context(processes)
+        finalize(self, stack.close)
 
     def __call__(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
         """Train with ``words`` in ``folder``; return its ``place`` and ``problem``."""

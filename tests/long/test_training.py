@@ -201,6 +201,7 @@ def test_two_machines_train_one_model(train: Train) -> None:
     assert train.finish([*train.fit, "--data.batch_size=8"])[0] == 0
     alone = history(train.run)
     train.run.rename(train.folder / "alone")
+    (train.folder / "rank0.txt").unlink()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
