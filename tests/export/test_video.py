@@ -15,7 +15,8 @@ from avser.bundle.serialization import Bundle
 from avser.errors import ConfigError
 from avser.export.vendor import closure, imports, renamed
 from avser.export.video_file import VideoGraph
-from avser.media.faces.onnx_mtcnn import OnnxMtcnnDetector, _AreaSums, _suppress
+from avser.media.faces.cascade import _AreaSums, _suppress
+from avser.media.faces.onnx_mtcnn import OnnxMtcnnDetector
 from avser.testing.nets import tiny_net
 
 #: What a folder for videos may import before anything is classified.
@@ -27,7 +28,7 @@ def test_parts_of_a_picture_are_resized_by_areas_as_in_torch() -> None:
     planes = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     for rows, columns in ((20, 31), (37, 53), (5, 90)):
         expected = torch.nn.functional.interpolate(planes, (rows, columns), mode="area")
-        got = _AreaSums(image).resized(rows, columns)
+        got, _ = _AreaSums(image).resized(rows, columns)
         np.testing.assert_allclose(got, (expected - 127.5) / 128, atol=1e-5)
     boxes = np.array([[1, 1, 30, 25], [-4, 3, 9.7, 60], [60, 2, 70, 9]], np.float32)
     inside, crops = _AreaSums(image).crops(boxes, 24)

@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
+from facenet_pytorch import MTCNN
 
 from avser.errors import AvserError
 from avser.media.faces import Detection, MtcnnDetector, Tracker, YuNetDetector, align
@@ -53,6 +55,51 @@ def test_moving_the_picture_moves_the_face(mtcnn: MtcnnDetector, face: Picture) 
     boxes = [mtcnn(scene(p, index=0))[0].box for p in people]
     assert boxes[1][0] - boxes[0][0] == pytest.approx(32, abs=4)
     assert boxes[1][1] == pytest.approx(boxes[0][1], abs=3)
+
+
+def test_faces_are_those_of_facenet_pytorch(mtcnn: MtcnnDetector, face: Picture) -> None:
+    people = [Person(head(face, height=110), [(0.3, 0.5)])]
+    people += [Person(head(face, height=70, mirrored=True), [(0.75, 0.4)])]
+    picture = scene(people, index=0, size=(180, 320))
+    margin = 10  # half the height of the smallest face, a ninth of the picture's
+    framed = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    reference = MTCNN(keep_all=True, min_face_size=20)
+    found = reference.detect(torch.from_numpy(framed)[None].float(), landmarks=True)
+    boxes, scores, points = (np.array(each.tolist(), np.float64) for each in found)
+    result = mtcnn(picture)
+    assert len(result) == len(boxes[0]) == 2
+    for face_, box, score, marks in zip(result, boxes[0], scores[0], points[0], strict=True):
+        x, y, w, h = face_.box
+        np.testing.assert_allclose((x, y, x + w, y + h), box - margin, atol=0.01)
+        np.testing.assert_allclose(face_.landmarks, marks - margin, atol=0.01)
+        assert face_.score == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("centre", [(0.3, 0.5), (0.03, 0.4), (0.4, 0.95)])
+@pytest.mark.parametrize("away", [(0.0, 0.0), (0.3, -0.2)])
+def test_a_search_around_a_face_finds_what_a_whole_search_finds(
+    mtcnn: MtcnnDetector,
+    face: Picture,
+    centre: tuple[float, float],
+    away: tuple[float, float],
+) -> None:
+    people = [Person(head(face, height=110), [centre])]
+    people += [Person(head(face, height=70, mirrored=True), [(0.85, 0.4)])]
+    picture = scene(people, index=0, size=(180, 320))
+    whole = mtcnn(picture)
+    assert len(whole) == 2
+    x, y, w, h = whole[0].box
+    (near,) = mtcnn.near(picture, (x + away[0] * w, y + away[1] * h, 0.9 * w, 0.9 * h))
+    np.testing.assert_allclose(near.box, whole[0].box, atol=0.01)
+    np.testing.assert_allclose(near.landmarks, whole[0].landmarks, atol=0.01)
+    assert near.score == pytest.approx(whole[0].score, abs=1e-4)
+
+
+@pytest.mark.parametrize("box", [(400.0, 50.0, 40.0, 40.0), (-90.0, -90.0, 30.0, 30.0)])
+def test_a_search_around_a_face_beside_the_picture_finds_nobody(
+    mtcnn: MtcnnDetector, face: Picture, box: tuple[float, float, float, float]
+) -> None:
+    assert mtcnn.near(shown(face), box) == []
 
 
 def test_a_face_smaller_than_asked_for_is_not_found(face: Picture) -> None:

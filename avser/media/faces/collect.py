@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from avser.errors import ConfigError
 from avser.media.faces.crop import SIZE, align
-from avser.media.faces.detect import Detection, FaceDetector, MtcnnDetector
+from avser.media.faces.detect import MtcnnDetector
+from avser.media.faces.detection import Box, Detection, FaceDetector
+from avser.media.faces.follow import SURE, VideoFaceDetector
 from avser.media.faces.motion import FaceMotion, SoundLevels, lip_movement, main_person
 from avser.media.faces.tracker import Tracker, appearance_of
 from avser.media.faces.tracks import Crops, CropStore, Faces, FaceTrack
@@ -29,7 +31,6 @@ DETECT_HEIGHT = 360  # pixels; a third of the time of 720, and a talking head is
 
 _EARLY_S = 0.0015  # a frame may be given 1 ms before the time that was asked for
 _LEAST_FRAMES = 3  # seen less often, a face must be a sure one
-_SURE = 0.95  # score of nearly all real faces, and of few patterns that look like one
 _SHORT = 4  # in so few frames nobody can be seen often
 
 
@@ -49,7 +50,7 @@ def sample_times(per_step: int = FACES_PER_STEP) -> Iterator[float]:
 @dataclass
 class _Sightings:
     times_s: list[float] = field(default_factory=list)
-    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)  # of the crops in the spool
@@ -104,7 +105,8 @@ class FaceCollector:
             raise ConfigError(f"Bad size {size} of face crops: expected at least 1 pixel; try 112.")
         if spool is not None and not spool.is_dir():
             raise ConfigError(f"Bad spool '{spool}': expected a folder; make it first.")
-        self._detector, self._per_step, self._size = detector, per_step, size
+        self._per_step, self._size = per_step, size
+        self._detect = None if detector is None else VideoFaceDetector(detector)
         self._spool = CropStore(size=size, folder=spool)
         self._tracker = Tracker()
         self._people: dict[int, _Sightings] = {}
@@ -118,7 +120,7 @@ class FaceCollector:
             ConfigError: there is no room for the crops.
         """
         self._sampled += 1
-        detections, crops, numbers = self._faces_of(frame.image)
+        detections, crops, numbers = self._faces_of(frame)
         looks = [appearance_of(crop) for crop in crops]
         people = self._tracker.update(frame.time_s, detections=detections, looks=looks)
         height, width = frame.image.shape[:2]
@@ -132,12 +134,13 @@ class FaceCollector:
             seen.places.append(place)
             seen.numbers.append(number)
 
-    def _faces_of(self, image: Image) -> tuple[list[Detection], list[Image], list[int]]:
-        """Faces of a picture, their crops and the crops' numbers; of a held one, the same again."""
+    def _faces_of(self, frame: Frame) -> tuple[list[Detection], list[Image], list[int]]:
+        """Faces of a frame, their crops and the crops' numbers; of a held one, the same again."""
+        image = frame.image
         if self._last is None or self._last[0] is not image:
-            if self._detector is None:
-                self._detector = MtcnnDetector()
-            detections = self._detector(image)
+            if self._detect is None:
+                self._detect = VideoFaceDetector(MtcnnDetector())
+            detections = self._detect(frame)
             crops = [align(image, d.landmarks, d.box, size=self._size) for d in detections]
             numbers = [self._spool.append(crop) for crop in crops]
             self._last = (image, detections, crops, numbers)
@@ -186,7 +189,7 @@ class FaceCollector:
 
     def _is_real(self, seen: _Sightings) -> bool:
         often = len(seen.scores) >= _LEAST_FRAMES or self._sampled <= _SHORT
-        return often or max(seen.scores) >= _SURE
+        return often or max(seen.scores) >= SURE
 
     def close(self) -> None:
         """Remove the temporary file; calling it again does nothing."""
@@ -204,9 +207,7 @@ def _check_per_step(per_step: int) -> None:
         raise ConfigError(f"Bad per_step {per_step}: expected at least 1 face a step; try 2.")
 
 
-def _shares(
-    box: tuple[float, float, float, float], width: int, height: int
-) -> tuple[float, float, float, float]:
+def _shares(box: Box, width: int, height: int) -> Box:
     """A box in pixels as shares of the picture, cut at its edges."""
     x, y, w, h = box
     left, right = (min(max(v / width, 0.0), 1.0) for v in (x, x + w))

@@ -4,56 +4,31 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avser.errors import ConfigError
+from avser.media.faces.cascade import (
+    MIN_FACE,
+    NETWORKS,
+    THRESHOLDS,
+    MtcnnCascade,
+    mtcnn_settings,
+)
+from avser.media.faces.detection import Detection, FaceDetector
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 Image = NDArray[np.uint8]
-
-# MTCNN's time grows with the square of 1 / this. A talking head is larger than a ninth of the
-# picture: 80 pixels at 720p, 40 at 360p.
-MIN_FACE = 0.11
-THRESHOLDS = (0.6, 0.7, 0.7)
-_LEAST_PIXELS = 20  # faces below are blurs; enlarging small pictures to find them costs time
+Values = NDArray[np.float32]
 
 _YUNET = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
-
-
-@dataclass(frozen=True, eq=False)
-class Detection:
-    """One face in one picture.
-
-    Attributes:
-        box: (x, y, w, h) in pixels of the picture; may reach over its edges.
-        score: how sure the detector is, 0..1.
-        landmarks: ``[5, 2]`` (x, y) in pixels: the eye on the left of the picture, the eye on the
-            right, nose, corner of the mouth on the left, on the right.
-    """
-
-    box: tuple[float, float, float, float]
-    score: float
-    landmarks: NDArray[np.float64]
-
-
-class FaceDetector(Protocol):
-    """Anything that finds faces.
-
-    A detector may have a text ``settings`` that names all that its results depend on: prepared
-    faces are then found again when it changes.
-    """
-
-    def __call__(self, image: Image) -> list[Detection]:
-        """Find the faces of an upright RGB picture ``[H, W, 3]``; none is an empty list."""
-        ...
 
 
 def detector_settings(detector: FaceDetector | None) -> str:
@@ -65,38 +40,8 @@ def detector_settings(detector: FaceDetector | None) -> str:
     return f"{settings}" if settings else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def mtcnn_settings(min_face: float, thresholds: tuple[float, ...]) -> str:
-    """All that the results of MTCNN depend on, in one text."""
-    return f"mtcnn {min_face} {tuple(thresholds)}, at least {_LEAST_PIXELS} pixels"
-
-
-def with_margin(image: Image, min_face: float) -> tuple[Image | None, int, float]:
-    """A picture as MTCNN is given it.
-
-    One candidate outside the picture spoils its whole batch with a shape error: a margin around
-    the picture keeps candidates inside, and helps faces at the edge to be found.
-
-    Args:
-        image: ``[H, W, 3]``.
-        min_face: height of the smallest face, as a share of the picture's height.
-
-    Returns:
-        The picture with a margin, or None where it has no room for a face; the margin and the
-        height of the smallest face in pixels.
-    """
-    least = max(_LEAST_PIXELS, min_face * image.shape[0])
-    margin = round(least / 2)
-    if min(image.shape[:2]) < least:  # MTCNN would raise
-        return None, margin, least
-    sides = ((margin, margin), (margin, margin), (0, 0))
-    return np.pad(image, sides, mode="edge"), margin, least
-
-
-class MtcnnDetector:
+class MtcnnDetector(MtcnnCascade):
     """MTCNN with the weights inside facenet-pytorch; nothing is downloaded.
-
-    Zhang et al. 2016, "Joint Face Detection and Alignment Using Multi-task Cascaded Convolutional
-    Networks".
 
     Args:
         min_face: height of the smallest face to look for, as a share of the picture's height.
@@ -126,42 +71,26 @@ class MtcnnDetector:
         import torch
         from facenet_pytorch import MTCNN
 
-        self.min_face = min_face
+        # their pooling is several times faster over channels
+        made = MTCNN(keep_all=True).eval().requires_grad_(False)
+        made = made.to(device=torch.device(device), memory_format=torch.channels_last)
+        self._nets: dict[str, nn.Module] = {name: getattr(made, name) for name in NETWORKS}
+        networks = {name: partial(_run, net, device) for name, net in self._nets.items()}
+        super().__init__(networks, min_face=min_face, thresholds=thresholds)
         self.settings = mtcnn_settings(min_face, thresholds)
-        self._net = MTCNN(
-            keep_all=True, thresholds=list(thresholds), device=torch.device(device)
-        ).eval()
-        # its pooling is several times faster over channels, its resizing over rows: see __call__
-        self._net.to(memory_format=torch.channels_last)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
         """Copies of its three networks, for export."""
-        return {name: copy.deepcopy(getattr(self._net, name)) for name in ("pnet", "rnet", "onet")}
+        return {name: copy.deepcopy(net) for name, net in self._nets.items()}
 
-    def __call__(self, image: Image) -> list[Detection]:
-        """Find the faces of an upright RGB picture ``[H, W, 3]``, largest first."""
-        import torch
-        from einops import rearrange
 
-        framed, margin, least = with_margin(image, self.min_face)
-        if framed is None:
-            return []
-        self._net.min_face_size = least
-        planes = rearrange(torch.from_numpy(framed), "h w c -> c h w").float().contiguous()
-        # the axes that it asks for, over memory that holds one channel after the other
-        found = self._net.detect(rearrange(planes, "c h w -> 1 h w c"), landmarks=True)
-        boxes, scores, points = (each[0] for each in found)
-        if boxes is None:
-            return []
-        corners = np.asarray(boxes, np.float64) - margin  # [n, 4]: left, top, right, bottom
-        marks = np.asarray(points, np.float64) - margin
-        return [
-            Detection((left, top, right - left, bottom - top), float(score), mark)
-            for (left, top, right, bottom), score, mark in zip(
-                corners.tolist(), scores, marks, strict=True
-            )
-        ]
+def _run(net: nn.Module, device: str | torch.device, pictures: Values) -> tuple[Values, ...]:
+    import torch
+
+    with torch.inference_mode():
+        outputs = net(torch.from_numpy(pictures).to(device))
+    return tuple(output.cpu().numpy() for output in outputs)
 
 
 class YuNetDetector:

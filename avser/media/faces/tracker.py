@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from avser.media.faces.detect import Detection
+from avser.media.faces.detection import Detection
 
 Image = NDArray[np.uint8]
 Look = NDArray[np.float64]

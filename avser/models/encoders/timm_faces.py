@@ -65,7 +65,8 @@ class TimmFacesEncoder(FaceEncoder):
                     x, self.image_size, mode="bilinear", antialias=True, align_corners=False
                 )
             x = (x - self.mean) / self.deviation
-        vectors: Tensor = self.backbone(x)
+        # convolutions are a fifth faster over channels
+        vectors: Tensor = self.backbone(x.contiguous(memory_format=torch.channels_last))
         return vectors
 
     def resize(self, rows: int, columns: int) -> None:
