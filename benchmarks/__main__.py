@@ -19,6 +19,7 @@ NAMES = (
     "features",
     "batch",
     "video",
+    "video_stages",
     "training",
     "memory",
     "video_memory",

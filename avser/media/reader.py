@@ -52,7 +52,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from avser.errors import ConfigError
+from avser.errors import ConfigError, escape_controls
 from avser.media.clock import FileClock
 from avser.media.container import (
     first_time_s,
@@ -184,7 +184,7 @@ def read_audio(
     with open_media(path, start_s=start_s, end_s=end_s) as reader:
         parts = [block.samples for block in reader]
         for warning in reader.warnings:
-            _log.warning("%s: %s", path, warning)
+            _log.warning("%s: %s", escape_controls(str(path)), warning)
     return scaled(np.concatenate(parts), reader.gain) if parts else np.zeros(0, np.float32)
 
 

@@ -1,5 +1,6 @@
 import io
 import json
+import time
 from collections.abc import Callable
 from mmap import mmap
 from pathlib import Path
@@ -24,6 +25,7 @@ from benchmarks import (
     training,
     video,
     video_memory,
+    video_stages,
 )
 from benchmarks.measure import Goal, Report, Row
 
@@ -278,14 +280,43 @@ def test_usual_video_pipeline_looks_at_every_frame(film: Path) -> None:
 
 def test_video_rows() -> None:
     assert video.SELDOM == 8  # of 30 a second: one every quarter of a second
-    times = {video.OURS: 0.4, video.USUAL: 12.0, video.SPARSE: 1.2}
+    times = {video.OURS: 0.4, video.USUAL: 16.0, video.SPARSE: 1.2}
     usual, sparse, real_time = video.rows(times, seconds=4.0)
-    assert usual.ratio == pytest.approx(30.0) and sparse.ratio == pytest.approx(3.0)
+    assert usual.ratio == pytest.approx(40.0) and sparse.ratio == pytest.approx(3.0)
     assert real_time.value == pytest.approx(0.1)
     assert [r.goal.reached(r) for r in (usual, real_time) if r.goal] == [True, True]
     assert sparse.goal is None
     slow = video.rows({**times, video.OURS: 3.0}, seconds=4.0)
     assert [r.goal.reached(r) for r in slow if r.goal] == [False, False]
+
+
+def test_stages_of_a_clip_add_up_to_all_of_it() -> None:
+    names = (video_stages.DECODING, video_stages.DETECTION, video_stages.CROPS)
+    times = dict.fromkeys(names, 0.1) | {video_stages.FACE: 0.2, video_stages.VOICE: 0.05}
+    times |= {video_stages.WHOLE: 0.6, video_stages.EVERY: 0.25, "wall": 0.5}
+    whole, *parts, following = video_stages.rows(times)
+    assert whole.value == pytest.approx(600) and whole.other == pytest.approx(100)
+    assert sum(part.value for part in parts) == pytest.approx(600)
+    assert {p.ours: p.note for p in parts}[video_stages.REST] == "8%"
+    assert following.ratio == pytest.approx(2.5) and following.goal is not None
+    assert following.goal.reached(following)
+
+
+def test_time_in_networks_is_theirs_alone() -> None:
+    class Busy(torch.nn.Module):
+        def forward(self, seconds: float) -> float:
+            start = time.process_time()
+            while time.process_time() - start < seconds:
+                pass
+            return seconds
+
+    first, second = Busy(), Busy()
+    with video_stages.timed({"first": first, "second": second}) as spent:
+        first(0.03)
+        first(0.03)
+        second(0.01)
+    first(0.05)
+    assert 0.06 <= spent["first"] < 0.1 and 0.01 <= spent["second"] < 0.05
 
 
 def test_video_memory_rows() -> None:
@@ -316,7 +347,8 @@ def test_startup_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [startup, features, batch, video, training, memory, video_memory, serve, export]
+    "module",
+    [startup, features, batch, video, video_stages, training, memory, video_memory, serve, export],
 )
 def test_sizes_fit_the_measuring_function(module: ModuleType) -> None:
     import inspect

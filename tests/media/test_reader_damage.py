@@ -59,6 +59,19 @@ def test_a_truncated_file_gives_its_good_part(
         assert str(path) in caplog.text
 
 
+def test_a_name_cannot_move_the_cursor_where_damage_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = write_wav(tmp_path / "whole.wav", tone(2, SAMPLE_RATE)).read_bytes()
+    path = tmp_path / "cut\x1b[2J\u202e.wav"
+    path.write_bytes(whole[: len(whole) // 2])
+    with caplog.at_level(logging.WARNING):
+        read_audio(path)
+    (message,) = caplog.messages
+    assert r"cut\x1b[2J\u202e.wav: the file is damaged" in message
+    assert not set("\x1b\u202e\n") & set(message)
+
+
 def test_damage_inside_leaves_the_rest(tmp_path: Path, clip: Path) -> None:
     damaged = bytearray(clip.read_bytes())
     middle = len(damaged) // 2
