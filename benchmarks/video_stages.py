@@ -1,4 +1,4 @@
-"""Where the time of a talking head goes, in CPU time, which other programs hardly change.
+"""Stages of classifying a talking head, in CPU time, which other programs change less.
 
 Each stage of `avser.media.clip.load_clip` is run by itself on the same film; the networks are timed
 inside of whole predictions. Detection is compared with facenet-pytorch's own cascade on the same
@@ -142,7 +142,7 @@ def measure(*, seconds: int, repeats: int) -> Report:
         times = stages(path, predictor, repeats=repeats)
     cv2.setNumThreads(before)
     return Report(
-        "video_stages: where the time of a talking head goes",
+        "video_stages: parts of classifying a talking head",
         f"{seconds} s of H.264 and AAC, 1280 × 720, 30 pictures a second; CPU time of all threads, "
         f"one compute thread, decoders as they please; median of {repeats}; {what}; wall time of "
         f"the whole clip {times['wall']:.2f} s",
