@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -46,6 +46,7 @@ class Train:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.run = folder / "run"
+        self._started: list[subprocess.Popen[str]] = []
         (folder / "spy.py").write_text(SPY)
         fake_ravdess(folder / "ravdess", speakers=4, per_emotion=2)
         config = {
@@ -67,7 +68,7 @@ class Train:
     def start(self, words: list[str], *, before: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Start a command; ``before`` are a module that starts it, and its words."""
         path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", *before, "avser", *words],
             env={**os.environ, "PYTHONPATH": path, "SPY": str(self.folder)},
             stdout=subprocess.PIPE,
@@ -77,6 +78,15 @@ class Train:
             # a runner in the background ignores Ctrl-C, and its children inherit that
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """Kill what a failed test left running, with the children of each process."""
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
     def finish(self, words: list[str]) -> tuple[int, str, str]:
         process = self.start(words)
@@ -91,8 +101,12 @@ class Train:
 
 
 @pytest.fixture
-def train(tmp_path: Path) -> Train:
-    return Train(tmp_path)
+def train(tmp_path: Path) -> Iterator[Train]:
+    train = Train(tmp_path)
+    try:
+        yield train
+    finally:
+        train.close()
 
 
 def wait(for_what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
