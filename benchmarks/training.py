@@ -29,8 +29,8 @@ from avser.datamodules.clips import ClipDataModule
 from avser.media.reader import read_audio
 from avser.models.factory import build
 from avser.models.heads import Head
-from avser.training.allocator import keep_memory
 from avser.training.augment import Augment
+from avser.training.fit import keep_memory
 from avser.training.task import EmotionTask
 from avser.types import Clip, Corpus
 from benchmarks.material import EMOTIONS, parameters, settings, untrained, write_clips

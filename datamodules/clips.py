@@ -104,7 +104,7 @@ class ClipDataModule(LabelledDataModule):
                 f"Bad data.views {views}: legal is 0 or more, or null, of clips and not of chunks."
             )
         self.video, self.frames, self.enrol = video, frames, enrol
-        self.views, self.degrade = views, degrade or Degrade()
+        self.views, self.degrade = views, degrade
         self.equal_corpora, self.unlabelled = equal_corpora, unlabelled
         self._audio = None if views is None else ClipFeatures()
         self._teacher = ClipFeatures()
@@ -120,7 +120,16 @@ class ClipDataModule(LabelledDataModule):
         """The decoded clips; the first use decodes what is not yet in the cache."""
         if self._prepared is None:
             self._prepared = prepare(self.rows, progress=self.progress)
-            self._list(self._prepared)
+            rows = zip(
+                self._prepared.clips,
+                self._prepared.waves.lengths,
+                self._prepared.waves.digests,
+                strict=True,
+            )
+            for place, (clip, samples, digest) in enumerate(rows):
+                self._index[clip_name(clip)] = place, 0, samples
+                self._digests[clip_name(clip)] = digest
+                self._units += [clip] if self.split.unit == "clip" else self._chunks(clip)
             if self.video == "features":
                 self._pictures = self._features(self._prepared.clips)
             elif isinstance(self.corpus, Paired):
@@ -137,21 +146,16 @@ class ClipDataModule(LabelledDataModule):
                 self._pictures = faces
         return self._prepared
 
-    def _list(self, store: Prepared) -> None:
-        """Index the decoded clips, and the units of the split: the clips, or their chunks."""
-        rows = zip(store.clips, store.waves.lengths, store.waves.digests, strict=True)
-        for place, (clip, samples, digest) in enumerate(rows):
-            self._index[clip_name(clip)] = place, 0, samples
-            self._digests[clip_name(clip)] = digest
-            if self.split.unit == "clip":
-                self._units.append(clip)
-                continue
-            for number, chunk in enumerate(chunks(clip, samples)):
-                first = number * STEP_SAMPLES
-                self._index[clip_name(chunk)] = place, first, min(samples, first + STEP_SAMPLES)
-                name = f"{digest} {number}".encode()
-                self._digests[clip_name(chunk)] = blake2b(name, digest_size=16).hexdigest()
-                self._units.append(chunk)
+    def _chunks(self, clip: Clip) -> list[Clip]:
+        """Index the chunks of an indexed clip, which the split assigns to parts by themselves."""
+        place, _, samples = self._index[clip_name(clip)]
+        units = chunks(clip, samples)
+        for number, chunk in enumerate(units):
+            first = number * STEP_SAMPLES
+            self._index[clip_name(chunk)] = place, first, min(samples, first + STEP_SAMPLES)
+            name = f"{self._digests[clip_name(clip)]} {number}".encode()
+            self._digests[clip_name(chunk)] = blake2b(name, digest_size=16).hexdigest()
+        return units
 
     def _features(self, clips: Sequence[Clip]) -> FeatureRows:
         features = [None if c.features is None else read_features(c.features) for c in clips]
@@ -226,7 +230,11 @@ class ClipDataModule(LabelledDataModule):
             clips.append(ClipSound(name, self._digests[name], read, clip.speaker, views))
         into = self._teacher if teacher else self._audio
         return prepare_features(
-            encoder, clips, degrade=self.degrade, into=into, progress=self.progress
+            encoder,
+            clips,
+            degrade=self.degrade or Degrade(),
+            into=into,
+            progress=self.progress,
         )
 
     @property
@@ -279,7 +287,9 @@ class ClipDataModule(LabelledDataModule):
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Shuffled batches of like length; each process of a distributed training has its own."""
-        data = self.dataset(self._balanced(self.parts.train), training=True)
+        clips = self.parts.train
+        rows = equal_corpora(clips) if self.equal_corpora else clips
+        data = self.dataset(rows, training=True)
         sampler = self.sampler([self.samples(c) for c in data.clips])
         return DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers)
 
@@ -301,16 +311,13 @@ class ClipDataModule(LabelledDataModule):
 
     def views_loader(self, clips: Sequence[Clip]) -> DataLoader[Item]:
         """See `LabelledDataModule.views_loader`."""
-        clips = self._balanced(clips)
+        clips = equal_corpora(clips) if self.equal_corpora else clips
         if self._audio is None or not self._audio.ready:
             return self.loader(clips)
         rows = [(c, v) for c in clips for v in range(self._audio.views(clip_name(c)) + 1)]
         rows.sort(key=lambda row: self.samples(row[0]))
         data = self.dataset([c for c, _ in rows], views=[v for _, v in rows])
         return self._loader(data)
-
-    def _balanced(self, clips: Sequence[Clip]) -> Sequence[Clip]:
-        return equal_corpora(clips) if self.equal_corpora else clips
 
     def samples(self, clip: Clip) -> int:
         """Length of a clip, or of a chunk of one."""

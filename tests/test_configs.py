@@ -11,8 +11,7 @@ import yaml
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.cli.config import locate, parse, parse_data
-from avser.cli.quiet import quiet
+from avser.cli.config import locate, parse, parse_data, quiet
 from avser.data.dataset import audio_batch
 from avser.data.splits import PARTS
 from avser.errors import ConfigError, SplitError

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -72,9 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in commands():
         print(f"avser: {unknown('command', command, commands())}", file=sys.stderr)
         return 2
-    _encode_any_name()
+    # bytes of a name that are no UTF-8 are written as they are; other characters are escaped
+    codecs.register_error("avser", _replace)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="avser")
     try:
-        with _logging(debug=debug), _terminable():
+        with _logging() if debug else nullcontext(), _terminable():
             code: int = import_module(f"avser.cli.{command.replace('-', '_')}").run(rest)
         return code
     except AvserError as error:
@@ -116,18 +119,8 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _encode_any_name() -> None:
-    """Let standard output take every file name, and characters that the terminal lacks.
-
-    Bytes of a name that are no UTF-8 are written as they are; other characters are escaped.
-    """
-    codecs.register_error("avser", _replace)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="avser")
-
-
 def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Error handler of standard output."""
+    """Let standard output take every file name, and characters that the terminal lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     characters = error.object[error.start : error.end]
@@ -138,11 +131,8 @@ def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 @contextmanager
-def _logging(*, debug: bool) -> Iterator[None]:
-    """Log what the package does to stderr under ``--debug``, with tracebacks of failed inputs."""
-    if not debug:
-        yield
-        return
+def _logging() -> Iterator[None]:
+    """Log what the package does to stderr, with tracebacks of failed inputs."""
     logger, handler = logging.getLogger("avser"), logging.StreamHandler()
     before = logger.level
     logger.addHandler(handler)

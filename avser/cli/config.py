@@ -1,10 +1,12 @@
-"""Configuration files, parser and errors of the commands that train or read a corpus."""
+"""Configuration files, parser, errors and warnings of commands that train or read a corpus."""
 
 import argparse
 import inspect
+import logging
 import pkgutil
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,20 @@ if TYPE_CHECKING:
 
     from avser.training.data_module import LabelledDataModule
     from avser.training.task import EmotionTask
+
+
+# Message, and why it is of no use here. Other warnings are shown.
+_IGNORED = (
+    r"LightningCLI's args parameter is intended to run",  # our arguments are not sys.argv
+    r".*LeafSpec.* is deprecated",  # of torch 2.13, and Lightning still uses it
+    r"The number of training batches \(\d+\) is smaller than the logging interval",  # we log epochs
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # the averaged weights
+    r"The '\w+' does not have many workers",  # samples come from a memory map
+    r"Checkpoint directory .* exists and is not empty",  # of the run that goes on
+    r"Experiment logs directory .* exists and is not empty",
+    r"It is recommended to use `self\.log\(.*sync_dist=True",  # figures are joined before
+    r"Grad strides do not match bucket view strides",  # of kernels 5 x 5 of one channel; harmless
+)
 
 
 def locate(name: str) -> str:
@@ -54,11 +70,18 @@ class Parser(argparse.ArgumentParser):
         command: name of the command.
         about: one line.
         corpus: add ``--corpus NAME``, which is ``-c configs/data/NAME.yaml``.
+        figures: add ``--figures``, for commands that write a report.
         epilog: text below the flags.
     """
 
     def __init__(
-        self, command: str, about: str, *, corpus: bool = True, epilog: str | None = None
+        self,
+        command: str,
+        about: str,
+        *,
+        corpus: bool = True,
+        figures: bool = False,
+        epilog: str | None = None,
     ) -> None:
         super().__init__(
             prog=f"avser {command}",
@@ -83,6 +106,14 @@ class Parser(argparse.ArgumentParser):
                 help="configs/data/NAME.yaml: a corpus by name, or folders, manifest for your own",
             )
         self.add_argument("--root", metavar="DIR", help="folder (or CSV) of the corpus")
+        if figures:
+            self.add_argument(
+                "--figures",
+                action="append",
+                choices=("png", "pdf", "svg"),
+                help="also write the report's figures at column width, in this format; may be "
+                "repeated",
+            )
 
     def split(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """Parse our own flags; return them and the words for the configuration's parser."""
@@ -92,16 +123,6 @@ class Parser(argparse.ArgumentParser):
         configs = [w for name in names for w in ("-c", locate(name))]
         root = [f"--data.corpus.init_args.root={own.root}"] if own.root else []
         return own, [*configs, *expand_classes(rest), *root]
-
-
-def add_figures_flag(parser: argparse.ArgumentParser) -> None:
-    """Add the flag of commands that write a report."""
-    parser.add_argument(
-        "--figures",
-        action="append",
-        choices=("png", "pdf", "svg"),
-        help="also write the report's figures at column width, in this format; may be repeated",
-    )
 
 
 def _corpus_config(name: str) -> str:
@@ -118,6 +139,28 @@ def _corpus_config(name: str) -> str:
     return f"configs/data/{key}.yaml"
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ignore these warnings while a training is set up and runs."""
+    import pytorch_lightning  # noqa: F401 (it sets its loggers' levels when it is imported)
+
+    loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "lightning_fabric")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in _IGNORED:
+            warnings.filterwarnings("ignore", message=message)
+        # jsonargparse's deprecations of what Lightning's command line still calls
+        for caller in (r"pytorch_lightning\.cli", "jsonargparse"):
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=caller)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)  # seeds, devices and advertisements lie below it
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
 def prepare_data(data: "LabelledDataModule", *, strict: bool = True) -> None:
     """Decode what is not yet in the cache, with a progress bar, and print what was left out.
 
@@ -131,16 +174,16 @@ def prepare_data(data: "LabelledDataModule", *, strict: bool = True) -> None:
     """
     from pytorch_lightning.utilities import rank_zero_only
 
-    from avser.cli.progress import decoding
+    from avser.cli.progress import counting
 
-    with decoding() as progress:
+    with counting("decoding") as progress:
         data.progress = progress
-        _ = data.prepared
+        missing = data.missing  # decodes
     if strict:
         _ = data.parts  # what is wrong with it is raised once, before further processes start
     if getattr(rank_zero_only, "rank", 0):  # the first process of a distributed training prints
         return
-    for note in [*data.corpus.notes, *([data.missing] if data.missing else [])]:
+    for note in [*data.corpus.notes, *([missing] if missing else [])]:
         print(f"avser: {note}", file=sys.stderr)
 
 
@@ -166,6 +209,7 @@ def parse(
     *,
     trainer_defaults: Mapping[str, object] | None = None,
     groups: Mapping[str, type] | None = None,
+    logs: Path | None = None,
 ) -> TrainingSetup:
     """Read configurations and build trainer, task and data.
 
@@ -173,6 +217,7 @@ def parse(
         words: of the command line.
         trainer_defaults: settings of the trainer.
         groups: further groups of settings by name, each of its class's constructor.
+        logs: folder in which a logger of the user writes, unless its settings name another.
 
     Raises:
         ConfigError: a setting is unknown or of the wrong type; in one sentence.
@@ -189,18 +234,17 @@ def parse(
             parser.set_defaults({f"trainer.{k}": v for k, v in plain.items()})
             parser.add_lightning_class_args(EmotionTask, "model")
             _add_data(parser)
-
-        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             parser.link_arguments("data.classes", "model.emotions", apply_on="instantiate")
             for name, kind in (groups or {}).items():
                 parser.add_class_arguments(kind, name)
 
+    words = [*words, *(logger_folder(words, logs) if logs is not None else ())]
     with _one_sentence():
         cli = ConfigurationCLI(
             EmotionTask,
             LabelledDataModule,
             run=False,
-            args=list(words),
+            args=words,
             save_config_callback=None,
             seed_everything_default=0,
             trainer_defaults=dict(trainer_defaults or {}),
@@ -351,27 +395,24 @@ def expand_classes(words: Sequence[str]) -> list[str]:
     expanded: list[str] = []
     flag = ""
     for word in words:
-        name, equals, value = word.partition("=")
-        if equals and name.startswith("--"):
-            expanded.append(f"{name}={_class_path(name, value)}")
-        else:
-            expanded.append(_class_path(flag, word))
-        flag = "" if equals else word
+        inside = word.startswith("--") and "=" in word  # --flag=value
+        name, value = word.split("=", 1) if inside else (flag, word)
+        setting = name.removesuffix(".class_path")
+        slot = setting.lstrip("-").rpartition(".")[2]
+        path = value
+        if setting == "--trainer.logger":
+            path = _logger_path(value)
+        elif not name.startswith(("--data", "--model.")) or slot not in _SLOTS:
+            pass
+        elif value.isidentifier() and value not in ("null", "None"):
+            for kind in _classes_of(slot):
+                names = {kind.__name__.lower(), str(getattr(kind, "name", "")).lower()}
+                if value.lower() in names:
+                    path = f"{kind.__module__}.{kind.__qualname__}"
+                    break
+        expanded.append(f"{name}={path}" if inside else path)
+        flag = "" if "=" in word else word
     return expanded
-
-
-def _class_path(flag: str, value: str) -> str:
-    if flag.removesuffix(".class_path") == "--trainer.logger":
-        return _logger_path(value)
-    slot = flag.removesuffix(".class_path").lstrip("-").rpartition(".")[2]
-    known = flag.startswith(("--data", "--model.")) and slot in _SLOTS
-    if not known or not value.isidentifier() or value in ("null", "None"):
-        return value
-    for kind in _classes_of(slot):
-        names = {kind.__name__.lower(), str(getattr(kind, "name", "")).lower()}
-        if value.lower() in names:
-            return f"{kind.__module__}.{kind.__qualname__}"
-    return value
 
 
 def _logger_path(value: str) -> str:

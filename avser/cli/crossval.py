@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avser.cli.config import Parser, add_figures_flag, parse_data, prepare_data
+from avser.cli.config import Parser, parse_data, prepare_data
 from avser.errors import ConfigError
 from avser.evaluation.numbers import format_figure
 
@@ -21,7 +21,9 @@ def _seeds(text: str) -> list[int]:
 
 def _parser() -> Parser:
     parser = Parser(
-        "crossval", "Train and test over folds and seeds. Settings may follow as --data.*, ..."
+        "crossval",
+        "Train and test over folds and seeds. Settings may follow as --data.*, ...",
+        figures=True,
     )
     parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--folds", type=int, help="of speaker_kfold; its own number by default")
@@ -40,7 +42,6 @@ def _parser() -> Parser:
     parser.add_argument("--json", metavar="FILE", help="also write the results there; - is stdout")
     parser.add_argument("--stress", action="store_true", help="measure degraded test clips too")
     parser.add_argument("--row", type=Path, metavar="FILE", help="append every fold's figure there")
-    add_figures_flag(parser)
     return parser
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avser.cli.config import Parser, add_figures_flag, parse_data, prepare_data
+from avser.cli.config import Parser, parse_data, prepare_data
 from avser.errors import ConfigError, SplitError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--report", metavar="OUT", type=Path, help="folder for report and results")
     parser.add_argument("--stress", action="store_true", help="measure degraded clips too")
     parser.add_argument("--json", metavar="FILE", help="write the results there; - is stdout")
-    add_figures_flag(parser)
     own, rest = parser.split(words)
     if bool(own.config) == bool(own.corpus):
         parser.error("give either -c DATA.yaml or --corpus NAME")

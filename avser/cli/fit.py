@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from avser.cli.config import Parser, add_figures_flag, logger_folder, parse, prepare_data
-from avser.cli.quiet import quiet
+from avser.cli.config import Parser, parse, prepare_data, quiet
 
 _SETTINGS = """\
 settings that are changed most (any setting of a configuration may follow as a flag):
@@ -27,7 +26,7 @@ example: avser fit --corpus folders --root DIR -c configs/model/audio_crnn.yaml 
 
 def run(words: Sequence[str]) -> int:
     """Train, calibrate, release and measure; resumes an unfinished run."""
-    parser = Parser("fit", "Train a model into a run folder.", epilog=_SETTINGS)
+    parser = Parser("fit", "Train a model into a run folder.", figures=True, epilog=_SETTINGS)
     parser.add_argument("--out", metavar="RUN", type=Path, help="run folder; needed to train")
     parser.add_argument("--no-test", action="store_true", help="leave the test part alone")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run")
@@ -35,7 +34,6 @@ def run(words: Sequence[str]) -> int:
         "--patience", type=int, help="stop after so many epochs without a better one"
     )
     parser.add_argument("--stress", action="store_true", help="measure degraded test clips too")
-    add_figures_flag(parser)
     parser.add_argument("--name", help="name of the model; the run folder's name by default")
     own, rest = parser.split(words)
     if any(w.startswith("--print_config") for w in rest):
@@ -43,7 +41,6 @@ def run(words: Sequence[str]) -> int:
             parse(rest)  # prints and exits
     if own.out is None:
         parser.error("--out is missing; name the folder of the run, --out RUN/")
-    rest += logger_folder(rest, own.out / "logs")
     with quiet():
         _train(
             own.out,
@@ -76,9 +73,7 @@ def _train(
     from avser.files import atomic_write
     from avser.models.factory import SLOTS
     from avser.training import fit as training
-    from avser.training.allocator import keep_memory
 
-    keep_memory()
     resume = training.claim_run_folder(folder, overwrite=overwrite)
     defaults = {
         "callbacks": training.callbacks(folder, patience=patience),
@@ -86,15 +81,14 @@ def _train(
         "use_distributed_sampler": False,  # our sampler shares batches out by itself
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 10,
-        "logger": False,  # ours are set below: they need no place in the configuration
+        "logger": False,  # ours are added in `fit`: they need no place in the configuration
         "enable_model_summary": False,  # it counts the averaged weights too; the table has the size
     }
-    setup = parse(words, trainer_defaults=defaults)
+    setup = parse(words, trainer_defaults=defaults, logs=folder / "logs")
     config = yaml.safe_load(setup.text)
     with atomic_write(folder / "config.yaml") as file:
         file.write(setup.text)
     trainer = setup.trainer
-    trainer.loggers = [*training.loggers(folder), *trainer.loggers]
     prepare_data(setup.data)
     try:
         summary = training.fit(

@@ -87,9 +87,8 @@ def _write_shards(data: Any, place: str) -> None:  # noqa: ANN401 (a data module
 
 def _prepare_features(words: Sequence[str]) -> None:
     """Compute the outputs of the audio encoder that the configurations name."""
-    from avser.cli.config import parse
+    from avser.cli.config import parse, quiet
     from avser.cli.progress import counting
-    from avser.cli.quiet import quiet
 
     with quiet():
         setup = parse(words, trainer_defaults={"logger": False})

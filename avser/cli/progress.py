@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from avser.errors import escape_controls
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from avser.federated.simulation.run import Progress as FederatedProgress
-
-
-def decoding() -> AbstractContextManager[Callable[[int, int], None]]:
-    """Show a bar while clips are decoded; nothing if all are in the cache."""
-    return counting("decoding")
 
 
 @contextmanager

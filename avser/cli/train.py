@@ -143,12 +143,12 @@ def _located(words: Sequence[str]) -> list[str]:
 
 def _prepare(data: "LabelledDataModule") -> None:
     """Decode what is not yet in the cache; the training itself prints what was left out."""
-    from avser.cli.progress import decoding
+    from avser.cli.progress import counting
 
-    with decoding() as progress:
+    with counting("decoding") as progress:
         data.progress = progress
         _ = data.prepared
-    data.check_missing()
+    data.prepare_data()
 
 
 def split_lines(data: "LabelledDataModule") -> list[str]:

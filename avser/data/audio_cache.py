@@ -187,7 +187,12 @@ def prepare(
     keys, failed = _keys(clips, folder, workers)
     try:
         rows = _rows(connection, keys)
-        _drop_damaged(connection, folder, rows)
+        store = AudioCache(folder, list(rows.values()))
+        damaged = [key for i, key in enumerate(rows) if not store.intact(i)]
+        with connection:
+            connection.executemany("DELETE FROM clips WHERE key = ?", [(key,) for key in damaged])
+        for key in damaged:
+            del rows[key]
         todo = {k: c for k, c in zip(keys, clips, strict=True) if k not in rows and k not in failed}
         if todo:
             failed |= _append(connection, folder, todo, workers, progress)
@@ -209,15 +214,6 @@ def prepare(
             f"{reasons[0][1]}"
         )
     return Prepared([c for c, _ in usable], AudioCache(folder, [r for _, r in usable]), reasons)
-
-
-def _drop_damaged(connection: sqlite3.Connection, folder: Path, rows: dict[str, _Row]) -> None:
-    store = AudioCache(folder, list(rows.values()))
-    bad = [key for i, key in enumerate(rows) if not store.intact(i)]
-    for key in bad:
-        del rows[key]
-    with connection:
-        connection.executemany("DELETE FROM clips WHERE key = ?", [(key,) for key in bad])
 
 
 def _append(

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -126,11 +126,13 @@ def hash_files(
             results[path] = _unreadable(path, error)
     connection = open_table(home / "files.sqlite", _SCHEMA)
     try:
-        known = _known(connection, [_name(path) for path in facts])
+        # bytes: a name need not be UTF-8
+        names = {path: os.fsencode(path.absolute()) for path in facts}
+        query = "SELECT size, changed, inode_changed, digest FROM files WHERE path = ?"
         todo = []
         for path, now in facts.items():
-            digest, then = known.get(_name(path), ("", None))
-            if then == now:
+            *then, digest = connection.execute(query, (names[path],)).fetchone() or (None,)
+            if tuple(then) == now:
                 results[path] = digest
             else:
                 todo.append(path)
@@ -138,7 +140,7 @@ def hash_files(
             for path, result in zip(todo, pool.map(_hash_or_error, todo), strict=True):
                 results[path] = result
         rows = [
-            (_name(path), *facts[path], results[path])
+            (names[path], *facts[path], results[path])
             for path in todo
             if isinstance(results[path], str)
         ]
@@ -151,29 +153,11 @@ def hash_files(
     return results
 
 
-def _name(path: Path) -> bytes:
-    return os.fsencode(path.absolute())  # bytes: a name need not be UTF-8
-
-
 def _hash_or_error(path: Path) -> str | CacheError:
     try:
         return content_hash(path)
     except CacheError as error:
         return error
-
-
-def _known(
-    connection: sqlite3.Connection, names: Sequence[bytes]
-) -> dict[bytes, tuple[str, Facts | None]]:
-    known: dict[bytes, tuple[str, Facts | None]] = {}
-    for start in range(0, len(names), 500):  # SQLite's limit on placeholders is 999 in old builds
-        part = names[start : start + 500]
-        marks = ",".join("?" * len(part))
-        columns = "path, digest, size, changed, inode_changed"
-        query = f"SELECT {columns} FROM files WHERE path IN ({marks})"
-        for name, digest, *facts in connection.execute(query, part):
-            known[name] = (digest, (facts[0], facts[1], facts[2]))
-    return known
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> CacheError:

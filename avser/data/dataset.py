@@ -139,7 +139,13 @@ class ClipDataset(Dataset[Item]):
             begin, end = self._spans[index]
             samples = samples[begin:end]
         picture = self._pictures[place] if self._pictures is not None else None
-        first, last = self._span(samples)
+        prepared = self._features is not None and self._features.ready  # then nothing is cut
+        first, last = 0, len(samples)
+        if self._trim and not prepared:
+            first, last = loud_span(samples)
+        if self._crop is not None and last - first > self._crop and not prepared:
+            first += int(torch.randint(last - first - self._crop + 1, ()))
+            last = first + self._crop
         if picture is not None and not picture.timeless:
             first = first // STEP_SAMPLES * STEP_SAMPLES
         samples = samples[first:last]
@@ -170,16 +176,6 @@ class ClipDataset(Dataset[Item]):
         if self._teacher is not None and self._teacher.ready:
             item["teacher_features"], item["teacher_mask"] = self._teacher.read(name, view)
         return item
-
-    def _span(self, samples: NDArray[np.int16]) -> tuple[int, int]:
-        """First and last sample of the part to take."""
-        if self._features is not None and self._features.ready:
-            return 0, len(samples)
-        first, last = loud_span(samples) if self._trim else (0, len(samples))
-        if self._crop is not None and last - first > self._crop:
-            first += int(torch.randint(last - first - self._crop + 1, ()))
-            last = first + self._crop
-        return first, last
 
 
 def _trimmed(features: Tensor, mask: Tensor, *, frames: int) -> dict[str, Tensor]:

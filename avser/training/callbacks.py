@@ -1,7 +1,6 @@
-"""Lightning callbacks of training: progressive resizing of images, and a stop from outside."""
+"""Progressive resizing of images in training."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -97,19 +96,3 @@ def _resizable(task: LightningModule) -> Iterator[Resizable]:
             for encoder in (net.audio, net.video):
                 if isinstance(encoder, Resizable):
                     yield encoder
-
-
-class StopFile(Callback):
-    """Ends a training after an epoch in which a file appeared; what was learned is kept.
-
-    Args:
-        path: of the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See Lightning."""
-        if self._path.exists():
-            trainer.should_stop = True

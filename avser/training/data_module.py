@@ -84,6 +84,7 @@ class LabelledDataModule(LightningDataModule, ABC):
         self.progress: Callable[[int, int], None] | None = None
         self._chosen = emotions
         self._rows: list[Clip] | None = None
+        self._class_of: dict[str, str | None] = {}  # of each emotion of the corpus
         self._parts: SplitParts | None = None
 
     # -- what a subclass implements --------------------------------------------------------------
@@ -157,6 +158,7 @@ class LabelledDataModule(LightningDataModule, ABC):
             clips = self.corpus.clips()
             word = {emotion: self.labels(emotion) for emotion in {c.emotion for c in clips}}
             kept = [c for c in clips if word[c.emotion] is not None]
+            self._class_of = {e: name for e, name in word.items() if e is not None}
             more = [c for c in clips if c.emotion is None] if self.unlabelled else []
             self._rows = [*kept, *more]
             if not any(word):
@@ -176,43 +178,37 @@ class LabelledDataModule(LightningDataModule, ABC):
         """Class names in the order of the network's outputs."""
         if self._chosen is not None:
             return ordered(self._chosen)
-        words = {self.labels(emotion) for emotion in {c.emotion for c in self.rows}}
-        return ordered(word for word in words if word is not None)
+        if not self._class_of:
+            _ = self.rows
+        return ordered(name for name in self._class_of.values() if name is not None)
 
     def label_indices(self, clips: Sequence[Clip]) -> list[int]:
         """Index of each clip's class; -1 of a clip without an emotion, kept for a teacher."""
         place = {name: index for index, name in enumerate(self.classes)}
-        emotions = {clip.emotion for clip in clips}
-        index = {e: -1 if e is None else place[str(self.labels(e))] for e in emotions}
-        return [index[clip.emotion] for clip in clips]
+        return [-1 if c.emotion is None else place[str(self._class_of[c.emotion])] for c in clips]
 
     @property
     def parts(self) -> SplitParts:
         """The split; copies of one recording are recognised by what was decoded.
 
         Raises:
-            CorpusError: see `check_missing`.
+            CorpusError: see `prepare_data`.
             SplitError: see `avser.data.splits.Split.split`.
         """
         if self._parts is None:
-            self.check_missing()
-            self._parts = self._labelled(self.split.split(self.units, self.digests))
+            self.prepare_data()
+            parts = self.split.split(self.units, self.digests)
+            self._parts = replace(  # clips without an emotion are in the training part alone
+                parts,
+                validation=[c for c in parts.validation if c.emotion is not None],
+                test=[c for c in parts.test if c.emotion is not None],
+            )
         return self._parts
-
-    def _labelled(self, parts: SplitParts) -> SplitParts:
-        """Leave clips without an emotion out of all but the training part."""
-        if not self.unlabelled:
-            return parts
-        return replace(
-            parts,
-            validation=[c for c in parts.validation if c.emotion is not None],
-            test=[c for c in parts.test if c.emotion is not None],
-        )
 
     @property
     def fold_count(self) -> int:
         """Number of folds of the split, over speakers with at least one decoded clip."""
-        self.check_missing()
+        self.prepare_data()
         return self.split.fold_count(self.units, self.digests)
 
     @property
@@ -229,8 +225,10 @@ class LabelledDataModule(LightningDataModule, ABC):
         first = failure_text(*failed[0]).rstrip(".")
         return f"{len(failed)} of {len(self.rows)} {self.unit_name}s left out (first: {first})"
 
-    def check_missing(self) -> None:
-        """Refuse a corpus of which too many clips can't be decoded.
+    def prepare_data(self) -> None:
+        """Decode, and refuse a corpus of which too many clips can't be decoded.
+
+        Lightning calls this on one process first; the others then find the cache filled.
 
         Raises:
             CorpusError: more than ``max_missing`` of the clips are left out.
@@ -247,10 +245,6 @@ class LabelledDataModule(LightningDataModule, ABC):
     def notes(self) -> list[str]:
         """Notes of tables beside the split's own."""
         return [*self.corpus.notes, *([self.missing] if self.missing else [])]
-
-    def prepare_data(self) -> None:
-        """Decode on one process; the others then find the cache filled."""
-        self.check_missing()
 
     def val_dataloader(self) -> Iterable[Batch]:
         """Validation clips, whole; shared out between processes."""
@@ -286,7 +280,7 @@ class LabelledDataModule(LightningDataModule, ABC):
         """
         counts: Counter[str | None] = Counter()
         for emotion, count in Counter(c.emotion for c in self.parts.train).items():
-            counts[self.labels(emotion)] += count
+            counts[None if emotion is None else self._class_of[emotion]] += count
         missing = [name for name in self.classes if not counts[name]]
         if missing:
             raise ConfigError(

@@ -5,14 +5,16 @@ A run folder holds ``config.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorB
 its end ``DONE``.
 """
 
+import ctypes
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -30,11 +32,48 @@ from avser.files import atomic_write
 from avser.models.baselines.head import BaselineHead
 from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
-from avser.training.callbacks import StopFile
 from avser.training.data_module import LabelledDataModule
 from avser.training.run_folder import STOP, commit_of, epoch_tables, history
 from avser.training.task import EmotionTask
 from avser.types import Batch
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # settings of glibc's mallopt
+_KEEP = 1 << 30
+
+
+def keep_memory() -> bool:
+    """Ask glibc to keep up to 1 GiB of freed memory; return whether it took it.
+
+    glibc hands every large block back to the system when it is freed and takes it anew at the next
+    step; each time the kernel clears its pages. How much keeping them saves depends on the kernel
+    and the sizes: ``make bench`` measures it.
+
+    Elsewhere than on Linux with glibc nothing happens. Called where a training begins: a process
+    that predicts gives its memory back.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return bool(libc.mallopt(_M_MMAP_MAX, 0) and libc.mallopt(_M_TRIM_THRESHOLD, _KEEP))
+    except (OSError, AttributeError):
+        return False
+
+
+class StopFile(Callback):
+    """Ends a training after an epoch in which a file appeared; what was learned is kept.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See Lightning."""
+        if self._path.exists():
+            trainer.should_stop = True
 
 
 def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
@@ -109,7 +148,7 @@ def fit(
     """Train, calibrate, release into ``folder/bundle``, and measure the test part.
 
     Args:
-        trainer: with `callbacks` and `loggers` of the folder.
+        trainer: with `callbacks` of the folder; gets its `loggers`.
         task: to train.
         data: clips and their split.
         folder: of the run, claimed.
@@ -125,6 +164,8 @@ def fit(
     Returns:
         The summary of the test part, or None where there is none.
     """
+    keep_memory()
+    trainer.loggers = [*loggers(folder), *trainer.loggers]
     trained = _train(trainer, task, data, folder=folder, resume=resume)
     if trained is None:  # the first process alone goes on
         return None

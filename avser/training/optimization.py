@@ -10,39 +10,35 @@ OptimizerName = Literal["adamw", "adam", "rmsprop", "sgd"]
 ScheduleName = Literal["one_cycle", "cosine", "exponential", "constant"]
 
 
-def parameter_groups(
+def make_optimizer(
+    name: OptimizerName,
     net: nn.Module,
     scaled: Mapping[str, tuple[nn.Module, float]],
     *,
     lr: float,
     weight_decay: float,
-) -> list[dict[str, Any]]:
-    """Parameters by learning rate, and by whether they are decayed: norms and biases are not.
+) -> optim.Optimizer:
+    """Make an optimizer of a net; SGD has a momentum of 0.9. Norms and biases are not decayed.
 
     Args:
-        net: all of them.
+        name: of the optimizer.
+        net: whose parameters it has.
         scaled: name to a part of the net and the factor on its rate.
         lr: rate of the rest.
         weight_decay: of what is decayed.
     """
-    owner = {id(p): name for name, (module, _) in scaled.items() for p in module.parameters()}
+    owner = {id(p): part for part, (module, _) in scaled.items() for p in module.parameters()}
     groups: dict[tuple[str, bool], list[Tensor]] = {}
     for p in net.parameters():
         groups.setdefault((owner.get(id(p), ""), p.ndim > 1), []).append(p)
-    return [
+    rows = [
         {
             "params": members,
-            "lr": lr * (scaled[name][1] if name else 1.0),
+            "lr": lr * (scaled[part][1] if part else 1.0),
             "weight_decay": weight_decay if decayed else 0.0,
         }
-        for (name, decayed), members in groups.items()
+        for (part, decayed), members in groups.items()
     ]
-
-
-def make_optimizer(
-    name: OptimizerName, groups: list[dict[str, Any]], *, lr: float, weight_decay: float
-) -> optim.Optimizer:
-    """Make an optimizer of groups; SGD has a momentum of 0.9."""
     kinds: dict[str, Any] = {
         "adamw": optim.AdamW,
         "adam": optim.Adam,
@@ -50,7 +46,7 @@ def make_optimizer(
         "sgd": optim.SGD,
     }
     extra = {"momentum": 0.9} if name == "sgd" else {}
-    made: optim.Optimizer = kinds[name](groups, lr=lr, weight_decay=weight_decay, **extra)
+    made: optim.Optimizer = kinds[name](rows, lr=lr, weight_decay=weight_decay, **extra)
     return made
 
 

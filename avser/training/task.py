@@ -28,7 +28,6 @@ from avser.training.optimization import (
     OptimizerName,
     ScheduleName,
     make_optimizer,
-    parameter_groups,
     recall_mean,
     scheduled,
 )
@@ -170,11 +169,12 @@ class EmotionTask(LightningModule):
         self.net = EmotionNet(
             audio=audio, video=video, fusion=fusion, emotions=tuple(emotions), **heads
         )
-        self.started_from = start_from(self.net, init or {})
+        self.started_from = start_from(self.net, init) if init else []
         self.teacher = self._find_teacher(teacher, teacher_weight, teacher_temperature)
         self.frozen_epochs, self.lr_scale = freeze or {}, lr_scale or {}
         self.kept = tuple(s for s in init or {} if self.frozen_epochs.get(s, 0) < 0)
-        _check_streams(self.net, freeze=self.frozen_epochs, lr_scale=self.lr_scale)
+        if self.frozen_epochs or self.lr_scale:
+            _check_streams(self.net, freeze=self.frozen_epochs, lr_scale=self.lr_scale)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.augment, self.image_augment = augment, image_augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
@@ -250,11 +250,10 @@ class EmotionTask(LightningModule):
             counts = torch.tensor(data.class_counts(), dtype=torch.float32)
             weight = counts.sum() / counts
             self.class_weight.copy_(weight / weight.mean())
-        if data.split.mark:  # speakers are on both sides by choice, recordings must not be
-            if data.split.leakproof:
-                refuse_known_recordings(self.started_from, data.parts.test, data.digests)
-        else:
+        if self.started_from and not data.split.mark:
             refuse_known_speakers(self.started_from, data.parts.test)
+        elif self.started_from and data.split.leakproof:  # speakers are on both sides by choice
+            refuse_known_recordings(self.started_from, data.parts.test, data.digests)
         self._take_statistics(data)
 
     def _take_statistics(self, data: LabelledDataModule) -> None:
@@ -301,9 +300,9 @@ class EmotionTask(LightningModule):
             whole = self.lr_scale.get("audio", 1.0)
             parts = self.net.audio.learning_rates().items()
             scaled |= {f"audio.{name}": (part, whole * factor) for name, (part, factor) in parts}
-        rates = {"lr": self.lr, "weight_decay": self.weight_decay}
-        groups = parameter_groups(self.net, scaled, **rates)
-        return make_optimizer(self.optimizer, groups, **rates)
+        return make_optimizer(
+            self.optimizer, self.net, scaled, lr=self.lr, weight_decay=self.weight_decay
+        )
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning takes six kinds)
         """Optimizer and schedule; see `avser.training.optimization`."""

@@ -69,11 +69,6 @@ class Take:
         """What the sound file and the video of one take have in common: all but the modality."""
         return astuple(self)[1:]
 
-    @property
-    def sex(self) -> str:
-        """Odd actors are men, even actors are women."""
-        return "male" if int(self.actor) % 2 else "female"
-
 
 class Ravdess(Corpus):
     """RAVDESS speech, and song if asked for.
@@ -126,7 +121,7 @@ class Ravdess(Corpus):
     def clips(self) -> list[Clip]:
         """List the clips, sorted by ``clip_id`` (the file's own name)."""
         videos = self._videos()
-        keys = self._feature_keys()
+        keys = frozenset() if self.features is None else self._feature_keys(self.features)
         if self.modality == "av":
             example = "Actor_12/01-01-06-01-02-01-12.mp4"
             result = [(path, take) for path, take in videos if take.modality == AV]
@@ -159,17 +154,16 @@ class Ravdess(Corpus):
             )
         return sorted(result, key=lambda pair: pair[1].modality)
 
-    def _feature_keys(self) -> frozenset[str]:
-        if self.features is None:
-            return frozenset()
-        if self.features.suffix == ".npz":
+    @staticmethod
+    def _feature_keys(path: Path) -> frozenset[str]:
+        if path.suffix == ".npz":
             from avser.media.visual_features import feature_keys
 
-            return feature_keys(self.features)
-        table = rows(self.features)
+            return feature_keys(path)
+        table = rows(path)
         if not table or "name" not in table[0][1]:
             raise CorpusError(
-                f"Bad feature table {str(self.features)!r}: expected a column 'name' with keys "
+                f"Bad feature table {str(path)!r}: expected a column 'name' with keys "
                 "such as 01-01-06-01-02-01-12, and at least one row."
             )
         return frozenset(row["name"] for _, row in table)
@@ -180,13 +174,13 @@ class Ravdess(Corpus):
         key = next((key for key in rows_of_take if key in keys), None)
         return Clip(
             path=path,
-            clip_id=str(take),
+            clip_id=path.stem,
             emotion=emotion_of(take.emotion, codes=EMOTIONS, path=path),
             speaker=f"{self.name}/{take.actor}",
             corpus=self.name,
             video=path if self.modality == "av" else video,
             features=f"{self.features}#{key}" if key else None,
-            sex=take.sex,
+            sex="male" if int(take.actor) % 2 else "female",  # odd actors are men
             sentence=take.statement,
             attributes={
                 "channel": CHANNELS.get(take.channel, take.channel),

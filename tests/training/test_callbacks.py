@@ -15,7 +15,8 @@ from avser.models.frontends.logmel import LogMel
 from avser.models.heads import AttentiveHead
 from avser.testing.corpora import FAKES
 from avser.testing.nets import tiny_audio_encoder
-from avser.training.callbacks import ProgressiveResizing, StopFile
+from avser.training.callbacks import ProgressiveResizing
+from avser.training.fit import StopFile
 from avser.training.task import EmotionTask
 
 pytestmark = [  # Lightning's advice, which does not fit here

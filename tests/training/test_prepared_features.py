@@ -10,8 +10,7 @@ import yaml
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.cli.config import parse
-from avser.cli.quiet import quiet
+from avser.cli.config import parse, quiet
 from avser.errors import ConfigError
 from avser.testing.corpora.ravdess import fake_ravdess
 

@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from avser.cli.config import Parser, locate, parse_data
-from avser.cli.quiet import quiet
+from avser.cli.config import Parser, locate, parse_data, quiet
 from avser.errors import AvserError, ConfigError
 from avser.evaluation.numbers import format_figure
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avser.cli.config import Parser, locate, parse, parse_data
-from avser.cli.quiet import quiet
+from avser.cli.config import Parser, locate, parse, parse_data, quiet
 from avser.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,20 +80,19 @@ def run(words: Sequence[str]) -> int:
 def _run(own: Any, words: list[str], kinds: list[str]) -> int:  # noqa: ANN401
     from rich.console import Console
 
-    from avser.cli.progress import decoding, rounds
+    from avser.cli.progress import counting, rounds
     from avser.evaluation.tables import print_table
     from avser.federated.simulation.compare import compare, report
     from avser.federated.simulation.run import Simulation
     from avser.files import atomic_write
-    from avser.training.allocator import keep_memory
-    from avser.training.fit import claim_run_folder
+    from avser.training.fit import claim_run_folder, keep_memory
     from avser.training.run_folder import commit_of
 
     keep_memory()
     claim_run_folder(own.out, overwrite=own.overwrite)
     data, plan, settings, text = read(words)
     _same_run(own.out, text)
-    with decoding() as bar:
+    with counting("decoding") as bar:
         data.progress = bar
         data.prepare_data()
     also = {Path(n).stem: parse_data(_also(locate(n), plan, own.root)) for n in own.also}

@@ -118,58 +118,47 @@ class Split(ABC):
                 f"Bad split: {len(parts.train)} training and {len(parts.validation)} validation "
                 f"clips of {len(rows)}; choose fewer folds or other speakers."
             )
-        self._check(parts, digests)
-        return parts
-
-    def _check(self, parts: SplitParts, digests: Mapping[str, str]) -> None:
         if not self.leakproof:
-            return
-        sides = {part: clips for part, clips in parts.items()}
+            return parts
+        sides = {part: getattr(parts, part) for part in PARTS}
+        speakers = {part: {c.speaker for c in clips} - {""} for part, clips in sides.items()}
+        recordings = {
+            part: {digests[clip_name(c)] for c in clips if clip_name(c) in digests}
+            for part, clips in sides.items()
+        }
         within = any("by sentence" in note for note in parts.notes)
         for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
-            if self.speaker_independent and not (within and (a, b) == ("train", "validation")):
-                _refuse(
-                    a, b, "speaker", *({c.speaker for c in sides[p] if c.speaker} for p in (a, b))
-                )
-            known = (
-                {digests[clip_name(c)] for c in sides[p] if clip_name(c) in digests} for p in (a, b)
-            )
-            _refuse(a, b, "recording", *known)
-
-
-def _refuse(a: str, b: str, what: str, left: set[str], right: set[str]) -> None:
-    both = sorted(left & right)
-    if both:
-        raise SplitError(
-            f"Bad split: {what} {both[0]} is in {a} and in {b} ({len(both)} in all); keep each "
-            f"{what} on one side."
-        )
+            apart = self.speaker_independent and not (within and (a, b) == ("train", "validation"))
+            for what, of in (("speaker", speakers if apart else {}), ("recording", recordings)):
+                both = sorted(of.get(a, set()) & of.get(b, set()))
+                if both:
+                    raise SplitError(
+                        f"Bad split: {what} {both[0]} is in {a} and in {b} ({len(both)} in all); "
+                        f"keep each {what} on one side."
+                    )
+        return parts
 
 
 def group_speakers(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[str, str]:
     """Map each speaker to its group, named by its first: who shares a recording is in one."""
-    parent: dict[str, str] = {c.speaker: c.speaker for c in clips}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
+    groups = {c.speaker: c.speaker for c in clips}
     owner: dict[str, str] = {}
     for clip in clips:
         digest = digests.get(clip_name(clip))
         if digest is None:
             continue
         other = owner.setdefault(digest, clip.speaker)
-        a, b = sorted((root(other), root(clip.speaker)))
-        parent[b] = a
-    return {name: root(name) for name in parent}
+        first, second = sorted((groups[other], groups[clip.speaker]))
+        if first != second:
+            groups = {name: first if g == second else g for name, g in groups.items()}
+    return groups
 
 
 def shuffle_by_sex(clips: Sequence[Clip], groups: Mapping[str, str], seed: int) -> list[str]:
     """Speaker groups in random order with each sex spread evenly, so that any run is balanced."""
     of_sex: dict[str, list[str]] = defaultdict(list)
-    for group, sex in _sexes(clips, groups).items():
+    sexes = {groups[c.speaker]: c.sex for c in reversed(clips)}  # of a group, its first clip's
+    for group, sex in sexes.items():
         of_sex[sex].append(group)
     rng = np.random.default_rng(seed)
     places: list[tuple[float, str, str]] = []
@@ -177,22 +166,6 @@ def shuffle_by_sex(clips: Sequence[Clip], groups: Mapping[str, str], seed: int) 
         names = rng.permutation(sorted(of_sex[sex]))
         places += [((i + 0.5) / len(names), sex, str(name)) for i, name in enumerate(names)]
     return [name for _, _, name in sorted(places)]
-
-
-def _sexes(clips: Sequence[Clip], groups: Mapping[str, str]) -> dict[str, str]:
-    result: dict[str, str] = {}
-    for clip in clips:
-        result.setdefault(groups[clip.speaker], clip.sex)
-    return result
-
-
-def _alternate_sexes(order: Sequence[str], sexes: Mapping[str, str]) -> list[str]:
-    """The same groups, the sexes alternating as long as there are several."""
-    queues: dict[str, list[str]] = defaultdict(list)
-    for group in order:
-        queues[sexes[group]].append(group)
-    turns = zip_longest(*queues.values())
-    return [group for turn in turns for group in turn if group is not None]
 
 
 def assign_groups(
@@ -212,8 +185,13 @@ def assign_groups(
     rest = [c for c in clips if groups[c.speaker] not in test]
     if len({groups[c.speaker] for c in rest}) < FEW:
         return replace(hold_out_sentences(rest), test=held)
-    free = [u for u in candidates if u not in test]
-    chosen = set(_alternate_sexes(free, _sexes(clips, groups))[:count])
+    sexes = {groups[c.speaker]: c.sex for c in reversed(clips)}  # of a group, its first clip's
+    queues: dict[str, list[str]] = defaultdict(list)
+    for group in candidates:
+        if group not in test:
+            queues[sexes[group]].append(group)
+    in_turn = [u for turn in zip_longest(*queues.values()) for u in turn if u is not None]
+    chosen = set(in_turn[:count])
     return SplitParts(
         train=[c for c in rest if groups[c.speaker] not in chosen],
         validation=[c for c in rest if groups[c.speaker] in chosen],

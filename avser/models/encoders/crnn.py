@@ -11,11 +11,17 @@ from torch.nn import functional as F
 
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
-from avser.models.encoders.norms import MaskedBatchNorm, MaskedGroupNorm, NormKind, make_norm
+from avser.models.encoders.norms import MaskedBatchNorm, MaskedGroupNorm, NormKind
 from avser.models.encoders.recurrent import MaskedRecurrence, State
 from avser.models.frontends.base import Frontend, full_precision
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
+
+_NORMS: dict[NormKind, type[nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "masked_batch": MaskedBatchNorm,
+    "group": MaskedGroupNorm,
+}
 
 
 class ConvBlock(nn.Module):
@@ -49,7 +55,7 @@ class ConvBlock(nn.Module):
         self.conv = nn.Conv2d(
             inputs, outputs, kernel, padding=(half, 0), stride=pool if stride else 1, bias=False
         )
-        self.norm = make_norm(norm, outputs)
+        self.norm = _NORMS[norm](outputs)
         self.pool = None if stride else pool
         self.rows, self.time = pool
 
@@ -120,7 +126,8 @@ class CrnnEncoder(AudioEncoder):
             gate_dbfs=gate_dbfs,
             conditioning=conditioning,
         )
-        self._check(pools, channels, causal)
+        per_step = frontend.frames_per_step
+        self._check(pools, channels, causal, per_step)
         if causal and norm == "group":
             raise ConfigError(
                 "Bad norm 'group' of a causal encoder: it uses the whole clip; use 'batch'."
@@ -142,7 +149,7 @@ class CrnnEncoder(AudioEncoder):
             inputs = outputs
         self.blocks = nn.ModuleList(blocks)
         rows = frontend.bins // math.prod(p[0] for p in pools)
-        self.frames_per_step = frontend.frames_per_step // math.prod(p[1] for p in pools)
+        self.frames_per_step = per_step // math.prod(p[1] for p in pools)
         self.project = nn.Linear(inputs * rows, width)
         self.recurrence = MaskedRecurrence(
             width, hidden=hidden, cell=cell, bidirectional=not causal, hold=causal
@@ -151,7 +158,11 @@ class CrnnEncoder(AudioEncoder):
         self.dim = self.recurrence.dim
 
     def _check(
-        self, pools: tuple[tuple[int, int], ...], channels: tuple[int, ...], causal: bool
+        self,
+        pools: tuple[tuple[int, int], ...],
+        channels: tuple[int, ...],
+        causal: bool,
+        per_step: int,
     ) -> None:
         if len(pools) != len(channels):
             raise ConfigError(
@@ -159,10 +170,10 @@ class CrnnEncoder(AudioEncoder):
             )
         rows, frames = math.prod(p[0] for p in pools), math.prod(p[1] for p in pools)
         front = self.frontend
-        if front.bins % rows or front.frames_per_step % frames:
+        if front.bins % rows or per_step % frames:
             raise ConfigError(
                 f"Bad pools: they divide {rows} rows and {frames} frames, but the front end has "
-                f"{front.bins} rows and {front.frames_per_step} frames a step; use divisors."
+                f"{front.bins} rows and {per_step} frames a step; use divisors."
             )
         if causal and (not front.causal or self.looks_ahead):
             raise ConfigError(

@@ -64,10 +64,3 @@ class MaskedBatchNorm(nn.BatchNorm2d):
 
 
 NormKind = Literal["batch", "masked_batch", "group"]
-
-
-def make_norm(kind: NormKind, channels: int) -> nn.Module:
-    """Return a norm of so many channels."""
-    if kind == "group":
-        return MaskedGroupNorm(channels)
-    return MaskedBatchNorm(channels) if kind == "masked_batch" else nn.BatchNorm2d(channels)
