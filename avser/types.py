@@ -138,6 +138,31 @@ class Batch(TypedDict):
     clip_id: list[str]
 
 
+def audio_batch(
+    waveform: Tensor,
+    lengths: Tensor,
+    *,
+    label: Tensor | None = None,
+    clip_id: list[str] | None = None,
+) -> Batch:
+    """A batch of sound alone from ``waveform [B, S]`` and ``lengths [B]``, all on one device."""
+    import torch
+
+    size, steps, device = len(waveform), max(1, steps_of(waveform.shape[1])), waveform.device
+    return Batch(
+        waveform=waveform,
+        lengths=lengths,
+        audio_features=torch.zeros(size, 0, 0, 0, device=device),
+        audio_mask=torch.zeros(size, 0, dtype=torch.bool, device=device),
+        faces=torch.zeros(size, steps, 0, 3, 0, 0, dtype=torch.uint8, device=device),
+        face_mask=torch.zeros(size, steps, 0, dtype=torch.bool, device=device),
+        video_features=torch.zeros(size, steps, 0, device=device),
+        speaker_statistics=torch.zeros(size, 2, 0, 0, device=device),
+        label=torch.full((size,), -1, device=device) if label is None else label,
+        clip_id=[""] * size if clip_id is None else clip_id,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TimelineEntry:
     """What was heard or seen in one step. ``label`` is None where there was nothing to judge."""

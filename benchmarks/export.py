@@ -98,7 +98,7 @@ def answering_faces(kind: str, file: str) -> Callable[[], object]:
     import torch
 
     from avser.bundle import serialization as bundle
-    from avser.data.dataset import audio_batch
+    from avser.types import audio_batch
 
     torch.set_num_threads(1)
     encoder = bundle.load(file).net.video

@@ -118,8 +118,8 @@ def at_once(path: Path, *, model: str = "audio_crnn") -> dict[str, float]:
     """Answer a whole file in one pass: the simple way, which grows with the file."""
     import torch
 
-    from avser.data.dataset import audio_batch
     from avser.media.reader import read_audio
+    from avser.types import audio_batch
 
     baseline = resident_mb()
     from benchmarks.material import untrained

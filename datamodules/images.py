@@ -7,12 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from avser.data.dataset import audio_batch
 from avser.data.image_cache import PreparedImages, prepare_images
 from avser.data.splits import Split, clip_name
 from avser.errors import ConfigError
 from avser.training.data_module import LabelledDataModule
-from avser.types import Batch, Clip, ImageCorpus
+from avser.types import Batch, Clip, ImageCorpus, audio_batch
 
 
 class ImageBatches(Dataset[Batch]):

@@ -12,7 +12,6 @@ import yaml
 from jsonargparse import ArgumentParser
 from other_device import OTHER, other_device, tensors_of
 
-from avser.data.dataset import audio_batch
 from avser.data.feature_store import ClipFeatures, ClipSound, prepare_features
 from avser.evaluation.predict import calibrate, predict
 from avser.inference.predictor import Predictor
@@ -21,7 +20,7 @@ from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
 from avser.training.fit import fit_baselines, has_baseline
 from avser.training.task import EmotionTask
-from avser.types import STEP_SAMPLES, Batch, Clip
+from avser.types import STEP_SAMPLES, Batch, Clip, audio_batch
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 EMOTIONS = ("neutral", "happy", "sad", "angry")

@@ -12,13 +12,13 @@ import yaml
 from avser.bundle import serialization as bundle
 from avser.cli import main
 from avser.cli.config import locate, parse, parse_data, quiet
-from avser.data.dataset import audio_batch
 from avser.data.splits import PARTS
 from avser.errors import ConfigError, SplitError
 from avser.models.baselines.head import BaselineHead
 from avser.models.factory import SLOTS, build_net
 from avser.testing.corpora import FAKES
 from avser.testing.pictures import IMAGE_FAKES
+from avser.types import audio_batch
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DATA = sorted(CONFIGS.glob("data/*.yaml"))

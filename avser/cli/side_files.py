@@ -147,13 +147,13 @@ def _write_timeline(prediction: "Prediction", file: Path) -> bool:
 
 
 def _write_plot(prediction: "Prediction", file: Path) -> bool:
-    from avser.media.pictures import is_picture
+    from avser.media.pictures import PICTURE_SUFFIXES
     from avser.visualization.annotate import thumbnails
     from avser.visualization.clip_plots import timeline_figure
     from avser.visualization.plots import save_figure
 
     faces = []
-    if prediction.boxes and not is_picture(str(prediction.path)):
+    if prediction.boxes and Path(str(prediction.path)).suffix.lower() not in PICTURE_SUFFIXES:
         with local_copy(_again(prediction)) as source:
             faces = thumbnails(prediction, source)
     save_figure(timeline_figure(prediction, faces=faces), file)
@@ -161,11 +161,11 @@ def _write_plot(prediction: "Prediction", file: Path) -> bool:
 
 
 def _write_annotated(prediction: "Prediction", file: Path) -> bool:
-    from avser.media.pictures import is_picture
+    from avser.media.pictures import PICTURE_SUFFIXES
     from avser.media.reader import probe
     from avser.visualization.annotate import annotate
 
-    if is_picture(str(prediction.path)):
+    if Path(str(prediction.path)).suffix.lower() in PICTURE_SUFFIXES:
         return False
     with local_copy(_again(prediction)) as source:
         if not probe(source).has_video:

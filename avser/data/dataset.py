@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from avser.media.samples import from_16_bit
-from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch, Clip, steps_of
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch, Clip, audio_batch, steps_of
 
 Item = Mapping[str, object]
 
@@ -216,29 +216,6 @@ def collate(items: Sequence[Item]) -> Batch:
     if references:
         batch["speaker_statistics"] = torch.stack(references)
     return batch
-
-
-def audio_batch(
-    waveform: Tensor,
-    lengths: Tensor,
-    *,
-    label: Tensor | None = None,
-    clip_id: list[str] | None = None,
-) -> Batch:
-    """A batch of sound alone from ``waveform [B, S]`` and ``lengths [B]``."""
-    size, steps = len(waveform), max(1, steps_of(waveform.shape[1]))
-    return Batch(
-        waveform=waveform,
-        lengths=lengths,
-        audio_features=torch.zeros(size, 0, 0, 0),
-        audio_mask=torch.zeros(size, 0, dtype=torch.bool),
-        faces=torch.zeros(size, steps, 0, 3, 0, 0, dtype=torch.uint8),
-        face_mask=torch.zeros(size, steps, 0, dtype=torch.bool),
-        video_features=torch.zeros(size, steps, 0),
-        speaker_statistics=torch.zeros(size, 2, 0, 0),
-        label=torch.full((size,), -1) if label is None else label,
-        clip_id=[""] * size if clip_id is None else clip_id,
-    )
 
 
 def equal_corpora(clips: Sequence[Clip]) -> list[Clip]:

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from avser.bundle.serialization import Bundle
-from avser.data.dataset import audio_batch
 from avser.export.compact import compact
 from avser.export.graph import cut_into_steps, describe, name_axes, translate
 from avser.export.int8 import to_int8
@@ -27,7 +26,7 @@ from avser.media.faces import FACES_PER_STEP
 from avser.media.faces.crop import SIZE
 from avser.models.encoders.faces import FaceEncoder
 from avser.models.net import EmotionNet
-from avser.types import STEP_SAMPLES, steps_of
+from avser.types import STEP_SAMPLES, audio_batch, steps_of
 
 #: Seconds of clips at which a file is compared with PyTorch.
 VIDEO_PARITY = (0.3, 3.3, 20.0)

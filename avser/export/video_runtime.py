@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from avser.errors import ConfigError, unknown
 from avser.export.runtime import OnnxSegment, named, open_session, windows
-from avser.media.clip import ClipSegment, LoadedClip, load_clip, stream_check
+from avser.media.clip import ClipSegment, LoadedClip, check_streams, load_clip
 from avser.media.faces import FACES_PER_STEP, FaceDetector
 from avser.media.faces.onnx_mtcnn import OnnxMtcnnDetector
-from avser.media.pictures import is_picture, load_picture
-from avser.media.reasons import disagreement, face_boxes, missing_streams, other_faces
-from avser.media.samples import from_16_bit, to_16_bit
+from avser.media.pictures import PICTURE_SUFFIXES, load_picture
+from avser.media.reasons import face_boxes, reason_of
+from avser.media.samples import rounded
 from avser.types import STEP_S, STEP_SAMPLES, Prediction, TimelineEntry
 
 Modality = Literal["auto", "audio", "video", "both"]
@@ -135,12 +135,11 @@ class OnnxVideoClassifier:
             return self._predict(clip, str(path), modality)
 
     def _load(self, path: str | Path, modality: Modality) -> LoadedClip:
-        require = stream_check(path, modality)
-        if is_picture(path):
-            require(False, True)
+        if Path(path).suffix.lower() in PICTURE_SUFFIXES:
+            check_streams(path, modality, has_audio=False, has_video=True)
             return load_picture(path, detector=self._detector)
         looks = modality != "audio"
-        clip = load_clip(path, detector=self._detector, faces=looks, require=require)
+        clip = load_clip(path, detector=self._detector, faces=looks, modality=modality)
         if modality == "auto" and self.net.takes_sound:
             main = clip.faces.main if clip.faces is not None else None
             clip.judges_face = main is None or main.speaks is not False
@@ -169,17 +168,18 @@ class OnnxVideoClassifier:
             timeline = self._timeline(steps, valid, clip.duration_s)
         branches = {"audio", "video"} if self.net.takes_sound else {"video"}
         main = clip.faces.main if clip.faces is not None else None
-        parts = [
-            *missing_streams(clip, branches=branches, used=used, modality=modality),
-            *other_faces(clip),
-            *disagreement(label, timeline),
-            *([clip.warning] if clip.warning else []),
-        ]
         return Prediction(
             label=label,
             probabilities=probabilities,
             modalities=tuple(sorted(used)),
-            reason="; ".join(parts) or None if used else "no_signal",
+            reason=reason_of(
+                clip,
+                branches=branches,
+                used=used,
+                modality=modality,
+                label=label,
+                timeline=timeline,
+            ),
             duration_s=clip.duration_s,
             timeline=timeline,
             model=self.net.metadata["model"],
@@ -189,7 +189,7 @@ class OnnxVideoClassifier:
 
     def _run(self, cut: ClipSegment, modality: Modality) -> VideoNetOutput:
         # rounded to 16 bits, as where the network was trained
-        samples = from_16_bit(to_16_bit(cut.samples))
+        samples = rounded(cut.samples)
         if modality == "video":
             samples = samples[:0]
         wave = np.zeros((1, cut.steps * STEP_SAMPLES), np.float32)

@@ -7,11 +7,13 @@ file that fails is a `Failure`, and the others go on.
 from __future__ import annotations
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Literal
@@ -19,8 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from avser.errors import AvserError, MediaError, StorageError, os_error_sentence
 from avser.extras import require
 from avser.files import local_copy
-from avser.inference.runner import BATCH_CLIPS
-from avser.inference.windows import WINDOW_STEPS
+from avser.inference.runner import BATCH_CLIPS, WINDOW_STEPS
 from avser.media.clip import LoadedClip, wait_for
 from avser.types import Prediction
 
@@ -118,16 +119,21 @@ class ClipClassifier(ABC):
         self.check(request)
         with ThreadPoolExecutor(max(1, workers), thread_name_prefix="load") as pool:
             ahead: deque[tuple[str, Future[LoadedClip | Failure]]] = deque()
-            inputs = iter(paths)
+            inputs = map(str, paths)
             try:
-                while self._fill(ahead, inputs, pool, request):
+                while True:
+                    for path in islice(inputs, _AHEAD - len(ahead)):
+                        ahead.append((path, pool.submit(self._load, path, request)))
+                    if not ahead:
+                        return
                     yield from self._predict_batch(_next_batch(ahead), request)
             finally:  # interrupted in the middle of an hour's film, it ends within a second
                 request.stopped.set()
                 pool.shutdown(cancel_futures=True)
                 for _, future in ahead:
-                    if future.done() and not future.cancelled():
-                        _close(future.result())
+                    clip = None if future.cancelled() or not future.done() else future.result()
+                    if isinstance(clip, LoadedClip):
+                        clip.close()
 
     def to_frame(
         self,
@@ -161,20 +167,10 @@ class ClipClassifier(ABC):
         make = timeline_frame if timeline else clips_frame
         return make((result.to_dict() for result in results), emotions=self.emotions)
 
-    def _fill(
-        self,
-        ahead: deque[tuple[str, Future[LoadedClip | Failure]]],
-        inputs: Iterator[str | Path],
-        pool: ThreadPoolExecutor,
-        request: Request,
-    ) -> bool:
-        """Have the next inputs loaded; False where none is left."""
-        while len(ahead) < _AHEAD and (path := next(inputs, None)) is not None:
-            ahead.append((str(path), pool.submit(self._load, str(path), request)))
-        return bool(ahead)
-
     def _load(self, path: str, request: Request) -> LoadedClip | Failure:
         try:
+            if path != "-" and os.path.isfile(path):
+                return self.load(path, request)
             with local_copy(path, stopped=request.stopped.is_set) as file:
                 try:
                     return self.load(str(file), request)
@@ -196,8 +192,8 @@ class ClipClassifier(ABC):
             for _, clip in batch:
                 yield clip if isinstance(clip, Failure) else next(predictions)
         finally:
-            for _, clip in batch:
-                _close(clip)
+            for _, clip in clips:
+                clip.close()
 
     def _predict_clips(
         self, clips: Sequence[tuple[str, LoadedClip]], request: Request
@@ -227,11 +223,6 @@ def _next_batch(
             long = clip.steps > WINDOW_STEPS
             weight += BATCH_CLIPS if long else _PICTURE_WEIGHT if clip.has_video else 1
     return batch
-
-
-def _close(clip: LoadedClip | Failure) -> None:
-    if isinstance(clip, LoadedClip):
-        clip.close()
 
 
 def failure_of(path: str, error: Exception, *, doing: str = "") -> Failure:

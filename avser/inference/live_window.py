@@ -186,7 +186,8 @@ def predict_live(predictor: Predictor, window: LiveWindow) -> LiveStep:
             if predictor.detector is None:
                 predictor.detector = MtcnnDetector()
             known = _KnownFaces()
-            collector = clip.hold(FaceCollector(detector=known))
+            collector = FaceCollector(detector=known)
+            clip.resources.callback(collector.close)
             for frame in window.frames:
                 image = _decoded(frame.image)
                 if image is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +24,15 @@ from avser.files import local_copy
 from avser.inference.classifier import MODALITIES, ClipClassifier, Failure, Modality, Request
 from avser.inference.runner import Runner
 from avser.inference.sources import MemorySource, memory_source
-from avser.media.clip import LoadedClip, load_clip, stream_check
+from avser.media.clip import LoadedClip, check_streams, load_clip
 from avser.media.faces import FaceDetector, MtcnnDetector
-from avser.media.pictures import is_picture, load_picture
+from avser.media.pictures import PICTURE_SUFFIXES, load_picture
 from avser.media.visual_features import Features, read_features, scale_of
 from avser.models.devices import bad_device, choose_device
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.net import EmotionNet
 from avser.types import Prediction
 from avser.visualization.attribution import Explanation
-
-if TYPE_CHECKING:
-    pass
 
 
 class Predictor(ClipClassifier):
@@ -151,7 +149,10 @@ class Predictor(ClipClassifier):
         sources = source if isinstance(source, list) else [source]
         request = Request(modality=modality)
         self.check(request)
-        in_memory = [memory_source(s, sample_rate=sample_rate) for s in sources]
+        in_memory = [
+            None if isinstance(s, (str, Path)) else memory_source(s, sample_rate=sample_rate)
+            for s in sources
+        ]
         paths = [s for s, memory in zip(sources, in_memory, strict=True) if memory is None]
         of_files = self.classify(paths, modality=modality)
         predictions: list[Prediction] = []
@@ -262,18 +263,19 @@ class Predictor(ClipClassifier):
         modality, progress = request.modality, request.progress
         faces = self.looks_for_faces(request)
         detector = self._face_detector() if faces else None
-        if is_picture(path):
-            stream_check(path, modality)(False, True)
+        if Path(path).suffix.lower() in PICTURE_SUFFIXES:
+            check_streams(path, modality, has_audio=False, has_video=True)
             return load_picture(path, detector=detector)
         clip = load_clip(
             path,
             detector=detector,
             faces=faces,
-            require=stream_check(path, modality),
-            progress=None if progress is None else lambda now, end: progress(path, now, end),
+            modality=modality,
+            progress=None if progress is None else partial(progress, path),
             stopped=request.stopped,
         )
-        clip.features = self.features_for(path, request)
+        if self.features is not None:
+            clip.features = self.features_for(path, request)
         if modality == "auto" and (self.net.audio is not None or self.voice is not None):
             main = clip.faces.main if clip.faces is not None else None
             clip.judges_face = main is None or main.speaks is not False
@@ -315,7 +317,9 @@ class Predictor(ClipClassifier):
 
     def predict(self, clips: Sequence[LoadedClip], request: Request) -> list[Prediction]:
         """See `ClipClassifier.predict`."""
-        chosen = [self._choose(clip, request.modality) for clip in clips]
+        chosen = [self] * len(clips)
+        if self.voice is not None:
+            chosen = [self._choose(clip, request.modality) for clip in clips]
         every = request.faces == "all"
         predictions: dict[int, Prediction] = {}
         for model in dict.fromkeys(chosen):
@@ -333,8 +337,11 @@ class Predictor(ClipClassifier):
     def _predict_memory(self, source: MemorySource, request: Request) -> Prediction:
         """Predict what is in memory already."""
         has_video = source.images is not None
-        stream_check(source.path or "in memory", request.modality)(
-            source.samples is not None, has_video
+        check_streams(
+            source.path or "in memory",
+            request.modality,
+            has_audio=source.samples is not None,
+            has_video=has_video,
         )
         if request.modality == "auto" and not has_video:
             request = replace(request, modality="audio")  # no picture is missed where none is meant

@@ -3,11 +3,14 @@
 **Label and timeline.** The clip's probabilities are those of the network's head for whole clips
 (attentive pooling weighs the steps); a clip of over 61 s has the mean of its steps. The timeline
 gives each step by itself. Where most steps have another label than the clip, `reason` names it.
+
+**Windows** have 120 steps (61.4 s) and hop 60 steps. The outer 30 steps of a window are dropped
+where another window covers them; what is left joins without gap or overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,23 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from avser.data.dataset import audio_batch
 from avser.errors import AvserError, ConfigError, SignalError
 from avser.evaluation.summary import ENROLLED
-from avser.inference.windows import (
-    HOP_STEPS,
-    WINDOW_STEPS,
-    WindowOutput,
-    named,
-    timeline,
-    windows_of,
-)
 from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
 from avser.media.faces import FaceDetector
-from avser.media.reasons import disagreement, face_boxes, missing_streams, other_faces
-from avser.media.samples import Samples, from_16_bit, to_16_bit
+from avser.media.reasons import face_boxes, reason_of
+from avser.media.samples import rounded
 from avser.models.centring import RunningCentre
-from avser.models.devices import on_device
 from avser.models.net import HEADS, EmotionNet, NetPrediction
 from avser.models.transforms import Transforms
 from avser.types import (
@@ -46,9 +39,13 @@ from avser.types import (
     FaceResult,
     Prediction,
     TimelineEntry,
+    audio_batch,
 )
 from avser.visualization.attribution import Explanation, explain_batch
 
+WINDOW_STEPS = 120
+HOP_STEPS = WINDOW_STEPS // 2
+MARGIN_STEPS = WINDOW_STEPS // 4
 BATCH_CLIPS = 16
 _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds memory
 _ENROLLED_WINDOWS = 10  # of all files together, but one of each at least
@@ -63,6 +60,50 @@ CENTRED_RUNNING = "the face is centred on its own mean so far (half of it after 
 
 
 @dataclass(frozen=True)
+class Window:
+    """Steps ``start`` to ``stop`` of a clip, of which ``first`` to ``last`` are kept."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class WindowOutput:
+    """Output for a window: ``probabilities [K]``, ``steps [T, K]``, ``mask [T]``, head index.
+
+    ``video`` is that of the video head alone, where the net has one.
+    """
+
+    probabilities: Tensor
+    steps: Tensor
+    mask: Tensor
+    used: int
+    video: WindowOutput | None = None
+
+    def kept(self, window: Window) -> WindowOutput:
+        """The same without the steps that another window covers."""
+        keep = slice(window.first - window.start, window.last - window.start)
+        video = None if self.video is None else self.video.kept(window)
+        return replace(self, steps=self.steps[keep], mask=self.mask[keep], video=video)
+
+
+def windows_of(steps: int) -> Iterator[Window]:
+    """Cut a clip of so many steps, at least 1, into windows.
+
+    >>> [(w.start, w.stop, w.first, w.last) for w in windows_of(150)]
+    [(0, 120, 0, 90), (60, 150, 90, 150)]
+    """
+    start = 0
+    while steps - start > WINDOW_STEPS:
+        stop = start + WINDOW_STEPS
+        yield Window(start, stop, start + MARGIN_STEPS if start else 0, stop - MARGIN_STEPS)
+        start += HOP_STEPS
+    yield Window(start, steps, start + MARGIN_STEPS if start else 0, steps)
+
+
+@dataclass(frozen=True)
 class _ClipOutput:
     """Joined output of a clip's windows; without signal only ``heads`` is set, and empty."""
 
@@ -70,11 +111,6 @@ class _ClipOutput:
     probabilities: Mapping[str, float] | None = None
     timeline: tuple[TimelineEntry, ...] = ()
     heads: frozenset[str] = field(default_factory=frozenset)
-
-
-def _as_in_training(samples: Samples) -> Samples:
-    """Round to 16 bits, so that a clip is the same as where it was trained on."""
-    return from_16_bit(to_16_bit(samples))
 
 
 class Runner:
@@ -127,7 +163,7 @@ class Runner:
                 f"little of a speaker; legal are {_ENOUGH_CLIPS} clips of one person, or over "
                 f"{_ENOUGH_S} s; give more, or leave it out."
             )
-        sounds = [torch.from_numpy(_as_in_training(wave))[None] for wave in waves if len(wave)]
+        sounds = [torch.from_numpy(rounded(wave))[None] for wave in waves if len(wave)]
         if audio is None or not sounds:
             raise SignalError("Bad --enrol: its files hold no sound; give some that do.")
         self.reference = audio.reference((w, torch.tensor([w.shape[1]])) for w in sounds)
@@ -205,7 +241,7 @@ class Runner:
                 "be explained; cut out the part in question."
             )
         alone = self.net.fusion is not None and modality in ("audio", "video")
-        batch = self._batch([clip.cut(0, clip.steps)])
+        batch = self._batch([clip.cut(0, clip.steps)], clip.steps)
         return explain_batch(self.net, batch, emotion=emotion, stream=modality if alone else None)
 
     def _windows(
@@ -230,40 +266,41 @@ class Runner:
         """Run cuts of at most a window each, in batches of like length; None: any head."""
         centre = (centre or RunningCentre()) if self.centred_running else None
         transforms = Transforms(face_centre=centre)
-        order = sorted(range(len(cuts)), key=lambda i: cuts[i].steps)
+        lengths = [cut.steps for cut in cuts]
+        order = sorted(range(len(cuts)), key=lengths.__getitem__)
         outputs: dict[int, WindowOutput] = {}
         while order:
-            longest = cuts[order[-1]].steps
+            longest = lengths[order[-1]]
             size = min(BATCH_CLIPS, max(1, _BATCH_STEPS // longest))
             part, order = order[-size:], order[:-size]
-            streams = self.net(self._batch([cuts[i] for i in part]), transforms=transforms)
+            batch = self._batch([cuts[i] for i in part], longest)
+            streams = self.net(batch, transforms=transforms)
             face = self.net.predict({"video": streams["video"]}) if "video" in streams else None
             if head is not None:
                 streams = {head: streams[head]}
             answer = self.net.predict(streams)
             for row, i in enumerate(part):
-                steps = cuts[i].steps
-                video = None if face is None else _row(face, row, steps)
-                outputs[i] = replace(_row(answer, row, steps), video=video)
+                video = None if face is None else _row(face, row, lengths[i])
+                outputs[i] = replace(_row(answer, row, lengths[i]), video=video)
         return [outputs[i] for i in range(len(cuts))]
 
-    def _batch(self, cuts: Sequence[ClipSegment]) -> Batch:
+    def _batch(self, cuts: Sequence[ClipSegment], steps: int) -> Batch:
+        """Batch of cuts, as long as the longest stream of them: so many steps."""
+        device = self.device
         lengths = torch.tensor([len(c.samples) for c in cuts])
-        # as long as the longest stream: every row of the output has the same steps
-        waveform = torch.zeros(len(cuts), max(c.steps for c in cuts) * STEP_SAMPLES)
+        waveform = torch.zeros(len(cuts), steps * STEP_SAMPLES)
         for row, cut in zip(waveform, cuts, strict=True):
-            row[: len(cut.samples)] = torch.from_numpy(_as_in_training(cut.samples))
-        batch = audio_batch(waveform, lengths)
+            row[: len(cut.samples)] = torch.from_numpy(rounded(cut.samples))
+        batch = audio_batch(waveform.to(device), lengths.to(device))
         if any(c.faces is not None for c in cuts):
-            batch["faces"], batch["face_mask"] = self._face_batch(cuts)
+            batch["faces"] = _padded([c.faces for c in cuts], 0).to(device)
+            batch["face_mask"] = _padded([c.face_mask for c in cuts], 0).to(device)
         if any(c.features is not None for c in cuts):
-            batch["video_features"] = _padded([c.features for c in cuts], torch.nan)
+            batch["video_features"] = _padded([c.features for c in cuts], torch.nan).to(device)
         if self.reference is not None:
-            batch["speaker_statistics"] = self.reference.expand(len(cuts), -1, -1, -1)
-        return on_device(batch, self.device)
-
-    def _face_batch(self, cuts: Sequence[ClipSegment]) -> tuple[Tensor, Tensor]:
-        return _padded([c.faces for c in cuts], 0), _padded([c.face_mask for c in cuts], 0)
+            of_speaker = self.reference.expand(len(cuts), -1, -1, -1)
+            batch["speaker_statistics"] = of_speaker.to(device)
+        return batch
 
     @torch.inference_mode()
     def predict_faces(
@@ -306,19 +343,21 @@ class Runner:
         output = _join(self.net.emotions, outputs, clip.duration_s)
         main = clip.faces.main if clip.faces is not None else None
         used = {s for h in output.heads for s in (("audio", "video") if h == "fused" else (h,))}
-        parts = [
-            *missing_streams(clip, branches=self._branches, used=used, modality=modality),
-            *other_faces(clip),
-            *([CENTRED] if self.centred and "video" in used else []),
-            *([CENTRED_RUNNING] if self.centred_running and "video" in used else []),
-            *disagreement(output.label, output.timeline),
-            *([clip.warning] if clip.warning else []),
-        ]
+        marks = [CENTRED] if self.centred and "video" in used else []
+        marks += [CENTRED_RUNNING] if self.centred_running and "video" in used else []
         return Prediction(
             label=output.label,
             probabilities=output.probabilities,
             modalities=tuple(sorted(used)),
-            reason="; ".join(parts) or None if output.heads else "no_signal",
+            reason=reason_of(
+                clip,
+                branches=self._branches,
+                used=used,
+                modality=modality,
+                label=output.label,
+                timeline=output.timeline,
+                marks=marks,
+            ),
             duration_s=clip.duration_s,
             timeline=output.timeline,
             model=self.name,
@@ -352,7 +391,28 @@ def _join(names: Sequence[str], outputs: Sequence[WindowOutput], duration_s: flo
     clip = outputs[0].probabilities if len(outputs) == 1 else steps[mask].mean(dim=0)
     return _ClipOutput(
         names[int(clip.argmax())],
-        named(names, clip),
-        tuple(timeline(names, steps, mask, duration_s)),
+        _named(names, clip),
+        tuple(_timeline(names, steps, mask, duration_s)),
         heads,
     )
+
+
+def _named(names: Sequence[str], probabilities: Tensor) -> dict[str, float]:
+    """Turn ``probabilities [K]`` into shares by name."""
+    return {n: round(float(p), 6) for n, p in zip(names, probabilities, strict=True)}
+
+
+def _timeline(
+    names: Sequence[str], steps: Tensor, mask: Tensor, duration_s: float
+) -> Iterator[TimelineEntry]:
+    """Turn ``steps [T, K]`` and ``mask [T]`` into entries up to the end of the clip."""
+    for index, (probabilities, valid) in enumerate(zip(steps, mask.tolist(), strict=True)):
+        start = index * STEP_S
+        if start >= duration_s:
+            return
+        yield TimelineEntry(
+            start_s=start,
+            end_s=min(start + STEP_S, duration_s),
+            label=names[int(probabilities.argmax())] if valid else None,
+            probabilities=_named(names, probabilities) if valid else None,
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,8 @@ class MemorySource:
             clip.duration_s = max(clip.duration_s, len(self.images) / self.fps)
         if detector is not None:
             try:
-                collector = clip.hold(FaceCollector(detector=detector))
+                collector = FaceCollector(detector=detector)
+                clip.resources.callback(collector.close)
                 for frame in self._sampled(self.images):
                     collector.add(frame)
                 clip.faces = collector.finish()
@@ -82,18 +82,16 @@ class MemorySource:
             yield Frame(time_s, image)
 
 
-def memory_source(source: Any, *, sample_rate: int | None = None) -> MemorySource | None:  # noqa: ANN401
-    """Recognise a source; None is one that has to be read, by its path.
+def memory_source(source: Any, *, sample_rate: int | None = None) -> MemorySource:  # noqa: ANN401
+    """Recognise a source in memory.
 
     Args:
-        source: what `LEGAL` lists.
+        source: what `LEGAL` lists, but no path.
         sample_rate: of an array of samples, in Hz.
 
     Raises:
         ConfigError: it is no source.
     """
-    if isinstance(source, (str, Path)):
-        return None
     if isinstance(source, np.ndarray) and source.dtype != np.uint8:
         return _sound(source, sample_rate)
     if isinstance(source, np.ndarray) or _is_pil(source):

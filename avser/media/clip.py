@@ -10,8 +10,8 @@ import tempfile
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import IO, TYPE_CHECKING, Self, TypeVar
@@ -31,7 +31,7 @@ from avser.media.faces import (
     SoundLevels,
     sample_times,
 )
-from avser.media.reader import Frame, MediaReader, open_media, scaled
+from avser.media.reader import MediaReader, open_media, scaled
 from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, steps_of
 
 if TYPE_CHECKING:
@@ -130,8 +130,9 @@ class LoadedClip:
     Attributes:
         duration_s: length in seconds.
         has_audio, has_video: whether the file has such a stream.
-        faces: found faces, or None where none were looked for.
+        faces: of the people in it, or None where none were looked for.
         features: precomputed ones, or None; set by whoever has them.
+        resources: what is closed with the clip.
         judges_face: whether the main person's face is part of the clip's answer.
         warnings: what is wrong inside the file and what was mended, in words; most have none.
     """
@@ -144,13 +145,8 @@ class LoadedClip:
         self.features: Features | None = None
         self.judges_face = True
         self.warnings: tuple[str, ...] = ()
-        self._resources = ExitStack()
-        self._resources.callback(self.sound.close)
-
-    @property
-    def warning(self) -> str | None:
-        """All warnings in one text, or None."""
-        return "; ".join(self.warnings) or None
+        self.resources = ExitStack()
+        self.resources.callback(self.sound.close)
 
     @property
     def steps(self) -> int:
@@ -163,16 +159,9 @@ class LoadedClip:
         """The steps from ``start``, with the main person's face."""
         samples = self.sound.cut(start * STEP_SAMPLES, steps * STEP_SAMPLES)
         main = self.faces.main if self.faces is not None and self.judges_face else None
-        cut = ClipSegment(samples)
-        if main is not None:
-            cut = face_segment(main, start, steps, samples=samples)
-        if self.features is not None:
-            cut = replace(cut, features=self.features.on_grid(start, steps))
-        return cut
-
-    def hold(self, resource: AbstractContextManager[T]) -> T:
-        """Enter a context that is left when the clip is closed."""
-        return self._resources.enter_context(resource)
+        faces, mask = (None, None) if main is None else main.grid(start, steps)
+        features = None if self.features is None else self.features.on_grid(start, steps)
+        return ClipSegment(samples, faces, mask, features)
 
     def __enter__(self) -> Self:
         return self
@@ -182,50 +171,13 @@ class LoadedClip:
 
     def close(self) -> None:
         """Remove temporary files; calling it again does nothing."""
-        self._resources.close()
+        self.resources.close()
 
 
-def face_segment(
-    track: FaceTrack, start: int, steps: int, *, samples: Samples | None = None
-) -> ClipSegment:
-    """A person's face in the steps from ``start``, with sound or without."""
+def face_segment(track: FaceTrack, start: int, steps: int) -> ClipSegment:
+    """A person's face in the steps from ``start``, without sound."""
     faces, mask = track.grid(start, steps)
-    return ClipSegment(NO_SAMPLES if samples is None else samples, faces, mask)
-
-
-class FaceDetectionWorker:
-    """Looks for faces in a thread of its own while the file is decoded on.
-
-    Args:
-        collector: to which frames go, in their order.
-    """
-
-    def __init__(self, collector: FaceCollector) -> None:
-        self._collector = collector
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="faces")
-        self._waiting: deque[Future[None]] = deque()
-
-    def add(self, frame: Frame) -> None:
-        """Have a frame looked at; wait where decoding is too far ahead, so memory is bounded.
-
-        Raises:
-            AvserError: looking at an earlier frame failed.
-        """
-        self._waiting.append(self._thread.submit(self._collector.add, frame))
-        if len(self._waiting) > _AHEAD:
-            self._waiting.popleft().result()
-
-    def finish(self, sound: SoundLevels | None) -> Faces:
-        """Wait for the last frame, and return who was seen; errors as of `add`."""
-        while self._waiting:
-            self._waiting.popleft().result()
-        return self._collector.finish(sound)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
+    return ClipSegment(NO_SAMPLES, faces, mask)
 
 
 def wait_for(future: Future[T]) -> T:
@@ -239,17 +191,15 @@ def wait_for(future: Future[T]) -> T:
     return future.result()
 
 
-def stream_check(path: str | Path, modality: str) -> Callable[[bool, bool], None]:
-    """What refuses a file that lacks a stream asked for by name; see `load_clip`."""
+def check_streams(path: str | Path, modality: str, *, has_audio: bool, has_video: bool) -> None:
+    """Refuse a clip that lacks a stream asked for by name.
 
-    def require(has_audio: bool, has_video: bool) -> None:
-        for stream, there in (("audio", has_audio), ("video", has_video)):
-            if modality in (stream, "both") and not there:
-                raise SignalError(
-                    f"Bad clip {path}: it has no {stream} stream; ask for modality auto."
-                )
-
-    return require
+    Raises:
+        SignalError: it does.
+    """
+    for stream, there in (("audio", has_audio), ("video", has_video)):
+        if modality in (stream, "both") and not there:
+            raise SignalError(f"Bad clip {path}: it has no {stream} stream; ask for modality auto.")
 
 
 def load_clip(
@@ -257,7 +207,7 @@ def load_clip(
     *,
     detector: FaceDetector | None = None,
     faces: bool = False,
-    require: Callable[[bool, bool], None] | None = None,
+    modality: str = "auto",
     start_s: float | None = None,
     end_s: float | None = None,
     progress: Callable[[float, float | None], None] | None = None,
@@ -269,7 +219,8 @@ def load_clip(
         path: media file.
         detector: of faces; None is MTCNN.
         faces: whether to look for faces.
-        require: called with (has_audio, has_video) before anything is decoded; may raise.
+        modality: streams that the file must have, checked before anything is decoded; "auto" takes
+            what there is.
         start_s: beginning of the part to read, in seconds; None is the file's own.
         end_s: its end, in seconds; None is the file's own.
         progress: called with seconds read and seconds in all (None where unknown).
@@ -277,17 +228,10 @@ def load_clip(
 
     Raises:
         MediaError: the file can't be read.
+        SignalError: it lacks a stream of the modality.
         CancelledError: it was stopped; nothing is left behind.
     """
-    found = LoadedClip()
-    total: float | None = None
-
-    def after(read_s: float) -> None:
-        if stopped is not None and stopped.is_set():
-            raise CancelledError(f"{path} is not read on.")
-        if progress is not None:
-            progress(read_s, total)
-
+    clip = LoadedClip()
     try:
         with open_media(
             path,
@@ -297,48 +241,47 @@ def load_clip(
             end_s=end_s,
             block_s=STEP_S,  # faces are looked for as soon as a step is decoded
         ) as reader:
-            found.has_audio, found.has_video = reader.has_audio, reader.has_video
-            total = reader.stated_s
-            if require is not None:
-                require(reader.has_audio, reader.has_video)
+            clip.has_audio, clip.has_video = reader.has_audio, reader.has_video
+            check_streams(path, modality, has_audio=reader.has_audio, has_video=reader.has_video)
+            collector = None
             if faces and reader.has_video:
-                _read_with_faces(reader, found, after, detector=detector)
-            else:
-                _read(reader, found, after, look=None)
-            found.warnings, found.sound.gain = reader.warnings, reader.gain
-            length = reader.duration_s or total or 0.0  # nothing decoded: the header's length
-            found.duration_s = max(length, found.sound.count / SAMPLE_RATE)
+                collector = FaceCollector(detector=detector)
+                clip.resources.callback(collector.close)
+            _read(reader, clip, collector, progress=progress, stopped=stopped)
     except BaseException:
-        found.close()
+        clip.close()
         raise
-    return found
+    return clip
 
 
 def _read(
     reader: MediaReader,
-    found: LoadedClip,
-    after: Callable[[float], None],
+    clip: LoadedClip,
+    collector: FaceCollector | None,
     *,
-    look: Callable[[Frame], None] | None,
+    progress: Callable[[float, float | None], None] | None,
+    stopped: Event | None,
 ) -> None:
-    """Take in all blocks; ``after`` each it is told how many seconds were read."""
-    for block in reader:
-        found.sound.add(block.samples)
-        if look is not None:
-            for frame in block.frames:
-                look(frame)
-        after(reader.duration_s)
-
-
-def _read_with_faces(
-    reader: MediaReader,
-    found: LoadedClip,
-    after: Callable[[float], None],
-    *,
-    detector: FaceDetector | None,
-) -> None:
-    collector = found.hold(FaceCollector(detector=detector))
-    with FaceDetectionWorker(collector) as lookout:
-        _read(reader, found, after, look=lookout.add)
-        found.sound.gain = reader.gain
-        found.faces = lookout.finish(found.sound.levels)
+    """Decode all blocks; faces are looked for in a thread of its own meanwhile."""
+    frames: deque[Future[None]] = deque()  # that wait, in their order
+    thread = ThreadPoolExecutor(1, thread_name_prefix="faces")
+    try:
+        for block in reader:
+            clip.sound.add(block.samples)
+            for frame in block.frames if collector is not None else ():
+                frames.append(thread.submit(collector.add, frame))
+                if len(frames) > _AHEAD:  # decoding waits, so that memory is bounded
+                    frames.popleft().result()
+            if stopped is not None and stopped.is_set():
+                raise CancelledError(f"{reader.path} is not read on.")
+            if progress is not None:
+                progress(reader.duration_s, reader.stated_s)
+        clip.sound.gain, clip.warnings = reader.gain, reader.warnings
+        length_s = reader.duration_s or reader.stated_s or 0.0  # nothing decoded: as stated
+        clip.duration_s = max(length_s, clip.sound.count / SAMPLE_RATE)
+        if collector is not None:
+            while frames:
+                frames.popleft().result()
+            clip.faces = collector.finish(clip.sound.levels)
+    finally:
+        thread.shutdown(cancel_futures=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,14 +15,10 @@ from avser.media.faces import DETECT_HEIGHT, FaceCollector, FaceDetector
 
 Image = NDArray[np.uint8]
 
+#: By which a file is read as a still picture, in lower case.
 PICTURE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .webp .tif .tiff".split())
 
 _MOST_BYTES = 200 << 20  # of the file; OpenCV itself refuses more than 2**30 pixels
-
-
-def is_picture(path: str | PurePath) -> bool:
-    """Whether a file is named as a still picture; upper and lower case are alike."""
-    return PurePath(path).suffix.lower() in PICTURE_SUFFIXES
 
 
 def load_picture(path: str | Path, *, detector: FaceDetector | None) -> LoadedClip:
@@ -40,7 +36,8 @@ def load_picture(path: str | Path, *, detector: FaceDetector | None) -> LoadedCl
     if detector is None:
         return clip
     try:
-        collector = clip.hold(FaceCollector(detector=detector))
+        collector = FaceCollector(detector=detector)
+        clip.resources.callback(collector.close)
         collector.add(Frame(0.0, _read(Path(path))))
         clip.faces = collector.finish()
     except BaseException:

@@ -33,23 +33,35 @@ def face_boxes(track: FaceTrack) -> tuple[FaceBox, ...]:
     )
 
 
-def missing_streams(
-    clip: LoadedClip, *, branches: set[str], used: set[str], modality: str
-) -> list[str]:
-    """Explain why a stream was not used, or not throughout.
+def reason_of(
+    clip: LoadedClip,
+    *,
+    branches: set[str],
+    used: set[str],
+    modality: str,
+    label: str | None,
+    timeline: Sequence[TimelineEntry],
+    marks: Sequence[str] = (),
+) -> str | None:
+    """Everything that is to be known beside a label, in one text; None where there is nothing.
 
     Args:
         clip: that was predicted.
         branches: of the model: "audio", "video".
-        used: streams that were used.
+        used: streams that were used; without any there was no signal.
         modality: that was asked for.
+        label: of the clip.
+        timeline: of its steps.
+        marks: further sentences about the model's settings.
     """
+    if not used:
+        return "no_signal"
     parts = []
     if "audio" in branches and "audio" not in used and modality != "video":
         parts.append("the sound is silent" if clip.sound.count else "the file has no sound")
     if modality == "audio":
-        return parts
-    if clip.faces is not None:  # also where the voice model is used, since there was no face
+        pass
+    elif clip.faces is not None:  # also where the voice model is used, since there was no face
         parts += [clip.faces.reason] if clip.faces.reason else []
     elif "video" in branches and clip.features is None:
         parts.append(
@@ -57,35 +69,36 @@ def missing_streams(
             if clip.has_video
             else "the file has no picture"
         )
-    return parts
+    parts += [*_other_faces(clip), *marks, *disagreement(label, timeline), *clip.warnings]
+    return "; ".join(parts) or None
 
 
-def other_faces(clip: LoadedClip) -> list[str]:
+def _other_faces(clip: LoadedClip) -> list[str]:
     """Mention a face that is not judged, and somebody who is seen about as often and as large."""
     if clip.faces is None or not clip.faces.tracks:
         return []
-    main, *others = clip.faces.tracks
-    parts = [] if clip.judges_face else [STILL_PICTURE]
-    frames, area = _OFTEN * len(main.times_s), _LARGE * _area(main)
-    often = [t for t in others if len(t.times_s) >= frames and _area(t) >= area]
-    if often and clip.judges_face:
-        which = "the one whose lips move with the sound" if main.speaks else "the main one"
-        still = f" ({_count_still(often)})" if any(t.still for t in often) else ""
-        parts.append(
-            f"{len(often) + 1} faces are seen{still}, and {which} is judged; --faces all judges "
-            "each"
-        )
-    return parts
+    if not clip.judges_face:
+        return [STILL_PICTURE]
+    main, *tracks = clip.faces.tracks
+    # the share of the picture that each covers
+    own, *areas = (float(np.median(t.boxes[:, 2] * t.boxes[:, 3])) for t in clip.faces.tracks)
+    others = [
+        track
+        for track, area in zip(tracks, areas, strict=True)
+        if len(track.times_s) >= _OFTEN * len(main.times_s) and area >= _LARGE * own
+    ]
+    if not others:
+        return []
+    which = "the one whose lips move with the sound" if main.speaks else "the main one"
+    still = f" ({_count_still(others)})" if any(t.still for t in others) else ""
+    return [
+        f"{len(others) + 1} faces are seen{still}, and {which} is judged; --faces all judges each"
+    ]
 
 
 def _count_still(tracks: Sequence[FaceTrack]) -> str:
     count = sum(track.still for track in tracks)
     return "one of them still, as a photograph" if count == 1 else f"{count} of them still"
-
-
-def _area(track: FaceTrack) -> float:
-    """Median share of the picture that a face covers."""
-    return float(np.median(track.boxes[:, 2] * track.boxes[:, 3]))
 
 
 def disagreement(label: str | None, timeline: Sequence[TimelineEntry]) -> list[str]:

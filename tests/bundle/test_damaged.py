@@ -13,9 +13,9 @@ import yaml
 from avser.bundle import serialization as bundle
 from avser.bundle.listing import listed
 from avser.cli import main
-from avser.data.dataset import audio_batch
 from avser.errors import BundleError
 from avser.testing.nets import tiny_bundle
+from avser.types import audio_batch
 
 FILES = ("config.yaml", "trained_on.yaml")
 LOST = "<deleted>"

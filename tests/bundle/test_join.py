@@ -10,7 +10,6 @@ import torch
 from avser.bundle import serialization as bundle
 from avser.bundle.join import choose_weight, join_bundles, pair_by_label
 from avser.cli import main
-from avser.data.dataset import audio_batch
 from avser.errors import BundleError, ConfigError
 from avser.evaluation.predictions import Predictions
 from avser.models.encoders.face_cnn import FaceCnnEncoder
@@ -19,7 +18,7 @@ from avser.models.heads import AttentiveHead, LinearHead
 from avser.models.net import EmotionNet
 from avser.testing.media import voice
 from avser.testing.nets import tiny_bundle
-from avser.types import Batch
+from avser.types import Batch, audio_batch
 
 EMOTIONS = ("happy", "sad", "angry")
 FACE = {

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Provenance
-from avser.data.dataset import audio_batch
 from avser.errors import BundleError
 from avser.models.net import EmotionNet
 from avser.testing.nets import MeanFusion, VectorVideoEncoder, tiny_net, tiny_spec
+from avser.types import audio_batch
 
 SPEC = tiny_spec()
 TRAINED = Provenance(corpora=("fake",), speakers=("fake/1", "fake/2"), licence="free", epochs=3)

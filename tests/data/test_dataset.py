@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from avser.data.dataset import ClipDataset, LengthSampler, audio_batch, collate, trim_silence
+from avser.data.dataset import ClipDataset, LengthSampler, collate, trim_silence
 from avser.models.frontends.base import valid_frames
-from avser.types import Clip, steps_of
+from avser.types import Clip, audio_batch, steps_of
 
 HOP = 160  # 10 ms: what both sides of the trimming count in, where a front end has such a hop
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from avser.cli import main
-from avser.data.dataset import audio_batch
 from avser.data.splits import RandomSplit, chunks
 from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.ravdess import Ravdess
@@ -16,7 +15,7 @@ from avser.evaluation.predict import by_clip, predict
 from avser.evaluation.predictions import Predictions
 from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.nets import tiny_net
-from avser.types import STEP_SAMPLES, Clip
+from avser.types import STEP_SAMPLES, Clip, audio_batch
 
 HERE = Path(__file__)
 

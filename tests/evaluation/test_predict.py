@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from avser.data.dataset import audio_batch
 from avser.evaluation.predict import calibrate, predict, select_classes
 from avser.evaluation.predictions import Predictions
 from avser.models.net import EmotionNet, HeadOutput
 from avser.testing.nets import tiny_net
-from avser.types import Batch, Clip
+from avser.types import Batch, Clip, audio_batch
 
 
 class Fixed(EmotionNet):

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avser.data.dataset import audio_batch
 from avser.evaluation.stress import clip_rng, degraded, stress
 from avser.evaluation.summary import stream_figures
 from avser.media.degradations import CONDITIONS, Condition, Samples
 from avser.testing.nets import tiny_net
-from avser.types import Batch, Clip
+from avser.types import Batch, Clip, audio_batch
 from avser.visualization.plots import render
 from avser.visualization.stress_plot import stress_figure
 

@@ -11,7 +11,6 @@ from tiny_encoders import ENCODERS, STREAMS
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Bundle
 from avser.cli import main
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.export import onnx_file
 from avser.export.int8 import rounded
@@ -24,6 +23,7 @@ from avser.models.heads import AttentiveHead, LstmHead
 from avser.models.net import EmotionNet
 from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.nets import tiny_bundle, tiny_net
+from avser.types import audio_batch
 
 SIZES = (*((size, s) for s in (0.3, 3.3, 61.0) for size in (1, 3)), (1, 600.0))
 SHORT = tuple((size, s) for s in (0.3, 0.6, 3.3, 9.0) for size in (1, 3))

@@ -16,7 +16,6 @@ from torch import Tensor
 from avser.bundle import serialization as bundle
 from avser.bundle.serialization import Bundle
 from avser.cli import main
-from avser.data.dataset import audio_batch
 from avser.export import int8
 from avser.export.onnx_file import MOST_APART, AudioGraph, differences
 from avser.export.pt2 import save_pt2
@@ -28,6 +27,7 @@ from avser.models.encoders.whisper import WhisperEncoder, WhisperNetwork, load_w
 from avser.models.heads import AttentiveHead, LinearHead
 from avser.models.net import EmotionNet
 from avser.testing.media import voice, write_wav
+from avser.types import audio_batch
 
 pytestmark = pytest.mark.long
 

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError, MediaError
 from avser.media.visual_features import FeatureRows, Features, read_features
 from avser.models.encoders.features import FeatureVideoEncoder
-from avser.types import Batch
+from avser.types import Batch, audio_batch
 
 
 def table(path: Path, *lines: str) -> Path:

@@ -10,7 +10,6 @@ import torch
 from tiny_encoders import ENCODERS, STREAMS, classes
 from torch import Tensor
 
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.models.encoders.backbone import create_backbone
 from avser.models.encoders.base import AudioEncoder
@@ -25,7 +24,7 @@ from avser.models.frontends.mfcc import Mfcc
 from avser.models.frontends.two_channel import TwoChannelSpectrogram
 from avser.models.transforms import Transforms
 from avser.training.image_augment import ImageAugment
-from avser.types import Batch
+from avser.types import Batch, audio_batch
 
 STEP = 8192
 

@@ -6,7 +6,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.inference.predictor import Predictor
 from avser.inference.runner import CENTRED_RUNNING
@@ -17,6 +16,7 @@ from avser.models.heads import AttentiveHead
 from avser.models.net import EmotionNet
 from avser.models.transforms import Transforms
 from avser.testing.nets import tiny_net
+from avser.types import audio_batch
 
 
 def net() -> EmotionNet:

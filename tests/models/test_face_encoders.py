@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 from tiny_encoders import FACES, classes
 from torch import Tensor, nn
 
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.models.encoders import faces as faces_module
 from avser.models.encoders.backbone import create_backbone
@@ -17,7 +16,7 @@ from avser.models.encoders.faces import FaceEncoder
 from avser.models.encoders.pixels import PixelEncoder
 from avser.models.encoders.timm_faces import TimmFacesEncoder
 from avser.models.transforms import Transforms
-from avser.types import Batch
+from avser.types import Batch, audio_batch
 
 
 def tiny_timm(*, pretrained: bool | str = False) -> TimmFacesEncoder:

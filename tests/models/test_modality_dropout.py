@@ -1,10 +1,9 @@
 import torch
 
-from avser.data.dataset import audio_batch
 from avser.models.net import _hide
 from avser.models.transforms import Transforms
 from avser.testing.nets import tiny_net
-from avser.types import Batch
+from avser.types import Batch, audio_batch
 
 
 def batch_of(size: int, steps: int) -> Batch:

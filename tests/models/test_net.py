@@ -6,7 +6,6 @@ from tiny_encoders import ENCODERS
 from torch import Tensor
 from torch.nn import functional as F
 
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.crnn import CrnnEncoder
@@ -18,7 +17,7 @@ from avser.models.fusion.joint import JointCrossAttentionFusion
 from avser.models.heads import AttentiveHead, Head, LinearHead, LstmHead
 from avser.models.net import EmotionNet
 from avser.testing.nets import VectorVideoEncoder, tiny_audio_encoder, tiny_net
-from avser.types import Batch
+from avser.types import Batch, audio_batch
 
 HEADS = {
     "attentive": lambda: AttentiveHead(hidden=8),

@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avser.bundle import serialization as bundle
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.models.encoders import whisper
 from avser.models.encoders.whisper import PIECE_STEPS, WhisperEncoder, WhisperNetwork, load_whisper
@@ -18,6 +17,7 @@ from avser.models.heads import AttentiveHead, LinearHead
 from avser.models.net import EmotionNet
 from avser.models.transforms import Transforms
 from avser.training.task import EmotionTask
+from avser.types import audio_batch
 
 STEP = 8192
 

@@ -3,11 +3,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.media.degradations import Degrade
 from avser.training.augment import Augment, change_pitch_and_tempo, change_speed
 from avser.types import STEP_SAMPLES as STEP
+from avser.types import audio_batch
 
 OFF = {
     "speed": 0.0,

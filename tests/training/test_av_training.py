@@ -8,7 +8,6 @@ import torch
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.data.dataset import audio_batch
 from avser.data.splits import HeldOut
 from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.ravdess import Ravdess
@@ -22,6 +21,7 @@ from avser.testing.media import voice as synthetic_voice
 from avser.testing.nets import tiny_audio_encoder, tiny_bundle
 from avser.training.augment import Augment
 from avser.training.task import EmotionTask
+from avser.types import audio_batch
 
 CONFIG = """\
 data:

@@ -11,7 +11,6 @@ import torch
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.evaluation.predictions import Predictions
 from avser.models.baselines.head import BaselineHead
@@ -22,7 +21,7 @@ from avser.models.net import EmotionNet
 from avser.testing.corpora import FAKES
 from avser.testing.nets import MeanFusion, VectorVideoEncoder, tiny_net
 from avser.training.fit import fit_baselines, has_baseline
-from avser.types import Batch
+from avser.types import Batch, audio_batch
 
 STEP = 8192
 

@@ -308,8 +308,8 @@ def test_a_missing_configuration_or_corpus_is_one_sentence(
 
 
 def test_calibration_finds_the_temperature_that_the_logits_were_sharpened_by() -> None:
-    from avser.data.dataset import audio_batch
     from avser.testing.nets import tiny_net
+    from avser.types import audio_batch
 
     net = tiny_net()
     wave = 0.2 * torch.randn(400, 8192)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from avser.bundle import serialization as bundle
-from avser.data.dataset import audio_batch
 from avser.data.splits import SpeakerKFold
 from avser.datamodules.clips import ClipDataModule
 from avser.datamodules.corpora.manifest import Manifest
@@ -17,7 +16,7 @@ from avser.testing.nets import tiny_audio_encoder, tiny_bundle
 from avser.training.augment import Augment
 from avser.training.task import EmotionTask
 from avser.training.transfer import Teacher
-from avser.types import Batch
+from avser.types import Batch, audio_batch
 
 EMOTIONS = ("neutral", "happy", "sad")
 

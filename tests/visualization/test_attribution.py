@@ -10,7 +10,6 @@ from einops import rearrange
 from torch import nn
 
 from avser.cli import main
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError, SignalError
 from avser.media.faces.crop import SIZE
 from avser.models.encoders.base import AudioEncoder
@@ -24,7 +23,7 @@ from avser.models.heads import LinearHead, masked_softmax
 from avser.models.net import EmotionNet
 from avser.testing.media import voice, write_wav
 from avser.testing.nets import tiny_bundle, tiny_net
-from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch, audio_batch
 from avser.visualization.attribution import explain_batch, row_frequencies
 from avser.visualization.explain_plots import explanation_figure, explanation_figures
 from avser.visualization.plots import render

@@ -18,14 +18,13 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 from torch import Tensor
 
-from avser.data.dataset import audio_batch
 from avser.errors import ConfigError
 from avser.federated.plan import Plan
 from avser.federated.simulation.partition import split_holdout_rows
 from avser.files import atomic_write
 from avser.models.net import EmotionNet
 from avser.models.transforms import IDENTITY, Transforms
-from avser.types import STEP_SAMPLES, Batch
+from avser.types import STEP_SAMPLES, Batch, audio_batch
 
 FOLDER = "features"
 
