@@ -317,9 +317,7 @@ class Predictor(ClipClassifier):
 
     def predict(self, clips: Sequence[LoadedClip], request: Request) -> list[Prediction]:
         """See `ClipClassifier.predict`."""
-        chosen = [self] * len(clips)
-        if self.voice is not None:
-            chosen = [self._choose(clip, request.modality) for clip in clips]
+        chosen = [self._choose(clip, request.modality) for clip in clips]
         every = request.faces == "all"
         predictions: dict[int, Prediction] = {}
         for model in dict.fromkeys(chosen):

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from av.packet import Packet
 from av.stream import Stream
 
-from avser.media.container import seconds
-
 _BACKWARD_S = 0.1  # containers round times to 1 ms and more; decoding order is exact
 _REORDERED_S = 10.0  # the same for pictures whose times of decoding are missing or guessed
 _GUESSED = {"matroska", "webm"}  # store times of presentation alone
@@ -74,7 +72,8 @@ class FileClock:
         ticks = packet.dts if packet.dts is not None else packet.pts
         if ticks is None or not stream.time_base:
             return
-        position, stamp_s = self._positions[stream.index], seconds(ticks, stream)
+        base = stream.time_base
+        position, stamp_s = self._positions[stream.index], float(ticks * base)
         time_s = stamp_s + self._offsets[position.section]
         guessed = not _GUESSED.isdisjoint(stream.container.format.name.split(","))
         exact = packet.dts is not None and not (guessed and stream.type == "video")
@@ -83,24 +82,24 @@ class FileClock:
             position.section, position.before = position.before[0], None
             time_s = stamp_s + self._offsets[position.section]
         elif not self._goes_on(position, time_s, exact=exact):
-            shown_s = stamp_s if packet.pts is None else seconds(packet.pts, stream)
+            shown_s = stamp_s if packet.pts is None else float(packet.pts * base)
             section = self._section_for(position, stamp_s, shown_s=shown_s)
             last_s = position.last_s
             position.before = None if last_s is None else (position.section, last_s)
             position.section, position.since = section, 0
             time_s = stamp_s + self._offsets[position.section]
-        shift = round(self._offsets[position.section] / float(stream.time_base))
+        shift = round(self._offsets[position.section] / float(base))
         if packet.dts is not None:
             packet.dts += shift
             position.last_dts_s = time_s
         if packet.pts is not None:
             packet.pts += shift
-            shown_s = seconds(packet.pts, stream)
+            shown_s = float(packet.pts * base)
             if not self._shown_in_reach(time_s, shown_s):
                 packet.pts, shown_s = packet.dts, time_s
             position.last_pts_s = shown_s
             time_s = max(time_s, shown_s)
-        length_s = min(max(seconds(packet.duration, stream), 0.0), _SLOW_S)
+        length_s = min(max(float((packet.duration or 0) * base), 0.0), _SLOW_S)
         self.end_s = max(self.end_s, time_s + length_s)
 
     def _slip_is_over(self, position: _Position, stamp_s: float, time_s: float) -> bool:

@@ -1,7 +1,8 @@
 """Opening a media file and choosing its streams; the boundary that only `MediaError` passes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -21,6 +22,8 @@ _DEMUXERS = (
 
 # Containers with an index: their seeking and their stated durations can be trusted.
 _INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
+_SHORT_S = 0.5  # a stream that ends so much before its stated end is cut short
+_SLOPPY = 4_096  # bytes by which recorders err about the length of their own file
 _LFS_POINTER = b"version https://git-lfs"
 _WIDEST_PIXEL = 8.0  # no camera has pixels of another shape; damaged headers have
 _LOWEST_RATE = 1_000  # of sound, in Hz: half of it is the highest frequency that it holds
@@ -56,11 +59,59 @@ def media_errors(path: Path) -> Iterator[None]:
         raise unreadable(path, what, "record or download it again") from error
 
 
-def open_container(path: Path) -> InputContainer:
-    """Open a file, whatever its name says.
+@dataclass(frozen=True)
+class MediaFile:
+    """An open file, with what its headers state.
+
+    Attributes:
+        container: of PyAV.
+        audio, video: the main sound and the main picture; at least one is there.
+        begin_s: time in the file at which the earlier of them begins.
+        length_s: from the first time to the last, or None.
+        indexed: whether the container has an index, so that stated durations and seeking can be
+            trusted.
+    """
+
+    container: InputContainer
+    audio: AudioStream | None
+    video: VideoStream | None
+    begin_s: float
+    length_s: float | None
+    indexed: bool
+
+    def is_short(
+        self, reached_s: Sequence[tuple[AudioStream | VideoStream, float]], *, everything: bool
+    ) -> bool:
+        """Tell whether a file, read to its end, ended before its header says.
+
+        Args:
+            reached_s: streams that were decoded to their end, and the time where that was.
+            everything: whether these are all its streams.
+        """
+        if not reached_s or not self.indexed:
+            return False
+        with open(self.container.name, "rb") as file:
+            kind, size = file.read(4), int.from_bytes(file.read(4), "little")
+        if kind == b"RIFF" and size < 2**32 - 1:  # wav, avi: FFmpeg takes lengths from the file
+            return size > Path(self.container.name).stat().st_size + _SLOPPY
+        # Matroska states one length for all streams
+        own = "matroska" not in self.container.format.name
+        if own and any(stream.duration is not None for stream, _ in reached_s):
+            return any(
+                time_s < _seconds(s.start_time, s) + _seconds(s.duration, s) - _SHORT_S
+                for s, time_s in reached_s
+            )
+        start_s = (self.container.start_time or 0) / av.time_base
+        end_s = start_s + (self.length_s or 0.0)  # of the longest stream
+        return everything and max(time_s for _, time_s in reached_s) < end_s - _SHORT_S
+
+
+def open_file(path: Path) -> MediaFile:
+    """Open a file, whatever its name says, and choose its streams.
 
     Raises:
-        MediaError: the file is missing, empty, or no media.
+        MediaError: the file is missing, empty, or no media; it has neither sound nor picture; or
+            the sound's rate is too low for speech.
     """
     with media_errors(path):
         if "\0" in str(path):
@@ -73,11 +124,26 @@ def open_container(path: Path) -> InputContainer:
             raise unreadable(path, "it is a pipe or a device", "store it in a file first")
         if not path.stat().st_size:
             raise unreadable(path, "it is empty", "record or download it again")
-        return av.open(
+        container = av.open(
             str(path.absolute()),  # absolute: a name such as "concat:a" is no address then
             options={"format_whitelist": _DEMUXERS, **_probing(path)},
             metadata_errors="ignore",
         )
+        try:
+            audio, video = _main_streams(container, path)
+            streams = [stream for stream in (audio, video) if stream is not None]
+            starts = [_seconds(s.start_time, s) for s in streams if s.start_time is not None]
+            return MediaFile(
+                container,
+                audio,
+                video,
+                begin_s=min(starts, default=0.0),
+                length_s=_stated_length_s(container),
+                indexed=not _INDEXED.isdisjoint(container.format.name.split(",")),
+            )
+        except BaseException:
+            container.close()
+            raise
 
 
 def _probing(path: Path) -> dict[str, str]:
@@ -107,7 +173,7 @@ def unreadable(path: Path, why: str, cure: str) -> MediaError:
     return MediaError(f"Can't read {name}: {why}; {cure}.")
 
 
-def main_streams(
+def _main_streams(
     container: InputContainer, path: Path
 ) -> tuple[AudioStream | None, VideoStream | None]:
     """Find the main sound and the main picture; either may be None.
@@ -115,13 +181,12 @@ def main_streams(
     Raises:
         MediaError: both are None, or the sound's rate is too low for speech.
     """
-    with media_errors(path):
-        audio: Stream | None = container.streams.best("audio")
-        video: Stream | None = container.streams.best("video")
-        if audio is None and video is not None:
-            audio = next(iter(container.streams.audio), None)  # no packet of it was seen yet: late
-        elif video is None and audio is not None:
-            video = next(iter(container.streams.video), None)
+    audio: Stream | None = container.streams.best("audio")
+    video: Stream | None = container.streams.best("video")
+    if audio is None and video is not None:
+        audio = next(iter(container.streams.audio), None)  # no packet of it was seen yet: late
+    elif video is None and audio is not None:
+        video = next(iter(container.streams.video), None)
     if not isinstance(audio, AudioStream) or not audio.codec_context:
         audio = None
     if not isinstance(video, VideoStream) or not video.codec_context:
@@ -129,11 +194,9 @@ def main_streams(
     elif video.disposition & Disposition.attached_pic:  # the cover of a record
         video = None
     if audio is None and video is None:
-        container.close()
         raise unreadable(path, "it holds neither sound nor picture", "choose a recording")
     if audio is not None and 0 < audio.codec_context.sample_rate < _LOWEST_RATE:
         rate = audio.codec_context.sample_rate
-        container.close()
         raise unreadable(
             path,
             f"it states {rate} samples a second, and below {_LOWEST_RATE} there is no speech",
@@ -142,33 +205,18 @@ def main_streams(
     return audio, video
 
 
-def is_indexed(container: InputContainer) -> bool:
-    """Whether the container has an index, so that stated durations and seeking can be trusted."""
-    return not _INDEXED.isdisjoint(container.format.name.split(","))
-
-
-def seconds(ticks: int | None, stream: Stream) -> float:
+def _seconds(ticks: int | None, stream: Stream) -> float:
     """Seconds of a stream's ticks."""
     return float((ticks or 0) * stream.time_base) if stream.time_base else 0.0
 
 
-def first_time_s(*streams: Stream | None) -> float:
-    """Time in the file at which the earliest of the streams begins, as their headers say."""
-    starts = [
-        seconds(stream.start_time, stream)
-        for stream in streams
-        if stream is not None and stream.start_time is not None
-    ]
-    return min(starts, default=0.0)
-
-
-def stated_length_s(container: InputContainer) -> float | None:
+def _stated_length_s(container: InputContainer) -> float | None:
     """Length in seconds as the container states it, from its first time to its last."""
     if not container.duration or container.duration < 0:
         return None
     length_s = container.duration / av.time_base
     if container.format.name == "avi":  # its own length is that of the picture
-        return max([length_s, *(seconds(s.frames, s) for s in container.streams.audio)])
+        return max([length_s, *(_seconds(s.frames, s) for s in container.streams.audio)])
     start_s = (container.start_time or 0) / av.time_base
     # these state the time at which they end, counted from 0 and not from their start
     ends_at = not {"matroska", "webm", "flv", "ogg"}.isdisjoint(container.format.name.split(","))

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -19,7 +19,7 @@ from av.packet import Packet
 from av.stream import Stream
 from numpy.typing import NDArray
 
-from avser.media.container import is_indexed, pixel_aspect, seconds, stated_length_s
+from avser.media.container import pixel_aspect
 from avser.media.samples import (
     FULL_SCALE,
     ChannelMixer,
@@ -34,10 +34,9 @@ from avser.types import SAMPLE_RATE, STEP_S
 # they please.
 _TIMED = {"mov", "avi"}
 
+_FLOATS = ("flt", "dbl")  # formats of samples begin so
 _GAP_S = 0.1  # containers round times to 1 ms and more; a longer hole in the sound is real
 _PREROLL_S = 1.0  # decoded before a part and dropped: codecs need up to 80 ms to settle
-_SHORT_S = 0.5  # a stream that ends so much before its stated end is cut short
-_SLOPPY = 4_096  # bytes by which recorders err about the length of their own file
 _FRAME_SLACK_S = 0.001  # containers that round times to 1 ms
 _LONGEST_STEP_S = 60.0  # a picture that claims to last longer claims it in a damaged header
 _OVERSHOOT = 1.42  # lossy codecs exceed full scale by up to 3 dB where the original touched it
@@ -88,7 +87,7 @@ class AudioDecoder:
     def __init__(
         self, stream: AudioStream, *, origin_s: float | None, start_s: float, length_s: float
     ) -> None:
-        self.stream = stream
+        self.stream, self._base = stream, stream.time_base or Fraction(0)
         self.position = 0
         self.reached_s: float | None = None
         self.bad = self.total = 0
@@ -135,36 +134,30 @@ class AudioDecoder:
 
     def _take(self, frame: AudioFrame) -> None:
         # not frame.time: the frames that a decoder holds back to the end have none
-        time_s = self.reached_s if frame.pts is None else seconds(frame.pts, self.stream)
+        time_s = self.reached_s if frame.pts is None else float(frame.pts * self._base)
         self._align(time_s or 0.0)
         self.reached_s = (self.reached_s or 0.0) + frame.samples / frame.sample_rate
         frame = self._cleaned(frame)
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self._kind or self._resampler is None:
             self._flush()
-            self._resampler, self._kind = self._resampler_for(frame), kind
+            # to two channels at most: whether those cancel each other is seen before the mix
+            channels = frame.layout.nb_channels
+            layout = "mono" if channels == 1 else "stereo"
+            # integers stay integers: only for them FFmpeg scales the down-mix to full scale;
+            # floats may exceed full scale, and are scaled when all are known
+            floats = frame.format.name.startswith(_FLOATS)
+            self._resampler = AudioResampler("fltp" if floats else "s32p", layout, SAMPLE_RATE)
+            self._scale = (_DOWN_MIX if channels > 2 else 1.0) if floats else 2.0**-31
+            self._kind = kind
         frame.pts = None  # the resampler need not know: gaps are closed here
         self._add(self._resampler.resample(frame))
-
-    def _resampler_for(self, frame: AudioFrame) -> AudioResampler:
-        """To two channels at most: whether those cancel each other is seen before they are mixed.
-
-        Integers stay integers: only for them FFmpeg scales the down-mix to full scale. Floats may
-        exceed full scale, and are scaled when all are known.
-        """
-        channels = frame.layout.nb_channels
-        layout = "mono" if channels == 1 else "stereo"
-        if not _is_float(frame):
-            self._scale = 2.0**-31
-            return av.AudioResampler("s32p", layout, SAMPLE_RATE)
-        self._scale = _DOWN_MIX if channels > 2 else 1.0
-        return av.AudioResampler("fltp", layout, SAMPLE_RATE)
 
     def _cleaned(self, frame: AudioFrame) -> AudioFrame:
         """Replace samples that are no numbers, and channels that no layout names."""
         channels = frame.layout.nb_channels
         self.total += frame.samples * channels
-        if _is_float(frame):
+        if frame.format.name.startswith(_FLOATS):
             kind = np.float64 if "dbl" in frame.format.name else np.float32
             values, bad = zero_bad(np.asarray(frame.to_ndarray(), kind))
             self.peak = max(self.peak, float(np.abs(values).max(initial=0.0)))
@@ -226,10 +219,6 @@ class AudioDecoder:
             self.waiting.append(kept)
 
 
-def _is_float(frame: AudioFrame) -> bool:
-    return bool(frame.format.name.startswith(("flt", "dbl")))
-
-
 def _averaged(frame: AudioFrame) -> AudioFrame:
     """The mean of a frame's channels, as a frame of one channel of floats in -1..1."""
     values = frame.to_ndarray()
@@ -273,7 +262,7 @@ class VideoDecoder:
         times: Iterator[float],
         height: int | None,
     ) -> None:
-        self.stream = stream
+        self.stream, self._base = stream, stream.time_base or Fraction(0)
         self.reached_s: float | None = None
         self.sure_s = self.end_s = 0.0
         self._stated_s = 0.0  # latest end of a picture, as its packet states it
@@ -287,13 +276,16 @@ class VideoDecoder:
         self._gap_s = self._step_s  # the longest between two pictures, so far
         self._timed = not _TIMED.isdisjoint(stream.container.format.name.split(","))
         self._stated_end_s = (
-            seconds(stream.start_time, stream) + seconds(stream.duration, stream) - origin_s
+            float((stream.start_time or 0) * self._base)
+            + float(stream.duration * self._base)
+            - origin_s
             if stream.duration and self._timed
             else None
         )
         self._times = times
         self._drawn: deque[float] = deque()  # after the one that is wanted next
-        self._wanted = next(times, None)
+        self._draw(-1.0)
+        self._wanted = self._drawn.popleft() if self._drawn else None
         self._shown: VideoFrame | None = None
         self._image: Image | None = None  # of what is shown, once it is asked for
         self.done = self._wanted is None or self._wanted >= length_s
@@ -320,8 +312,8 @@ class VideoDecoder:
         """
         wanted = True
         if self._stated_end_s is not None and packet.pts is not None:
-            time_s = seconds(packet.pts, self.stream) - self._origin_s
-            length_s = min(seconds(packet.duration, self.stream), _LONGEST_STEP_S)
+            time_s = float(packet.pts * self._base) - self._origin_s
+            length_s = min(float((packet.duration or 0) * self._base), _LONGEST_STEP_S)
             self._gap_s = max(self._gap_s, length_s)
             after_s = time_s + self._gap_s + 2 * _FRAME_SLACK_S
             self._draw(after_s)
@@ -358,7 +350,7 @@ class VideoDecoder:
     def _take(self, frame: VideoFrame) -> None:
         time_s = self.end_s
         if frame.pts is not None:
-            time_s = seconds(frame.pts, self.stream) - self._origin_s
+            time_s = float(frame.pts * self._base) - self._origin_s
         if self._shown is None and self._wanted is not None and 0 < time_s <= _GAP_S:
             time_s = 0.0  # a first picture that is hardly late is shown from the beginning
         self._show_until(time_s)
@@ -413,47 +405,14 @@ def upright_image(frame: VideoFrame, *, aspect: float = 1.0, height: int | None 
 
 
 def seek_before(container: InputContainer, time_s: float) -> bool:
-    """Skip to a little before that time of the file; False where it must be decoded till there.
+    """Skip to a little before that time of a file; False where it must be decoded till there.
 
-    Without an index, times after a seek are guesses.
+    Only for files with an index: without one, times after a seek are guesses.
     """
-    if time_s <= 2 * _PREROLL_S or not is_indexed(container):
+    if time_s <= 2 * _PREROLL_S:
         return False
     try:
         container.seek(int((time_s - _PREROLL_S) * av.time_base))
     except (FFmpegError, OverflowError):
         return False
     return True
-
-
-def is_short(
-    container: InputContainer, parts: Sequence[AudioDecoder | VideoDecoder], *, everything: bool
-) -> bool:
-    """Tell whether a file, read to its end, ended before its header says.
-
-    Args:
-        container: the file.
-        parts: what was decoded of it.
-        everything: whether these are all its streams.
-    """
-    parts = [part for part in parts if not part.done]
-    if not parts or not is_indexed(container):
-        return False
-    with open(container.name, "rb") as file:
-        kind, size = file.read(4), int.from_bytes(file.read(4), "little")
-    if kind == b"RIFF" and size < 2**32 - 1:  # wav, avi: FFmpeg takes their lengths from the file
-        return size > Path(container.name).stat().st_size + _SLOPPY
-    # Matroska states one length for all streams
-    own = "matroska" not in container.format.name
-    if own and any(part.stream.duration is not None for part in parts):
-        ends = [
-            seconds(part.stream.start_time, part.stream)
-            + seconds(part.stream.duration, part.stream)
-            for part in parts
-        ]
-        return any(
-            (p.reached_s or 0.0) < end - _SHORT_S for p, end in zip(parts, ends, strict=True)
-        )
-    start_s = (container.start_time or 0) / av.time_base
-    end_s = start_s + (stated_length_s(container) or 0.0)  # of the longest stream
-    return everything and max(part.reached_s or 0.0 for part in parts) < end_s - _SHORT_S

@@ -54,26 +54,16 @@ from av.stream import Stream
 
 from avser.errors import ConfigError, escape_controls
 from avser.media.clock import FileClock
-from avser.media.container import (
-    first_time_s,
-    is_indexed,
-    main_streams,
-    media_errors,
-    open_container,
-    pixel_aspect,
-    stated_length_s,
-    unreadable,
-)
+from avser.media.container import media_errors, open_file, pixel_aspect, unreadable
 from avser.media.decoders import (
     DECODE_ERRORS,
     NO_SAMPLES,
     AudioDecoder,
     VideoDecoder,
-    is_short,
     seek_before,
 )
 from avser.media.decoders import Frame as Frame  # part of this module's face
-from avser.media.samples import Samples, too_many_bad
+from avser.media.samples import MOST_BAD, Samples
 from avser.types import SAMPLE_RATE
 
 _SOUND_AHEAD_S = 30.0  # how far one stream may lie before the other in the file (2 MB of sound)
@@ -134,8 +124,9 @@ def probe(path: str | Path) -> MediaInfo:
         MediaError: the file is missing, empty, or no media.
     """
     path = Path(path)
-    with open_container(path) as container, media_errors(path):
-        audio, video = main_streams(container, path)
+    file = open_file(path)
+    with file.container as container, media_errors(path):
+        audio, video = file.audio, file.video
         width = height = rotation = 0
         if video:
             width, height = video.codec_context.width, video.codec_context.height
@@ -144,7 +135,7 @@ def probe(path: str | Path) -> MediaInfo:
             if rotation % 180:
                 width, height = height, width
         return MediaInfo(
-            duration_s=stated_length_s(container),
+            duration_s=file.length_s,
             has_audio=audio is not None,
             has_video=video is not None,
             sample_rate=int(audio.codec_context.sample_rate) if audio else 0,
@@ -266,18 +257,17 @@ class MediaReader(Iterator[MediaBlock]):
         self.path = path
         self.truncated, self.bad_packets = False, 0
         self._lost = 0  # pieces of streams that begin inside the file
-        self._block, self._container = block, open_container(path)
-        self.stated_s = stated_length_s(self._container)
-        sound, picture = main_streams(self._container, path)
+        self._block, self._file = block, open_file(path)
+        self.stated_s = self._file.length_s
+        sound, picture = self._file.audio, self._file.video
         self.has_audio, self.has_video = sound is not None, picture is not None
         self._sound: AudioDecoder | None = None
         self._picture: VideoDecoder | None = None
         with media_errors(path):
-            begin_s = first_time_s(sound, picture)
+            begin_s, indexed = self._file.begin_s, self._file.indexed
             origin_s = start_s + begin_s
-            length = self.stated_s if is_indexed(self._container) else None
-            stated_end_s = None if length is None else begin_s + length
-            seeked = start_s > 0 and seek_before(self._container, origin_s)
+            stated_end_s = begin_s + self.stated_s if indexed and self.stated_s else None
+            seeked = start_s > 0 and indexed and seek_before(self._file.container, origin_s)
             self._clock = FileClock(
                 start_s=origin_s if seeked else begin_s, stated_end_s=stated_end_s
             )
@@ -340,7 +330,7 @@ class MediaReader(Iterator[MediaBlock]):
     def close(self) -> None:
         """Close the file; calling it again does nothing."""
         self._generator.close()
-        self._container.close()
+        self._file.container.close()
 
     def _blocks(self) -> Generator[MediaBlock]:
         first = 0  # sample at which the next block begins
@@ -363,13 +353,13 @@ class MediaReader(Iterator[MediaBlock]):
         while any(part.waiting for part in self._parts):
             yield from self._take_block(first, first + self._block)
             first += self._block
-        self._container.close()
+        self._file.container.close()
 
     def _packets(self) -> Iterator[Packet[Stream]]:
         """Give packets in the order of the file until all that was asked for is decoded."""
         while self._parts and self._lost < _MOST_LOST_PACKETS:
             try:
-                for packet in self._container.demux(self._streams):
+                for packet in self._file.container.demux(self._streams):
                     if packet.size:  # the empty ones at the end ask for what decoders hold back
                         yield packet
                     if all(part.done for part in self._parts):
@@ -405,13 +395,15 @@ class MediaReader(Iterator[MediaBlock]):
 
     def _check(self) -> None:
         """After the pass, see whether the file was cut short, and refuse one with nothing."""
-        everything = len(self._parts) == self.has_audio + self.has_video
-        self.truncated |= is_short(self._container, self._parts, everything=everything)
+        parts = self._parts
+        reached_s = [(p.stream, p.reached_s or 0.0) for p in parts if not p.done]
+        everything = len(parts) == self.has_audio + self.has_video
+        self.truncated |= self._file.is_short(reached_s, everything=everything)
         damaged = self.truncated or self.bad_packets
-        if damaged and all(part.reached_s is None for part in self._parts):
+        if damaged and all(part.reached_s is None for part in parts):
             raise unreadable(self.path, "nothing can be decoded", "record or download it again")
         sound = self._sound
-        if sound is not None and too_many_bad(sound.bad, sound.total):
+        if sound is not None and sound.bad > MOST_BAD * sound.total:
             raise unreadable(
                 self.path,
                 f"{sound.bad} of {sound.total} samples are NaN, infinite or out of all range",

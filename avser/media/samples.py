@@ -22,7 +22,7 @@ _MEMORY = 2_048  # samples over which powers are averaged: it follows a change i
 _PIECE = 4_096  # samples of an array that are mixed at once
 _TOLD_S = 0.25  # shorter cancellations change nothing that is predicted
 _LARGEST = 2.0**32  # floats of 32-bit integers end at half of it; above are damaged bits
-_MOST_BAD = 0.5  # share of bad samples from which nothing is left to work with
+MOST_BAD = 0.5  # share of bad samples from which nothing is left to work with
 
 CANCELLED = "its channels cancel each other, so the loudest one is used"
 
@@ -35,11 +35,6 @@ def scaled_warning(peak: float) -> str:
 def bad_warning(bad: int, total: int) -> str:
     """Words for samples that are no numbers."""
     return f"{bad} of {total} samples are NaN, infinite or out of all range and count as 0"
-
-
-def too_many_bad(bad: int, total: int) -> bool:
-    """Whether so many samples are no numbers that the sound should be refused."""
-    return bad > _MOST_BAD * total
 
 
 def zero_bad(samples: NDArray[np.floating]) -> tuple[NDArray[np.floating], int]:
@@ -125,7 +120,7 @@ def condition_samples(
     warnings: list[str] = []
     cleaned, bad = zero_bad(channels)
     if bad:
-        if too_many_bad(bad, channels.size):
+        if bad > MOST_BAD * channels.size:
             raise ConfigError(
                 f"Bad samples: {bad} of {channels.size} are NaN, infinite or out of all range; "
                 "expected finite floats in -1..1."

@@ -365,9 +365,9 @@ def test_a_file_is_opened_once_and_its_model_chosen_once(
 
     opened: list[str] = []
     chosen: list[object] = []
-    real_open, real_choose = reader.open_container, Predictor._choose
+    real_open, real_choose = reader.open_file, Predictor._choose
 
-    def open_container(path: Path) -> Any:
+    def open_file(path: Path) -> Any:
         opened.append(path.name)
         return real_open(path)
 
@@ -375,7 +375,7 @@ def test_a_file_is_opened_once_and_its_model_chosen_once(
         chosen.append(clip)
         return real_choose(self, clip, modality)
 
-    monkeypatch.setattr(reader, "open_container", open_container)
+    monkeypatch.setattr(reader, "open_file", open_file)
     monkeypatch.setattr(Predictor, "_choose", choose)
     names = ["voice.wav", "one.mp4", "none.mp4"]
     paths = [folder / name for name in names]

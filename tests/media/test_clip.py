@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from avser.errors import ConfigError
-from avser.media.clip import FaceDetectionWorker, load_clip, wait_for
+from avser.media.clip import load_clip, wait_for
 from avser.media.faces import Detection
-from avser.media.reader import Frame
 from avser.testing.media import voice, write_video
 from avser.types import STEP_S
 
@@ -79,32 +78,27 @@ def test_a_detector_that_fails_ends_the_reading_with_its_error(tmp_path: Path) -
     assert looks < 40  # of 78: what was decoded ahead, and no more
 
 
-def test_decoding_waits_for_a_slow_detector() -> None:
-    going, added = Event(), 0
+def test_decoding_waits_for_a_slow_detector(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", seconds=20.0)
+    going, read = Event(), [0.0]
 
-    class Slow:
-        def add(self, frame: Frame) -> None:
-            going.wait(10)
+    def detector(image: np.ndarray) -> list[Detection]:  # type: ignore[type-arg]
+        going.wait(60)
+        return []
 
-        def finish(self, sound: None) -> str:
-            return "done"
+    def load() -> None:
+        with load_clip(
+            path, detector=detector, faces=True, progress=lambda now, _: read.append(now)
+        ):
+            pass
 
-    with FaceDetectionWorker(Slow()) as lookout:  # type: ignore[arg-type]
-        image = np.zeros((4, 4, 3), np.uint8)
-
-        def decode() -> None:
-            nonlocal added
-            for number in range(30):
-                lookout.add(Frame(number / 4, image))
-                added += 1
-
-        decoding = Thread(target=decode)
-        decoding.start()
-        decoding.join(0.3)
-        assert decoding.is_alive() and 4 <= added < 16
-        going.set()
-        decoding.join(10)
-        assert added == 30 and lookout.finish(None) == "done"
+    decoding = Thread(target=load)
+    decoding.start()
+    decoding.join(0.5)
+    assert decoding.is_alive() and max(read) < 10
+    going.set()
+    decoding.join(60)
+    assert max(read) == pytest.approx(20, abs=0.2)
 
 
 def test_a_wait_ends_where_another_thread_took_the_interrupt() -> None:
