@@ -25,11 +25,17 @@ from numpy.typing import NDArray
 
 from avser.errors import ConfigError, unknown
 from avser.export.runtime import OnnxSegment, named, open_session, windows
-from avser.media.clip import ClipSegment, LoadedClip, check_streams, load_clip
+from avser.media.clip import (
+    ClipSegment,
+    LoadedClip,
+    check_streams,
+    face_boxes,
+    load_clip,
+    reason_of,
+)
 from avser.media.faces import FACES_PER_STEP, FaceDetector
 from avser.media.faces.onnx_mtcnn import OnnxMtcnnDetector
 from avser.media.pictures import PICTURE_SUFFIXES, load_picture
-from avser.media.reasons import face_boxes, reason_of
 from avser.media.samples import rounded
 from avser.types import STEP_S, STEP_SAMPLES, Prediction, TimelineEntry
 

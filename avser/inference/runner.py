@@ -24,9 +24,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from avser.errors import AvserError, ConfigError, SignalError
 from avser.evaluation.summary import ENROLLED
-from avser.media.clip import ClipSegment, LoadedClip, face_segment, load_clip
+from avser.media.clip import (
+    ClipSegment,
+    LoadedClip,
+    face_boxes,
+    face_segment,
+    load_clip,
+    reason_of,
+)
 from avser.media.faces import FaceDetector
-from avser.media.reasons import face_boxes, reason_of
 from avser.media.samples import rounded
 from avser.models.centring import RunningCentre
 from avser.models.net import HEADS, EmotionNet, NetPrediction

@@ -95,7 +95,11 @@ class FileClock:
         if packet.pts is not None:
             packet.pts += shift
             shown_s = float(packet.pts * base)
-            if not self._shown_in_reach(time_s, shown_s):
+            late_s = shown_s - time_s  # a picture that is shown so long after it is decoded
+            if abs(late_s) > _UNCONFIRMED_S and not (
+                0 < late_s <= _HOLES_S
+                and (shown_s <= self.end_s + _UNCONFIRMED_S or self._confirmed(shown_s))
+            ):  # is damaged
                 packet.pts, shown_s = packet.dts, time_s
             position.last_pts_s = shown_s
             time_s = max(time_s, shown_s)
@@ -127,13 +131,6 @@ class FileClock:
 
     def _confirmed(self, time_s: float) -> bool:
         return self._stated_end_s is not None and time_s <= self._stated_end_s + _SLOW_S
-
-    def _shown_in_reach(self, decoded_s: float, shown_s: float) -> bool:
-        """Whether a picture may be shown so long after it is decoded; far off is damage."""
-        if abs(shown_s - decoded_s) <= _UNCONFIRMED_S:
-            return True
-        near = shown_s <= self.end_s + _UNCONFIRMED_S or self._confirmed(shown_s)
-        return near and 0 < shown_s - decoded_s <= _HOLES_S
 
     def _section_for(self, position: _Position, stamp_s: float, *, shown_s: float) -> int:
         """The section that a jump leads to: one that is there already, or a new one."""

@@ -19,6 +19,7 @@ from av.packet import Packet
 from av.stream import Stream
 from numpy.typing import NDArray
 
+from avser.errors import ConfigError
 from avser.media.container import pixel_aspect
 from avser.media.samples import (
     FULL_SCALE,
@@ -282,7 +283,7 @@ class VideoDecoder:
             if stream.duration and self._timed
             else None
         )
-        self._times = times
+        self._times, self._last_s = times, 0.0
         self._drawn: deque[float] = deque()  # after the one that is wanted next
         self._draw(-1.0)
         self._wanted = self._drawn.popleft() if self._drawn else None
@@ -297,21 +298,10 @@ class VideoDecoder:
         Raises:
             FFmpegError: the piece is damaged; the next one may be fed.
         """
-        if packet is not None:
-            self._choose(packet)
-        for frame in self.stream.decode(packet):
-            self._take(frame)
-        if packet is None and self.reached_s is not None:
-            self._reach(self._stated_s)
-
-    def _choose(self, packet: Packet[Stream]) -> None:
-        """Leave a picture undecoded that nobody asked for and that no other is built on.
-
-        Most encoders make every second picture so, or more. A picture is shown at a time for which
-        it was asked only where that is less than the longest gap after its own time.
-        """
-        wanted = True
-        if self._stated_end_s is not None and packet.pts is not None:
+        if packet is not None and packet.pts is not None and self._stated_end_s is not None:
+            # leave a picture undecoded that nobody asked for and that no other is built on: most
+            # encoders make every second one so, or more. A picture is shown at a time for which it
+            # was asked only where that is less than the longest gap after its own time.
             time_s = float(packet.pts * self._base) - self._origin_s
             length_s = min(float((packet.duration or 0) * self._base), _LONGEST_STEP_S)
             self._gap_s = max(self._gap_s, length_s)
@@ -322,14 +312,27 @@ class VideoDecoder:
             wanted |= time_s >= self._length_s or after_s >= self._stated_end_s
             # durations follow the order of decoding, so that one alone may be another picture's
             self._stated_s = max(self._stated_s, min(time_s + length_s, self._stated_end_s))
-        self.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
+            self.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
+        elif packet is not None:
+            self.stream.codec_context.skip_frame = "DEFAULT"
+        for frame in self.stream.decode(packet):
+            self._take(frame)
+        if packet is None and self.reached_s is not None:
+            self._reach(self._stated_s)
 
     def _draw(self, until_s: float) -> None:
-        """Draw the times up to that one, and the first after it."""
+        """Draw the times up to that one, and the first after it.
+
+        Raises:
+            ConfigError: they do not ascend.
+        """
         while not self._drawn or self._drawn[-1] <= until_s:
             time_s = next(self._times, None)
             if time_s is None:
                 return
+            if time_s < self._last_s:
+                raise ConfigError(f"Bad frame time {time_s} s: expected ascending times from 0.")
+            self._last_s = time_s
             self._drawn.append(time_s)
 
     def pull(self, until_s: float) -> list[Frame]:

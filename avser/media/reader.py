@@ -40,11 +40,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from av import VideoStream
@@ -222,10 +221,18 @@ def open_media(
     for name, value in (("block_s", block_s), ("frame_height", frame_height)):
         if value is not None and value <= 0:
             raise ConfigError(f"Bad {name} {value}: expected more than 0.")
+    times: Iterator[float] | None = None
+    if isinstance(frame_times, int | float):
+        if frame_times <= 0:
+            raise ConfigError(f"Bad frame interval {frame_times} s: expected more than 0.")
+        interval_s = frame_times
+        times = (i * interval_s for i in count())
+    elif frame_times is not None:
+        times = iter(frame_times)
     return MediaReader(
         Path(path),
         audio=audio,
-        times=None if frame_times is None else _ascending(frame_times),
+        times=times,
         frame_height=frame_height,
         start_s=begin,
         length_s=float("inf") if end_s is None else end_s - begin,
@@ -233,7 +240,7 @@ def open_media(
     )
 
 
-class MediaReader(Iterator[MediaBlock]):
+class MediaReader(Iterator[MediaBlock], AbstractContextManager["MediaReader"]):
     """One pass over a file; made by `open_media`.
 
     Attributes:
@@ -321,9 +328,6 @@ class MediaReader(Iterator[MediaBlock]):
             raise StopIteration
         return block
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -347,7 +351,20 @@ class MediaReader(Iterator[MediaBlock]):
                 yield from self._take_block(first, first)
         for part in self._parts:
             self._feed(part, None)
-        self._check()
+        # whether the file was cut short; one with nothing in it is refused
+        reached_s = [(p.stream, p.reached_s or 0.0) for p in self._parts if not p.done]
+        everything = len(self._parts) == self.has_audio + self.has_video
+        self.truncated |= self._file.is_short(reached_s, everything=everything)
+        damaged = self.truncated or self.bad_packets
+        if damaged and all(part.reached_s is None for part in self._parts):
+            raise unreadable(self.path, "nothing can be decoded", "record or download it again")
+        sound = self._sound
+        if sound is not None and sound.bad > MOST_BAD * sound.total:
+            raise unreadable(
+                self.path,
+                f"{sound.bad} of {sound.total} samples are NaN, infinite or out of all range",
+                "export it again with samples in -1..1",
+            )
         if self._picture:
             self._picture.finish(max(self.duration_s, self._clock.end_s - self._origin_s))
         while any(part.waiting for part in self._parts):
@@ -392,30 +409,3 @@ class MediaReader(Iterator[MediaBlock]):
         frames = self._picture.pull(until_s) if self._picture else []
         if samples.size or frames:
             yield MediaBlock(first, samples, frames)
-
-    def _check(self) -> None:
-        """After the pass, see whether the file was cut short, and refuse one with nothing."""
-        parts = self._parts
-        reached_s = [(p.stream, p.reached_s or 0.0) for p in parts if not p.done]
-        everything = len(parts) == self.has_audio + self.has_video
-        self.truncated |= self._file.is_short(reached_s, everything=everything)
-        damaged = self.truncated or self.bad_packets
-        if damaged and all(part.reached_s is None for part in parts):
-            raise unreadable(self.path, "nothing can be decoded", "record or download it again")
-        sound = self._sound
-        if sound is not None and sound.bad > MOST_BAD * sound.total:
-            raise unreadable(
-                self.path,
-                f"{sound.bad} of {sound.total} samples are NaN, infinite or out of all range",
-                "export it again with samples in -1..1",
-            )
-
-
-def _ascending(times: float | Iterable[float]) -> Iterator[float]:
-    if isinstance(times, int | float) and times <= 0:
-        raise ConfigError(f"Bad frame interval {times} s: expected more than 0.")
-    last = 0.0
-    for time_s in (i * times for i in count()) if isinstance(times, int | float) else times:
-        if time_s < last:
-            raise ConfigError(f"Bad frame time {time_s} s: expected ascending times from 0.")
-        yield (last := time_s)

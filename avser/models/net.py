@@ -215,7 +215,12 @@ class EmotionNet(nn.Module):
         streams: dict[str, HeadOutput] = {}
         encoded = self.encode(batch, transforms=transforms)
         if isinstance(self.fusion, Fusion):
-            (audio, audio_mask), (video, video_mask) = self._one_grid(encoded)
+            # one stream may outlast the other in the file: invalid steps fill the shorter one
+            steps = max(x.shape[1] for x, _ in encoded.values())
+            (audio, audio_mask), (video, video_mask) = (
+                (F.pad(x, (0, 0, 0, steps - x.shape[1])), F.pad(m, (0, steps - m.shape[1])))
+                for x, m in (encoded["audio"], encoded["video"])
+            )
             both = audio_mask.any(dim=1) & video_mask.any(dim=1)
             if self.training and transforms.modality_dropout > 0:
                 audio_mask, video_mask = _hide(
@@ -276,18 +281,6 @@ class EmotionNet(nn.Module):
             of_clip = (mean * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
             logits, steps = logits - of_clip, steps - mean
         return replace(face, logits=logits, step_logits=steps)
-
-    @staticmethod
-    def _one_grid(
-        encoded: dict[str, tuple[Tensor, Tensor]],
-    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Pad the shorter stream with invalid steps: one may outlast the other in the file."""
-        steps = max(x.shape[1] for x, _ in encoded.values())
-        audio, video = (
-            (F.pad(x, (0, 0, 0, steps - x.shape[1])), F.pad(m, (0, steps - m.shape[1])))
-            for x, m in (encoded["audio"], encoded["video"])
-        )
-        return audio, video
 
     def predict(self, streams: dict[str, HeadOutput]) -> NetPrediction:
         """Choose per clip: fused where both streams are, else the one that is, else nothing."""

@@ -16,7 +16,7 @@ from avser.cli import commands, inputs, main
 from avser.errors import AvserError
 from avser.inference import predictor
 from avser.inference.writers import COLUMNS
-from avser.media.reasons import DISAGREEMENT
+from avser.media.clip import DISAGREEMENT
 from avser.testing.media import face_frames, voice, write_video, write_wav
 from avser.testing.nets import tiny_bundle
 from avser.types import STEP_S

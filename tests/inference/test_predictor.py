@@ -11,7 +11,7 @@ from avser.bundle.serialization import Provenance
 from avser.errors import AvserError, ConfigError, MediaError, SignalError
 from avser.inference.classifier import Failure
 from avser.inference.predictor import Predictor
-from avser.media.reasons import DISAGREEMENT
+from avser.media.clip import DISAGREEMENT
 from avser.testing.media import face_frames, voice, write_video, write_wav
 from avser.testing.nets import tiny_net, tiny_spec
 from avser.types import STEP_S, Prediction, steps_of

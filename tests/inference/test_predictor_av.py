@@ -12,9 +12,9 @@ from avser.errors import ConfigError, SignalError
 from avser.inference.classifier import Failure
 from avser.inference.ensemble import Ensemble
 from avser.inference.predictor import Predictor
+from avser.media.clip import DISAGREEMENT, disagreement
 from avser.media.faces import MtcnnDetector
 from avser.media.reader import read_audio
-from avser.media.reasons import DISAGREEMENT, disagreement
 from avser.models.encoders.face_cnn import FaceCnnEncoder
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.fusion.concat import ConcatFusion

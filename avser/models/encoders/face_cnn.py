@@ -110,20 +110,16 @@ class FaceCnnEncoder(FaceEncoder):
     def embed(self, images: Tensor) -> Tensor:
         """See `FaceEncoder.embed`."""
         with full_precision(images):
-            x = self._standard(images.float())
+            x = images.float()
+            if x.shape[1] == 3:
+                luma = torch.tensor(_LUMA, device=x.device)
+                x = (x * luma[:, None, None]).sum(dim=1, keepdim=True)
+            if x.shape[-2:] != (SIDE, SIDE):
+                x = F.interpolate(
+                    x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+                )
+            variance, mean = torch.var_mean(x, dim=(1, 2, 3), keepdim=True, correction=0)
+            x = (x - mean) / (variance + 1e-4).sqrt()
         x = self.layers(x.contiguous(memory_format=torch.channels_last))
         vectors: Tensor = self.dropout(x.float().mean(dim=(2, 3)))
         return vectors
-
-    @staticmethod
-    def _standard(images: Tensor) -> Tensor:
-        """Grey faces ``[n, 1, 48, 48]`` of mean 0 and deviation 1."""
-        if images.shape[1] == 3:
-            luma = torch.tensor(_LUMA, device=images.device)
-            images = (images * luma[:, None, None]).sum(dim=1, keepdim=True)
-        if images.shape[-2:] != (SIDE, SIDE):
-            images = F.interpolate(
-                images, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
-            )
-        variance, mean = torch.var_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
-        return (images - mean) / (variance + 1e-4).sqrt()

@@ -47,23 +47,20 @@ class FaceEncoder(VideoEncoder):
         index = rearrange(valid, "b t n -> (b t n)").nonzero().squeeze(1)
         x = torch.zeros(size * steps, self.dim, device=faces.device)
         if len(index):
-            vectors = self._vectors(flat[index], index // (steps * each), transforms)
+            crops = flat[index]
+            if self.training:
+                images = crops.float() / 255
+                if transforms.faces is not None:
+                    images = transforms.faces(images, index // (steps * each))
+                vectors = self.embed(images)
+            else:
+                pieces = torch.split(crops, PIECE)
+                vectors = torch.cat([self.embed_mirrored(p.float() / 255) for p in pieces])
             with full_precision(x):
                 x = x.index_add(0, index // each, vectors.float())
         count = valid.sum(dim=2)
         mean = rearrange(x, "(b t) d -> b t d", b=size, t=steps) / count.clamp(min=1)[..., None]
         return mean, count > 0
-
-    def _vectors(self, crops: Tensor, clip: Tensor, transforms: Transforms) -> Tensor:
-        """Embed ``crops [n, C, H, W]`` uint8; ``clip [n]`` is the clip of each."""
-        if self.training:
-            images = crops.float() / 255
-            if transforms.faces is not None:
-                images = transforms.faces(images, clip)
-            return self.embed(images)
-        return torch.cat(
-            [self.embed_mirrored(piece.float() / 255) for piece in torch.split(crops, PIECE)]
-        )
 
     def embed_mirrored(self, images: Tensor) -> Tensor:
         """Embed images and, if `mirror`, average with their mirror images."""
