@@ -84,7 +84,7 @@ def answering_faces(kind: str, file: str) -> Callable[[], object]:
     """Load a face network; return what answers for `FACE_CROPS` crops."""
     import numpy as np
 
-    from avser.media.faces.crop import SIZE
+    from avser.media.faces.collect import SIZE
 
     shape = (1, FACE_CROPS // 2, 2, 3, SIZE, SIZE)
     faces = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

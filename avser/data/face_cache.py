@@ -24,7 +24,7 @@ from avser.errors import AvserError, CacheError
 from avser.files import atomic_write
 from avser.media.clip import load_clip
 from avser.media.faces import DETECT_HEIGHT, FACES_PER_STEP, FaceDetector, detector_settings
-from avser.media.faces.crop import SIZE
+from avser.media.faces.collect import SIZE
 from avser.types import Clip
 
 _LAYOUT = 3

@@ -23,7 +23,7 @@ from avser.export.video_program import (
 )
 from avser.extras import require
 from avser.media.faces import FACES_PER_STEP
-from avser.media.faces.crop import SIZE
+from avser.media.faces.collect import SIZE
 from avser.models.encoders.faces import FaceEncoder
 from avser.models.net import EmotionNet
 from avser.types import STEP_SAMPLES, audio_batch, steps_of

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from avser.errors import ConfigError
 from avser.export.program import traced
-from avser.media.faces.crop import SIZE
+from avser.media.faces.collect import SIZE
 from avser.models.encoders.faces import FaceEncoder
 from avser.models.net import EmotionNet
 from avser.models.transforms import IDENTITY, Transforms

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError, SignalError, unknown
-from avser.media.faces.crop import EYES
+from avser.media.faces.collect import EYES
 from avser.models.encoders.faces import FaceEncoder
 from avser.models.frontends.base import Frontend
 from avser.models.heads import AttentiveHead, masked_softmax

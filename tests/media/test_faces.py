@@ -295,7 +295,7 @@ def test_a_single_picture_may_show_a_doubtful_face() -> None:
 def test_crops_wait_on_disk_and_are_gone_when_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("avser.media.faces.tracks._IN_MEMORY", 1)  # to the disk at once
+    monkeypatch.setattr("avser.media.faces.collect._IN_MEMORY", 1)  # to the disk at once
     with FaceCollector(detector=Told([[detection(100)]] * 5), spool=tmp_path) as collector:
         main = collected_noise(collector, 5).main
         assert main is not None

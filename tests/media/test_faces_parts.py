@@ -13,7 +13,7 @@ from facenet_pytorch import MTCNN
 
 from avser.errors import AvserError
 from avser.media.faces import Detection, MtcnnDetector, Tracker, YuNetDetector, align
-from avser.media.faces.crop import BOX_HEIGHT, EYES, EYES_APART
+from avser.media.faces.collect import BOX_HEIGHT, EYES, EYES_APART
 from avser.media.faces.tracker import appearance_of
 from avser.testing.faces import Person, head, read_picture, scene
 from avser.testing.media import Picture

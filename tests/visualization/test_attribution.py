@@ -11,7 +11,7 @@ from torch import nn
 
 from avser.cli import main
 from avser.errors import ConfigError, SignalError
-from avser.media.faces.crop import SIZE
+from avser.media.faces.collect import SIZE
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.faces import FaceEncoder
 from avser.models.encoders.whisper import WhisperEncoder

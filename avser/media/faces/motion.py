@@ -117,12 +117,6 @@ class FaceMotion:
         median = self.median_lips
         return median is not None and median < STILL
 
-    @property
-    def share(self) -> float:
-        """Factor of a person's weight: 1 where lips move, little where they are not seen to."""
-        median = self.median_lips
-        return float(np.clip(((median or 0.0) / MOVING) ** 2, _LEAST_SHARE, 1.0))
-
     def lips_with(self, sound: SoundLevels | None) -> float | None:
         """Median movement of the lips while somebody is heard; None where that can't be known."""
         if sound is None:
@@ -160,7 +154,9 @@ def main_person(
     """
     if not weights:
         return None
-    shared = [w * m.share for w, m in zip(weights, motions, strict=True)]
+    # a weight counts whole where lips move, little where they are not seen to
+    shares = [np.clip(((m.median_lips or 0.0) / MOVING) ** 2, _LEAST_SHARE, 1.0) for m in motions]
+    shared = [w * float(share) for w, share in zip(weights, shares, strict=True)]
     heaviest = int(np.argmax(shared))
     lips = [m.lips_with(sound) or 0.0 for m in motions]
     speaking = int(np.argmax(lips))

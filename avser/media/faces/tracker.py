@@ -66,9 +66,6 @@ class _Person:
     def size(self) -> float:
         return max(1.0, float(np.sqrt(np.prod(np.maximum(self.points[1] - self.points[0], 1.0)))))
 
-    def expected(self, time_s: float) -> Points:
-        return self.points + self.velocity * (time_s - self.time_s)
-
     def likeness(self, look: Look) -> float:
         return float(max(self.look @ look, self.last_look @ look))
 
@@ -112,10 +109,14 @@ class Tracker:
         Returns:
             n different numbers of people, 0 for the first person ever seen.
         """
-        points = [_points(detection) for detection in detections]
-        self._forget(time_s)
+        points = [
+            np.vstack([d.box[:2], np.add(d.box[:2], d.box[2:]), d.landmarks]) for d in detections
+        ]
+        # who was just seen is kept, and the last ones who left: memory stays bounded
+        gone = [p for p in self._people if time_s - p.time_s > LOST_S and p.count >= _KNOWN]
+        gone = sorted(gone, key=lambda person: person.time_s)[-_REMEMBERED:]
         near = [person for person in self._people if time_s - person.time_s <= LOST_S]
-        gone = [person for person in self._people if time_s - person.time_s > LOST_S]
+        self._people = near + gone
         named: dict[int, _Person] = {}
         costs = [[_cost(p, time_s, x, y) for x, y in zip(points, looks, strict=True)] for p in near]
         for row, column in _assign(costs, most=_MAX_COST):
@@ -133,22 +134,11 @@ class Tracker:
                 self._numbers += 1
         return [named[index].number for index in range(len(points))]
 
-    def _forget(self, time_s: float) -> None:
-        """Keep who was just seen, and the last ones who left: memory stays bounded."""
-        gone = [p for p in self._people if time_s - p.time_s > LOST_S and p.count >= _KNOWN]
-        kept = sorted(gone, key=lambda person: person.time_s)[-_REMEMBERED:]
-        self._people = [p for p in self._people if time_s - p.time_s <= LOST_S] + kept
-
-
-def _points(detection: Detection) -> Points:
-    x, y, w, h = detection.box
-    return np.vstack([[(x, y), (x + w, y + h)], detection.landmarks])
-
 
 def _cost(person: _Person, time_s: float, points: Points, look: Look) -> float:
     """How ill a face fits a person: 0 is perfect, infinite is out of reach."""
     gap_s = time_s - person.time_s
-    expected = person.expected(time_s)
+    expected = person.points + person.velocity * gap_s
     size = max(person.size, 1.0)
     grown = np.log2(_area(points) / _area(person.points)) / 2
     centre = points[:2].mean(axis=0)
@@ -158,18 +148,15 @@ def _cost(person: _Person, time_s: float, points: Points, look: Look) -> float:
     if away > (_REACH + _REACH_PER_S * gap_s) * size or abs(grown) > 1:
         return np.inf
     marks = float(np.hypot(*(points[2:] - expected[2:]).T).mean()) / size
-    motion = 0.5 * (1 - _overlap(points, expected)) + 0.5 * min(marks, 2.0)
+    corners = np.minimum(points[1], expected[1]) - np.maximum(points[0], expected[0])
+    both = np.maximum(0.0, corners).prod()
+    overlap = float(both / (_area(points) + _area(expected) - both))  # intersection over union
+    motion = 0.5 * (1 - overlap) + 0.5 * min(marks, 2.0)
     return motion + _LOOK_WEIGHT * (1 - person.likeness(look))
 
 
 def _area(points: Points) -> float:
     return float(np.prod(np.maximum(points[1] - points[0], 1.0)))
-
-
-def _overlap(a: Points, b: Points) -> float:
-    """Intersection of two boxes over their union."""
-    both = np.maximum(0.0, np.minimum(a[1], b[1]) - np.maximum(a[0], b[0])).prod()
-    return float(both / (_area(a) + _area(b) - both))
 
 
 def _assign(costs: list[list[float]], *, most: float) -> list[tuple[int, int]]:
