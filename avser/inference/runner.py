@@ -389,36 +389,31 @@ def _row(answer: NetPrediction, row: int, steps: int) -> WindowOutput:
 
 
 def _join(names: Sequence[str], outputs: Sequence[WindowOutput], duration_s: float) -> _ClipOutput:
-    """Join a clip's windows: the output of one, or the mean of the steps of several."""
+    """Join a clip's windows: the output of one, or the mean of the steps of several.
+
+    The timeline ends with the clip; a step without a signal has no label.
+    """
     heads = frozenset(HEADS[o.used] for o in outputs if o.used >= 0)
     if not heads:
         return _ClipOutput()
     steps, mask = torch.cat([o.steps for o in outputs]), torch.cat([o.mask for o in outputs])
     clip = outputs[0].probabilities if len(outputs) == 1 else steps[mask].mean(dim=0)
-    return _ClipOutput(
-        names[int(clip.argmax())],
-        _named(names, clip),
-        tuple(_timeline(names, steps, mask, duration_s)),
-        heads,
-    )
+    timeline = []
+    for index, (probabilities, valid) in enumerate(zip(steps, mask.tolist(), strict=True)):
+        start_s = index * STEP_S
+        if start_s >= duration_s:
+            break
+        timeline.append(
+            TimelineEntry(
+                start_s=start_s,
+                end_s=min(start_s + STEP_S, duration_s),
+                label=names[int(probabilities.argmax())] if valid else None,
+                probabilities=_named(names, probabilities) if valid else None,
+            )
+        )
+    return _ClipOutput(names[int(clip.argmax())], _named(names, clip), tuple(timeline), heads)
 
 
 def _named(names: Sequence[str], probabilities: Tensor) -> dict[str, float]:
     """Turn ``probabilities [K]`` into shares by name."""
     return {n: round(float(p), 6) for n, p in zip(names, probabilities, strict=True)}
-
-
-def _timeline(
-    names: Sequence[str], steps: Tensor, mask: Tensor, duration_s: float
-) -> Iterator[TimelineEntry]:
-    """Turn ``steps [T, K]`` and ``mask [T]`` into entries up to the end of the clip."""
-    for index, (probabilities, valid) in enumerate(zip(steps, mask.tolist(), strict=True)):
-        start = index * STEP_S
-        if start >= duration_s:
-            return
-        yield TimelineEntry(
-            start_s=start,
-            end_s=min(start + STEP_S, duration_s),
-            label=names[int(probabilities.argmax())] if valid else None,
-            probabilities=_named(names, probabilities) if valid else None,
-        )

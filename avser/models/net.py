@@ -244,7 +244,16 @@ class EmotionNet(nn.Module):
         """
         streams = {n: self._stream(n, x, m, m.any(dim=1)) for n, (x, m) in encoded.items()}
         if "video" in streams:
-            streams["video"] = self._centred(streams["video"], face_centre)
+            # log probabilities of the face, less the person's own mean
+            face, heat = streams["video"], self.temperature("video")
+            person = heat * self.face_mean
+            logits, steps = face.logits - person, face.step_logits - person
+            if face_centre is not None:
+                mean = heat * face_centre((steps / heat).log_softmax(dim=-1), face.mask)
+                shown = rearrange(face.mask, "b t -> b t 1")
+                of_clip = (mean * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
+                logits, steps = logits - of_clip, steps - mean
+            streams["video"] = replace(face, logits=logits, step_logits=steps)
         if isinstance(self.fusion, LateFusion) and len(streams) == 2:
             late = self._late(self.fusion, streams["audio"], streams["video"])
             streams = {"fused": late, **streams}
@@ -267,20 +276,6 @@ class EmotionNet(nn.Module):
         with full_precision(x):
             logits, steps = self.heads[name](x.float(), mask)
         return HeadOutput(logits=logits, step_logits=steps, mask=mask, present=present)
-
-    def _centred(
-        self, face: HeadOutput, centre: Callable[[Tensor, Tensor], Tensor] | None
-    ) -> HeadOutput:
-        """A face's log probabilities less the person's own mean."""
-        heat = self.temperature("video")
-        person = heat * self.face_mean
-        logits, steps = face.logits - person, face.step_logits - person
-        if centre is not None:
-            mean = heat * centre((steps / heat).log_softmax(dim=-1), face.mask)
-            shown = rearrange(face.mask, "b t -> b t 1")
-            of_clip = (mean * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
-            logits, steps = logits - of_clip, steps - mean
-        return replace(face, logits=logits, step_logits=steps)
 
     def predict(self, streams: dict[str, HeadOutput]) -> NetPrediction:
         """Choose per clip: fused where both streams are, else the one that is, else nothing."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from avser.inference.runner import WINDOW_STEPS, WindowOutput, _named, _timeline, windows_of
+from avser.inference.runner import WINDOW_STEPS, WindowOutput, _join, windows_of
 from avser.types import STEP_S
 
 NAMES = ("happy", "sad")
@@ -34,10 +34,13 @@ def test_a_window_keeps_its_own_steps() -> None:
 def test_timeline_ends_with_the_clip_and_leaves_out_silence() -> None:
     steps = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.7, 0.3]])
     mask = torch.tensor([True, True, False, True])
-    entries = list(_timeline(NAMES, steps, mask, duration_s=1.4))
+    output = WindowOutput(torch.tensor([0.6, 0.4]), steps, mask, used=1)
+    joined = _join(NAMES, [output], 1.4)
+    assert joined.label == "happy" and joined.heads == {"audio"}
+    assert joined.probabilities == pytest.approx({"happy": 0.6, "sad": 0.4})
+    entries = joined.timeline
     assert [e.label for e in entries] == ["happy", "sad", None]
     assert [e.start_s for e in entries] == pytest.approx([0, STEP_S, 2 * STEP_S])
     assert [e.end_s for e in entries] == pytest.approx([STEP_S, 2 * STEP_S, 1.4])
     assert entries[1].probabilities == pytest.approx({"happy": 0.2, "sad": 0.8})
     assert entries[2].probabilities is None
-    assert _named(NAMES, steps[0]) == pytest.approx({"happy": 0.9, "sad": 0.1})
