@@ -131,9 +131,9 @@ def hash_files(
         query = "SELECT size, changed, inode_changed, digest FROM files WHERE path = ?"
         todo = []
         for path, now in facts.items():
-            *then, digest = connection.execute(query, (names[path],)).fetchone() or (None,)
-            if tuple(then) == now:
-                results[path] = digest
+            row = connection.execute(query, (names[path],)).fetchone()
+            if row is not None and row[:3] == now:
+                results[path] = row[3]
             else:
                 todo.append(path)
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:

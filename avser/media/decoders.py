@@ -298,10 +298,21 @@ class VideoDecoder:
         Raises:
             FFmpegError: the piece is damaged; the next one may be fed.
         """
-        if packet is not None and packet.pts is not None and self._stated_end_s is not None:
-            # leave a picture undecoded that nobody asked for and that no other is built on: most
-            # encoders make every second one so, or more. A picture is shown at a time for which it
-            # was asked only where that is less than the longest gap after its own time.
+        if packet is not None:
+            self._choose(packet)
+        for frame in self.stream.decode(packet):
+            self._take(frame)
+        if packet is None and self.reached_s is not None:
+            self._reach(self._stated_s)
+
+    def _choose(self, packet: Packet[Stream]) -> None:
+        """Leave a picture undecoded that nobody asked for and that no other is built on.
+
+        Most encoders make every second picture so, or more. A picture is shown at a time for which
+        it was asked only where that is less than the longest gap after its own time.
+        """
+        wanted = True
+        if self._stated_end_s is not None and packet.pts is not None:
             time_s = float(packet.pts * self._base) - self._origin_s
             length_s = min(float((packet.duration or 0) * self._base), _LONGEST_STEP_S)
             self._gap_s = max(self._gap_s, length_s)
@@ -312,13 +323,7 @@ class VideoDecoder:
             wanted |= time_s >= self._length_s or after_s >= self._stated_end_s
             # durations follow the order of decoding, so that one alone may be another picture's
             self._stated_s = max(self._stated_s, min(time_s + length_s, self._stated_end_s))
-            self.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
-        elif packet is not None:
-            self.stream.codec_context.skip_frame = "DEFAULT"
-        for frame in self.stream.decode(packet):
-            self._take(frame)
-        if packet is None and self.reached_s is not None:
-            self._reach(self._stated_s)
+        self.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
 
     def _draw(self, until_s: float) -> None:
         """Draw the times up to that one, and the first after it.
