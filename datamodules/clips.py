@@ -107,7 +107,7 @@ class ClipDataModule(LabelledDataModule):
         self.views, self.degrade = views, degrade
         self.equal_corpora, self.unlabelled = equal_corpora, unlabelled
         self._audio = None if views is None else ClipFeatures()
-        self._teacher = ClipFeatures()
+        self._teacher = None if views is None else ClipFeatures()
         self._pictures: FeatureRows | FaceRows | PairedRows | None = None
         self._references: dict[str, Tensor] = {}
         self._prepared: Prepared | None = None
@@ -212,7 +212,7 @@ class ClipDataModule(LabelledDataModule):
         Raises:
             ConfigError: views are asked for of an encoder that is trained.
         """
-        if self.views is None or self._audio is None:
+        if self.views is None or self._audio is None or self._teacher is None:
             return 0
         if not encoder.constant_features:
             raise ConfigError(

@@ -289,9 +289,22 @@ class Augment(nn.Module):
         """Change ``features [B, C, M, F]`` and ``mask [B, F]``: warp, mask out, mix."""
         if not self.enabled:
             return features, mask
-        if self.pitch > 0 or self.stretch > 0:
-            features, mask = self._warp(features, mask)
         size, _, rows, frames = features.shape
+        if self.pitch > 0 or self.stretch > 0:
+            up = _uniform(size, 1 - self.pitch, 1 + self.pitch, features)
+            wide = self._wide  # drawn with the batch, because faces move with it
+            if wide is None:
+                wide = _uniform(size, 1 - self.stretch, 1 + self.stretch, features)
+            theta = features.new_zeros(size, 2, 3)
+            # both scalings hold the origin (lowest row, first frame) in place
+            theta[:, 0, 0], theta[:, 0, 2] = wide, wide - 1
+            theta[:, 1, 1], theta[:, 1, 2] = up, up - 1
+            grid = F.affine_grid(theta, [size, 1, rows, frames], align_corners=False)
+            features = F.grid_sample(features, grid, padding_mode="border", align_corners=False)
+            source = (torch.arange(frames, device=mask.device) + 0.5) * wide[:, None]
+            inside = source < frames
+            mask = mask.gather(1, source.long().clamp(max=frames - 1)) & inside
+            features = features * mask[:, None, None, :].to(features.dtype)
         keep = features.new_ones(size, 1, rows, frames)
         for _ in range(self.frequency_masks):
             all_rows = torch.full_like(keep[:, 0, 0, 0], rows)
@@ -308,23 +321,6 @@ class Augment(nn.Module):
             features = share * features + (1 - share) * features[self._partner]
             mask = mask | mask[self._partner]
         return features, mask
-
-    def _warp(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        size, _, rows, frames = features.shape
-        up = _uniform(size, 1 - self.pitch, 1 + self.pitch, features)
-        wide = self._wide  # drawn with the batch, because faces move with it
-        if wide is None:
-            wide = _uniform(size, 1 - self.stretch, 1 + self.stretch, features)
-        theta = features.new_zeros(size, 2, 3)
-        # both scalings hold the origin (lowest row, first frame) in place
-        theta[:, 0, 0], theta[:, 0, 2] = wide, wide - 1
-        theta[:, 1, 1], theta[:, 1, 2] = up, up - 1
-        grid = F.affine_grid(theta, [size, 1, rows, frames], align_corners=False)
-        features = F.grid_sample(features, grid, padding_mode="border", align_corners=False)
-        source = (torch.arange(frames, device=mask.device) + 0.5) * wide[:, None]
-        inside = source < frames
-        mask = mask.gather(1, source.long().clamp(max=frames - 1)) & inside
-        return features * mask[:, None, None, :].to(features.dtype), mask
 
     @staticmethod
     def _hole(
