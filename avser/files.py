@@ -117,9 +117,9 @@ def store_files(name: str, *, recursive: bool = False) -> Iterator[str]:
 def _walk(store: Any, root: str, *, recursive: bool) -> Iterator[str]:  # noqa: ANN401 (fsspec's)
     """Files of a store's folder, sorted; then those of the folders below it."""
     for folder, _, names in store.walk(root, maxdepth=None if recursive else 1):
-        for found in sorted(names):
-            if not found.startswith("."):
-                yield store.unstrip_protocol(f"{folder}/{found}")
+        for entry in sorted(names):
+            if not entry.startswith("."):
+                yield store.unstrip_protocol(f"{folder}/{entry}")
 
 
 @contextmanager

@@ -235,7 +235,7 @@ def test_film_is_as_asked_for_and_shows_one_face_that_moves(film: Path) -> None:
     assert info.has_audio and info.duration_s == pytest.approx(2.0, abs=0.1)
     with load_clip(film, faces=True) as result:
         assert result.faces is not None and len(result.faces.tracks) == 1
-        assert result.faces.found == result.faces.sampled >= 7
+        assert result.faces.detected == result.faces.sampled >= 7
         assert result.faces.tracks[0].boxes[:, 0].std() > 0.01
         received = result.sound.cut(0, result.sound.count)
     assert (

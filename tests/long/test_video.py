@@ -80,7 +80,7 @@ def test_real_faces_are_found_and_followed(path: Path) -> None:
                 collector.add(frame)
         faces = collector.finish()
     assert faces.sampled >= 12  # three seconds and more, at four a second
-    assert faces.found >= 0.95 * faces.sampled and len(faces.tracks) == 1
+    assert faces.detected >= 0.95 * faces.sampled and len(faces.tracks) == 1
     assert faces.main is not None
     x, y, w, h = faces.main.boxes.T  # an actor in the middle of the picture, facing the camera
     assert ((x < 0.5) & (0.5 < x + w) & (h > 0.2) & (y + h < 0.95)).all()

@@ -146,7 +146,7 @@ def test_a_face_in_a_file_is_found_in_every_sampled_frame(
                 assert frame.image.shape == (360, 480, 3)
                 collector.add(frame)
         result = collector.finish()
-        assert (result.sampled, result.found, result.reason) == (8, 8, None)
+        assert (result.sampled, result.detected, result.reason) == (8, 8, None)
         assert result.main is not None and len(result.tracks) == 1
         x, y, w, h = result.main.boxes.mean(axis=0)
         assert x + w / 2 == pytest.approx(0.5, abs=0.03) and 0.35 < y + h / 2 < 0.65
@@ -194,13 +194,13 @@ def test_a_tiny_face_and_none_are_told_in_words(detector: MtcnnDetector, face: P
         with FaceCollector(detector=detector) as collector:
             result = collected(collector, people)
             assert result.reason == "no face found in 3 of 3 sampled frames"
-            assert result.main is None and result.tracks == () and result.found == 0
+            assert result.main is None and result.tracks == () and result.detected == 0
 
 
 def test_no_frames_at_all_are_told_in_words() -> None:
     with FaceCollector() as collector:
         assert collector.finish() == Faces(
-            sampled=0, found=0, tracks=(), reason="no frame could be sampled"
+            sampled=0, detected=0, tracks=(), reason="no frame could be sampled"
         )
 
 
@@ -211,7 +211,7 @@ def test_a_face_that_leaves_midway_is_found_in_part(
     with FaceCollector(detector=detector) as collector:
         result = collected(collector, [Person(woman, path)])
         assert result.reason == "face found in 5 of 9 sampled frames"
-        assert (result.sampled, result.found) == (9, 5)
+        assert (result.sampled, result.detected) == (9, 5)
 
 
 # several people
@@ -286,7 +286,7 @@ def test_one_doubtful_glimpse_is_nobody() -> None:
 
 def test_a_single_picture_may_show_a_doubtful_face() -> None:
     with FaceCollector(detector=Told([[detection(100, score=0.75)]])) as collector:
-        assert collected_noise(collector, 1).found == 1
+        assert collected_noise(collector, 1).detected == 1
 
 
 # the spool

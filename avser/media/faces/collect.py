@@ -257,22 +257,19 @@ class Faces:
 
     Attributes:
         sampled: frames that were looked at.
-        found: frames that show the main person's face.
+        detected: frames that show the main person's face.
         tracks: the people, main person first, the others by frames times usual size. The main
             person is who speaks, where somebody's lips move with the sound, and else who is seen
             longest and largest; faces that do not change count less.
         reason: what is missing, in words; None where every frame shows the main person.
+        main: the main person, the first of the tracks; None of nobody.
     """
 
     sampled: int
-    found: int
+    detected: int
     tracks: tuple[FaceTrack, ...]
     reason: str | None
-
-    @property
-    def main(self) -> FaceTrack | None:
-        """The main person."""
-        return self.tracks[0] if self.tracks else None
+    main: FaceTrack | None = None
 
 
 @dataclass
@@ -350,7 +347,10 @@ class FaceCollector:
                 seen.lips.append(np.nan if held else lip_movement(seen.crop, crop))
             seen.crop = crop
             seen.times_s.append(frame.time_s)
-            seen.boxes.append(_shares(detection.box, width, height))
+            x, y, w, h = detection.box  # kept as shares of the picture, cut at its edges
+            left, right = (min(max(v / width, 0.0), 1.0) for v in (x, x + w))
+            top, bottom = (min(max(v / height, 0.0), 1.0) for v in (y, y + h))
+            seen.boxes.append((left, top, right - left, bottom - top))
             seen.scores.append(detection.score)
             seen.places.append(place)
             seen.numbers.append(number)
@@ -373,7 +373,12 @@ class FaceCollector:
         Args:
             sound: of the same clip, to choose the person who speaks; None knows nothing of it.
         """
-        real = [seen for seen in self._people.values() if self._is_real(seen)]
+        least = 1 if self._sampled <= _SHORT else _LEAST_FRAMES
+        real = [
+            seen
+            for seen in self._people.values()
+            if len(seen.scores) >= least or max(seen.scores) >= SURE
+        ]
         real.sort(key=lambda seen: -seen.weight)  # stable: of equals, who came first
         motions = [
             FaceMotion(np.array(s.times_s[:-1]), np.array(s.times_s[1:]), np.array(s.lips))
@@ -405,11 +410,13 @@ class FaceCollector:
             )
             for index, (seen, motion) in enumerate(zip(real, motions, strict=True))
         )
-        return Faces(sampled=self._sampled, found=with_face, tracks=tracks, reason=reason)
-
-    def _is_real(self, seen: _Sightings) -> bool:
-        often = len(seen.scores) >= _LEAST_FRAMES or self._sampled <= _SHORT
-        return often or max(seen.scores) >= SURE
+        return Faces(
+            sampled=self._sampled,
+            detected=with_face,
+            tracks=tracks,
+            reason=reason,
+            main=tracks[0] if tracks else None,
+        )
 
     def close(self) -> None:
         """Remove the temporary file; calling it again does nothing."""
@@ -425,11 +432,3 @@ class FaceCollector:
 def _check_per_step(per_step: int) -> None:
     if per_step < 1:
         raise ConfigError(f"Bad per_step {per_step}: expected at least 1 face a step; try 2.")
-
-
-def _shares(box: Box, width: int, height: int) -> Box:
-    """A box in pixels as shares of the picture, cut at its edges."""
-    x, y, w, h = box
-    left, right = (min(max(v / width, 0.0), 1.0) for v in (x, x + w))
-    top, bottom = (min(max(v / height, 0.0), 1.0) for v in (y, y + h))
-    return left, top, right - left, bottom - top
