@@ -11,22 +11,24 @@ import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from avser.errors import AvserError, MediaError, StorageError, os_error_sentence
 from avser.extras import require
 from avser.files import local_copy
 from avser.inference.runner import BATCH_CLIPS, WINDOW_STEPS
-from avser.media.clip import LoadedClip, wait_for
+from avser.media.clip import LoadedClip
 from avser.types import Prediction
 
 if TYPE_CHECKING:
     import pandas
+
+T = TypeVar("T")
 
 Modality = Literal["auto", "audio", "video", "both"]
 FaceChoice = Literal["main", "all"]
@@ -208,6 +210,17 @@ class ClipClassifier(ABC):
                 return [failure_of(clips[0][0], error)]
             return [p for clip in clips for p in self._predict_clips([clip], request)]
         return [replace(p, path=path) for (path, _), p in zip(clips, predictions, strict=True)]
+
+
+def wait_for(future: Future[T]) -> T:
+    """The result of a future, waited for in turns of half a second.
+
+    The system may hand Ctrl-C to any thread, and Python acts on it in the main one, which a wait
+    without end would not wake.
+    """
+    while not future.done():
+        wait([future], timeout=0.5)
+    return future.result()
 
 
 def _next_batch(

@@ -11,12 +11,12 @@ from __future__ import annotations
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import IO, TYPE_CHECKING, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Self
 
 import numpy as np
 from einops import rearrange
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from avser.media.visual_features import Features
 
 Samples = NDArray[np.float32]
-
-T = TypeVar("T")
 
 _IN_MEMORY = 120 * STEP_SAMPLES  # a minute
 _AHEAD = 8  # frames decoded that nobody has looked at yet
@@ -193,17 +191,6 @@ def face_segment(track: FaceTrack, start: int, steps: int) -> ClipSegment:
     """A person's face in the steps from ``start``, without sound."""
     faces, mask = track.grid(start, steps)
     return ClipSegment(NO_SAMPLES, faces, mask)
-
-
-def wait_for(future: Future[T]) -> T:
-    """The result of a future, waited for in turns of half a second.
-
-    The system may hand Ctrl-C to any thread, and Python acts on it in the main one, which a wait
-    without end would not wake.
-    """
-    while not future.done():
-        wait([future], timeout=0.5)
-    return future.result()
 
 
 def check_streams(path: str | Path, modality: str, *, has_audio: bool, has_video: bool) -> None:

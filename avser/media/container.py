@@ -25,7 +25,6 @@ _INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
 _SHORT_S = 0.5  # a stream that ends so much before its stated end is cut short
 _SLOPPY = 4_096  # bytes by which recorders err about the length of their own file
 _LFS_POINTER = b"version https://git-lfs"
-_WIDEST_PIXEL = 8.0  # no camera has pixels of another shape; damaged headers have
 _LOWEST_RATE = 1_000  # of sound, in Hz: half of it is the highest frequency that it holds
 
 
@@ -221,9 +220,3 @@ def _stated_length_s(container: InputContainer) -> float | None:
     # these state the time at which they end, counted from 0 and not from their start
     ends_at = not {"matroska", "webm", "flv", "ogg"}.isdisjoint(container.format.name.split(","))
     return length_s - start_s if ends_at and 0 < start_s < length_s else length_s
-
-
-def pixel_aspect(stream: VideoStream) -> float:
-    """Width of a pixel over its height: 1 for most, 16/15 for PAL, 2 for anamorphic."""
-    aspect = float(stream.sample_aspect_ratio or 1)
-    return aspect if 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL else 1.0

@@ -20,7 +20,6 @@ from av.stream import Stream
 from numpy.typing import NDArray
 
 from avser.errors import ConfigError
-from avser.media.container import pixel_aspect
 from avser.media.samples import (
     FULL_SCALE,
     ChannelMixer,
@@ -43,6 +42,7 @@ _LONGEST_STEP_S = 60.0  # a picture that claims to last longer claims it in a da
 _OVERSHOOT = 1.42  # lossy codecs exceed full scale by up to 3 dB where the original touched it
 _DOWN_MIX = 0.4142  # FFmpeg's scale of 5.1 in two channels, which it applies to integers alone
 _NAMED_LAYOUTS = 8  # more channels than that have no layout that FFmpeg could mix
+_WIDEST_PIXEL = 8.0  # no camera has pixels of another shape; damaged headers have
 _MOST_PIXELS = 2**26  # twice 8K; a damaged header can ask for any size
 DECODE_ERRORS = (FFmpegError, ValueError, IndexError, OverflowError)
 
@@ -389,6 +389,12 @@ class VideoDecoder:
             self._image = upright_image(self._shown, aspect=self._aspect, height=self._height)
         self.waiting.append(Frame(time_s, self._image))
         self._given = True
+
+
+def pixel_aspect(stream: VideoStream) -> float:
+    """Width of a pixel over its height: 1 for most, 16/15 for PAL, 2 for anamorphic."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL else 1.0
 
 
 def upright_image(frame: VideoFrame, *, aspect: float = 1.0, height: int | None = None) -> Image:

@@ -53,12 +53,13 @@ from av.stream import Stream
 
 from avser.errors import ConfigError, escape_controls
 from avser.media.clock import FileClock
-from avser.media.container import media_errors, open_file, pixel_aspect, unreadable
+from avser.media.container import media_errors, open_file, unreadable
 from avser.media.decoders import (
     DECODE_ERRORS,
     NO_SAMPLES,
     AudioDecoder,
     VideoDecoder,
+    pixel_aspect,
     seek_before,
 )
 from avser.media.decoders import Frame as Frame  # part of this module's face

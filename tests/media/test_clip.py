@@ -1,16 +1,14 @@
 """Reading a file once: what the other tests of files and predictors leave open."""
 
-import signal
-import time
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from pathlib import Path
-from threading import Event, Thread, Timer, get_ident
+from threading import Event, Thread, get_ident
 
 import numpy as np
 import pytest
 
 from avser.errors import ConfigError
-from avser.media.clip import load_clip, wait_for
+from avser.media.clip import load_clip
 from avser.media.faces import Detection
 from avser.testing.media import voice, write_video
 from avser.types import STEP_S
@@ -99,24 +97,3 @@ def test_decoding_waits_for_a_slow_detector(tmp_path: Path) -> None:
     going.set()
     decoding.join(60)
     assert max(read) == pytest.approx(20, abs=0.2)
-
-
-def test_a_wait_ends_where_another_thread_took_the_interrupt() -> None:
-    answer: Future[str] = Future()
-
-    def interrupted() -> None:
-        time.sleep(0.2)
-        signal.pthread_kill(get_ident(), signal.SIGINT)
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    late = Timer(20, answer.set_result, ["too late"])
-    late.start()
-    Thread(target=interrupted).start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            wait_for(answer)
-    finally:
-        late.cancel()
-        signal.signal(signal.SIGINT, before)
-    answer.set_result("there")
-    assert wait_for(answer) == "there"
