@@ -270,8 +270,9 @@ def _read(
     try:
         for block in reader:
             clip.sound.add(block.samples)
-            for frame in block.frames if collector is not None else ():
-                frames.append(thread.submit(collector.add, frame))
+            for frame in block.frames:
+                if collector is not None:
+                    frames.append(thread.submit(collector.add, frame))
                 if len(frames) > _AHEAD:  # decoding waits, so that memory is bounded
                     frames.popleft().result()
             if stopped is not None and stopped.is_set():

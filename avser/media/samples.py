@@ -96,7 +96,8 @@ def from_16_bit(samples: NDArray[np.int16]) -> Samples:
 
 def rounded(samples: Samples) -> Samples:
     """Samples as training sees them: in -1..1, rounded to the 16 bits in which they are stored."""
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.float32) / 32768.0
+    whole: Samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.float32)
+    return whole / np.float32(32768.0)
 
 
 def condition_samples(
