@@ -29,7 +29,7 @@ NAMES = (
     "scale_jobs",
     "scale_data",
 )
-TABLES = ("imports", "trace")  # of the code itself: no figure of a machine
+TABLES = ("imports", "trace", "scale_table")  # of the code itself: no figure of a machine
 _PACKAGES = (
     "avser",
     "torch",

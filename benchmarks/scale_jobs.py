@@ -86,7 +86,11 @@ def rows(killed: dict[str, int], memory: dict[int, dict[str, float]], *, clips: 
 @contextmanager
 def two_nodes() -> Iterator["subprocess.Popen[str]"]:
     """A Ray cluster of two nodes of this machine; the first line of output is its address."""
-    environment = {**thread_environment(1), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {
+        **thread_environment(1),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+    }
     with subprocess.Popen(
         [sys.executable, "-c", CLUSTER], env=environment, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,

@@ -130,6 +130,7 @@ def _watch(stream: IO[str]) -> None:
 def main() -> int:
     """Work on the job of standard input."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as --engine local; Ray's own is 15
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", _RECONNECT_S)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")

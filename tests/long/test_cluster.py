@@ -49,7 +49,7 @@ class RunningCluster:
     """A cluster; ``address`` is what a command is given."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", CLUSTER], env=environment, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -104,7 +104,7 @@ def cluster() -> Iterator[RunningCluster]:
 @pytest.fixture
 def corpus(tmp_path: Path) -> list[str]:
     """Words of a corpus."""
-    root = fake_ravdess(tmp_path / "ravdess", speakers=4, per_emotion=1)
+    root = fake_ravdess(tmp_path / "ravdess", speakers=4, per_emotion=2)
     return ["-c", "configs/data/ravdess.yaml", "--root", str(root)]
 
 
@@ -127,9 +127,9 @@ def test_a_cluster_prepares_what_one_process_prepares(
         assert main(["prepare", *corpus, *words]) == 0
     (ours, decoded), (theirs, _) = (prepared(corpus, tmp_path / n) for n in ("ray", "local"))
     assert not decoded  # nothing was left to do
-    assert ours.clips == theirs.clips and len(ours.clips) == 32
+    assert ours.clips == theirs.clips and len(ours.clips) == 64
     assert ours.waves.digests == theirs.waves.digests
-    assert all(ours.waves.intact(index) for index in range(32))
+    assert all(ours.waves.intact(index) for index in range(64))
     segments = list((tmp_path / "ray").glob("*.i16"))
     assert sum(path.stat().st_size for path in segments) == 2 * sum(ours.waves.lengths)  # once
 
@@ -137,21 +137,24 @@ def test_a_cluster_prepares_what_one_process_prepares(
 def test_a_cluster_trains_the_folds_and_seeds_that_one_machine_trains(
     cluster: RunningCluster, corpus: list[str], tmp_path: Path
 ) -> None:
-    tiny = {"model": tiny_spec(), "trainer": {"max_epochs": 1, "accelerator": "cpu"}}
+    trainer = {"max_epochs": 1, "accelerator": "cpu"}
+    tiny = {"model": tiny_spec(), "data": {"batch_size": 4}, "trainer": trainer}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     words = ["crossval", *corpus, "-c", str(tmp_path / "tiny.yaml"), "--folds", "2"]
     ray = ["--engine", "ray", "--address", cluster.address, "--seeds", "0,1"]
     assert main([*words, *ray, "--out", str(tmp_path / "ray")]) == 0
     assert main([*words, "--jobs", "2", "--out", str(tmp_path / "local")]) == 0
     results = json.loads((tmp_path / "ray/results.json").read_text())
-    assert results["n"] == 2 * 32 and not any("UNFINISHED" in note for note in results["notes"])
+    assert not any("UNFINISHED" in note for note in results["notes"])
     folds = [tmp_path / "ray" / f"seed{s}/fold{k}" for s in (0, 1) for k in (0, 1)]
     assert all((fold / "DONE").exists() for fold in folds)
+    tested = [c for f in folds for c in Predictions.load(f / "predictions/test.json").clip_ids]
+    assert set(Counter(tested).values()) == {2} and len(tested) == 2 * 64  # once a seed
     for fold in folds[:2]:  # seed 0
         other = tmp_path / "local" / fold.relative_to(tmp_path / "ray")
         ours, theirs = (Predictions.load(f / "predictions/test.json") for f in (fold, other))
         assert ours.clip_ids == theirs.clip_ids
-        assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
+        assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-4)
 
 
 @pytest.fixture
