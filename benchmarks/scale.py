@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from avser.bundle import serialization as bundle
 from avser.errors import BundleError
@@ -66,15 +66,29 @@ def job(clips: Path, out: Path, using: Path, *words: str) -> dict[str, float]:
     clips a second, ``core`` clips a second of processor time of all processes of the job.
     """
     start = time.time()
-    with subprocess.Popen(
-        job_words(clips, out, using, *words), cwd=ROOT, env=thread_environment(1),
-        stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+    usage = run_watched(job_words(clips, out, using, *words))
+    return {**rates(out, usage), "seconds": time.time() - start}
+
+
+def run_watched(words: list[str], *, environment: Mapping[str, str] | None = None) -> Usage:
+    """Run a command to its end, and return what its processes took.
+
+    Raises:
+        RuntimeError: it failed; the message is the last line of its errors.
+    """
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            words, cwd=ROOT, env={**thread_environment(1), **(environment or {})},
+            stdout=subprocess.DEVNULL, stderr=errors,
+        ) as process,
+    ):  # fmt: skip
         with watched(process.pid) as usage:
             code = process.wait()
-    if code:
-        raise RuntimeError(f"Bad job {out}: code {code}")
-    return {**rates(out, usage), "seconds": time.time() - start}
+        if code:
+            errors.seek(0)
+            raise RuntimeError(f"Bad run of {words[3]}: {errors.read().strip()[-300:]}")
+    return usage
 
 
 def rates(out: Path, usage: Usage) -> dict[str, float]:

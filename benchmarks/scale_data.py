@@ -16,18 +16,15 @@ import numpy as np
 from avser.testing.media import write_wav
 from benchmarks.material import EMOTIONS, write_clips
 from benchmarks.measure import (
-    ROOT,
     Goal,
     Report,
     Row,
     child,
     in_turn,
     medians,
-    thread_environment,
     threads,
 )
-from benchmarks.scale import FILES, link, small_model
-from benchmarks.scale_processes import watched
+from benchmarks.scale import FILES, link, run_watched, small_model
 
 FULL = {"stored": 200, "prepared": 200, "epochs": 3, "audited": 20_000}
 QUICK = {"stored": 16, "prepared": 16, "epochs": 1, "audited": 200}
@@ -107,16 +104,11 @@ def audit_of(folder: Path, count: int) -> dict[str, float]:
         lines.append(f"{path.name},{EMOTIONS[number % len(EMOTIONS)]},{number % 40}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     words = ["audit", "-c", "configs/data/manifest.yaml", "--root", str(folder)]
-    environment = {**thread_environment(1), "AVSER_CACHE": str(folder / "cache")}
     start = time.time()
-    with subprocess.Popen(
-        [sys.executable, "-m", "avser", *words], cwd=ROOT, env=environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        with watched(process.pid) as usage:
-            code = process.wait()
-    if code:
-        raise RuntimeError(f"Bad audit: code {code}")
+    usage = run_watched(
+        [sys.executable, "-m", "avser", *words],
+        environment={"AVSER_CACHE": str(folder / "cache")},
+    )
     seconds = time.time() - start
     runnable = usage.runnable_s / seconds
     return {"seconds": seconds, "cpu_s": usage.cpu_s, "runnable": runnable}

@@ -13,8 +13,15 @@ from tempfile import TemporaryDirectory
 from avser.distributed.folder import Folder
 from avser.distributed.parts import rows_of
 from benchmarks.measure import ROOT, Goal, Report, Row, thread_environment
-from benchmarks.scale import FILES, job_words, link, rates, short_clips, small_model
-from benchmarks.scale_processes import watched
+from benchmarks.scale import (
+    FILES,
+    job_words,
+    link,
+    rates,
+    run_watched,
+    short_clips,
+    small_model,
+)
 
 FULL = {"clips": 5_000, "inputs": 100_000, "part": 32}
 QUICK = {"clips": 128, "inputs": 1_000, "part": 8}
@@ -110,6 +117,8 @@ def killed_job(clips: Path, out: Path, using: Path, *, part: int) -> dict[str, i
     with two_nodes() as cluster:
         assert cluster.stdin is not None and cluster.stdout is not None
         address = cluster.stdout.readline().strip()
+        if not address:
+            raise RuntimeError("Bad cluster: a node took over half a minute to start.")
         log(f"cluster of two nodes of one core at {address}")
         words = ["--part-clips", str(part), "--engine", "ray", "--address", address]
         with subprocess.Popen(
@@ -149,13 +158,6 @@ def _count(out: Path) -> int:
 
 def large_job(clips: Path, out: Path, using: Path) -> dict[str, float]:
     """Peak memory of the processes that plan a job on Ray, and its rate."""
-    with subprocess.Popen(
-        job_words(clips, out, using, "--engine", "ray"), cwd=ROOT, env=thread_environment(1),
-        stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        with watched(process.pid) as usage:
-            code = process.wait()
-    if code:
-        raise RuntimeError(f"Bad job: code {code}")
+    usage = run_watched(job_words(clips, out, using, "--engine", "ray"))
     peaks = [usage.peak_of(" -m avser classify"), usage.peak_of("avser.distributed.ray_driver")]
     return {"peak_mb": sum(peaks), **rates(out, usage)}

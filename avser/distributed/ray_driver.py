@@ -17,6 +17,7 @@ from avser.distributed.engine import Cluster, Worker, build
 from avser.errors import AvserError, ClusterError, ConfigError
 
 _OBJECT_STORE = 200 << 20  # bytes: items and results are small
+_STARTS = 3  # attempts
 _RECONNECT_S = "15"  # how long a cluster that does not answer is waited for
 
 
@@ -60,13 +61,7 @@ def _connect(cluster: Cluster) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if cluster.address is None:
-            ray.init(
-                address="local",  # not one that happens to run here
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE,
-                num_cpus=max(os.cpu_count() or 1, int(cluster.cpus)),
-                **quiet,
-            )
+            _start(cluster, quiet)
         else:
             ray.init(address=cluster.address, **quiet)
     except Exception as error:  # Ray's own classes, and plain ones where a start takes too long
@@ -84,6 +79,26 @@ def _connect(cluster: Cluster) -> None:
                 f"Bad actors: each takes {need:g} {name}, and the cluster has "
                 f"{room.get(name, 0):g}; ask for fewer."
             )
+
+
+def _start(cluster: Cluster, quiet: Mapping[str, Any]) -> None:
+    """Start a cluster of this machine; Ray gives a node half a minute, too little on a busy one."""
+    import ray
+
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                address="local",  # not one that happens to run here
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                num_cpus=max(os.cpu_count() or 1, int(cluster.cpus)),
+                **quiet,
+            )
+            return
+        except Exception:  # Ray's own classes, and plain ones where it takes too long
+            ray.shutdown()
+            if not left:
+                raise
 
 
 def _room() -> dict[str, float]:
