@@ -293,9 +293,9 @@ def test_video_rows() -> None:
 def test_stages_of_a_clip_add_up_to_all_of_it() -> None:
     names = (video_stages.DECODING, video_stages.DETECTION, video_stages.CROPS)
     times = dict.fromkeys(names, 0.1) | {video_stages.FACE: 0.2, video_stages.VOICE: 0.05}
-    times |= {video_stages.WHOLE: 0.6, video_stages.EVERY: 0.25, "wall": 0.5}
+    times |= {video_stages.WHOLE: 0.6, video_stages.EVERY: 0.25, "wall": 0.5, video.USUAL: 30.0}
     whole, *parts, following = video_stages.rows(times)
-    assert whole.value == pytest.approx(600) and whole.other == pytest.approx(100)
+    assert whole.value == pytest.approx(600) and whole.ratio == pytest.approx(50)
     assert sum(part.value for part in parts) == pytest.approx(600)
     assert {p.ours: p.note for p in parts}[video_stages.REST] == "8%"
     assert following.ratio == pytest.approx(2.5) and following.goal is not None
