@@ -4,11 +4,14 @@ The package picture from the imports, the model zoo from the cards, the API refe
 packages, results and changelog from the files at the root. So none of them can fall behind.
 """
 
+import io
 import json
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
@@ -17,6 +20,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from avser.visualization.stress_plot import stress_figure  # noqa: E402
 from benchmarks import imports  # noqa: E402
 
 log = logging.getLogger("mkdocs.hooks.avser")
@@ -168,7 +172,18 @@ def _zoo() -> str:
         )
         card = (path.parent / "README.md").read_text(encoding="utf-8")
         cards.append(re.sub(r"^(#+ )", r"#\1", card, flags=re.MULTILINE))
+        if stress := (config.get("figures") or {}).get("stress"):
+            cards.append(_stress_svg(name, stress))
     return "\n".join([*lines, "", *cards])
+
+
+def _stress_svg(name: str, stress: Mapping[str, Any]) -> str:
+    """UAR under each degradation, as the report draws it."""
+    figure = stress_figure(stress, title=f"{name}: degraded recordings of the same clips")
+    text = io.StringIO()
+    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    svg = text.getvalue()
+    return f'<div class="stress">{svg[svg.index("<svg") :]}</div>\n'
 
 
 # -- architecture --------------------------------------------------------------------------------
