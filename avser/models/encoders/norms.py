@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class MaskedGroupNorm(nn.Module):
@@ -55,12 +56,17 @@ class MaskedBatchNorm(nn.BatchNorm2d):
         """Normalise ``[B, C, M, F]``; in training by the frames of ``mask [B, F]``."""
         if mask is None or not self.training:
             return super().forward(x)
-        frames = rearrange(x, "b c m f -> b f c m")
-        valid = frames[mask]  # [n, C, M]
-        out = torch.zeros_like(frames)
-        if valid.shape[0] * valid.shape[2] > 1:  # of a single value there is no deviation
-            out[mask] = rearrange(super().forward(valid.unsqueeze(-1)), "n c m 1 -> n c m")
-        return rearrange(out, "b f c m -> b c m f")
+        rows = rearrange(x, "b c m f -> b m f c")  # as channels_last keeps them
+        keep = mask[:, None].expand(rows.shape[:3])
+        valid, out = rows[keep], torch.zeros_like(rows)  # [n, C]
+        if len(valid) > 1:  # of a single value there is no deviation
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += 1
+            kept = self.running_mean, self.running_var
+            out[keep] = F.batch_norm(
+                *(valid, *kept, self.weight, self.bias), training=True, eps=self.eps
+            ).to(out.dtype)
+        return rearrange(out, "b m f c -> b c m f")
 
 
 NormKind = Literal["batch", "masked_batch", "group"]
