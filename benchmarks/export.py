@@ -29,7 +29,7 @@ WHISPER = {"whisper_tiny": ("tiny", 3, 2.5), "whisper_base": ("base", 4, 4.5)}
 ONNX = ("int8", "float", "two_channel", *WHISPER)
 MOST_MS = 2.0
 MOST_KB = 500.0
-SMALL_MODEL = "audio_crnn.ravdess"
+SMALL_MODEL = "audio_small.multi"
 FASTER = 50.0
 KINDS = (*ONNX, "torch", "wav2vec2")
 #: The face network of the audio-visual model, on so many crops at once.

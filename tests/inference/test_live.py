@@ -287,7 +287,7 @@ def test_an_hour_of_sound_needs_no_more_memory_than_a_minute() -> None:
     status = Path("/proc/self/status")
     if not status.is_file():
         pytest.skip("memory is read from /proc, which is not here")
-    loaded = bundle.load("audio_crnn.ravdess")
+    loaded = bundle.load("audio_small.multi")
     torch.set_num_threads(1)
     voice = read_audio(Path(__file__).parents[2] / "examples" / "sample.mp4")
     for branch, names in (

@@ -52,7 +52,7 @@ def test_every_voice_is_exported_or_says_why_not(name: str, tmp_path: Path) -> N
 
 
 def test_the_released_voice_at_four_lengths_and_two_sizes(tmp_path: Path) -> None:
-    loaded = bundle.load("audio_crnn.ravdess")
+    loaded = bundle.load("audio_small.multi")
     graph = AudioGraph(loaded)
     sizes = [(clips, seconds) for seconds in LENGTHS for clips in (1, 2)]
     result = differences(
@@ -65,7 +65,7 @@ def test_the_released_voice_at_four_lengths_and_two_sizes(tmp_path: Path) -> Non
 
 
 def test_the_folder_in_an_environment_of_numpy_and_onnxruntime(tmp_path: Path) -> None:
-    path = save_folder(AudioGraph(bundle.load("audio_crnn.ravdess")), tmp_path / "out", int8=True)
+    path = save_folder(AudioGraph(bundle.load("audio_small.multi")), tmp_path / "out", int8=True)
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     words = [str(python), "-m", "pip", "install", "-q", "numpy", "onnxruntime"]
@@ -86,7 +86,7 @@ def test_the_folder_in_an_environment_of_numpy_and_onnxruntime(tmp_path: Path) -
 
 def test_int8_loses_nothing_worth_telling(tmp_path: Path) -> None:
     """Of labels on noise bursts of many kinds, float and int8 agree on nearly all."""
-    loaded = bundle.load("audio_crnn.ravdess")
+    loaded = bundle.load("audio_small.multi")
     graph = AudioGraph(loaded)
     plain = OnnxClassifier(graph.save(tmp_path / "float.onnx"))
     small = OnnxClassifier(graph.save(tmp_path / "int8.onnx", int8=True))

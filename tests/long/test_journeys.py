@@ -51,14 +51,14 @@ def test_engineer_gets_one_table_of_a_thousand_files(
         clip.parent.mkdir(parents=True, exist_ok=True)
         clip.hardlink_to(recordings[i % 6])
     Path("clips/0/broken.wav").write_text("no sound at all")
-    command = ["classify", "clips", "--recursive", "--model", "audio_crnn.ravdess"]
+    command = ["classify", "clips", "--recursive", "--model", "audio_small.multi"]
     assert main([*command, "--parquet", "labels.parquet"]) == 1
     table = parquet.read_table("labels.parquet").to_pylist()
     assert len(table) == 1_001
     by_path = {row["path"]: row for row in table}
     assert "it is no recording" in by_path["clips/0/broken.wav"]["error"]
     assert sum(row["error"] is None for row in table) == 1_000
-    single = Predictor.from_pretrained("audio_crnn.ravdess", device="cpu")
+    single = Predictor.from_pretrained("audio_small.multi", device="cpu")
     for i, recording in enumerate(recordings):
         prediction = single(recording)
         assert prediction.probabilities is not None

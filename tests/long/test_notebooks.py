@@ -68,7 +68,7 @@ def test_export_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     pytest.importorskip("onnxruntime")
     names = run("export_and_run", tmp_path, monkeypatch)
     assert Path("voice/model.onnx").stat().st_size < 600_000
-    predictor = Predictor.from_pretrained("audio_crnn.ravdess", device="cpu")
+    predictor = Predictor.from_pretrained("audio_small.multi", device="cpu")
     prediction, answer = predictor("../sample_voice.mp3"), names["answer"]
     assert prediction.label == answer.label and prediction.probabilities is not None
     assert answer.probabilities == pytest.approx(dict(prediction.probabilities), abs=0.02)

@@ -55,7 +55,7 @@ def page_of(graph: AudioGraph, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The released audio model, for whole clips."""
-    graph = AudioGraph(bundle.load("audio_crnn.ravdess"))
+    graph = AudioGraph(bundle.load("audio_small.multi"))
     return page_of(graph, tmp_path_factory.mktemp("page") / "whole")
 
 
@@ -109,7 +109,7 @@ def test_a_file_gets_the_label_that_python_gives(
     # products in 8 bits round activations, and wasm's sums have another order
     apart = 0.03 if kind == "default" else 1e-3
     if kind == "whole":  # the page is also within 3 % of PyTorch, 8-bit weights included
-        in_process = Predictor.from_pretrained("audio_crnn.ravdess")(str(clip))
+        in_process = Predictor.from_pretrained("audio_small.multi")(str(clip))
         assert not isinstance(in_process, list) and in_process.probabilities is not None
         assert prediction.probabilities == pytest.approx(in_process.probabilities, abs=0.03)
     with served(folder) as address, opened(browser, address) as page:
