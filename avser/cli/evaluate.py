@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def run(words: Sequence[str]) -> int:
     """Print the figures, and write them where asked."""
     about = "Measure a model on a corpus. Settings may follow as --data.*"
-    parser = Parser("evaluate", about, corpus=False)
+    parser = Parser("evaluate", about, corpus=False, figures=True)
     parser.add_argument(
         "--model",
         metavar="NAME|DIR",
