@@ -116,7 +116,9 @@ export class Backend {
         socket.send(Int16Array.from(block, (x) => Math.max(-1, Math.min(1, x)) * 32767));
       },
       async picture(blob) {
-        if (open()) socket.send(JSON.stringify({ picture: await base64(blob) }));
+        if (!open()) return;
+        const picture = await base64(blob);
+        if (open()) socket.send(JSON.stringify({ picture })); // it may have closed meanwhile
       },
       close: () => socket.close(),
     };
