@@ -214,7 +214,7 @@ class ClipDataModule(LabelledDataModule):
         """
         if self.views is None or self._audio is None or self._teacher is None:
             return 0
-        if not encoder.constant_features:
+        if not teacher and not encoder.constant_features:  # a teacher is never trained
             raise ConfigError(
                 f"Bad data.views {self.views}: this {type(encoder).__name__} is trained, so that "
                 "its outputs change; freeze it (tune: none), or set data.views to null."

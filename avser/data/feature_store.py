@@ -38,9 +38,7 @@ def fingerprint(encoder: AudioEncoder) -> str:
     behind the front end, where the features are the front end's.
     """
     after = ["normaliser"]
-    kind, base = type(encoder), AudioEncoder
-    own = kind.compute_features, kind.raw_features
-    if own == (base.compute_features, base.raw_features):
+    if encoder.spectrogram_features:
         after = [name for name, _ in encoder.named_children() if name != "frontend"]
     digest = blake2b(digest_size=16)
     for name, module in encoder.named_modules():

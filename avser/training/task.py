@@ -235,11 +235,15 @@ class EmotionTask(LightningModule):
             ConfigError: a class has no training clip, or a model that it starts from has seen
                 test speakers.
         """
-        if self.augment is not None and data.views is not None and self.augment.changes_sound:
+        audio = self.net.audio
+        vectors = audio is not None and not audio.spectrogram_features
+        augment = None if data.views is None else self.augment
+        if augment is not None and (augment.changes_sound or vectors):
             raise ConfigError(
-                f"Bad model.augment with data.views {data.views}: prepared sound is not changed in "
-                "training; set model.augment to null, or its speed, gain_db and other changes of "
-                "sound to 0, and use data.degrade instead."
+                f"Bad model.augment with data.views {data.views}: prepared features are not "
+                "changed in training; set model.augment to null and use data.degrade instead, or, "
+                "for an encoder of spectrograms, set its speed, gain_db and other changes of sound "
+                "to 0."
             )
         if data.unlabelled and self.teacher is None:
             raise ConfigError(

@@ -10,7 +10,9 @@ import torch
 from avser.data.feature_store import ClipFeatures, ClipSound, fingerprint, prepare_features
 from avser.errors import CacheError
 from avser.media.degradations import Degrade, Samples
+from avser.models.encoders.crnn import CrnnEncoder
 from avser.models.encoders.whisper import WhisperEncoder
+from avser.models.frontends.logmel import LogMel
 
 
 def encoder(seed: int = 0, **settings: object) -> WhisperEncoder:
@@ -109,3 +111,13 @@ def test_a_fingerprint_is_of_settings_and_weights() -> None:
     assert own == fingerprint(encoder()) == fingerprint(encoder(normalise="speaker"))
     others = [encoder(3), encoder(join=(0, 1)), encoder(join=(1,), layers=1)]
     assert len({own, *map(fingerprint, others)}) == 4
+
+
+def test_only_what_makes_the_features_is_in_the_fingerprint() -> None:
+    def crnn(bins: int, hidden: int) -> CrnnEncoder:
+        frontend = LogMel(bins=bins, window=512, hop=512, n_fft=512)
+        return CrnnEncoder(frontend=frontend, channels=(4,), pools=((2, 2),), hidden=hidden)
+
+    first = fingerprint(crnn(16, 8))
+    assert fingerprint(crnn(16, 8)) == first  # its random weights come after the spectrogram
+    assert fingerprint(crnn(32, 8)) != first

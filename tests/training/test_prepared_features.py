@@ -24,6 +24,11 @@ SOFTMAX = {
 }
 ATTENTIVE = {"class_path": "avser.models.heads.AttentiveHead", "init_args": {"hidden": 8}}
 
+SPECTROGRAM_ONLY = {
+    "class_path": "avser.training.augment.Augment",
+    "init_args": {"speed": 0.0, "gain_db": 0.0, "mixup": 0.0},
+}
+
 
 @pytest.fixture(scope="module")
 def ravdess(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -123,6 +128,7 @@ def test_enrolment_uses_prepared_features(ravdess: Path, tmp_path: Path) -> None
         (["--model.audio.init_args.tune=all"], "this WhisperEncoder is trained"),
         (["--data.views=-1"], "Bad data.views -1"),
         (["--model.augment=avser.training.augment.Augment"], "set model.augment to null"),
+        ([f"--model.augment={json.dumps(SPECTROGRAM_ONLY)}"], "prepared features are not changed"),
     ],
 )
 def test_what_does_not_go_together_is_one_sentence(
@@ -149,10 +155,6 @@ CRNN = {
         "pools": [[2, 2]],
         "hidden": 8,
     },
-}
-SPECTROGRAM_ONLY = {
-    "class_path": "avser.training.augment.Augment",
-    "init_args": {"speed": 0.0, "gain_db": 0.0, "mixup": 0.0},
 }
 
 

@@ -128,6 +128,13 @@ class AudioEncoder(nn.Module, ABC):
         """Whether `raw_features` of a clip stay the same while the network is trained."""
         return not list(self.frontend.parameters())
 
+    @property
+    def spectrogram_features(self) -> bool:
+        """Whether `raw_features` are the front end's spectrogram, and no network's vectors."""
+        kind = type(self)
+        own = kind.compute_features, kind.raw_features
+        return own == (AudioEncoder.compute_features, AudioEncoder.raw_features)
+
     def learning_rates(self) -> dict[str, tuple[nn.Module, float]]:
         """Parts whose learning rate is scaled: name to part and factor."""
         return {}
