@@ -235,10 +235,10 @@ class EmotionTask(LightningModule):
             ConfigError: a class has no training clip, or a model that it starts from has seen
                 test speakers.
         """
-        audio = self.net.audio
-        vectors = audio is not None and not audio.spectrogram_features
-        augment = None if data.views is None else self.augment
-        if augment is not None and (augment.changes_sound or vectors):
+        augment, audio = None if data.views is None else self.augment, self.net.audio
+        if augment is not None and (
+            augment.changes_sound or (audio is not None and not audio.spectrogram_features)
+        ):
             raise ConfigError(
                 f"Bad model.augment with data.views {data.views}: prepared features are not "
                 "changed in training; set model.augment to null and use data.degrade instead, or, "
