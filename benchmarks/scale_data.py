@@ -173,7 +173,7 @@ def shard_rates(folder: Path, count: int, epochs: int) -> dict[str, float]:
     from avser.datamodules.corpora.ravdess import Ravdess
     from avser.datamodules.shards import ShardCorpus, ShardedClips
     from avser.distributed.folder import Folder
-    from avser.distributed.shards import write_shards
+    from avser.distributed.shards import plan_shards, write_shards, writer
     from avser.testing.corpora.ravdess import fake_ravdess
     from benchmarks.material import untrained
 
@@ -182,9 +182,10 @@ def shard_rates(folder: Path, count: int, epochs: int) -> dict[str, float]:
     cache = ClipDataModule(Ravdess(root), SpeakerKFold(folds=5), batch_size=16)
     about = {"corpus": "x", "licence": "", "languages": [], "label_target": "acted", "notes": []}
     place = str(folder / "tar")
-    write_shards(
-        Folder(place), cache.prepared.clips, cache.prepared.waves, cache.digests, about=about
-    )
+    clips, waves = cache.prepared.clips, cache.prepared.waves
+    plans = plan_shards(clips, lengths=waves.lengths, digests=cache.digests)
+    run = writer(Folder(place), clips, waves, faces=folder)
+    write_shards(Folder(place), plans, about=about, run=run)
     shards = ShardedClips(ShardCorpus(place), SpeakerKFold(folds=5), batch_size=16)
     net = untrained("audio_crnn").train()
     loaders = {"shards": shards.train_dataloader(), "cache": cache.train_dataloader()}
@@ -194,13 +195,13 @@ def shard_rates(folder: Path, count: int, epochs: int) -> dict[str, float]:
             logits = net(batch)["audio"].logits
             torch.nn.functional.cross_entropy(logits, batch["label"]).backward()
 
-    clips = sum(len(batch["clip_id"]) for batch in loaders["cache"])
+    count = sum(len(batch["clip_id"]) for batch in loaders["cache"])
     with threads(1):
         times = in_turn(
             {n: lambda n=n: epoch(n) for n in loaders},  # type: ignore[misc]
             repeats=epochs,
         )
-    return {name: clips / seconds for name, seconds in medians(times).items()}
+    return {name: count / seconds for name, seconds in medians(times).items()}
 
 
 def main() -> None:

@@ -1,10 +1,14 @@
 """``avser prepare``: decode a corpus into the cache, and compute a frozen encoder's outputs."""
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avser.cli.config import Parser, parse_data, prepare_data
 from avser.errors import ConfigError
+
+if TYPE_CHECKING:
+    from avser.distributed.engine import Cluster
 
 
 def run(words: Sequence[str]) -> int:
@@ -21,14 +25,20 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--shards", metavar="DIR", help="also write the clips into tar files in "
                         "this folder or bucket, to train with --corpus shards")  # fmt: skip
     parser.add_argument("--address", help="of a running Ray cluster: HOST:PORT, or auto")
+    parser.add_argument("--actors", type=int, metavar="N", help="with ray: decoding processes; as "
+                        "many as there is room for")  # fmt: skip
     own, rest = parser.split(words)
     from avser.data.audio_cache import Prepared
     from avser.data.content import cache_folder
     from avser.training.data_module import failure_text
 
     data = parse_data(rest)
+    cluster = None
     if own.engine == "ray":
-        _prepare_on_ray(data, own.address, faces=getattr(data, "video", None) == "faces")
+        from avser.distributed.engine import Cluster
+
+        cluster = Cluster(own.address, own.actors)
+        _prepare_on_ray(data, cluster, faces=getattr(data, "video", None) == "faces")
     prepare_data(data, strict=False)
     if data.views is not None:
         _prepare_features(rest)
@@ -39,29 +49,31 @@ def run(words: Sequence[str]) -> int:
         content = f"clips of {data.corpus.name}, {minutes:.1f} minutes,"
     print(f"{len(prepared.clips)} {content} are prepared in {cache_folder()}.")
     if own.shards is not None:
-        _write_shards(data, own.shards)
+        _write_shards(data, own.shards, cluster)
     for clip, reason in prepared.failed:
         print(f"left out: {failure_text(clip, reason)}")
     return 0
 
 
-def _prepare_on_ray(data: Any, address: str | None, *, faces: bool) -> None:  # noqa: ANN401
+def _prepare_on_ray(data: Any, cluster: "Cluster", *, faces: bool) -> None:  # noqa: ANN401
     """Fill the cache from a cluster; what failed is tried, and listed, by this process after it."""
     from avser.cli.progress import counting
-    from avser.distributed.engine import Cluster
     from avser.distributed.tasks import prepare_on_ray
 
     with counting("clips") as progress:
-        prepare_on_ray(data.rows, cluster=Cluster(address), faces=faces, progress=progress)
+        prepare_on_ray(data.rows, cluster=cluster, faces=faces, progress=progress)
 
 
-def _write_shards(data: Any, place: str) -> None:  # noqa: ANN401 (a data module)
-    """Write the prepared clips into shards, with the audit of the split."""
+def _write_shards(data: Any, place: str, cluster: "Cluster | None") -> None:  # noqa: ANN401
+    """Write the shards that are not there, with the audit of the split."""
     from avser.cli.progress import counting
     from avser.data.audit import audit
+    from avser.data.content import cache_folder
     from avser.data.face_cache import prepare_faces
+    from avser.distributed import shards
     from avser.distributed.folder import Folder
-    from avser.distributed.shards import write_shards
+    from avser.distributed.tasks import shards_on_ray
+    from avser.files import is_url
 
     store = data.prepared
     if not hasattr(store, "waves"):
@@ -77,12 +89,22 @@ def _write_shards(data: Any, place: str) -> None:  # noqa: ANN401 (a data module
         "audit": audit(data.parts, data.digests, labels=data.labels),
     }
     faces = prepare_faces(store.clips) if data.video == "faces" else None
+    folder = Folder(place if is_url(place) else os.path.abspath(place))
+    plans = shards.plan_shards(
+        store.clips, lengths=store.waves.lengths, digests=data.digests, faces=faces
+    )
+    run = shards.writer(folder, store.clips, store.waves, faces=cache_folder() / "faces")
     with counting("shards") as progress:
-        count = write_shards(
-            Folder(place), store.clips, store.waves, data.digests, about=about, faces=faces,
+        written = shards.write_shards(
+            folder,
+            plans,
+            about=about,
+            face_size=None if faces is None else faces.size,
+            run=run if cluster is None else shards_on_ray(cluster, str(folder)),
             progress=progress,
-        )  # fmt: skip
-    print(f"{len(store.clips)} clips are in {count} shards in {place}.")
+        )
+    kept = f", {len(plans) - written} of them from before" if written < len(plans) else ""
+    print(f"{len(store.clips)} clips are in {len(plans)} shards in {place}{kept}.")
 
 
 def _prepare_features(words: Sequence[str]) -> None:

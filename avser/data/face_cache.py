@@ -98,6 +98,11 @@ class FaceRows:
     def __getitem__(self, index: int) -> FaceRow:
         return self.rows[index]
 
+    @property
+    def size(self) -> int | None:
+        """Side of the crops in pixels; None without rows."""
+        return next((row.size for row in self.rows), None)
+
     def sampled(self, frames: int, *, seed: int) -> "FaceRows":
         """The same with so many random crops of each clip, for every use the same ones."""
         rows = [replace(row, frames=frames, seed=seed) for row in self.rows]

@@ -4,11 +4,12 @@ A folder of shards holds
 
 | file | content |
 |---|---|
-| ``shard-<place>.tar`` | clips one after another, laid out as WebDataset does |
+| ``shard-<place>-<digest>.tar`` | clips one after another, laid out as WebDataset does |
 | ``index.jsonl`` | the corpus, with audit and split hash; then a line a clip, with its place |
 
 A clip is ``<key>.json`` (its row), ``<key>.npy`` (``[S]`` int16 at 16 kHz) and, where it has any,
-``<key>.npz`` (face crops and their places).
+``<key>.npz`` (face crops and their places). A shard's name follows from its clips: one that is
+there is finished, and is kept when an interrupted writing goes on.
 
 Clips of a speaker lie together, in random order, so that the parts of a split by speakers are read
 in few large pieces and what is not asked for is passed over.
@@ -18,9 +19,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -32,11 +34,13 @@ from avser.data.face_cache import FaceRows
 from avser.data.rows import clip_of_dict, clip_to_dict
 from avser.data.splits import clip_name
 from avser.distributed.folder import Folder
-from avser.errors import CorpusError
+from avser.errors import CacheError, CorpusError
 from avser.types import Clip
 
 INDEX = "index.jsonl"
 SHARD_BYTES = 64 << 20  # large enough for a store, small enough to be written again
+_NPY_HEADER = 128  # bytes before the samples of a .npy
+_SHARD = re.compile(r"shard-\d{6,}(-[0-9a-f]{16})?\.tar")
 RUN = 32  # clips that are read at once
 
 _LAYOUT = 1
@@ -62,76 +66,193 @@ class StoredClip:
     stop: int
 
 
-def write_shards(
-    folder: Folder,
+@dataclass(frozen=True)
+class ShardPlan:
+    """A shard that is to be written.
+
+    Attributes:
+        name: of its file; it follows from the content, so that a file that is there is finished.
+        clips: with their places in it.
+        faces: name of the prepared faces of each, in the cache; None where it has none.
+        first: number of its first clip, over all shards.
+    """
+
+    name: str
+    clips: tuple[StoredClip, ...]
+    faces: tuple[str | None, ...]
+    first: int
+
+
+#: Writes shards, in any order; gives each when it is there.
+RunPlans = Callable[[Sequence[ShardPlan]], Iterable[ShardPlan]]
+
+
+def plan_to_dict(plan: ShardPlan) -> dict[str, Any]:
+    """Return plain values of a plan."""
+    clips = [{**vars(row), "clip": clip_to_dict(row.clip)} for row in plan.clips]
+    return {"name": plan.name, "clips": clips, "faces": list(plan.faces), "first": plan.first}
+
+
+def plan_of_dict(values: Mapping[str, Any]) -> ShardPlan:
+    """Read what `plan_to_dict` gave."""
+    clips = tuple(_stored(row) for row in values["clips"])
+    return ShardPlan(values["name"], clips, tuple(values["faces"]), values["first"])
+
+
+def plan_shards(
     clips: Sequence[Clip],
-    waves: Sequence[NDArray[np.int16]],
-    digests: Mapping[str, str],
     *,
-    about: Mapping[str, Any],
+    lengths: Sequence[int],
+    digests: Mapping[str, str],
     faces: FaceRows | None = None,
     shard_bytes: int = SHARD_BYTES,
-    progress: Callable[[int, int], None] | None = None,
-) -> int:
-    """Write prepared clips; the index comes last, so that an interrupted writing is no corpus.
+) -> list[ShardPlan]:
+    """Cut a corpus into shards; the same corpus gives the same names and places.
+
+    Args:
+        clips: rows.
+        lengths: samples of each.
+        digests: of `clip_name`.
+        faces: prepared faces of each.
+        shard_bytes: after which the next file is begun.
+    """
+    order = sorted(range(len(clips)), key=lambda i: (clips[i].speaker, _shuffled(clips[i])))
+    plans: list[ShardPlan] = []
+    rows: list[tuple[StoredClip, str | None]] = []
+    end = first = 0
+    for number, place in enumerate(order, 1):
+        clip = clips[place]
+        path = None if faces is None else faces[place].path
+        row = StoredClip(clip, lengths[place], digests[clip_name(clip)], "", end, 0)
+        size = 0 if path is None else path.stat().st_size
+        end += _stored_bytes(len(_row_json(row)), _NPY_HEADER + 2 * row.samples, size)
+        rows.append((replace(row, stop=end), None if path is None else path.name))
+        if end >= shard_bytes or number == len(order):
+            plans.append(_plan(len(plans), rows, first))
+            rows, end, first = [], 0, number
+    return plans
+
+
+def _plan(number: int, rows: Sequence[tuple[StoredClip, str | None]], first: int) -> ShardPlan:
+    digest = blake2b(digest_size=8)
+    for row, faces in rows:
+        digest.update(_row_json(row) + f"{faces}\0{row.stop}\0".encode())
+    name = f"shard-{number:06}-{digest.hexdigest()}.tar"
+    clips = tuple(replace(row, shard=name) for row, _ in rows)
+    return ShardPlan(name, clips, tuple(faces for _, faces in rows), first)
+
+
+def _row_json(row: StoredClip) -> bytes:
+    content = {"clip": clip_to_dict(row.clip), "samples": row.samples, "digest": row.digest}
+    return json.dumps(content).encode()
+
+
+def _stored_bytes(*sizes: int) -> int:
+    """Bytes of the members of a tar: each has a header and is filled up to whole blocks."""
+    return sum(tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE)) for size in sizes if size)
+
+
+def write_shard(
+    folder: Folder, plan: ShardPlan, waves: Iterable[NDArray[np.int16]], *, faces: Path
+) -> None:
+    """Write a shard.
 
     Args:
         folder: of the shards.
-        clips: rows.
-        waves: prepared samples of each.
-        digests: of `clip_name`.
-        about: what the index says of the corpus.
-        faces: prepared faces of each.
-        shard_bytes: after which the next file is begun.
-        progress: called as ``(done, total)``.
-
-    Returns:
-        Number of shards.
+        plan: of `plan_shards`.
+        waves: prepared samples of its clips.
+        faces: folder of the prepared faces.
 
     Raises:
-        StorageError: the folder can't be written.
+        StorageError: it can't be written.
+        CacheError: the prepared clips are not those that were planned.
     """
-    order = sorted(range(len(clips)), key=lambda i: (clips[i].speaker, _shuffled(clips[i])))
-    lines: list[str] = []
-    todo = iter(order)
-    done, shard = 0, 0
-    place = next(todo, None)
-    while place is not None:
-        name = f"shard-{shard:06}.tar"
-        with folder.write(name) as file, tarfile.open(fileobj=file, mode="w") as tar:
-            while place is not None and tar.offset < shard_bytes:
-                clip, start = clips[place], tar.offset
-                row = {
-                    "clip": clip_to_dict(clip),
-                    "samples": len(waves[place]),
-                    "digest": digests[clip_name(clip)],
-                }
-                path = None if faces is None else faces[place].path
-                _add(tar, f"{done:08}", row, waves[place], path)
-                lines.append(json.dumps({**row, "shard": name, "start": start, "stop": tar.offset}))
-                done += 1
-                if progress is not None:
-                    progress(done, len(clips))
-                place = next(todo, None)
-        shard += 1
-    size = None if faces is None else next((r.size for r in faces.rows), None)
-    header = {**about, "layout": _LAYOUT, "clips": len(clips), "face_size": size}
-    with folder.write(INDEX) as file:
-        file.write("".join(f"{line}\n" for line in (json.dumps(header), *lines)).encode())
-    return shard
+    with folder.write(plan.name) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        pieces = zip(plan.clips, waves, plan.faces, strict=True)
+        for number, (row, samples, name) in enumerate(pieces, plan.first):
+            members = {"json": _row_json(row), "npy": _npy(samples)}
+            if name is not None:
+                members["npz"] = (faces / name).read_bytes()
+            _add(tar, f"{number:08}", members)
+            if tar.offset != row.stop:
+                raise CacheError(
+                    f"Bad cache: {clip_name(row.clip)} was prepared again while {plan.name} was "
+                    "written; run the same command again."
+                )
 
 
-def _add(
-    tar: tarfile.TarFile, key: str, row: object, samples: NDArray[np.int16], faces: Path | None
-) -> None:
+def writer(
+    folder: Folder, clips: Sequence[Clip], waves: Sequence[NDArray[np.int16]], *, faces: Path
+) -> RunPlans:
+    """Writing of shards in this process, from prepared samples; see `write_shard`."""
+    places = {clip_name(clip): place for place, clip in enumerate(clips)}
+
+    def run(plans: Sequence[ShardPlan]) -> Iterator[ShardPlan]:
+        for plan in plans:
+            own = (waves[places[clip_name(row.clip)]] for row in plan.clips)
+            write_shard(folder, plan, own, faces=faces)
+            yield plan
+
+    return run
+
+
+def _add(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) -> None:
     """Append the members of a clip."""
-    members = {"json": json.dumps(row).encode(), "npy": _npy(samples)}
-    if faces is not None:
-        members["npz"] = faces.read_bytes()
     for suffix, content in members.items():
         info = tarfile.TarInfo(f"{key}.{suffix}")
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
+
+
+def write_shards(
+    folder: Folder,
+    plans: Sequence[ShardPlan],
+    *,
+    about: Mapping[str, Any],
+    face_size: int | None = None,
+    run: RunPlans,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write the shards that are not there, then the index, so that half of it is no corpus.
+
+    Args:
+        folder: of the shards; what an interrupted writing left there is kept.
+        plans: of `plan_shards`.
+        about: what the index says of the corpus.
+        face_size: side of the face crops in pixels; None without faces.
+        run: writes shards, here or on a cluster.
+        progress: called as ``(done, total)`` clips.
+
+    Returns:
+        How many shards had to be written.
+
+    Raises:
+        StorageError: the folder can't be written.
+    """
+    there = folder.names()
+    todo = [plan for plan in plans if plan.name not in there]
+    total = sum(len(plan.clips) for plan in plans)
+    done = total - sum(len(plan.clips) for plan in todo)
+    for plan in run(todo):
+        done += len(plan.clips)
+        if progress is not None:
+            progress(done, total)
+    header = {**about, "layout": _LAYOUT, "clips": total, "face_size": face_size}
+    with folder.write(INDEX) as file:
+        file.write(json.dumps(header).encode() + b"\n")
+        for plan in plans:
+            file.writelines(_index_line(row) for row in plan.clips)
+    for name in there - {plan.name for plan in plans}:
+        if _SHARD.fullmatch(name):  # of another corpus, or of other settings
+            folder.remove(name)
+    return len(todo)
+
+
+def _index_line(row: StoredClip) -> bytes:
+    content = json.loads(_row_json(row)) | {
+        "shard": row.shard, "start": row.start, "stop": row.stop,
+    }  # fmt: skip
+    return json.dumps(content).encode() + b"\n"
 
 
 def _shuffled(clip: Clip) -> str:

@@ -11,6 +11,14 @@ from weakref import finalize
 
 from avser.data.rows import clip_of_dict, clip_to_dict
 from avser.distributed.engine import Cluster, on_ray
+from avser.distributed.folder import Folder
+from avser.distributed.shards import (
+    RunPlans,
+    ShardPlan,
+    plan_of_dict,
+    plan_to_dict,
+    write_shard,
+)
 from avser.errors import AvserError
 from avser.training.crossval import FitJob, RunJobs
 from avser.training.fit_processes import FitProcesses
@@ -114,3 +122,41 @@ def prepare_on_ray(
         done += int(row["clips"])
         if progress is not None:
             progress(done, len(clips))
+
+
+class ShardWorker:
+    """Writes shards of prepared clips.
+
+    Args:
+        settings: ``directory`` that relative paths begin at, ``folder`` of the cache, and ``out``,
+            the folder of the shards.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        os.chdir(settings["directory"])
+        self._cache, self._out = Path(settings["folder"]), Folder(settings["out"])
+
+    def __call__(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write the shard of ``plan``; return its ``name``."""
+        from avser.data.audio_cache import prepare
+
+        plan = plan_of_dict(item["plan"])
+        prepared = prepare([row.clip for row in plan.clips], folder=self._cache, workers=1)
+        write_shard(self._out, plan, prepared.waves, faces=self._cache / "faces")
+        return {"name": plan.name}
+
+
+def shards_on_ray(cluster: Cluster, place: str) -> RunPlans:
+    """Writing of shards on a cluster whose machines share the disk of the cache."""
+    from avser.data.content import cache_folder
+
+    def run(plans: Sequence[ShardPlan]) -> Iterator[ShardPlan]:
+        settings = {
+            "directory": os.getcwd(), "folder": str(cache_folder().absolute()), "out": place,
+        }  # fmt: skip
+        by_name = {plan.name: plan for plan in plans}
+        items = [{"plan": plan_to_dict(plan)} for plan in plans]
+        for row in on_ray(f"{__name__}:ShardWorker", settings, items, cluster=cluster):
+            yield by_name[row["name"]]
+
+    return run

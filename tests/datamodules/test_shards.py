@@ -15,7 +15,16 @@ from avser.data.face_cache import FaceRow, FaceRows
 from avser.data.splits import SpeakerKFold, clip_name
 from avser.datamodules.shards import ShardCorpus, ShardedClips
 from avser.distributed.folder import Folder
-from avser.distributed.shards import StoredClip, epoch_batches, read_index, runs_of, write_shards
+from avser.distributed.shards import (
+    StoredClip,
+    epoch_batches,
+    plan_shards,
+    read_index,
+    read_run,
+    runs_of,
+    write_shards,
+    writer,
+)
 from avser.errors import ConfigError, CorpusError
 from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.media import voice
@@ -134,10 +143,53 @@ def bucket(tmp_path: Path) -> ShardCorpus:
     about = {"corpus": "x", "licence": "", "languages": ["German"], "label_target": "acted",
              "notes": ["a note"]}  # fmt: skip
     digests = {clip_name(clip): str(n) for n, clip in enumerate(clips)}
-    count = write_shards(Folder(place), clips, sounds, digests, about=about,
-                         faces=FaceRows(faces, {}), shard_bytes=70_000)  # fmt: skip
-    assert count == len([n for n in Folder(place).names() if n.endswith(".tar")]) > 2
+    plans = plan_shards(clips, lengths=[len(s) for s in sounds], digests=digests,
+                        faces=FaceRows(faces, {}), shard_bytes=70_000)  # fmt: skip
+    folder = Folder(place)
+    run = writer(folder, clips, sounds, faces=tmp_path)
+    count = write_shards(folder, plans, about=about, face_size=8, run=run)
+    assert count == len([n for n in folder.names() if n.endswith(".tar")]) > 2
     return ShardCorpus(place)
+
+
+def test_an_interrupted_writing_goes_on(bucket: ShardCorpus, tmp_path: Path) -> None:
+    clips, folder = bucket.clips(), Folder(tmp_path / "shards")
+    sounds = [np.full(9_000 + n, n, np.int16) for n in range(12)]
+    digests = {clip_name(clip): str(n) for n, clip in enumerate(clips)}
+    sizes = [len(samples) for samples in sounds]
+    plans = plan_shards(clips, lengths=sizes, digests=digests, shard_bytes=50_000)
+    write = writer(folder, clips, sounds, faces=tmp_path)
+    about = {"corpus": "x"}
+
+    def killed(todo: Any) -> Any:
+        yield from write(todo[:2])
+        with folder.write(todo[2].name) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "shard-000000.tar").write_bytes(b"of another corpus")
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(folder, plans, about=about, run=killed)
+    with pytest.raises(CorpusError):  # half a corpus is none
+        read_index(folder)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shards/shard-*-*.tar")}
+    assert len(kept) == 2 < len(plans)
+    seen: list[tuple[int, int]] = []
+    written = write_shards(
+        folder, plans, about=about, run=write, progress=lambda *at: seen.append(at)
+    )
+    assert written == len(plans) - 2 and seen[-1] == (12, 12)
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert folder.names() == {"index.jsonl", *(plan.name for plan in plans)}
+    _, rows = read_index(folder)
+    stored = {r.clip.clip_id: c.samples for run in runs_of(rows) for r, c in
+              zip(run, read_run(folder, run), strict=True)}  # fmt: skip
+    assert all(np.array_equal(stored[c.clip_id], s) for c, s in zip(clips, sounds, strict=True))
+    # other sound under the same names is written anew
+    others = dict.fromkeys(digests, "x")
+    other = plan_shards(clips, lengths=sizes, digests=others, shard_bytes=50_000)
+    assert not {plan.name for plan in other} & {plan.name for plan in plans}
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from avser.cli import main
 from avser.data.audio_cache import prepare
 from avser.data.content import cache_folder
 from avser.data.rows import clip_of_dict, clip_to_dict
@@ -49,6 +50,21 @@ def test_the_cache_is_filled_by_workers(
     prepared = prepare(clips, folder=cache_folder(), progress=lambda d, _: decoded.append(d))
     assert len(prepared.clips) == len(clips) - 1
     assert decoded == [1]  # the damaged one alone was tried again
+
+
+def test_workers_write_the_shards_of_one_process(
+    tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = fake_ravdess(tmp_path / "ravdess", speakers=5, per_emotion=1)
+    words = ["prepare", "-c", "configs/data/ravdess.yaml", f"--data.corpus.init_args.root={root}"]
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    assert main([*words, "--shards", str(theirs)]) == 0
+    assert main([*words, "--engine", "ray", "--shards", str(ours)]) == 0
+    names = {path.name for path in theirs.iterdir()}
+    assert len(names) == 2 and names == {path.name for path in ours.iterdir()}
+    assert all((ours / name).read_bytes() == (theirs / name).read_bytes() for name in names)
+    assert main([*words, "--engine", "ray", "--shards", str(ours)]) == 0
+    assert "in 1 shards in" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_folds_go_to_workers_and_come_back(
