@@ -51,7 +51,23 @@ def translate(
             tidy(model)
         proto = ir.to_proto(model)
     _shorten(proto.graph, keep={*inputs, *outputs})
+    _multiply_squares(proto.graph)
     return proto
+
+
+def _multiply_squares(graph: Any) -> None:  # noqa: ANN401
+    """Square by a product: half the time of a power in onnxruntime, and the same numbers."""
+    from onnx import numpy_helper
+
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    for node in graph.node:
+        exponent = constants.get(node.input[1]) if node.op_type == "Pow" else None
+        if exponent is not None and exponent.size == 1 and exponent.item() == 2:
+            node.op_type, node.input[1] = "Mul", node.input[0]
+    used = {name for node in graph.node for name in node.input}
+    kept = [t for t in graph.initializer if t.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 @contextmanager

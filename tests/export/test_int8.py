@@ -82,7 +82,7 @@ def test_convolutions_are_products_in_a_graph(frames: int) -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("window", "hop"), [(400, 160), (640, 256), (512, 128), (400, 150)])
+@pytest.mark.parametrize(("window", "hop"), [(400, 160), (640, 256), (80, 64), (400, 150)])
 def test_windows_in_a_graph_are_those_of_unfolding(
     window: int, hop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,9 +51,14 @@ class ConvBlock(nn.Module):
         super().__init__()
         half = kernel // 2
         self.inputs, self.before = inputs, kernel - 1
-        self.pad = (kernel - 1, 0) if causal else (half, half)
+        self.pad = (kernel - 1 if causal else 0, 0)
         self.conv = nn.Conv2d(
-            inputs, outputs, kernel, padding=(half, 0), stride=pool if stride else 1, bias=False
+            inputs,
+            outputs,
+            kernel,
+            padding=(half, 0 if causal else half),
+            stride=pool if stride else 1,
+            bias=False,
         )
         self.norm = _NORMS[norm](outputs)
         self.pool = None if stride else pool
@@ -71,7 +76,10 @@ class ConvBlock(nn.Module):
             mask: valid frames.
             before: of a stream, the frames before, ``[B, C, M, kernel - 1]``; None pads with 0.
         """
-        x = F.pad(x, self.pad) if before is None else torch.cat([before, x], dim=-1)
+        if before is not None:
+            x = torch.cat([before, x], dim=-1)
+        elif self.pad != (0, 0):
+            x = F.pad(x, self.pad)
         pooled = rearrange(mask, "b (f p) -> b f p", p=self.time).any(dim=-1)
         keep = mask if self.pool is not None else pooled
         x = self.conv(x)

@@ -21,7 +21,6 @@ from avser.errors import ConfigError
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 _FFT_PAYS = 100_000  # window times bins; measured on CPUs (640 x 256: FFT 1.5 times as fast)
-_LEAST_PART = 32  # samples under which joining slices does not pay
 RUN_FRAMES = 256  # with 1,024 bins a megabyte: what a processor's cache holds
 
 Alignment = Literal["centre", "start", "end"]
@@ -100,15 +99,17 @@ def _short_of(samples: int, hop: int) -> int:
     return -samples % hop if STEP_SAMPLES % hop else 0
 
 
-def pad_windows(waveform: Tensor, *, window: int, hop: int, align: Alignment) -> Tensor:
+def pad_windows(
+    waveform: Tensor, *, window: int, hop: int, align: Alignment, more: int = 0
+) -> Tensor:
     """Pad ``[B, S]`` with zeros so that ``unfold(-1, window, hop)`` gives ceil(S / hop) windows.
 
     A window stands around its hop (``centre``), begins with it (``start``), or ends with it
-    (``end``: causal).
+    (``end``: causal). ``more`` zeros follow.
     """
     spare = window - hop
     left = {"centre": spare // 2, "start": 0, "end": spare}[align]
-    return F.pad(waveform, (left, spare - left + _short_of(waveform.shape[1], hop)))
+    return F.pad(waveform, (left, spare - left + _short_of(waveform.shape[1], hop) + more))
 
 
 class PowerSpectrum(nn.Module):
@@ -169,18 +170,25 @@ class PowerSpectrum(nn.Module):
             reduce: from power ``[B, f, bins]`` of a run of ``f`` frames, `RUN_FRAMES` but for a
                 clip's last run, to ``[B, g, M]``; runs know nothing of each other.
         """
-        x = pad_windows(waveform, window=self.window, hop=self.hop, align=self.align)
+        exporting = torch.compiler.is_exporting()
+        hops = -(-self.window // self.hop)  # in which a window lies
+        x = pad_windows(
+            waveform,
+            window=self.window,
+            hop=self.hop,
+            align=self.align,
+            more=hops * self.hop - self.window if exporting else 0,
+        )
         if self.preemphasis:  # after padding, which has room for what the last sample leaves behind
             x = x - self.preemphasis * F.pad(x[:, :-1], (1, 0))
-        common = math.gcd(self.window, self.hop)
-        if not torch.compiler.is_exporting() or common < _LEAST_PART:
+        if exporting:  # runtimes join slices several times as fast as they gather single samples
+            parts = rearrange(x, "b (f h) -> b f h", h=self.hop)
+            count = parts.shape[1] - hops + 1
+            rest = self.window - (hops - 1) * self.hop
+            whole = [parts[:, i : count + i] for i in range(hops - 1)]
+            frames = torch.cat([*whole, parts[:, hops - 1 :, :rest]], dim=-1)
+        else:
             frames = x.unfold(-1, self.window, self.hop)
-        else:  # runtimes join slices several times as fast as they gather samples one by one
-            parts = rearrange(x, "b (f h) -> b f h", h=common)
-            stride, each = self.hop // common, self.window // common
-            end = parts.shape[1] - each + 1
-            slices = [parts[:, i : end + i : stride] for i in range(each)]
-            frames = torch.cat(slices, dim=-1)
         if torch.compiler.is_exporting() or frames.device.type != "cpu":
             return reduce(self._power(frames))
         clips = (torch.split(clip, RUN_FRAMES, dim=1) for clip in torch.split(frames, 1))
