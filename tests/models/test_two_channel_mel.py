@@ -5,7 +5,7 @@ import torch
 
 from avser.errors import ConfigError
 from avser.models.frontends.base import RUN_FRAMES
-from avser.models.frontends.two_channel_mel import TwoChannelMel
+from avser.models.frontends.two_channel_mel import TwoChannelMel, on_half_the_bins
 
 
 def pulses(hz: int) -> torch.Tensor:
@@ -52,6 +52,25 @@ def test_a_causal_front_end_does_not_use_later_samples() -> None:
     other = wave.clone()
     other[:, 8192:] = 0
     assert torch.equal(front(wave)[..., :32], front(other)[..., :32])
+
+
+def test_every_second_bin_gives_the_same_bands() -> None:
+    """Loud low bands beside ones 60 dB weaker, as in speech; each band by itself."""
+    torch.manual_seed(0)
+    filters = torch.eye(257)  # each bin is a band
+    taper = torch.hann_window(80, dtype=torch.float64)
+    tone = torch.outer(torch.linspace(0.01, 0.05, 9), torch.arange(80)).double().cos()
+    frames = (tone + 1e-3 * torch.randn(9, 80, dtype=torch.float64)) * taper
+    all_bins = torch.fft.rfft(frames, 512).abs().square() @ filters.double()
+    half = torch.fft.rfft(frames, 256).abs().square()
+    got = half @ on_half_the_bins(filters, window=80).double()
+    torch.testing.assert_close(got, all_bins, rtol=1e-3, atol=1e-6 * float(all_bins.mean()))
+
+
+def test_bins_outside_the_bands_are_not_computed() -> None:
+    front = TwoChannelMel(fmin_hz=100.0, fmax_hz=4000.0)
+    assert front.long.bins == slice(7, 256)  # of 15.6 Hz: 109 to 3,984
+    assert front.long_filters.shape == (249, 64)
 
 
 @pytest.mark.parametrize("settings", [{"hop": 160}, {"fine_hop": 96}, {"fine_hop": 128}])

@@ -1,5 +1,7 @@
 """Two-channel "pitch and formant" log-mel spectrogram."""
 
+import math
+
 import torch
 import torchaudio
 from einops import reduce
@@ -11,6 +13,7 @@ from avser.types import SAMPLE_RATE
 
 LONG, SHORT = 640, 80  # samples: 40 ms resolve harmonics, 5 ms resolve glottal time
 LONG_FFT, SHORT_FFT = 1024, 512  # bins of 15.6 and 31.25 Hz
+_TAPS = 16  # on each side: no bin is off by more than 1e-12 of the mean power
 
 
 class TwoChannelMel(Frontend):
@@ -34,6 +37,8 @@ class TwoChannelMel(Frontend):
     """
 
     channels = 2
+    long: PowerSpectrum
+    short: PowerSpectrum
     long_filters: Tensor
     short_filters: Tensor
 
@@ -55,27 +60,27 @@ class TwoChannelMel(Frontend):
             )
         self.bins, self.causal, self.ratio = bins, causal, hop // fine_hop
         align: Alignment = "end" if causal else "centre"
-        self.long = PowerSpectrum(
-            window=LONG,
-            hop=hop,
-            n_fft=LONG_FFT,
-            first_bin=0,
-            bin_count=LONG_FFT // 2 + 1,
-            align=align,
-        )
-        self.short = PowerSpectrum(
-            window=SHORT,
-            hop=fine_hop,
-            n_fft=SHORT_FFT,
-            first_bin=0,
-            bin_count=SHORT_FFT // 2 + 1,
-            align=align,
-        )
-        for name, n_fft in (("long", LONG_FFT), ("short", SHORT_FFT)):
+        for name, window, each, n_fft in (
+            ("long", LONG, hop, LONG_FFT),
+            ("short", SHORT, fine_hop, SHORT_FFT),
+        ):
             filters = torchaudio.functional.melscale_fbanks(
                 n_fft // 2 + 1, fmin_hz, fmax_hz, bins, SAMPLE_RATE
             )
-            self.register_buffer(f"{name}_filters", filters, persistent=False)
+            if window < n_fft / 4:
+                filters, n_fft = on_half_the_bins(filters, window=window), n_fft // 2
+            weighted = filters.any(dim=1).nonzero()  # bins that belong to a band
+            first, end = int(weighted.min()), int(weighted.max()) + 1
+            spectrum = PowerSpectrum(
+                window=window,
+                hop=each,
+                n_fft=n_fft,
+                first_bin=first,
+                bin_count=end - first,
+                align=align,
+            )
+            self.add_module(name, spectrum)
+            self.register_buffer(f"{name}_filters", filters[first:end], persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn ``[B, S]`` into ``[B, 2, M, F]``."""
@@ -86,5 +91,34 @@ class TwoChannelMel(Frontend):
 
     def _averaged(self, power: Tensor) -> Tensor:
         """Mel power of the short windows, averaged over each hop."""
-        mel = power @ self.short_filters
-        return reduce(mel, "b (f r) m -> b f m", "mean", r=self.ratio)
+        mean = reduce(power, "b (f r) k -> b f k", "mean", r=self.ratio)
+        return (mean @ self.short_filters).relu()  # some weights are negative: rounding may win
+
+
+def on_half_the_bins(filters: Tensor, *, window: int) -> Tensor:
+    """Filters of every second bin that give what ``filters`` give of all of them.
+
+    The power spectrum of w samples is a sum of cosines of lags under w: as many bins determine it,
+    and of a longer transform every second bin is the weighted sum of its neighbours. Weights are a
+    least-squares fit, in which each lag counts as much as a Hann window lets it.
+
+    Args:
+        filters: ``[n / 2 + 1, M]`` on the bins of a transform of n samples.
+        window: w samples, less than n / 4.
+
+    Returns:
+        ``[n / 4 + 1, M]`` on the bins of a transform of n / 2 samples.
+    """
+    even, odd = filters[::2].double(), filters[1::2].double()
+    taper = torch.hann_window(window, periodic=True, dtype=torch.float64)
+    share = torch.stack([(taper[lag:] * taper[: window - lag]).sum() for lag in range(window)])
+    place = (torch.arange(_TAPS, dtype=torch.float64) + 0.5) * (math.pi / (len(even) - 1))
+    waves = 2 * torch.outer(torch.arange(window, dtype=torch.float64), place).cos()
+    fit = torch.linalg.lstsq(waves * share[:, None], share[:, None], driver="gelsd")
+    last, result = len(even) - 1, even.clone()
+    for tap, weight in enumerate(fit.solution[:, 0]):
+        for step in (-tap, tap + 1):
+            index = (torch.arange(len(odd)) + step).abs()
+            index = last - (last - index).abs()  # a spectrum is even about both its ends
+            result.index_add_(0, index, weight * odd)
+    return result.float()
