@@ -63,7 +63,7 @@ def collect(frames: list[Frame], detections: list[list[Detection]]) -> int:
     with FaceCollector(detector=lambda _: next(known)) as collector:
         for frame in frames:
             collector.add(frame)
-        return collector.finish().found
+        return collector.finish().detected
 
 
 def reference(frames: list[Frame], mtcnn: Any) -> int:  # noqa: ANN401
