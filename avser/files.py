@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from avser.errors import ConfigError, MediaError, StorageError
+from avser.errors import AvserError, ConfigError, MediaError, StorageError
 
 _PERMISSIONS = 0o666  # as open() asks; the temporary file is made private and then gets these
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a drive
@@ -132,7 +132,7 @@ def local_copy(
     """Give a file with the content of an input: the file itself, or a temporary copy.
 
     Copied are standard input (``-``), pipes and devices, and addresses (``https://``, ``s3://``,
-    ...) that fsspec can open. The copy is removed afterwards.
+    ...) that fsspec can open. The copy is removed afterwards; errors of the block name the input.
 
     Args:
         source: path, address, or ``-``.
@@ -156,7 +156,10 @@ def local_copy(
             with _opened(name) as given:
                 _copy(name, given, file, stopped=stopped, most=most)
             file.flush()
-            yield Path(file.name)
+            try:
+                yield Path(file.name)
+            except AvserError as error:  # of the input, not of the copy
+                raise type(error)(str(error).replace(file.name, name)) from error
     else:
         yield Path(name)
 

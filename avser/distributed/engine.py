@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -70,13 +70,13 @@ def build(worker: str, settings: Mapping[str, Any]) -> Worker:
 
 
 def local(
-    worker: str, settings: Mapping[str, Any], items: Sequence[Item]
+    worker: str, settings: Mapping[str, Any], items: Iterable[Item]
 ) -> Iterator[Mapping[str, Any]]:
-    """Work on items one after another in this process."""
-    if items:
-        made = build(worker, settings)
-        for item in items:
-            yield made(item)
+    """Work on items one after another in this process, as they are drawn."""
+    made: Worker | None = None
+    for item in items:
+        made = made or build(worker, settings)
+        yield made(item)
 
 
 def on_ray(

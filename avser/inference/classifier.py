@@ -174,12 +174,7 @@ class ClipClassifier(ABC):
             if path != "-" and os.path.isfile(path):
                 return self.load(path, request)
             with local_copy(path, stopped=request.stopped.is_set) as file:
-                try:
-                    return self.load(str(file), request)
-                except AvserError as error:
-                    if str(file) == path:
-                        raise
-                    raise type(error)(str(error).replace(str(file), path)) from error
+                return self.load(str(file), request)
         except StorageError:  # no file of that store can be read: later it may be
             raise
         except Exception as error:  # whatever a file does to a decoder, the others go on

@@ -6,7 +6,7 @@ They stand where OpenFace's action units stand: a table of them is read as preco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -185,14 +185,3 @@ def action_units(table: FeatureTable) -> FeatureTable:
 
     rows = {key: of(row) for key, row in table.rows.items()}
     return FeatureTable(tuple(f"{unit}_r" for unit in units), rows)
-
-
-def extracted(
-    paths: Sequence[Path], landmarker: Landmarker
-) -> Iterator[tuple[Path, Features | MediaError]]:
-    """Blendshapes of each file, or why there are none."""
-    for path in paths:
-        try:
-            yield path, blendshapes_of(path, landmarker)
-        except MediaError as error:
-            yield path, error

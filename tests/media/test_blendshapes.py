@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from avser.cli import main
 from avser.datamodules.corpora.ravdess import Ravdess
+from avser.distributed import engine
 from avser.errors import ConfigError, MediaError
 from avser.media import blendshapes
 from avser.media.blendshapes import (
@@ -117,6 +119,63 @@ def test_the_command_writes_what_a_corpus_reads(
     assert read_features(str(taken[0].features)).values.shape == (2, len(NAMES))
     assert main([*words, str(tmp_path / "T.csv")]) == 1
     assert "expected a name that ends in .npz" in capsys.readouterr().err
+
+
+def test_an_interrupted_table_goes_on_and_names_are_unique(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(blendshapes, "MediaPipeLandmarker", Brightness)
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").write_bytes(video.read_bytes())
+    places = [f"{tmp_path}/a.mp4", "memory://x/b.mp4", f"{tmp_path}/c.mp4"]
+    (tmp_path / "list.txt").write_text("\n".join(places))
+    fsspec.filesystem("memory").pipe("/x/b.mp4", video.read_bytes())
+    out, log = tmp_path / "T.npz", tmp_path / "T.npz.part.jsonl"
+    words = ["features", "--list", str(tmp_path / "list.txt"), "--landmarker", "x.task"]
+    words += ["--out", str(out)]
+    computed: list[int] = []
+    compute = blendshapes_of
+
+    def interrupted(path: Path, landmarker: Brightness) -> Features:
+        computed.append(1)
+        if len(computed) == 3:
+            assert log.read_bytes().count(b"\n") == 3  # settings, and a row of each finished clip
+            raise KeyboardInterrupt
+        return compute(path, landmarker)
+
+    monkeypatch.setattr(blendshapes, "blendshapes_of", interrupted)
+    assert main(words) == 130
+    assert f"the same command goes on from {log}" in capsys.readouterr().err and not out.exists()
+    assert main(words) == 0 and len(computed) == 4 and not log.exists()
+    for name in "abc":
+        np.testing.assert_array_equal(
+            read_features(f"{out}#{name}").values, compute(video, Brightness()).values
+        )
+    assert main([*words, str(video.parent), str(tmp_path / "a.mp4"), f"{tmp_path}/./a.mp4"]) == 1
+    assert "Bad names: a is the name of several files" in capsys.readouterr().err
+
+
+def test_workers_of_a_cluster_write_the_table_of_one_process(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blendshapes, "MediaPipeLandmarker", Brightness)
+    monkeypatch.setattr(
+        engine, "on_ray", lambda worker, settings, items, *, cluster: engine.local(
+            worker, settings, reversed(items)
+        )
+    )  # fmt: skip
+    for number in range(10):
+        (tmp_path / f"{number}.mp4").write_bytes(video.read_bytes())
+    tables = {}
+    for name in ("local", "ray"):
+        out = tmp_path / f"{name}.npz"
+        words = ["features", str(tmp_path), "--landmarker", "x.task", "--out", str(out)]
+        assert main([*words, "--engine", name]) == 0
+        tables[name] = dict(np.load(out))
+    assert tables["ray"]["keys"].tolist() == [str(number) for number in range(10)]
+    for key, values in tables["local"].items():
+        np.testing.assert_array_equal(tables["ray"][key], values)
 
 
 def test_a_landmarker_without_its_model_is_refused(
