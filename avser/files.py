@@ -71,6 +71,11 @@ def is_special(path: str | Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def expand_home(path: str | Path) -> Path:
+    """Replace a leading ``~`` or ``~user`` by that folder; a name such as ``~take.wav`` stays."""
+    return Path(os.path.expanduser(path))
+
+
 def is_url(source: str | Path) -> bool:
     """Whether an input is an address such as ``https://...`` or ``s3://...``.
 

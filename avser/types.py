@@ -90,7 +90,7 @@ class Corpus(ABC):
 
         self.notes: list[str] = []  # remarks about the files, filled by `clips`
         base = Path(os.environ.get("AVSER_DATA", "data"))
-        self.root = Path(root).expanduser() if root is not None else base / self.name
+        self.root = Path(os.path.expanduser(root)) if root is not None else base / self.name
 
     @abstractmethod
     def clips(self) -> list[Clip]:

@@ -20,10 +20,17 @@ from avser.media.degradations import Degrade, Samples
 from avser.media.visual_features import FeatureRows, read_features
 from avser.models.encoders.base import AudioEncoder
 from avser.training.data_module import LabelledDataModule
-from avser.types import STEP_SAMPLES, Clip, Corpus, ImageCorpus
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Clip, Corpus, ImageCorpus
 
 from .corpora.paired import Paired
 from .pairing import PairedRows, pair
+
+
+def _check_crop(crop_s: float | None) -> None:
+    if crop_s is not None and not crop_s * SAMPLE_RATE >= 1:
+        raise ConfigError(
+            f"Bad data.crop_s {crop_s:g}: legal is above 0 s, or null for whole clips."
+        )
 
 
 class ClipDataModule(LabelledDataModule):
@@ -93,6 +100,7 @@ class ClipDataModule(LabelledDataModule):
             seed=seed,
             max_missing=max_missing,
         )
+        _check_crop(crop_s)
         self.trim, self.crop_s = trim, crop_s
         if frames is not None and (frames < 1 or video != "faces"):
             raise ConfigError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -239,7 +240,7 @@ def parse(
                 parser.add_class_arguments(kind, name)
 
     words = [*words, *(logger_folder(words, logs) if logs is not None else ())]
-    with _one_sentence():
+    with _one_sentence(words):
         cli = ConfigurationCLI(
             EmotionTask,
             LabelledDataModule,
@@ -274,7 +275,7 @@ def parse_data(words: Sequence[str]) -> "LabelledDataModule":
     for name in ("model", "trainer", "federated"):
         parser.add_argument(f"--{name}", type=dict)  # neither checked nor built
     parser.add_argument("--seed_everything")
-    with _one_sentence():
+    with _one_sentence(words):
         data: LabelledDataModule = parser.instantiate(parser.parse_args(list(words))).data
     return data
 
@@ -292,14 +293,43 @@ def _add_data(parser: "ArgumentParser") -> None:
 
 
 @contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Turn what jsonargparse raises into one error of ours."""
+def _one_sentence(words: Sequence[str]) -> Iterator[None]:
+    """Turn what jsonargparse and Lightning raise about the words into one error of ours."""
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     try:
         yield
     except ModuleNotFoundError as error:  # of a logger whose library is missing
         raise ConfigError(f"Bad configuration: {' '.join(str(error).split())}") from error
+    except MisconfigurationException as error:  # of the trainer
+        text = " ".join(str(error).replace("`", "").split()).rstrip(".")
+        raise ConfigError(f"Bad configuration of the trainer: {text}.") from error
     except (argparse.ArgumentError, ValueError, TypeError) as error:
+        _check_files(words)
         raise (_own(error) or ConfigError(_sentence(str(error)))) from error
+
+
+def _check_files(words: Sequence[str]) -> None:
+    """Refuse a configuration file that is no table of settings, by its name.
+
+    Raises:
+        ConfigError: the file is empty, no YAML, or holds something else.
+    """
+    import yaml
+
+    for flag, name in pairwise(words):
+        if flag not in ("-c", "--config"):
+            continue
+        try:
+            settings = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+            fault = "" if isinstance(settings, dict) else "it holds no settings"
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            fault = "it is no YAML: " + " ".join(str(error).split())
+        if fault:
+            raise ConfigError(
+                f"Bad configuration {name!r}: {fault}; expected lines such as 'model:' and, "
+                "indented below it, 'lr: 1e-3'."
+            )
 
 
 def _own(error: BaseException | None) -> AvserError | None:
@@ -309,9 +339,38 @@ def _own(error: BaseException | None) -> AvserError | None:
     return error
 
 
+_REFUSED = re.compile(r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'")
+_TYPE = re.compile(r"Expected a (<class '[^']*'>|typing\.\S.*?\])")
+_PLAIN = {  # types, as jsonargparse writes them
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'str'>": "text",
+    "<class 'list'>": "a list such as [a, b]",
+    "<class 'dict'>": "settings such as {a: b}",
+    "<class 'NoneType'>": "null",
+}
+
+
 def _sentence(message: str) -> str:
-    """Condense a message of jsonargparse to one sentence, with the class that was meant."""
+    """Condense a message of jsonargparse to one sentence, with the word that was meant."""
     keys = list(dict.fromkeys(re.findall(r'Parser key "([\w.]+)"', message)))
+    slot = keys[-1].rpartition(".")[2] if keys else ""
+    named = re.findall(r"class_path '([\w.]+)'", message)  # the innermost comes last
+    if "arguments are required" in message:
+        return _required(is_data=keys == ["data"])
+    if flag := re.search(r"unrecognized arguments: ([^\s=]+)", message):
+        return _unrecognized(flag[1])
+    if refused := _REFUSED.search(message):
+        return _refused(refused[1] or refused[2], message, keys=keys, kind=named[-1:])
+    place = f" at {'.'.join(keys)}" if keys else ""
+    if word := re.search(r"Expected a dot import path string: (\S*)", message):
+        return f"Bad configuration{place}: {_class_meant(slot, word[1])}"
+    value = re.search(r"(?:Given|Got) value: (.*)", message)
+    types = list(dict.fromkeys(_TYPE.findall(message)))
+    if types and value and not named[1:] and all(map(_plain_type, types)):
+        legal = " or ".join(filter(None, map(_plain_type, types)))
+        return f"Bad configuration{place}: {value[1]!r} is not legal; expected {legal}."
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
     noise = ("Expected a <class 'NoneType'>", "Expected a path but", "Subtypes:", "Given value")
     kept = [x for x in lines if not x.startswith((*noise, "Errors:", "Does not validate"))]
@@ -319,18 +378,31 @@ def _sentence(message: str) -> str:
         kept = [x for x in kept if "Does not validate" not in x and not x.endswith(":")] or kept
     reason = " ".join(kept[0].split()) if kept else "it does not parse"
     reason = re.sub(r'^Parser key "[\w.]+": *', "", reason).rstrip(".")
-    if "arguments are required" in reason:
-        return _required(is_data=keys == ["data"])
-    if unknown_flag := re.search(r"unrecognized arguments: ([^\s=]+)", reason):
-        return _unrecognized(unknown_flag[1])
-    if keys == ["data"] and (option := re.fullmatch(r"Option '(\w+)' is not accepted", reason)):
-        return _unrecognized(f"--data.{option[1]}")
-    place = f" at {'.'.join(keys)}" if keys else ""
-    slot = keys[-1].rpartition(".")[2] if keys else ""
-    named = re.findall(r"class_path '([\w.]+)'", message)  # the innermost comes last
     wrong_class = any(word in reason.lower() for word in ("no attribute", "import", "no module"))
     hint = _candidates(slot, named[-1] if named else "") if wrong_class else "."
     return f"Bad configuration{place}: {reason[:400]}{hint}"
+
+
+def _plain_type(text: str) -> str | None:
+    """Words for a type, or None for one that users do not write."""
+    if choices := re.fullmatch(r"typing\.Literal\[(.*)\]", text):
+        return "one of " + ", ".join(word.strip(" '") for word in choices[1].split(","))
+    return _PLAIN.get(text)
+
+
+def _refused(option: str, message: str, *, keys: Sequence[str], kind: Sequence[str]) -> str:
+    """Sentence for a setting that a group or a class does not have."""
+    if outer := re.search(r"Group '([\w.]+)' does not accept", message):
+        return _unrecognized(f"--{outer[1]}.{option}")
+    if not kind:
+        return _unrecognized(f"--{'.'.join([*keys, option])}")
+    module_name, _, name = kind[0].rpartition(".")
+    owner = getattr(import_module(module_name), name)
+    known = list(inspect.signature(owner).parameters)
+    group = f"--{'.'.join(keys)}"
+    near = get_close_matches(option, known, n=1)
+    legal = f"did you mean {group}.{near[0]}?" if near else f"expected one of {', '.join(known)}."
+    return f"Bad flag {group}.{option}: {name} has no such setting; {legal}"
 
 
 def _required(*, is_data: bool) -> str:
@@ -365,7 +437,13 @@ def _unrecognized(flag: str) -> str:
             for name in inspect.signature(kind).parameters
         }
     )
-    near = get_close_matches(flag, known, n=2)
+    group = flag.lstrip("-").partition(".")[0]
+    if "." in flag and group not in owners:  # a misspelt group
+        close = get_close_matches(group, owners, n=1)
+        flags = [flag.replace(group, near, 1) for near in close]
+        near = [k for k in flags if k in known] or [f"--{name}" for name in close]
+    else:
+        near = get_close_matches(flag, known, n=2)
     meant = f"did you mean {' or '.join(near)}?" if near else "see --print_config."
     return f"Bad flag {flag}: there is no such setting; {meant}"
 
@@ -447,6 +525,28 @@ def _classes_of(slot: str) -> list[type]:
         import_module(f"{place}.{module.name}")
     module_name, _, name = base_path.rpartition(".")
     return _concrete(getattr(import_module(module_name), name))
+
+
+def _class_meant(slot: str, word: str) -> str:
+    """Say that a short name is no class of a slot, and which is."""
+    if slot == "logger":
+        from pytorch_lightning import loggers
+
+        known = [n.removesuffix("Logger").lower() for n in loggers.__all__ if n != "Logger"]
+    elif slot in _SLOTS:
+        known = sorted(_short_name(kind) for kind in _classes_of(slot))
+    else:
+        return f"{word!r} is no path of a class, such as avser.models.heads.AttentiveHead."
+    near = get_close_matches(word.lower(), [name.lower() for name in known], n=1)
+    names = [n for n in known if n.lower() in near or (word and n.lower().startswith(word.lower()))]
+    meant = f"; did you mean {names[0]}?" if names else "."
+    return f"there is no {slot} {word!r}; expected one of {', '.join(known)}{meant}"
+
+
+def _short_name(kind: type) -> str:
+    """The short name of a class that `expand_classes` takes."""
+    name = kind.__dict__.get("name")
+    return name if isinstance(name, str) and name else kind.__name__
 
 
 def _candidates(slot: str, wrong: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from avser.errors import CacheError
+from avser.files import expand_home
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS files (
     path BLOB PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL,
@@ -29,7 +30,7 @@ Facts = tuple[int, int, int]  # size, time of change and of the inode's change i
 def cache_folder() -> Path:
     """The folder of prepared data: ``$AVSER_CACHE``, or avser's place in the user's cache."""
     if "AVSER_CACHE" in os.environ:
-        return Path(os.environ["AVSER_CACHE"]).expanduser()
+        return expand_home(os.environ["AVSER_CACHE"])
     from platformdirs import user_cache_path
 
     return user_cache_path("avser")

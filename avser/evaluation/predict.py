@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avser.data.splits import clip_name
+from avser.errors import ConfigError
 from avser.evaluation.predictions import Predictions
 from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
@@ -39,12 +40,20 @@ def calibrate(net: EmotionNet, loader: Iterable[Batch], *, keep: Sequence[str] =
         net: to calibrate.
         loader: of clips that it was not trained on.
         keep: heads whose temperatures stay.
+
+    Raises:
+        ConfigError: a head gives NaN or infinity.
     """
     logits, labels = _logits(net, loader)
     for head in net.outputs:
         if head in keep or not sum(len(part) for part in logits[head]):
             continue
         x, y = torch.cat(logits[head]).double(), torch.cat(labels[head])
+        if not x.isfinite().all():
+            raise ConfigError(
+                f"Bad training: the {head} head gives NaN or infinity for validation clips, so it "
+                "diverged; lower model.lr, or set trainer.gradient_clip_val to 1."
+            )
 
         def loss(log_t: float, x: Tensor = x, y: Tensor = y) -> float:
             return float(F.cross_entropy(x / float(np.exp(log_t)), y))

@@ -9,13 +9,13 @@ analogue path would not. Randomness comes from the generator that is passed in.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avser.errors import ConfigError
+from avser.files import expand_home
 from avser.types import SAMPLE_RATE
 
 Samples = NDArray[np.float32]
@@ -395,7 +395,7 @@ class Degrade:
             from avser.media.reader import read_audio
             from avser.media.suffixes import AUDIO_SUFFIXES
 
-            folder = Path(self.noise_folder).expanduser()
+            folder = expand_home(self.noise_folder)
             files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
             if not files:
                 raise ConfigError(

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avser.errors import MediaError
+from avser.files import expand_home
 from avser.media.container import media_errors
 from avser.types import STEP_S
 
@@ -151,7 +152,7 @@ def read_features(where: str) -> Features:
         MediaError: the file or its row is missing, or holds something else.
     """
     name, _, key = where.partition("#")
-    path = Path(name).expanduser()
+    path = expand_home(name)
     with media_errors(path):
         return _read_from(where, path, key)
 

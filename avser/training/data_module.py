@@ -52,7 +52,7 @@ class LabelledDataModule(LightningDataModule, ABC):
         max_missing: share of the clips that may be left out because they can't be decoded.
 
     Raises:
-        ConfigError: ``max_missing`` is not between 0 and 1.
+        ConfigError: ``max_missing`` is not between 0 and 1, or another number is out of range.
     """
 
     unit_name: ClassVar[str]  # word for a clip in messages
@@ -74,6 +74,10 @@ class LabelledDataModule(LightningDataModule, ABC):
         super().__init__()
         if not 0 <= max_missing <= 1:
             raise ConfigError(f"Bad data.max_missing {max_missing:g}: legal is 0 to 1.")
+        if batch_size < 1:
+            raise ConfigError(f"Bad data.batch_size {batch_size}: legal is 1 or more.")
+        if workers < 0:
+            raise ConfigError(f"Bad data.workers {workers}: legal is 0 or more.")
         self.corpus, self.split = corpus, split
         if merge is None:
             kept = set(emotions or ())

@@ -89,6 +89,8 @@ def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
     # every epoch, whatever its score: Lightning's own save_last waits for a better one
     last = ModelCheckpoint(dirpath=place, filename="last", enable_version_counter=False)
     chosen: list[Callback] = [best, last, StopFile(folder / STOP)]
+    if patience is not None and patience < 0:
+        raise ConfigError(f"Bad --patience {patience}: legal is 0 epochs or more.")
     if patience is not None:
         chosen.append(EarlyStopping("validation/score", mode="max", patience=patience))
     return chosen
@@ -192,6 +194,18 @@ def fit(
     return summary
 
 
+def _check_trainer(trainer: Trainer) -> None:
+    """Refuse trainers that would train nothing, or without end."""
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    if epochs == 0 or (epochs == -1 and steps == -1):
+        raise ConfigError(f"Bad trainer.max_epochs {epochs}: legal is 1 or more.")
+    if trainer.accumulate_grad_batches < 1:
+        raise ConfigError(
+            f"Bad trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: legal is 1 or "
+            "more."
+        )
+
+
 def _train(
     trainer: Trainer,
     task: EmotionTask,
@@ -211,6 +225,7 @@ def _train(
         task.prepare(data)
         net = fit_baselines(task.net, data.views_loader(data.parts.train))
         return net, 1, perf_counter() - begin
+    _check_trainer(trainer)
     trainer.fit(task, data, ckpt_path=resume, weights_only=True if resume else None)
     if not trainer.is_global_zero:
         return None
@@ -365,6 +380,13 @@ def _provenance(
 def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
     """The averaged weights of the epoch that validation chose, in evaluation mode."""
     path = folder / "checkpoints" / "best.ckpt"
+    if not path.exists():
+        raise ConfigError(
+            f"Bad training {folder}: no epoch was trained and validated, so there is no model; "
+            "leave out trainer.fast_dev_run, trainer.limit_train_batches and "
+            "trainer.limit_val_batches, and set trainer.check_val_every_n_epoch to no more than "
+            "the epochs."
+        )
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     own = {k.removeprefix("averaged."): v for k, v in state.items() if k.startswith("averaged.")}
     task.averaged.load_state_dict(own)

@@ -1,6 +1,8 @@
 """The LightningModule: losses, schedule, weight averaging and validation metrics."""
 
 import copy
+import math
+import sys
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
@@ -85,6 +87,18 @@ def _check_streams(
             f"Bad freeze {dict(freeze)}: it leaves nothing that learns; leave out "
             f"{', '.join(net.heads)}, or add a fusion."
         )
+
+
+_NUMBERS = {  # settings: what is legal, the least and the most
+    "lr": ("above 0", math.ulp(0.0), sys.float_info.max),
+    "decay": ("above 0", math.ulp(0.0), sys.float_info.max),
+    "decay_epochs": ("1 or more", 1, sys.maxsize),
+    "weight_decay": ("0 or more", 0.0, sys.float_info.max),
+    "step_loss": ("0 or more", 0.0, sys.float_info.max),
+    "auxiliary_loss": ("0 or more", 0.0, sys.float_info.max),
+    "label_smoothing": ("0 to 1", 0.0, 1.0),
+    "modality_dropout": ("0 to 1", 0.0, 1.0),
+}
 
 
 class EmotionTask(LightningModule):
@@ -185,7 +199,15 @@ class EmotionTask(LightningModule):
         self.modality_dropout = modality_dropout
         constant = self.net.audio is not None and self.net.audio.constant_features
         self.feature_cache = FeatureCache() if constant else None
+        self._check_numbers()
         self._make_metrics(len(emotions))
+
+    def _check_numbers(self) -> None:
+        """Refuse settings that are out of range, or no number."""
+        for name, (legal, least, most) in _NUMBERS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ConfigError(f"Bad model.{name} {value:g}: legal is {legal}.")
 
     def _make_metrics(self, classes: int) -> None:
         """Buffers that checkpoints keep, and the metrics of an epoch."""

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -70,10 +71,13 @@ def named(
 def missing(corpus: Corpus, *, example: str) -> CorpusError:
     """Make the error of a root that holds no file of the layout."""
     state = "it holds no" if corpus.root.is_dir() else "there is no such folder, expected"
+    if "://" in corpus.url:
+        cure = f"get the corpus from {corpus.url} and set --root to its folder"
+    else:  # recordings of one's own
+        cure = f"set --root to {corpus.url}"
     return CorpusError(
-        f"Bad {corpus.title} root {str(corpus.root)!r}: {state} files like {example}; get the "
-        f"corpus from {corpus.url} and set --root to its folder, or AVSER_DATA to the folder "
-        f"that holds {corpus.name!r}."
+        f"Bad {corpus.title} root {str(corpus.root)!r}: {state} files like {example}; {cure}, or "
+        f"AVSER_DATA to the folder that holds {corpus.name!r}."
     )
 
 
@@ -120,6 +124,12 @@ def rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     reader = csv.reader(lines[skipped:], delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
+        for name, count in Counter(name.lower() for name in header if name).items():
+            if count > 1:
+                raise CorpusError(
+                    f"Bad table {str(path)!r}: the column {name!r} stands there twice; leave one "
+                    "out."
+                )
         for cells in reader:
             line, cells = reader.line_num + skipped, [cell.strip() for cell in cells]
             if any(cells[len(header) :]):
@@ -132,7 +142,10 @@ def rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                 padded = cells + [""] * (len(header) - len(cells))
                 table.append((line, dict(zip(header, padded, strict=False))))
     except csv.Error as error:
-        raise _no_table(path, f"line {reader.line_num + skipped}: {error}") from error
+        why = f"line {reader.line_num + skipped}: {error}"
+        if "unexpected end" in str(error):
+            why = "it ends inside quotes, so a double quote is missing somewhere"
+        raise _no_table(path, why) from error
     return table
 
 

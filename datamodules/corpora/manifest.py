@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from avser.emotions import canonical
 from avser.errors import ConfigError, CorpusError, unknown
+from avser.files import expand_home, is_url
 from avser.media.suffixes import is_video_name
 from avser.types import Clip, Corpus
 
-from ._layout import missing, rows
+from ._layout import rows
 
 REQUIRED = ("path",)
 OPTIONAL = (
@@ -72,7 +74,7 @@ class Manifest(Corpus):
         """List the clips, sorted by ``clip_id`` (the path without its suffix, and the start)."""
         path = self.root / "manifest.csv" if self.root.is_dir() else self.root
         if not path.is_file():
-            raise missing(self, example="manifest.csv")
+            raise _no_manifest(self.root)
         table = [(line, {k.lower(): v for k, v in row.items()}) for line, row in rows(path)]
         absent = [column for column in REQUIRED if table and column not in table[0][1]]
         if absent or not table:
@@ -81,19 +83,26 @@ class Manifest(Corpus):
                 f"Bad manifest {str(path)!r}: {what}; expected a header with "
                 f"{','.join(REQUIRED)} (optional: {','.join(OPTIONAL)}), then a row a clip."
             )
-        same = Counter(_stem(row) for _, row in table)
+        places = _places([row["path"] for _, row in table])
+        stems = [_stem(row, place) for (_, row), place in zip(table, places, strict=True)]
+        same = Counter(stems)
         clips: dict[str, Clip] = {}
-        for line, row in table:
-            clip = self._clip(row, csv_path=path, line=line, twice=same[_stem(row)] > 1)
+        for (line, row), place, stem in zip(table, places, stems, strict=True):
+            clip = self._clip(row, place, csv_path=path, line=line, twice=same[stem] > 1)
             if clip.clip_id in clips:
                 raise _bad_row(
-                    path, line, f"clip {clip.clip_id!r} stands there twice; give a column clip_id."
+                    path,
+                    line,
+                    f"clip {clip.clip_id!r} stands there twice; leave one of the rows out, or, for "
+                    "two recordings, give a column clip_id.",
                 )
             clips[clip.clip_id] = clip
         self.notes = similar_speakers({clip.speaker for clip in clips.values()})
         return [clips[clip_id] for clip_id in sorted(clips)]
 
-    def _clip(self, row: dict[str, str], *, csv_path: Path, line: int, twice: bool) -> Clip:
+    def _clip(
+        self, row: dict[str, str], place: PurePath, *, csv_path: Path, line: int, twice: bool
+    ) -> Clip:
         try:
             path = _media(row["path"], csv_path.parent)
             start, end = _seconds(row.get("start", "")), _seconds(row.get("end", ""))
@@ -109,7 +118,7 @@ class Manifest(Corpus):
             video = path
         return Clip(
             path=path,
-            clip_id=_clip_id(row, suffix=twice),
+            clip_id=_clip_id(row, place, suffix=twice),
             emotion=emotion,
             speaker=f"{self.corpus}/{row['speaker']}" if row.get("speaker") else "",
             corpus=self.corpus,
@@ -124,28 +133,52 @@ class Manifest(Corpus):
         )
 
 
+def _no_manifest(root: Path) -> CorpusError:
+    """Make the error of a root that is no CSV and holds none of the right name."""
+    state, cure = "there is no such file or folder", "name a CSV, or a folder with manifest.csv"
+    if root.is_dir():
+        others = sorted(p.name for p in root.iterdir() if p.suffix.lower() in (".csv", ".tsv"))
+        state, cure = "it holds no manifest.csv", "put one there, or name a CSV"
+        cure = f"name a CSV, such as {str(root / others[0])!r}" if others else cure
+    elif root.exists():
+        state = "it is no file"
+    return CorpusError(
+        f"Bad manifest {str(root)!r}: {state}; expected a CSV with the columns path,emotion and "
+        f"speaker: {cure} with --root."
+    )
+
+
 def _bad_row(path: Path, line: int, why: str) -> CorpusError:
     return CorpusError(f"Bad line {line} of {str(path)!r}: {why}")
 
 
-def _stem(row: Mapping[str, str]) -> tuple[str, str, str]:
+def _places(paths: Sequence[str]) -> list[PurePath]:
+    """The paths by which clips are named: as written, or the names of absolute ones.
+
+    Absolute paths differ between machines. Where two of one name are in different folders, what
+    lies below the folder that holds all is taken.
+    """
+    written = [PurePath(text.replace("\\", "/")) for text in paths]
+    absolute = {path for path in written if path.is_absolute()}
+    if len({path.name for path in absolute}) == len(absolute):
+        return [PurePath(path.name) if path.is_absolute() else path for path in written]
+    root = os.path.commonpath([path.parent for path in absolute])
+    return [path.relative_to(root) if path.is_absolute() else path for path in written]
+
+
+def _stem(row: Mapping[str, str], place: PurePath) -> tuple[str, str, str]:
     """Rows of one stem differ in the suffix of their file alone, or in nothing."""
-    path = PurePath(row["path"].replace("\\", "/"))
-    stem = path.stem if path.is_absolute() else str(path.parent / path.stem)
-    return row.get("clip_id", ""), stem, row.get("start", "")
+    return row.get("clip_id", ""), str(place.parent / place.stem), row.get("start", "")
 
 
-def _clip_id(row: Mapping[str, str], *, suffix: bool = False) -> str:
-    """The row's own id, or its path as written, and the start.
+def _clip_id(row: Mapping[str, str], place: PurePath, *, suffix: bool) -> str:
+    """The row's own id, or its path, and the start.
 
-    An absolute path differs between machines, so its name alone is taken. ``suffix`` keeps the
-    file's suffix, for ``x.wav`` beside ``x.mp4``.
+    ``suffix`` keeps the file's suffix, for ``x.wav`` beside ``x.mp4``.
     """
     if row.get("clip_id"):
         return row["clip_id"]
-    pure = PurePath(row["path"].replace("\\", "/"))
-    pure = PurePath(pure.name) if pure.is_absolute() else pure
-    stem = pure.as_posix() if suffix or not pure.name else pure.with_suffix("").as_posix()
+    stem = place.as_posix() if suffix or not place.name else place.with_suffix("").as_posix()
     return f"{stem}@{_seconds(row['start']):.3f}" if row.get("start") else stem
 
 
@@ -165,7 +198,12 @@ def similar_speakers(speakers: Iterable[str]) -> list[str]:
 def _media(text: str, folder: Path) -> Path:
     if not text:
         raise CorpusError("the path is empty; give the media file of the clip.")
-    path = folder / Path(text.replace("\\", "/")).expanduser()
+    if is_url(text):
+        raise CorpusError(
+            f"{text!r} is an address, and recordings to train on are files; download it and give "
+            "its path."
+        )
+    path = folder / expand_home(text.replace("\\", "/"))
     if not path.is_file():
         raise CorpusError(f"there is no file {str(path)!r}; paths are relative to the CSV.")
     return path
@@ -173,7 +211,7 @@ def _media(text: str, folder: Path) -> Path:
 
 def _features(text: str, folder: Path) -> str | None:
     name, mark, key = text.partition("#")
-    return f"{folder / Path(name).expanduser()}{mark}{key}" if text else None
+    return f"{folder / expand_home(name)}{mark}{key}" if text else None
 
 
 def _seconds(text: str) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from avser.errors import ConfigError, CorpusError, unknown
+from avser.files import expand_home
 from avser.types import Clip, Corpus
 
 from ._layout import SOUND, VIDEO, emotion_of, missing, named, rows
@@ -113,10 +114,10 @@ class Ravdess(Corpus):
             raise ConfigError(unknown("RAVDESS modality", modality, ("audio", "av")))
         self.song = song
         self.modality = modality
-        self.video_root = Path(video_root).expanduser() if video_root is not None else None
+        self.video_root = expand_home(video_root) if video_root is not None else None
         beside = f"{self.root.absolute()}_openface_aus.csv"
         table = beside if features == "auto" else features
-        self.features = Path(table).expanduser() if table is not None else None
+        self.features = expand_home(table) if table is not None else None
 
     def clips(self) -> list[Clip]:
         """List the clips, sorted by ``clip_id`` (the file's own name)."""

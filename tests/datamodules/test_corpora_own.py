@@ -57,6 +57,8 @@ HEADER = "path,emotion,speaker,start,end,part,sex"
     [
         ("none.wav,angry,anna,,,,", r"there is no file .*none\.wav"),
         (",angry,anna,,,,", "the path is empty"),
+        ("~nosuchuser/a.wav,angry,anna,,,,", r"there is no file .*~nosuchuser/a\.wav"),
+        ("https://a.org/a.wav,angry,anna,,,,", "'https://a.org/a.wav' is an address"),
         ("a.wav,angri,anna,,,,", "did you mean 'angry'"),
         ("a.wav,angry,anna,x,,,", "time 'x' is not a number"),
         ("a.wav,angry,anna,nan,,,", "time 'nan' is not a number"),
@@ -65,7 +67,7 @@ HEADER = "path,emotion,speaker,start,end,part,sex"
         ("a.wav,angry,anna,,,exam,", "Bad part 'exam': expected one of train"),
         ("a.wav,angry,anna,,,,x", "Bad sex 'x'"),
         ("a.wav,angry,anna,,,,,,x", "it has 9 cells, expected at most the header's 7"),
-        ("b.mp4,sad,ben,,,,", "stands there twice; give a column clip_id"),
+        ("b.mp4,sad,ben,,,,", "stands there twice; leave one of the rows out, or"),
     ],
 )
 def test_manifest_bad_row_names_its_line(row: str, why: str, tmp_path: Path) -> None:
@@ -80,11 +82,45 @@ def test_manifest_bad_row_names_its_line(row: str, why: str, tmp_path: Path) -> 
     [
         (["emotion,speaker", "sad,anna"], "lacks the column 'path'"),
         ([HEADER], "it has no rows"),
+        (["path,emotion,Emotion", "a.wav,sad,happy"], "the column 'emotion' stands there twice"),
+        (["path,emotion", '"a.wav,sad', "b.mp4,sad"], "a double quote is missing"),
     ],
 )
 def test_manifest_bad_header(lines: list[str], why: str, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=why):
         manifest(tmp_path, *lines).clips()
+
+
+def test_manifest_takes_a_name_that_begins_with_a_tilde(tmp_path: Path) -> None:
+    (tmp_path / "~a.wav").touch()
+    [clip] = manifest(tmp_path, "path,emotion", "~a.wav,sad").clips()
+    assert clip.path == tmp_path / "~a.wav"
+
+
+def test_absolute_paths_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    paths = [tmp_path / who / mood / "1.wav" for who in ("anna", "ben") for mood in ("sad", "calm")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    lines = [f"{path},{path.parent.name}" for path in paths]
+    clips = manifest(tmp_path, "path,emotion", *lines, "a.wav,happy").clips()
+    assert [clip.clip_id for clip in clips] == [
+        "a",
+        "anna/calm/1",
+        "anna/sad/1",
+        "ben/calm/1",
+        "ben/sad/1",
+    ]
+    [clip] = manifest(tmp_path, "path,emotion", lines[0]).clips()
+    assert clip.clip_id == "1"  # the same on every machine
+
+
+def test_a_missing_manifest_is_named_with_what_is_there(tmp_path: Path) -> None:
+    manifest(tmp_path, "path,emotion", "a.wav,sad")
+    with pytest.raises(CorpusError, match=r"it holds no manifest\.csv.*such as .*list\.csv' with"):
+        Manifest(tmp_path).clips()
+    with pytest.raises(CorpusError, match=r"/no\.csv': there is no such file or folder; expected"):
+        Manifest(tmp_path / "no.csv").clips()
 
 
 def test_manifest_of_bytes_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
+from avser.files import expand_home
 from avser.models.encoders.backbone import connected
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.steps import group_by_step
@@ -355,7 +356,7 @@ def load_whisper(network: WhisperNetwork, pretrained: str, *, size: str) -> None
 
 def _weights_file(pretrained: str) -> Path:
     """Path of the weights; those of the hub are fetched into its cache once."""
-    folder = Path(pretrained).expanduser()
+    folder = expand_home(pretrained)
     if folder.is_dir():
         path = folder / "model.safetensors"
         if not path.is_file():
