@@ -27,7 +27,8 @@ FUSIONS = sorted(CONFIGS.glob("fusion/*.yaml"))
 SYSTEMS = sorted(CONFIGS.glob("systems/*/*.yaml"))
 BASELINES = sorted(CONFIGS.glob("baseline/*.yaml"))
 # models that RAVDESS's sound alone does not serve
-DATA_OF = {"video_aus": "ravdess_aus", "video_aus_linear": "ravdess_aus", "face_cnn": "fer2013"} | {
+DATA_OF = {"video_aus": "ravdess_aus", "video_aus_linear": "ravdess_aus"}
+DATA_OF |= {"face_cnn": "fer2013", "face_movement": "fer2013"} | {
     path.stem: "ravdess_fer2013_pairs" for path in MODELS if path.stem.startswith("av_")
 }
 # there are no more; of the others six make five folds

@@ -46,10 +46,7 @@ class DenseFaces(nn.Module):
         vectors = rearrange(
             self.encoder.embed_mirrored(images), "(b t n) d -> b t n d", b=size, t=steps, n=each
         )
-        shown = valid.unsqueeze(-1)
-        total = torch.where(shown, vectors.float(), 0.0).sum(dim=2)
-        count = shown.sum(dim=2)
-        return total / count.clamp(min=1), count.squeeze(-1) > 0
+        return self.encoder.pool_crops(vectors, valid)
 
 
 class WholeNet(nn.Module):

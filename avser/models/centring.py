@@ -1,4 +1,4 @@
-"""Running centring of a face's scores on the person's own mean so far."""
+"""Running centring of a face's scores or embeddings on the person's own mean so far."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ WARM_UP_STEPS = round(20 / STEP_S)
 
 
 class RunningCentre:
-    """What is taken out of each step's log probabilities: the person's mean so far, shrunk.
+    """What is taken out of each step's log probabilities, or vector: the mean so far, shrunk.
 
     After n steps with a face the mean counts n / (n + 39): 9 % after 2 s, 50 % after 20 s, 90 %
     after 3 minutes. A step's own scores are part of its mean, and no later ones are.
@@ -30,7 +30,7 @@ class RunningCentre:
         self._count: Tensor | float = 0.0
 
     def __call__(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """Turn log probabilities ``[B, T, K]`` with ``mask [B, T]`` into means ``[B, T, K]``."""
+        """Turn log probabilities, or vectors, ``[B, T, K]`` under ``mask [B, T]`` into means."""
         total, count = self._sums(scores, mask)
         return total / (count + self._warm_up)
 

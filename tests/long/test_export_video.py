@@ -21,7 +21,7 @@ from avser.media.faces import MtcnnDetector
 from avser.media.faces.onnx_mtcnn import OnnxMtcnnDetector
 from avser.models.encoders.face_cnn import FaceCnnEncoder
 from avser.models.fusion.joint import JointCrossAttentionFusion
-from avser.models.heads import AttentiveHead
+from avser.models.heads import AttentiveHead, LstmHead
 from avser.models.net import EmotionNet
 from avser.testing.faces import Person, frames, head, read_picture
 from avser.testing.nets import tiny_audio_encoder
@@ -119,6 +119,22 @@ def test_joint_cross_attention_at_three_lengths(tmp_path: Path) -> None:
     ).eval()
     made = Bundle(name="tiny", folder=Path(), net=net, config={})
     path = VideoGraph(made).save(tmp_path / "model.onnx")
+    result = video_differences(net, path, seconds=(0.3, 3.3, 9.0), clips=3)
+    assert max(max(d.clip, d.step) for d in result) <= MOST_APART
+
+
+def test_movement_and_an_lstm_at_three_lengths(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = EmotionNet(
+        video=FaceCnnEncoder(
+            channels=(8, 16), blocks=(1, 1), statistics=("mean", "deviation", "centred")
+        ),
+        head=LstmHead(hidden=8),
+        emotions=("happy", "sad", "angry"),
+    ).eval()
+    path = VideoGraph(Bundle(name="tiny", folder=Path(), net=net, config={})).save(
+        tmp_path / "model.onnx"
+    )
     result = video_differences(net, path, seconds=(0.3, 3.3, 9.0), clips=3)
     assert max(max(d.clip, d.step) for d in result) <= MOST_APART
 

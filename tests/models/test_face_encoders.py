@@ -12,7 +12,7 @@ from avser.errors import ConfigError
 from avser.models.encoders import faces as faces_module
 from avser.models.encoders.backbone import create_backbone
 from avser.models.encoders.face_cnn import FaceCnnEncoder
-from avser.models.encoders.faces import FaceEncoder
+from avser.models.encoders.faces import FaceEncoder, StepStatistic
 from avser.models.encoders.pixels import PixelEncoder
 from avser.models.encoders.timm_faces import TimmFacesEncoder
 from avser.models.transforms import Transforms
@@ -66,7 +66,10 @@ def test_a_step_is_the_mean_of_its_valid_faces(encoder: FaceEncoder) -> None:
     mask = torch.tensor([[[True, False, True]]])
     alone = [encoder(faces_batch(faces[:, :, [i]], every[..., :1]))[0] for i in (0, 2)]
     both, _ = encoder(faces_batch(faces, mask))
-    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2, atol=1e-5, rtol=1e-4)
+    mean = slice(encoder.width)  # the first statistic of all
+    torch.testing.assert_close(
+        both[..., mean], (alone[0] + alone[1])[..., mean] / 2, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_padding_never_leaks(encoder: FaceEncoder) -> None:
@@ -129,6 +132,82 @@ def test_augmentation_sees_valid_faces_of_training_alone(encoder: FaceEncoder) -
     ((images, clip),) = seen
     assert clip.tolist() == [0, 1, 1]
     assert images.shape == (3, 3, 40, 40) and 0 <= images.min() and 0.9 < images.max() <= 1
+
+
+# -- statistics of a step ------------------------------------------------------------------------
+
+
+class FirstPixel(FaceEncoder):
+    """A crop's first pixel, 0 to 255, and a tenth of it: embeddings that are known."""
+
+    width = 2
+
+    def embed(self, images: Tensor) -> Tensor:
+        value = 255 * images[:, 0, 0, :1]
+        return torch.cat([value, value / 10], dim=1)
+
+
+def steps_of_values(
+    values: list[list[int | None]], *statistics: StepStatistic, training: bool = False
+) -> Tensor:
+    """Vectors ``[T, D]`` of one clip, of which the crops' values are given; None is no face."""
+    mask = torch.tensor([[[value is not None for value in step] for step in values]])
+    plain = torch.tensor([[[255 if value is None else value for value in step] for step in values]])
+    faces = plain[..., None, None, None].expand(*plain.shape, 3, 4, 4).to(torch.uint8)
+    encoder = FirstPixel(statistics=statistics).train(training)
+    x, steps = encoder(faces_batch(faces, mask))
+    assert torch.equal(steps, mask.any(dim=2)) and x.shape[-1] == encoder.dim
+    rows: Tensor = x[0]
+    return rows
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_movement_is_the_deviation_over_a_steps_valid_crops(training: bool) -> None:
+    values: list[list[int | None]] = [[10, 30, 50], [70, None, 90], [80, None, None], [None] * 3]
+    x = steps_of_values(values, "deviation", "mean", training=training)
+    spread = [(800 / 3) ** 0.5, 10.0, 0.0, 0.0]  # one crop does not move, nobody does neither
+    expected = [[d, d / 10, m, m / 10] for d, m in zip(spread, [30, 80, 80, 0], strict=True)]
+    torch.testing.assert_close(x, torch.tensor(expected), atol=1e-4, rtol=1e-5)
+
+
+def test_a_centred_step_is_its_mean_less_the_shrunk_mean_so_far() -> None:
+    x = steps_of_values([[40, 120], [None, None], [20, None], [200, 200]], "centred")
+    means = [80 / 40, 0, 100 / 41, 300 / 42]  # after n steps with a face: sum / (n + 39)
+    expected = torch.tensor([80 - means[0], 0, 20 - means[2], 200 - means[3]])
+    torch.testing.assert_close(x, torch.stack([expected, expected / 10], dim=1))
+    later = steps_of_values([[40, 120], [None, None], [20, None], [0, 9]], "centred")
+    assert torch.equal(later[:3], x[:3])  # no step depends on a later one
+
+
+@pytest.mark.parametrize("encoder", ["cnn of movement"], indirect=True)
+def test_a_still_face_does_not_move_and_movement_learns(encoder: FaceEncoder) -> None:
+    held = crops(2, 2, 1).expand(-1, -1, 2, -1, -1, -1)
+    mask = torch.ones(2, 2, 2, dtype=torch.bool)
+    for training in (False, True):
+        x, _ = encoder.train(training)(faces_batch(held, mask))
+        mean, deviation, centred = x.split(encoder.width, dim=-1)
+        assert mean.any() and not deviation.any()
+        if not training:  # without dropout
+            torch.testing.assert_close(centred[:, 0], mean[:, 0] * 39 / 40)
+    deviation.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
+    encoder.zero_grad()
+    x, _ = encoder(faces_batch(crops(2, 2, 2), mask))
+    x.split(encoder.width, dim=-1)[1].sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in encoder.parameters())
+
+
+def test_dropout_is_no_movement() -> None:
+    encoder = FaceCnnEncoder(channels=(8,), blocks=(1,), dropout=0.5, statistics=("deviation",))
+    held = crops(2, 2, 1).expand(-1, -1, 2, -1, -1, -1)
+    x, _ = encoder.train()(faces_batch(held, torch.ones(2, 2, 2, dtype=torch.bool)))
+    assert not x.any()
+
+
+@pytest.mark.parametrize("statistics", [(), ("mean", "mean"), ("mean", "median")])
+def test_unknown_statistics_are_refused(statistics: tuple[StepStatistic, ...]) -> None:
+    with pytest.raises(ConfigError, match="legal are mean, deviation, centred"):
+        PixelEncoder(statistics=statistics)
 
 
 # -- FaceCnnEncoder ------------------------------------------------------------------------------

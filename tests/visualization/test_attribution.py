@@ -66,7 +66,7 @@ class BandEncoder(AudioEncoder):
 class RegionEncoder(FaceEncoder):
     """Brightness of the rows around the mouth (happy) and around the eyes (sad)."""
 
-    dim = 2
+    width = 2
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
-from avser.models.encoders.faces import FaceEncoder
+from avser.models.encoders.faces import FaceEncoder, StepStatistic
 from avser.models.frontends.base import full_precision
 
 SIDE = 48  # pixels, as the faces of FER2013
@@ -70,8 +70,8 @@ class FaceCnnEncoder(FaceEncoder):
     Args:
         channels: of each stage; every stage after the first halves the side.
         blocks: residual blocks of each stage.
-        dropout: on a crop's vector.
-        mirror: see `FaceEncoder`.
+        dropout: on a step's vector, for on each crop's it would look like movement.
+        mirror, statistics: see `FaceEncoder`.
     """
 
     def __init__(
@@ -81,8 +81,9 @@ class FaceCnnEncoder(FaceEncoder):
         blocks: tuple[int, ...] = (2, 2, 2, 1),
         dropout: float = 0.2,
         mirror: bool = False,
+        statistics: tuple[StepStatistic, ...] = ("mean",),
     ) -> None:
-        super().__init__(mirror=mirror)
+        super().__init__(mirror=mirror, statistics=statistics)
         if len(blocks) != len(channels) or not 1 <= len(channels) <= 4:
             raise ConfigError(
                 f"Bad blocks {list(blocks)} for channels {list(channels)}: legal is one number a "
@@ -105,7 +106,7 @@ class FaceCnnEncoder(FaceEncoder):
                 inputs = outputs
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         self.dropout = nn.Dropout(dropout)
-        self.dim = inputs
+        self.width = inputs
 
     def embed(self, images: Tensor) -> Tensor:
         """See `FaceEncoder.embed`."""
@@ -121,5 +122,10 @@ class FaceCnnEncoder(FaceEncoder):
             variance, mean = torch.var_mean(x, dim=(1, 2, 3), keepdim=True, correction=0)
             x = (x - mean) / (variance + 1e-4).sqrt()
         x = self.layers(x.contiguous(memory_format=torch.channels_last))
-        vectors: Tensor = self.dropout(x.float().mean(dim=(2, 3)))
+        vectors: Tensor = x.float().mean(dim=(2, 3))
         return vectors
+
+    def pool_crops(self, vectors: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """See `FaceEncoder.pool_crops`."""
+        x, steps = super().pool_crops(vectors, valid)
+        return self.dropout(x), steps

@@ -1,11 +1,13 @@
 """Base class of encoders of face crops."""
 
 from abc import abstractmethod
+from typing import Literal, get_args
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
+from avser.errors import ConfigError
+from avser.models.centring import RunningCentre
 from avser.models.encoders.base import VideoEncoder
 from avser.models.frontends.base import full_precision
 from avser.models.transforms import IDENTITY, Transforms
@@ -15,24 +17,54 @@ from avser.types import Batch
 PIECE = 512
 
 
+#: Parts of a step's vector; see `FaceEncoder`.
+StepStatistic = Literal["mean", "deviation", "centred"]
+
+
 class FaceEncoder(VideoEncoder):
-    """Embeds each valid face crop; a step's vector is the mean over its valid crops.
+    """Embeds each valid face crop; a step's vector is made of statistics over its valid crops.
 
     Invalid crops are not computed on at all, so neither what they hold nor how a clip is padded
-    matters. A subclass sets `dim` and writes `embed`.
+    matters. A subclass sets `width` and writes `embed`.
 
     Args:
         mirror: outside of training, embed each crop and its mirror image and take the mean: twice
             the arithmetic for about a point of accuracy.
+        statistics: of a step's embeddings, one after the other. ``mean``; ``deviation``, the
+            movement within the step, 0 where it has a single crop; ``centred``, the mean less the
+            person's own running mean, which warms up as `RunningCentre` says. A clip of over 61 s
+            is predicted in windows, and the running mean begins anew in each.
+
+    Attributes:
+        width: of a crop's embedding.
+
+    Raises:
+        ConfigError: a statistic is unknown, named twice, or there is none.
     """
 
-    def __init__(self, *, mirror: bool = False) -> None:
+    width: int
+
+    def __init__(
+        self, *, mirror: bool = False, statistics: tuple[StepStatistic, ...] = ("mean",)
+    ) -> None:
         super().__init__()
+        legal = get_args(StepStatistic)
+        if not statistics or len(set(statistics) & set(legal)) < len(statistics):
+            raise ConfigError(
+                f"Bad statistics {list(statistics)}: legal are {', '.join(legal)}, each at most "
+                "once; name at least one."
+            )
         self.mirror = mirror
+        self.statistics = tuple(statistics)
+
+    @property
+    def dim(self) -> int:  # type: ignore[override]  # follows from the width
+        """D, width of a step's vector."""
+        return self.width * len(self.statistics)
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
-        """Turn ``images [n, C, H, W]`` float32 from 0 to 1 into vectors ``[n, D]``.
+        """Turn ``images [n, C, H, W]`` float32 from 0 to 1 into vectors ``[n, width]``.
 
         C is 1 (grey) or 3 (RGB).
         """
@@ -40,27 +72,46 @@ class FaceEncoder(VideoEncoder):
     def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> tuple[Tensor, Tensor]:
         """See `VideoEncoder.forward`."""
         faces, valid = batch["faces"], batch["face_mask"]
-        size, steps, each = valid.shape
         if not faces.shape[-2:].numel():  # crops without a pixel show nobody
             valid = torch.zeros_like(valid)
-        flat = rearrange(faces, "b t n c h w -> (b t n) c h w")
-        index = rearrange(valid, "b t n -> (b t n)").nonzero().squeeze(1)
-        x = torch.zeros(size * steps, self.dim, device=faces.device)
-        if len(index):
-            crops = flat[index]
+        x = torch.zeros(*valid.shape, self.width, device=faces.device)
+        if valid.any():
+            crops = faces[valid]
             if self.training:
                 images = crops.float() / 255
                 if transforms.faces is not None:
-                    images = transforms.faces(images, index // (steps * each))
+                    images = transforms.faces(images, valid.nonzero()[:, 0])
                 vectors = self.embed(images)
             else:
                 pieces = torch.split(crops, PIECE)
                 vectors = torch.cat([self.embed_mirrored(p.float() / 255) for p in pieces])
-            with full_precision(x):
-                x = x.index_add(0, index // each, vectors.float())
-        count = valid.sum(dim=2)
-        mean = rearrange(x, "(b t) d -> b t d", b=size, t=steps) / count.clamp(min=1)[..., None]
-        return mean, count > 0
+            x[valid] = vectors.float()
+        with full_precision(x):
+            return self.pool_crops(x, valid)
+
+    def pool_crops(self, vectors: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn ``vectors [B, T, N, width]`` under ``valid [B, T, N]`` into steps and their mask.
+
+        Returns:
+            ``x [B, T, D]``, 0 in steps without a face, and ``mask [B, T]``.
+        """
+        shown, steps = valid.unsqueeze(-1), valid.any(dim=2)
+        count = shown.sum(dim=2).clamp(min=1)
+        vectors = torch.where(shown, vectors.float(), 0.0)
+        mean = vectors.sum(dim=2) / count
+        parts = []
+        for name in self.statistics:
+            if name == "mean":
+                parts.append(mean)
+            elif name == "deviation":
+                apart = torch.where(shown, vectors - mean.unsqueeze(2), 0.0)
+                variance = apart.square().sum(dim=2) / count
+                moves = variance > 0  # a root's slope is infinite at 0
+                parts.append(torch.where(moves, variance, 1.0).sqrt() * moves)
+            else:
+                centred = mean - RunningCentre()(mean, steps)
+                parts.append(torch.where(steps.unsqueeze(-1), centred, 0.0))
+        return torch.cat(parts, dim=-1), steps
 
     def embed_mirrored(self, images: Tensor) -> Tensor:
         """Embed images and, if `mirror`, average with their mirror images."""

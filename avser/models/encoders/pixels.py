@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
-from avser.models.encoders.faces import FaceEncoder
+from avser.models.encoders.faces import FaceEncoder, StepStatistic
 from avser.models.frontends.base import full_precision
 
 
@@ -16,17 +16,25 @@ class PixelEncoder(FaceEncoder):
         size: side in pixels to which crops are resized.
         colour: keep three channels (grey crops are repeated); else the mean of them.
         mirror: see `FaceEncoder`; the mean of a face and its mirror image is no face, so leave it.
+        statistics: see `FaceEncoder`.
 
     Raises:
         ConfigError: the size is out of its range.
     """
 
-    def __init__(self, *, size: int = 32, colour: bool = False, mirror: bool = False) -> None:
-        super().__init__(mirror=mirror)
+    def __init__(
+        self,
+        *,
+        size: int = 32,
+        colour: bool = False,
+        mirror: bool = False,
+        statistics: tuple[StepStatistic, ...] = ("mean",),
+    ) -> None:
+        super().__init__(mirror=mirror, statistics=statistics)
         if not 4 <= size <= 256:
             raise ConfigError(f"Bad size {size}: legal is 4 to 256 pixels.")
         self.size, self.colour = size, colour
-        self.dim = size * size * (3 if colour else 1)
+        self.width = size * size * (3 if colour else 1)
 
     def embed(self, images: Tensor) -> Tensor:
         """See `FaceEncoder.embed`."""

@@ -11,7 +11,7 @@ from avser.models.encoders.backbone import (
     check_resizable,
     create_backbone,
 )
-from avser.models.encoders.faces import FaceEncoder
+from avser.models.encoders.faces import FaceEncoder, StepStatistic
 from avser.models.frontends.base import full_precision
 
 
@@ -26,7 +26,7 @@ class TimmFacesEncoder(FaceEncoder):
         pretrained: False; True for timm's weights from the hub; or the path of a local file of
             weights.
         size: side in pixels to which crops are resized.
-        mirror: see `FaceEncoder`.
+        mirror, statistics: see `FaceEncoder`.
 
     Raises:
         ConfigError: there is no such backbone, its weights can't be had, or the size is too small.
@@ -42,15 +42,16 @@ class TimmFacesEncoder(FaceEncoder):
         pretrained: bool | str = False,
         size: int = 112,
         mirror: bool = False,
+        statistics: tuple[StepStatistic, ...] = ("mean",),
     ) -> None:
-        super().__init__(mirror=mirror)
+        super().__init__(mirror=mirror, statistics=statistics)
         if not 16 <= size <= 1024:
             raise ConfigError(f"Bad size {size}: legal is 16 to 1024 pixels.")
         self.image_size = (size, size)
         self.backbone = create_backbone(
             backbone, channels=3, size=(size, size), pretrained=pretrained
         )
-        self.dim = backbone_dim(self.backbone)
+        self.width = backbone_dim(self.backbone)
         mean, deviation = backbone_colour(self.backbone)
         # kept with the weights: another release of timm may have another setting for this backbone
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
