@@ -101,7 +101,9 @@ def _dense(net: EmotionNet) -> EmotionNet:
             "branch with --modality audio."
         )
     net = copy.deepcopy(net)
-    net.video = DenseFaces(copy.deepcopy(encoder))  # type: ignore[assignment]  # the same call
+    encoder = copy.deepcopy(encoder)
+    encoder.fold_norms()
+    net.video = DenseFaces(encoder)  # type: ignore[assignment]  # the same call
     return net
 
 

@@ -29,6 +29,7 @@ from avser.media.faces import FaceDetector, MtcnnDetector
 from avser.media.pictures import PICTURE_SUFFIXES, load_picture
 from avser.media.visual_features import Features, read_features, scale_of
 from avser.models.devices import bad_device, choose_device
+from avser.models.encoders.faces import FaceEncoder
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.net import EmotionNet
 from avser.types import Prediction
@@ -100,6 +101,8 @@ class Predictor(ClipClassifier):
         if model is None and loaded.net.video is not None:
             audio = bundle.load(bundle.DEFAULT_MODEL)
             voice = cls(audio.net, name=audio.name, device=device)
+        if isinstance(loaded.net.video, FaceEncoder):
+            loaded.net.video.fold_norms()
         return cls(
             loaded.net,
             name=loaded.name,

@@ -53,6 +53,39 @@ def test_every_face_encoder_has_tiny_settings() -> None:
 # -- the contract --------------------------------------------------------------------------------
 
 
+def test_folded_norms_give_the_same_vectors(encoder: FaceEncoder) -> None:
+    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:  # as after training: no map has a mean of 0 and a deviation of 1
+        for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            assert value is not None
+            value.data.uniform_(0.5, 1.5)
+    images = crops(4).float() / 255
+    with torch.no_grad():
+        plain = encoder.embed(images)
+        encoder.fold_norms()
+        torch.testing.assert_close(encoder.embed(images), plain, rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
+
+
+class NormFirst(FaceEncoder):
+    """Registers a norm after the convolution that it runs before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.width = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), 3
+        self.norm.bias.data.fill_(2.0)
+
+    def embed(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.conv(self.norm(images).relu()).mean(dim=(2, 3))
+        return vectors
+
+
+def test_norms_stay_where_folding_would_change_the_vectors() -> None:
+    encoder = NormFirst().eval()
+    encoder.fold_norms()
+    assert isinstance(encoder.norm, nn.BatchNorm2d)
+
+
 def test_a_step_is_valid_if_any_of_its_faces_is(encoder: FaceEncoder) -> None:
     mask = torch.tensor([[[True, False], [False, False], [True, True]]])
     x, valid = encoder(faces_batch(crops(1, 3, 2), mask))

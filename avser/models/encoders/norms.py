@@ -1,11 +1,14 @@
 """Norms of convolution maps that leave invalid frames out."""
 
+import copy
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class MaskedGroupNorm(nn.Module):
@@ -70,3 +73,22 @@ class MaskedBatchNorm(nn.BatchNorm2d):
 
 
 NormKind = Literal["batch", "masked_batch", "group"]
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """Copy a network in evaluation mode with each batch norm inside the convolution before it.
+
+    The one before is the one registered just before it; whether it also runs before it is for the
+    caller to check.
+    """
+    network = copy.deepcopy(network).eval()
+    for parent in list(network.modules()):
+        children = list(parent.named_children())
+        for (name, conv), (norm_name, norm) in pairwise(children):
+            if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+                continue
+            if norm.running_mean is not None and norm.num_features == conv.out_channels:
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                # what is inside timm's norms, such as their activation, stays
+                setattr(parent, norm_name, nn.Sequential(*norm.children()))
+    return network
