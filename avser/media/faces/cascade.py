@@ -37,6 +37,7 @@ THRESHOLDS = (0.6, 0.7, 0.7)
 _LEAST_PIXELS = 20  # faces below are blurs; enlarging small pictures to find them costs time
 _FACTOR = 0.709  # from one size of the picture to the next
 _CELL, _STRIDE = 12, 2  # pixels that the first network sees, and between two of its places
+_MOST_IN_32 = (2**31 - 1) // 255  # pixels whose sum fits: half the memory of 64 bits
 _SAME_SIZE, _SAME = 0.5, 0.7  # overlap of boxes that are one face: at one size, and in all
 
 # Around a known face: side of the square that is searched, and the sizes at which, in its own. Of
@@ -197,7 +198,8 @@ class _AreaSums:
         framed = framed[rows, self._window.left : self._window.right]
         self.empty = not framed.size
         if not self.empty:  # whole numbers: exact
-            self._sums = cv2.integral(np.ascontiguousarray(framed), sdepth=cv2.CV_64F)
+            depth = cv2.CV_32S if framed.shape[0] * framed.shape[1] <= _MOST_IN_32 else cv2.CV_64F
+            self._sums = cv2.integral(np.ascontiguousarray(framed), sdepth=depth)
 
     def resized(self, rows: int, columns: int) -> tuple[Values, tuple[int, int]]:
         """The picture in so many cells, as ``[1, 3, h, w]``, about -1..1.
@@ -211,7 +213,7 @@ class _AreaSums:
         top, bottom, row = _inside(height, rows, window.top, window.bottom)
         left, right, column = _inside(width, columns, window.left, window.right)
         bands = self._sums[bottom] - self._sums[top]
-        sums = bands[:, right] - bands[:, left]
+        sums = bands.take(right, axis=1) - bands.take(left, axis=1)
         area = (bottom - top)[:, None] * (right - left)
         return _scaled(sums / area[..., None])[None], (row, column)
 
@@ -231,8 +233,9 @@ class _AreaSums:
 
     def _areas(self, down: _Edges, across: _Edges) -> Values:
         (top, bottom), (left, right) = down, across
+        flat, width = self._sums.reshape(-1, 3), self._sums.shape[1]
         sums = [
-            self._sums[y[:, :, None], x[:, None, :]]
+            flat.take(y[:, :, None] * width + x[:, None, :], axis=0)
             for y, x in ((bottom, right), (top, right), (bottom, left), (top, left))
         ]
         area = (bottom - top)[:, :, None] * (right - left)[:, None, :]
