@@ -37,6 +37,7 @@ THRESHOLDS = (0.6, 0.7, 0.7)
 _LEAST_PIXELS = 20  # faces below are blurs; enlarging small pictures to find them costs time
 _FACTOR = 0.709  # from one size of the picture to the next
 _CELL, _STRIDE = 12, 2  # pixels that the first network sees, and between two of its places
+_TOGETHER = 64  # boxes whose overlaps are computed at once
 _MOST_IN_32 = (2**31 - 1) // 255  # pixels whose sum fits: half the memory of 64 bits
 _SAME_SIZE, _SAME = 0.5, 0.7  # overlap of boxes that are one face: at one size, and in all
 
@@ -323,14 +324,20 @@ def _suppress(
     area = (boxes[:, 2] - boxes[:, 0] + one) * (boxes[:, 3] - boxes[:, 1] + one)
     # of equal scores, which saturate at 1, each of the original's two functions takes another
     order = np.argsort(scores)[::-1] if of_smaller else np.argsort(-scores, kind="stable")
-    kept = []
+    kept: list[np.int64] = []
     while len(order):
-        best, others = order[0], order[1:]
-        kept.append(best)
-        low = np.maximum(boxes[best, :2], boxes[others, :2])
-        high = np.minimum(boxes[best, 2:], boxes[others, 2:])
-        both = np.maximum(np.float32(0), high - low + one).prod(axis=1)
-        least = np.minimum(area[best], area[others])
-        whole = least if of_smaller else area[best] + area[others] - both
-        order = others[both / whole <= most]
+        first = order[:_TOGETHER]
+        rows, columns = boxes[first].T[:, :, None], boxes[order].T[:, None]
+        low = np.maximum(rows[:2], columns[:2])
+        width, height = np.minimum(rows[2:], columns[2:]) - low + one
+        both = np.maximum(np.float32(0), width) * np.maximum(np.float32(0), height)
+        least = np.minimum(area[first, None], area[order])
+        whole = least if of_smaller else area[first, None] + area[order] - both
+        apart = both / whole <= most
+        stays = np.ones(len(order), np.bool_)
+        for index, box in enumerate(first):
+            if stays[index]:
+                kept.append(box)
+                stays &= apart[index]
+        order = order[_TOGETHER:][stays[_TOGETHER:]]
     return np.array(kept, np.int64)
