@@ -18,7 +18,7 @@ from avser.inference.predictor import Predictor
 from avser.media.degradations import Degrade
 from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
-from avser.training.fit import fit_baselines, has_baseline
+from avser.training.baselines import fit_baselines, has_baseline
 from avser.training.task import EmotionTask
 from avser.types import STEP_SAMPLES, Batch, Clip, audio_batch
 

@@ -1,11 +1,11 @@
 """Prepared audio: decoded and resampled once, then read from a memory map.
 
 One folder (``AVSER_CACHE``, or the user's cache folder) holds an SQLite index and segments of
-int16 samples. A clip's key is made of its file's content, its part of the file and the settings,
-so that a corpus that is moved, selected from or mixed with another is never decoded again.
-Every process appends to a segment of its own and enters a clip in the index only when its samples
-are on disk: interrupted preparation resumes, concurrent ones do not disturb each other. Samples
-carry a checksum; a clip that fails it is decoded anew.
+int16 samples. A clip's key is a hash of its file's content, its part of the file and the settings:
+a corpus that is moved, filtered or mixed with another is not decoded again.
+Every process appends to its own segment, and adds a clip to the index when its samples are on disk.
+Interrupted preparation can therefore be resumed, and several processes can prepare at once. Samples
+have a checksum; a clip that fails it is decoded again.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from avser.media.samples import to_16_bit
 from avser.types import SAMPLE_RATE, Clip
 
 _SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 2"
-_COMMIT_S = 1.0  # an interrupted preparation loses at most so much work
+_COMMIT_S = 1.0  # an interrupted preparation loses at most this much work
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS clips (
     key TEXT PRIMARY KEY, segment TEXT NOT NULL, start INTEGER NOT NULL, count INTEGER NOT NULL,
@@ -87,7 +87,7 @@ class AudioCache(Sequence[NDArray[np.int16]]):
         return self._maps[row.segment][row.start : row.start + row.count]
 
     def __getstate__(self) -> dict[str, object]:
-        # a map must not travel to worker processes as a copy of its data
+        # pickling a map would copy its data to each worker process
         return {**self.__dict__, "_maps": {}}
 
     def intact(self, index: int) -> bool:
@@ -102,7 +102,7 @@ class AudioCache(Sequence[NDArray[np.int16]]):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Outcome of `prepare`: usable clips, their samples, and what failed with the reason."""
+    """Result of `prepare`: usable clips, their samples, and failed clips with reasons."""
 
     clips: list[Clip]
     waves: AudioCache
@@ -110,7 +110,7 @@ class Prepared:
 
 
 def _keys(clips: Sequence[Clip], folder: Path, workers: int) -> tuple[list[str], dict[str, str]]:
-    """Keys of the clips; of those that can't be read a made-up one, with the reason."""
+    """Keys of the clips; unreadable ones get a placeholder, which maps to the reason."""
     keys: list[str] = []
     failed: dict[str, str] = {}
     hashes = hash_files([clip.path for clip in clips], folder=folder, workers=workers)
@@ -231,7 +231,7 @@ def _append(
     with (folder / segment).open("wb") as file:
 
         def commit() -> None:
-            """Enter what is written; each commit waits for the disk, so not after each clip."""
+            """Add the written clips to the index; not after each, since it waits for the disk."""
             file.flush()
             with connection:
                 insert = "INSERT OR IGNORE INTO clips VALUES (?,?,?,?,?,?)"

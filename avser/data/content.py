@@ -1,9 +1,8 @@
-"""Hashes of whole files, remembered by their size and times.
+"""Hashes of file contents, cached by path, size and modification times; and the cache folder.
 
-A key of prepared data is made of a file's whole content, so that the least change makes a new key
-and a corpus that is moved keeps its keys. Reading everything at each start would take long: a hash
-is remembered, and holds while path, size, time of change and time of the inode's change are those
-of the hashed file.
+Keys of prepared data depend on whole contents: any change of a file gives another key, and a corpus
+that is moved keeps its keys. Hashing everything at each start would be slow, so hashes are cached;
+one is valid while path, size, mtime and ctime are unchanged.
 """
 
 import hashlib
@@ -24,11 +23,11 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS files (
     inode_changed INTEGER NOT NULL, digest TEXT NOT NULL)"""
 _BUSY_S = 60  # waits for other processes
 
-Facts = tuple[int, int, int]  # size, time of change and of the inode's change in ns
+Stat = tuple[int, int, int]  # size, mtime in ns, ctime in ns
 
 
 def cache_folder() -> Path:
-    """The folder of prepared data: ``$AVSER_CACHE``, or avser's place in the user's cache."""
+    """Folder of prepared data: ``$AVSER_CACHE``, or ``avser`` in the user's cache folder."""
     if "AVSER_CACHE" in os.environ:
         return expand_home(os.environ["AVSER_CACHE"])
     from platformdirs import user_cache_path
@@ -37,9 +36,9 @@ def cache_folder() -> Path:
 
 
 def open_table(path: Path, schema: str) -> sqlite3.Connection:
-    """Open an SQLite file with a table; a damaged one is set aside and made anew.
+    """Open an SQLite file with a table; a damaged one is renamed and replaced by a new one.
 
-    Any number of processes may do so at once: only one sets a damaged file aside.
+    Several processes may do so at once; a lock lets one of them replace a damaged file.
 
     Raises:
         CacheError: the folder can't be written.
@@ -52,7 +51,7 @@ def open_table(path: Path, schema: str) -> sqlite3.Connection:
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError:
-                # it holds nothing that can't be made again; its journal would spoil the new one
+                # all of it can be computed again; an old journal would corrupt the new file
                 name = f"{path.stem}.damaged-{uuid.uuid4().hex[:8]}"
                 for tail in ("", "-journal", "-wal", "-shm"):
                     damaged = path.with_name(path.name + tail)
@@ -77,7 +76,7 @@ def _healthy(path: Path, schema: str) -> sqlite3.Connection:
 
 
 def unwritable(folder: Path, error: OSError | sqlite3.Error) -> CacheError:
-    """The error of a cache folder that can't be used."""
+    """Return the error of a cache folder that can't be used."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else error
     return CacheError(
         f"Bad cache {folder}: {why}; set AVSER_CACHE to a folder that can be written."
@@ -103,7 +102,7 @@ def content_hash(path: Path) -> str:
 def hash_files(
     paths: Iterable[Path], *, folder: Path | None = None, workers: int | None = None
 ) -> dict[Path, str | CacheError]:
-    """Hash files, unless that was done before and they have not changed since.
+    """Hash files, or return their cached hashes.
 
     Args:
         paths: files; one that is named twice is hashed once.
@@ -118,20 +117,20 @@ def hash_files(
     """
     home = folder or cache_folder()
     results: dict[Path, str | CacheError] = {}
-    facts: dict[Path, Facts] = {}
+    stats: dict[Path, Stat] = {}
     for path in dict.fromkeys(paths):
         try:
-            about = path.stat()
-            facts[path] = (about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+            stat = path.stat()
+            stats[path] = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         except (OSError, ValueError) as error:
             results[path] = _unreadable(path, error)
     connection = open_table(home / "files.sqlite", _SCHEMA)
     try:
         # bytes: a name need not be UTF-8
-        names = {path: os.fsencode(path.absolute()) for path in facts}
+        names = {path: os.fsencode(path.absolute()) for path in stats}
         query = "SELECT size, changed, inode_changed, digest FROM files WHERE path = ?"
         todo = []
-        for path, now in facts.items():
+        for path, now in stats.items():
             row = connection.execute(query, (names[path],)).fetchone()
             if row is not None and row[:3] == now:
                 results[path] = row[3]
@@ -141,7 +140,7 @@ def hash_files(
             for path, result in zip(todo, pool.map(_hash_or_error, todo), strict=True):
                 results[path] = result
         rows = [
-            (names[path], *facts[path], results[path])
+            (names[path], *stats[path], results[path])
             for path in todo
             if isinstance(results[path], str)
         ]

@@ -1,4 +1,4 @@
-"""Datasets over prepared clips, and batches of them. Knows no Lightning."""
+"""Datasets over prepared clips, their collation, and a sampler. Imports no Lightning."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
+from avser.data.splits.base import clip_name
 from avser.media.samples import from_16_bit
 from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch, Clip, audio_batch, steps_of
 
@@ -23,10 +24,10 @@ def trim_silence(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> 
 
 
 def loud_span(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> tuple[int, int]:
-    """Where a clip begins and ends without its quiet edges, keeping 50 ms.
+    """First and last sample of a clip without its quiet edges, keeping 50 ms of them.
 
-    These are the frames that `avser.models.frontends.base.valid_frames` leaves valid: training cuts
-    what the network would mask, the same result for half the arithmetic.
+    The edges are those that `avser.models.frontends.base.valid_frames` masks. Cutting them in
+    training gives the same result for half the computation.
     """
     hop = SAMPLE_RATE // 100
     count = len(samples) // hop
@@ -44,10 +45,10 @@ def loud_span(samples: NDArray[np.int16], *, below_peak_db: float = 35.0) -> tup
 
 
 class VisualItems(Protocol):
-    """What a dataset is given of each clip's picture, on the step grid."""
+    """Visual items of a data set, by index."""
 
     def __getitem__(self, index: int, /) -> "VisualItem":
-        """The picture of a clip."""
+        """The visual item of a clip."""
 
 
 class VisualItem(Protocol):
@@ -55,7 +56,7 @@ class VisualItem(Protocol):
 
     @property
     def timeless(self) -> bool:
-        """Whether the same vector stands for every step, so that sound may be cut anywhere."""
+        """Whether all steps have the same vector, so that the sound may be cut anywhere."""
 
     def cut(self, start: int, steps: int) -> Mapping[str, Tensor]:
         """Entries of a batch for the steps from ``start``.
@@ -69,7 +70,7 @@ class PreparedFeatures(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether there are any yet; samples are given until then."""
+        """Whether they are computed; until then, samples are used."""
 
     def views(self, name: str) -> int:
         """Return the number of degraded views of a clip."""
@@ -89,15 +90,15 @@ class ClipDataset(Dataset[Item]):
             None takes all.
         labels: class index of each clip; -1 = unlabelled.
         trim: cut quiet edges.
-        crop_s: take a random part of at most so many seconds; None takes all.
-        pictures: of each clip, by its place in ``waves``; None for sound alone. Clips whose picture
-            moves are cut at whole steps, so that sound and picture stay together.
-        references: of each speaker whose voice is enrolled, ``[2, C, M]``.
-        features: prepared features, which take the place of the samples; quiet edges are then cut
-            at whole steps, and ``crop_s`` does nothing.
-        teacher: prepared features of a teacher's encoder; given whole, of the same view.
-        views: of each row, which view of the clip; None draws one each time. All are the clip
-            itself where ``views`` is left out.
+        crop_s: take a random part of at most this many seconds; None takes all.
+        pictures: visual items, by a clip's place in ``waves``; None for sound alone. Clips with a
+            video are cut at whole steps, so that sound and picture stay aligned.
+        references: statistics ``[2, C, M]`` of each enrolled speaker.
+        features: prepared features, which replace the samples; quiet edges are then cut at whole
+            steps, and ``crop_s`` is ignored.
+        teacher: prepared features of a teacher's encoder, of the same view, not cut.
+        views: index of each row's view of the clip, 0 being the clip itself; None draws a view each
+            time. Without ``views`` all rows are the clips themselves.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class ClipDataset(Dataset[Item]):
         item: dict[str, object] = {
             "samples": torch.from_numpy(from_16_bit(samples)),
             "label": self.labels[index],
-            "clip_id": f"{clip.corpus}/{clip.clip_id}",
+            "clip_id": clip_name(clip),
         }
         if self._features is not None and self._features.ready:
             item |= self._prepared(self._features, index, steps=max(1, steps_of(len(samples))))
@@ -165,7 +166,7 @@ class ClipDataset(Dataset[Item]):
 
     def _prepared(self, features: PreparedFeatures, index: int, *, steps: int) -> Item:
         """Entries of a clip's prepared features; its samples are not needed."""
-        name = f"{self.clips[index].corpus}/{self.clips[index].clip_id}"
+        name = clip_name(self.clips[index])
         view = 0 if self._views is None else self._views[index]
         if view is None:
             view = int(torch.randint(features.views(name) + 1, ()))
@@ -221,7 +222,7 @@ def collate(items: Sequence[Item]) -> Batch:
 def equal_corpora(clips: Sequence[Clip]) -> list[Clip]:
     """Repeat the clips of smaller corpora, so that each has as many rows as the largest.
 
-    Whole rounds of a corpus's clips come first; the rest is taken evenly over its list.
+    Each corpus is repeated as a whole; the remainder is chosen evenly from its list.
     """
     by_corpus: dict[str, list[Clip]] = {}
     for clip in clips:
@@ -235,19 +236,21 @@ def equal_corpora(clips: Sequence[Clip]) -> list[Clip]:
 
 
 class LengthSampler(Sampler[list[int]]):
-    """Batches of clips of like length, so that little is computed on padding.
+    """Batches of clips of similar length, to reduce padding.
 
     Clips are shuffled, cut into pools of several batches, and sorted by length inside each pool;
-    then the batches are shuffled. Every epoch differs, from one seed. Pools are small: length tells
-    speakers and emotions apart, and batches of one kind are a poor estimate for batch norm.
+    then the batches are shuffled. Every epoch has another order, from one seed. Pools are small,
+    because length correlates with speaker and emotion, and homogeneous batches give poor batch-norm
+    statistics.
 
     Args:
         lengths: samples of each clip.
         batch_size: clips a batch; the last incomplete batch is dropped.
         seed: of the shuffles.
         pool: batches that are sorted together.
-        rank, world: this process and their number; every process gets as many batches.
-        now: gives the epoch whose order is due, for a training that goes on; None counts by itself.
+        rank, world: number of this process, and of all; every process gets the same number of
+            batches.
+        now: returns the current epoch, for resumed trainings; None counts from 0.
     """
 
     def __init__(

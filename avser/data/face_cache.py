@@ -1,8 +1,8 @@
-"""Prepared faces: found, followed and cut out once for each clip, then read from files.
+"""Prepared faces: detected, tracked and cropped once for each clip, then read from files.
 
-One file a clip in the cache folder, under a key made of the video's content, its part of it and
-the settings; written to a temporary name and renamed, so that interrupted preparation resumes and
-concurrent ones do not disturb each other. A damaged file is made anew.
+The cache folder holds one file per clip, named by a hash of the video's content, the clip's part of
+it and the settings. Files are renamed when they are complete: interrupted preparation can be
+resumed, and several processes can prepare at once. A damaged file is computed again.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avser.data.audio_cache import clip_key
-from avser.data.content import cache_folder, hash_files
+from avser.data.content import cache_folder, hash_files, unwritable
 from avser.errors import AvserError, CacheError
 from avser.files import atomic_write
 from avser.media.clip import load_clip
@@ -37,9 +37,9 @@ class FaceRow:
     Attributes:
         path: of its prepared file; None where the clip has no picture.
         size: side of the crops in pixels.
-        frames: most crops that are shown, drawn at random, the same each time; None shows all.
+        frames: largest number of crops, drawn at random, always the same; None takes all.
         seed: of the draw.
-        content: of that file, where it is in memory.
+        content: bytes of the prepared file, if they are in memory.
     """
 
     path: Path | None
@@ -66,7 +66,7 @@ class FaceRow:
         return self._entries(faces, mask, steps)
 
     def _drawn(self, count: int) -> NDArray[np.bool_]:
-        """Which of so many crops are shown, drawn by the file's name and the seed."""
+        """Mask of the drawn crops; depends on the file's name and the seed."""
         name = zlib.crc32(str(self.path and self.path.name).encode())
         order = np.random.default_rng((self.seed, name)).permutation(count)
         return order < (self.frames or 0)
@@ -88,7 +88,7 @@ class FaceRows:
 
     Attributes:
         rows: one a clip.
-        reasons: by a clip's place: that it has no face, or why it failed.
+        reasons: index of a clip to why it has no face, or failed.
     """
 
     rows: list[FaceRow]
@@ -104,7 +104,7 @@ class FaceRows:
         return next((row.size for row in self.rows), None)
 
     def sampled(self, frames: int, *, seed: int) -> "FaceRows":
-        """The same with so many random crops of each clip, for every use the same ones."""
+        """The same with that many random crops of each clip, always the same ones."""
         rows = [replace(row, frames=frames, seed=seed) for row in self.rows]
         return replace(self, rows=rows)
 
@@ -116,13 +116,13 @@ def prepare_faces(
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FaceRows:
-    """Find the faces of the clips that have a video, unless that was done before.
+    """Detect and crop the faces of clips with a video, unless they are in the cache.
 
     Args:
         clips: rows of a corpus; those without a video get no face.
         detector: of faces; None is MTCNN.
         folder: of the cache; None is `cache_folder`.
-        progress: called as ``(done, total)`` over the clips whose faces had to be looked for.
+        progress: called as ``(done, total)`` over the clips that are not in the cache.
 
     Raises:
         CacheError: the cache can't be written, or no clip has a face.
@@ -150,10 +150,7 @@ def prepare_faces(
             paths[index] = None
             reasons[index] = str(error)
         except OSError as error:
-            raise CacheError(
-                f"Bad cache {home}: {error.strerror or error}; set AVSER_CACHE to a folder that "
-                "can be written."
-            ) from error
+            raise unwritable(home, error) from error
         if progress is not None:
             progress(done, len(todo))
     recorded = {i: _reason(path) for i, path in enumerate(paths) if path is not None}

@@ -1,9 +1,9 @@
 """Outputs of frozen audio encoders, computed once for each clip and kept on disk.
 
-Heads, fusions and baselines then train in seconds. A row's key is made of the clip's decoded
-samples, the encoder's settings and weights, and the degradation's settings and number, so that a
-store never answers for another network. One SQLite file an encoder, in the folder of prepared data:
-rows are written whole, several processes may fill it at once, and what was interrupted goes on.
+Heads, fusions and baselines then train in seconds. A row's key is a hash of the clip's decoded
+samples, the encoder's settings and weights, and the degradation's settings and index, so rows are
+never used for another network. Each encoder has one SQLite file in the folder of prepared data;
+several processes may fill it at once, and an interrupted preparation can be resumed.
 """
 
 import sqlite3
@@ -28,14 +28,14 @@ from avser.models.frontends.conditioning import has_sound
 _SCHEMA = """CREATE TABLE IF NOT EXISTS features (
     key TEXT PRIMARY KEY, channels INTEGER NOT NULL, bins INTEGER NOT NULL, data BLOB NOT NULL,
     mask BLOB NOT NULL, checksum INTEGER NOT NULL)"""
-_BATCH = 8  # clips of like length that go through the encoder together
+_BATCH = 8  # clips of similar length that are encoded together
 
 
 def fingerprint(encoder: AudioEncoder) -> str:
-    """Hash of all that decides an encoder's raw features: classes, settings and weights.
+    """Hash of all that an encoder's raw features depend on: classes, settings and weights.
 
-    The norm and a learnt mix of layers come after the features and are left out, and so is all
-    behind the front end, where the features are the front end's.
+    Not included is what follows the features: the norm, a trained mix of layers, and, if the
+    features are the front end's, the network.
     """
     after = ["normaliser"]
     if encoder.spectrogram_features:
@@ -65,9 +65,9 @@ class ClipSound:
         name: of the clip, as batches give it.
         digest: hash of its decoded samples.
         read: returns its samples ``[S]``, full scale 1.
-        speaker: whose other clips become its babble, so that no other part's voices are mixed in;
-            "" for none.
-        views: number of degraded views, beside the clip itself.
+        speaker: babble is mixed from the speaker's other clips, and so from the same part of the
+            split; "" for no babble.
+        views: number of degraded views, in addition to the clip itself.
     """
 
     name: str
@@ -120,7 +120,7 @@ class FeatureStore:
         return set(keys) - known
 
     def write(self, rows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Enter ``features [C, M, F]`` and ``mask [F]`` by key; rows that are there stay."""
+        """Write ``features [C, M, F]`` and ``mask [F]`` by key; existing rows are kept."""
         values = []
         for key, (features, mask) in rows.items():
             data = features.half().cpu().contiguous().numpy().tobytes()
@@ -155,7 +155,7 @@ class FeatureStore:
 class ClipFeatures:
     """Prepared features of clips, by name and view; empty until `fill` is called.
 
-    Loaders are made before the encoder is known, and hold on to this.
+    Loaders are created with it before the encoder is known.
     """
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class ClipFeatures:
         self._keys: Mapping[str, Sequence[str]] = {}
 
     def fill(self, store: FeatureStore, keys: Mapping[str, Sequence[str]]) -> None:
-        """Take a store, and the keys of each clip: its own and those of its views."""
+        """Set the store, and the keys of each clip and its views."""
         self._store, self._keys = store, keys
 
     @property
@@ -195,18 +195,18 @@ def prepare_features(
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Compute what is not yet in the store, and open all of it.
+    """Compute the rows that are not in the store, and open it.
 
     Args:
-        encoder: its raw features must not change while a network is trained.
+        encoder: its raw features must be constant in training.
         clips: to prepare.
-        degrade: makes the views; each follows from the clip and its number alone.
+        degrade: computes the views; each depends on the clip and the view's index alone.
         into: is filled.
         folder: of prepared data.
-        progress: called as ``(done, total)`` over the rows that had to be computed.
+        progress: called as ``(done, total)`` over the computed rows.
 
     Returns:
-        Number of rows that had to be computed.
+        Number of computed rows.
 
     Raises:
         CacheError: the store can't be read or written.

@@ -1,9 +1,9 @@
 """Prepared pictures: decoded, resized, and read from a memory map in whole batches.
 
-The cache folder holds, for each corpus and its settings, a file of uint8 pixels and a small table
-beside it, both under a key made of the pictures' content. The pixels take their name when they are
-all there, the table after them, so that an interrupted preparation leaves nothing that counts and
-concurrent ones write the same. Pixels carry a checksum: a file that fails it is made anew.
+The cache folder holds a file of uint8 pixels and a small table for each corpus and its settings,
+named by a hash of the pictures' content. First the pixels are renamed, then the table, when they
+are complete: an interrupted preparation is ignored, and concurrent ones write the same. Pixels have
+a checksum; a file that fails it is computed again.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avser.data.content import cache_folder, hash_files
+from avser.data.content import cache_folder, hash_files, unwritable
 from avser.errors import CacheError
 from avser.files import atomic_write
 from avser.types import Clip, ImageCorpus
@@ -28,7 +28,7 @@ _BLOCK = 1 << 24  # bytes checked at a time
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """Outcome of `prepare_images`: usable clips, their pixels, and what failed with the reason.
+    """Result of `prepare_images`: usable clips, their pixels, and failed clips with reasons.
 
     Attributes:
         clips: rows.
@@ -52,7 +52,7 @@ def prepare_images(
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparedImages:
-    """Decode pictures, unless that was done before, and open them.
+    """Decode pictures, unless they are in the cache, and open them.
 
     Args:
         corpus: whose pictures they are.
@@ -74,10 +74,7 @@ def prepare_images(
             _write(path, corpus, clips, shape, progress)
             result = _opened(path, shape)
     except OSError as error:
-        raise CacheError(
-            f"Bad cache {path.parent}: {error.strerror or error}; set AVSER_CACHE to a folder that "
-            "can be written."
-        ) from error
+        raise unwritable(path.parent, error) from error
     if result is None:
         raise CacheError(f"Bad cache file {path}: it changed while it was read; try again.")
     pixels, failed = result
@@ -90,7 +87,7 @@ def _key(clips: Sequence[Clip], shape: tuple[int, ...], folder: Path) -> str:
     """Key of the files' content, the rows and the settings."""
     digest = hashlib.blake2b(f"{shape} layout {_LAYOUT}".encode(), digest_size=16)
     for content in hash_files([clip.path for clip in clips], folder=folder).values():
-        # what can't be read is said when it is decoded
+        # unreadable files are reported when they are decoded
         digest.update(f"{content if isinstance(content, str) else 'unreadable'}\0".encode())
     for clip in clips:
         digest.update(f"{clip.clip_id}\0".encode(errors="surrogateescape"))

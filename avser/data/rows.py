@@ -1,4 +1,4 @@
-"""Rows of a corpus as plain values, for other processes and for files."""
+"""Conversion of clips to and from plain values, for other processes and for files."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,7 +9,7 @@ from avser.types import Clip
 
 
 def clip_to_dict(clip: Clip) -> dict[str, Any]:
-    """Return plain values of a clip."""
+    """Return a clip as plain values."""
     values = asdict(clip)
     values["path"] = str(clip.path)
     values["video"] = None if clip.video is None else str(clip.video)
@@ -17,8 +17,8 @@ def clip_to_dict(clip: Clip) -> dict[str, Any]:
     return values
 
 
-def clip_of_dict(values: Mapping[str, Any]) -> Clip:
-    """Read what `clip_to_dict` gave."""
+def clip_from_dict(values: Mapping[str, Any]) -> Clip:
+    """Return the clip of the values of `clip_to_dict`."""
     video = values["video"]
     own = {"path": Path(values["path"]), "video": None if video is None else Path(video)}
     return Clip(**{**values, **own})

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avser.data.face_cache import FaceRows
-from avser.data.rows import clip_of_dict, clip_to_dict
+from avser.data.rows import clip_from_dict, clip_to_dict
 from avser.data.splits import clip_name
 from avser.distributed.folder import Folder
 from avser.errors import CacheError, CorpusError
@@ -288,7 +288,7 @@ def read_index(folder: Folder) -> tuple[dict[str, Any], list[StoredClip]]:
 
 
 def _stored(row: Mapping[str, Any]) -> StoredClip:
-    clip = clip_of_dict(row["clip"])
+    clip = clip_from_dict(row["clip"])
     names = ("samples", "digest", "shard", "start", "stop")
     return StoredClip(clip, *(row[name] for name in names))
 

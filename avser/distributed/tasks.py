@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import finalize
 
-from avser.data.rows import clip_of_dict, clip_to_dict
+from avser.data.rows import clip_from_dict, clip_to_dict
 from avser.distributed.engine import Cluster, on_ray
 from avser.distributed.folder import Folder
 from avser.distributed.shards import (
@@ -82,7 +82,7 @@ class PrepareWorker:
         from avser.data.audio_cache import prepare
         from avser.data.face_cache import prepare_faces
 
-        clips = [clip_of_dict(values) for values in item["clips"]]
+        clips = [clip_from_dict(values) for values in item["clips"]]
         problem = None
         try:
             prepare(clips, folder=self._folder, workers=1)

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from avser.types import STEP_S
 
-#: Steps after which half of a person's mean is taken out: 20 s. Of a short clip nearly nothing is,
-#: since its mean is its emotion; of a long one nearly all is, since it shows several.
+#: Steps after which half of a person's mean is subtracted: 20 s. In a short clip nearly nothing is
+#: subtracted, since its mean is its emotion; in a long one, with several emotions, nearly all.
 WARM_UP_STEPS = round(20 / STEP_S)
 
 
 class RunningCentre:
-    """What is taken out of each step's log probabilities, or vector: the mean so far, shrunk.
+    """The mean so far, shrunk, to be subtracted from each step's log probabilities or vector.
 
-    After n steps with a face the mean counts n / (n + 39): 9 % after 2 s, 50 % after 20 s, 90 %
-    after 3 minutes. A step's own scores are part of its mean, and no later ones are.
+    After n steps with a face the mean is weighted by n / (n + 39): 9 % after 2 s, 50 % after 20 s,
+    90 % after 3 minutes. The mean of a step includes its own scores, and no later ones.
 
     Args:
-        warm_up: steps after which the mean counts half.
+        warm_up: steps after which the weight is one half.
     """
 
     def __init__(self, *, warm_up: int = WARM_UP_STEPS) -> None:
@@ -41,7 +41,7 @@ class RunningCentre:
 
     @contextmanager
     def followed_by(self, steps: int) -> Iterator["_Recorder"]:
-        """Run a window of one clip, of which the next begins so many steps later."""
+        """Process a window of a clip; the next window begins that many steps later."""
         recorder = _Recorder(self)
         yield recorder
         if recorder.scores is not None and recorder.mask is not None:
@@ -51,7 +51,7 @@ class RunningCentre:
 
 
 class _Recorder:
-    """Keeps the scores that a window's centring was given."""
+    """Keeps the scores of a window."""
 
     def __init__(self, centre: RunningCentre) -> None:
         self._centre = centre

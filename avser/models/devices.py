@@ -1,4 +1,4 @@
-"""Device selection, and the one way in which modules' inputs are moved."""
+"""Device selection, and moving batches to a device."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -38,7 +38,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch whose tensors are on a device; those that are there are not copied."""
+    """Return a batch whose tensors are on a device; tensors already there are not copied."""
     entries = cast("Mapping[str, object]", batch)
     moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in entries.items()}
     return cast("Batch", moved)

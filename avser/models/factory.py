@@ -1,7 +1,7 @@
-"""Networks from plain settings, without executing anything that a file names freely.
+"""Construction of networks from plain settings, which may come from an untrusted file.
 
-Classes are taken from under ``avser.`` alone, or from prefixes that the caller names, and must
-subclass the slot that they fill.
+Only classes under ``avser.``, or under prefixes that the caller allows, are constructed, and only
+if they subclass the base class of their slot.
 """
 
 import importlib
@@ -87,7 +87,7 @@ def build(spec: object, base: type[nn.Module], *, allow: Sequence[str] = ()) -> 
 
 
 def _refuse_old(path: str) -> None:
-    """Name the present place of a class that stood elsewhere before 0.1.0.
+    """Refuse a class path of before 0.1.0, and give the present one.
 
     Raises:
         BundleError: the path is one of those.

@@ -8,27 +8,27 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from avser.errors import ConfigError
-from avser.models.encoders.recurrent import MaskedRecurrence, State
+from avser.models.encoders.recurrent import MaskedRecurrence, State, take_frames
 
-#: Of a step that is not there, to a softmax: under every score, and finite in half precision.
-NOTHING = -1e4
+#: Score of an invalid step in a softmax: below any real score, and finite in float16.
+MASKED_SCORE = -1e4
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last axis in which invalid places get exactly 0; all-invalid gives 0."""
-    scores = scores.masked_fill(~mask, NOTHING)
+    """Softmax over the last axis; invalid entries are exactly 0, also where all are invalid."""
+    scores = scores.masked_fill(~mask, MASKED_SCORE)
     return scores.softmax(dim=-1) * mask.to(scores.dtype)
 
 
 class Head(nn.Module, ABC):
     """Classifies steps and clips.
 
-    A configuration gives a head's own settings; `build` then sizes it for a stream, since a net
-    has one head each for sound, picture and both.
+    A configuration holds a head's own settings. `build` then sizes it for a stream: a net has one
+    head each for audio, video and their fusion.
 
-    Invalid steps do not matter: neither what they hold nor, between valid ones, how many they are.
-    A clip may also come in pieces: `advance` over the pieces, each with the state that the one
-    before it left, ends at what `forward` gives for the whole.
+    The output does not depend on invalid steps: not on their values, nor on their number. A clip
+    may also be processed in pieces: `advance` over all pieces, each with the state of the one
+    before, gives what `forward` gives for the whole.
     """
 
     @abstractmethod
@@ -45,7 +45,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def advance(self, x: Tensor, mask: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        """Take the next steps of each clip.
+        """Process the next steps of each clip.
 
         Args:
             x: ``[B, T, D]``, T of at least 1.
@@ -53,8 +53,8 @@ class Head(nn.Module, ABC):
             state: of `initial_state`, or of the piece before.
 
         Returns:
-            ``logits [B, K]`` of all that has come so far, ``step_logits [B, T, K]`` of these
-            steps, and the state for the next piece.
+            ``logits [B, K]`` of all steps so far, ``step_logits [B, T, K]`` of these steps, and
+            the state for the next piece.
         """
 
 
@@ -92,11 +92,11 @@ class AttentiveHead(Head):
         return self._classify(mean, variance), self.step(x)
 
     def on_single_steps(self) -> "LinearHead":
-        """The linear head that gives the same logits on clips of one step.
+        """Linear head with the same logits on clips of one step.
 
-        A head that was trained on pictures has learnt nothing of how steps deviate, nor of single
-        steps of a video: both parts of it still hold their random initial weights. This one has
-        neither; a video's logits are the mean of its steps'.
+        In a head that was trained on single pictures, the weights of the deviation and of the step
+        layer are still random. The linear head has neither; a video's logits are the mean of its
+        steps'.
         """
         dim, classes = self.step.in_features, self.step.out_features
         linear = LinearHead(dropout=self.dropout.p).build(dim, classes)
@@ -114,18 +114,18 @@ class AttentiveHead(Head):
     def initial_state(self, size: int) -> State:
         """Highest score and sum of weights ``[B, 1]``, mean and sum of squares ``[B, D]``."""
         like = self.step.weight
-        nothing, zeros = like.new_full((size, 1), NOTHING), like.new_zeros(size, like.shape[1])
+        nothing, zeros = like.new_full((size, 1), MASKED_SCORE), like.new_zeros(size, like.shape[1])
         return nothing, torch.zeros_like(nothing), zeros, zeros.clone()
 
     def advance(self, x: Tensor, mask: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """See `Head.advance`.
 
-        The softmax over all steps so far is kept as weights relative to the highest score so far;
-        means and squared deviations are merged as in Chan et al. (1979), since a difference of
-        sums of squares would lose what float32 can hold after a long time.
+        The softmax over all steps so far is kept as weights relative to the highest score so far.
+        Means and squared deviations are merged as in Chan et al. (1979): after many steps, a
+        difference of sums of squares would lose all digits of float32.
         """
         peak, total, mean, squares = state
-        scores = self.attention(x).squeeze(-1).masked_fill(~mask, NOTHING)
+        scores = self.attention(x).squeeze(-1).masked_fill(~mask, MASKED_SCORE)
         highest = torch.maximum(peak, scores.amax(dim=1, keepdim=True))
         weights = ((scores - highest).exp() * mask.to(scores.dtype)).unsqueeze(-1)
         here = weights.sum(dim=1)
@@ -228,11 +228,12 @@ class LstmHead(Head):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `Head.forward`."""
-        rank = mask.long().cumsum(dim=1)  # of valid steps, from 1; an invalid one has its elder's
+        # number of valid steps up to each step; an invalid one has that of the step before
+        rank = mask.long().cumsum(dim=1)
         index = torch.arange(mask.shape[1], device=mask.device).unsqueeze(0)
-        nth = (rank.unsqueeze(1) <= index.unsqueeze(2)).sum(dim=2)  # where the n-th valid step is
-        together = self.recurrence(_pick(self.dropout(x), nth), index < rank[:, -1:])
-        steps: Tensor = self.step(self.dropout(_pick(together, rank - 1)))
+        nth = (rank.unsqueeze(1) <= index.unsqueeze(2)).sum(dim=2)  # index of the n-th valid step
+        together = self.recurrence(take_frames(self.dropout(x), nth), index < rank[:, -1:])
+        steps: Tensor = self.step(self.dropout(take_frames(together, rank - 1)))
         total, count = self._totals(steps, mask)
         return self._log_mean(total, count), steps
 
@@ -277,9 +278,3 @@ class LstmHead(Head):
         more, number = self._totals(steps, mask)
         total, count = total + more, count + number
         return self._log_mean(total, count), steps, (short, long, total, count)
-
-
-def _pick(x: Tensor, index: Tensor) -> Tensor:
-    """Steps ``index [B, T]`` of ``x [B, T, D]``; indices outside are clipped."""
-    index = index.clamp(0, x.shape[1] - 1)
-    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))

@@ -58,7 +58,7 @@ class NetPrediction:
 class AudioBranch(nn.Module):
     """The audio branch of a net, from raw samples to calibrated probabilities.
 
-    It is the fallback of an audio-visual net, bit for bit, and what is exported.
+    An audio-visual net predicts exactly this for clips without a face; ``avser export`` writes it.
     """
 
     temperature: Tensor
@@ -94,9 +94,8 @@ class AudioBranch(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, State]:
         """Predict from the next step of each clip.
 
-        After the last, the clip's probabilities are those of `forward`, where it has sound at all.
-        Steps before the first sound are invalid here, and valid there: no stream knows that sound
-        will come.
+        After the last step, the clip's probabilities are those of `forward`, if it has sound. Steps
+        before the first sound are invalid here and valid in `forward`, which knows the whole clip.
 
         Args:
             waveform: ``[B, 8192]``, zero after each clip's length.
@@ -120,19 +119,19 @@ class AudioBranch(nn.Module):
 
 
 class EmotionNet(nn.Module):
-    """Audio, video or both, with one head for each and one for their fusion.
+    """Encoders of audio, video or both, a head for each, and a fusion with its own head.
 
     Args:
-        audio: encoder of sound, or None.
-        video: encoder of picture, or None.
-        fusion: settings of what joins them; needed exactly if both are there. The net has a copy,
-            sized for its encoders.
+        audio: audio encoder, or None.
+        video: video encoder, or None.
+        fusion: settings of the fusion; required with both encoders, refused with one. The net
+            keeps a copy, sized for its encoders.
         head: settings of a head; each stream gets its own copy.
-        audio_head, video_head: settings of a stream's head where it has another.
+        audio_head, video_head: settings of a stream's head, where they differ from ``head``.
         emotions: K class names; the order of all outputs.
 
     Attributes:
-        outputs: names of what `forward` gives, in the order of `HEADS`.
+        outputs: names of the outputs of `forward`, in the order of `HEADS`.
     """
 
     face_mean: Tensor
@@ -183,10 +182,10 @@ class EmotionNet(nn.Module):
         return buffer
 
     def centre_faces(self, mean: Tensor | None) -> None:
-        """Take a person's mean log probabilities ``[K]`` out of the face's; None undoes it.
+        """Subtract a person's mean log probabilities ``[K]`` from the face's; None undoes it.
 
-        A face at rest looks happy or angry by its shape. What remains is how it differs from
-        itself, so that the clips that give the mean must show several expressions.
+        Some faces look happy or angry at rest. Centring leaves how an expression differs from the
+        person's mean, so the clips of that mean must show several expressions.
         """
         self.face_mean.zero_() if mean is None else self.face_mean.copy_(mean)
 
@@ -244,12 +243,13 @@ class EmotionNet(nn.Module):
         """
         streams = {n: self._stream(n, x, m, m.any(dim=1)) for n, (x, m) in encoded.items()}
         if "video" in streams:
-            # log probabilities of the face, less the person's own mean
-            face, heat = streams["video"], self.temperature("video")
-            person = heat * self.face_mean
+            # subtract the person's own mean from the face's log probabilities
+            face, temperature = streams["video"], self.temperature("video")
+            person = temperature * self.face_mean
             logits, steps = face.logits - person, face.step_logits - person
             if face_centre is not None:
-                mean = heat * face_centre((steps / heat).log_softmax(dim=-1), face.mask)
+                scores = (steps / temperature).log_softmax(dim=-1)
+                mean = temperature * face_centre(scores, face.mask)
                 shown = rearrange(face.mask, "b t -> b t 1")
                 of_clip = (mean * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
                 logits, steps = logits - of_clip, steps - mean
@@ -261,12 +261,12 @@ class EmotionNet(nn.Module):
 
     def _late(self, fusion: LateFusion, audio: HeadOutput, video: HeadOutput) -> HeadOutput:
         """Join the calibrated predictions of both streams."""
-        heat_audio, heat_video = self.temperature("audio"), self.temperature("video")
+        of_audio, of_video = self.temperature("audio"), self.temperature("video")
         steps, mask = fusion.join_steps(
-            audio.step_logits / heat_audio, audio.mask, video.step_logits / heat_video, video.mask
+            audio.step_logits / of_audio, audio.mask, video.step_logits / of_video, video.mask
         )
         return HeadOutput(
-            logits=fusion(audio.logits / heat_audio, video.logits / heat_video),
+            logits=fusion(audio.logits / of_audio, video.logits / of_video),
             step_logits=steps,
             mask=mask,
             present=audio.present & video.present,
@@ -278,7 +278,10 @@ class EmotionNet(nn.Module):
         return HeadOutput(logits=logits, step_logits=steps, mask=mask, present=present)
 
     def predict(self, streams: dict[str, HeadOutput]) -> NetPrediction:
-        """Choose per clip: fused where both streams are, else the one that is, else nothing."""
+        """Choose a head per clip: fused if both streams are present, else that of the one present.
+
+        Clips with neither have probabilities of 0 and ``used`` -1.
+        """
         steps = max(s.mask.shape[1] for s in streams.values())
         first = next(iter(streams.values()))
         size, classes = first.logits.shape

@@ -19,7 +19,7 @@ class FeatureExtractor(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Transforms:
-    """What happens to a batch inside a network, beside the network's own arithmetic.
+    """Functions of the caller that a network applies to a batch.
 
     Attributes:
         features: replaces `AudioEncoder.raw_features`; called as ``(encoder, waveform, lengths)``.
@@ -32,7 +32,7 @@ class Transforms:
         modality_dropout: share of clips in which a run of steps of one stream, or all of it, is
             hidden from the fusion in training mode.
         face_centre: called with the face's log probabilities ``[B, T, K]`` and ``mask [B, T]``;
-            returns what is taken out of each step's.
+            returns what is subtracted from each step's.
     """
 
     features: Callable[[FeatureExtractor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from avser.errors import ConfigError
 from avser.media.degradations import Degrade
-from avser.types import STEP_SAMPLES, Batch, steps_of
+from avser.training.mixup import Mixup
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch, steps_of
 
-WINDOW, HOP = 1024, 256  # of the phase vocoder: 64 ms holds two periods of a low voice
+WINDOW, HOP = 1024, 256  # of the phase vocoder: 64 ms, two periods of a low voice
 
 
 def _uniform(size: int, low: float, high: float, like: Tensor) -> Tensor:
@@ -23,12 +24,12 @@ def _uniform(size: int, low: float, high: float, like: Tensor) -> Tensor:
 
 
 def change_speed(waveform: Tensor, lengths: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    """Play each clip ``rate`` times as fast, pitch and tempo together, by linear interpolation.
+    """Change pitch and tempo of each clip together, by linear interpolation.
 
     Args:
         waveform: ``[B, S]``.
         lengths: ``[B]``.
-        rate: ``[B]``, 1 = unchanged.
+        rate: ``[B]``; 2 is twice as fast.
 
     Returns:
         ``[B, S']`` and ``[B]``.
@@ -46,21 +47,21 @@ def change_speed(waveform: Tensor, lengths: Tensor, rate: Tensor) -> tuple[Tenso
 def change_pitch_and_tempo(
     waveform: Tensor, lengths: Tensor, *, semitones: float, tempo: float
 ) -> tuple[Tensor, Tensor]:
-    """Shift the pitch and scale the time, each by itself, by a phase vocoder.
+    """Shift the pitch and scale the tempo independently, with a phase vocoder.
 
-    What would go beyond a clip's last step of 0.512 s is cut off, so that a chunk stays a chunk.
+    The result is cut at the end of a clip's last step of 0.512 s, so that a chunk stays a chunk.
 
     Args:
         waveform: ``[B, S]``.
         lengths: ``[B]``.
-        semitones: up or down; formants go with the pitch.
-        tempo: times as fast.
+        semitones: pitch shift; formants are shifted too.
+        tempo: factor; 2 is twice as fast.
 
     Returns:
         ``[B, S']`` and ``[B]``.
     """
     factor = 2 ** (semitones / 12)
-    # stretched so much longer as playing it faster makes it shorter again
+    # the vocoder stretches by 1 / rate; changing the speed by the factor then gives the tempo
     rate = tempo / factor
     window = torch.hann_window(WINDOW, device=waveform.device)
     spectrum = torch.stft(
@@ -82,16 +83,15 @@ def change_pitch_and_tempo(
 class Augment(nn.Module):
     """SpecAugment, mixup, time shift, speed, pitch, noise and gain; each off at 0.
 
-    Call it on a batch, let the encoder call `spectrogram` on what its front end makes of it, and
-    train on the soft labels that `labels` gives.
+    Call it on a batch, pass `spectrogram` to the network (`Transforms`), and train on the soft
+    labels of `labels`.
 
     Args:
-        enabled: the one flag that turns everything off.
-        semitones, tempos: pitch shifts and playing rates, of which one each is drawn for every
-            clip, apart from each other (`change_pitch_and_tempo`): with three and three, each clip
-            comes in one of nine versions. Empty leaves them.
-        speed: playing rate drawn from 1 ± speed (pitch and tempo together).
-        shift_s: silence of up to so many seconds put before a clip.
+        enabled: False turns everything off.
+        semitones, tempos: pitch shifts and tempo factors, of which one each is drawn for every
+            clip, independently (`change_pitch_and_tempo`). Empty changes nothing.
+        speed: speed factor drawn from 1 ± speed (pitch and tempo together).
+        shift_s: silence of up to this many seconds before a clip.
         gain_db: level drawn from ± gain_db.
         noise_snr_db: white noise at an SNR drawn from this to this + 30 dB, for half the clips;
             None for no noise.
@@ -103,9 +103,9 @@ class Augment(nn.Module):
             share of rows that each takes.
         time_masks, time_width: the same for frames of each clip.
         mixup: Beta parameter of mixup (Zhang et al. 2018) between spectrograms.
-        degrade: rooms, noise, telephones and the like, after speed and pitch; babble is made of
-            the batch's other clips. None for none.
-        seed: of the degradations, which follow from it, the clip's name and the epoch alone.
+        degrade: rooms, noise, telephones and more, after speed and pitch; babble is mixed from the
+            batch's other clips. None for none.
+        seed: of the degradations, which depend on it, the clip's name and the epoch alone.
     """
 
     def __init__(
@@ -138,18 +138,17 @@ class Augment(nn.Module):
         self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
         self.time_masks, self.time_width = time_masks, time_width
         self.mixup, self.degrade, self.seed = mixup, degrade, seed
-        self._partner: Tensor | None = None
-        self._share: Tensor | None = None
+        self._mixup = Mixup(mixup if enabled else 0.0)
         self._wide: Tensor | None = None
         self._rate: Tensor | None = None
         self._delay: Tensor | None = None
 
     def forward(self, batch: Batch, *, epoch: int, video: bool) -> None:
-        """Change the sound of a batch in place.
+        """Augment the sound of a batch in place.
 
         Args:
-            batch: to change.
-            epoch: of the training; degradations are drawn anew in each.
+            batch: is changed.
+            epoch: of the training; each draws other degradations.
             video: whether faces and features are moved with the sound.
         """
         self.draw(len(batch["lengths"]), batch["waveform"])
@@ -161,30 +160,23 @@ class Augment(nn.Module):
 
     @property
     def changes_sound(self) -> bool:
-        """Whether samples are changed, and not the spectrogram alone."""
+        """Whether samples are changed, and not only the spectrogram."""
         amounts = (self.speed, self.shift_s, self.gain_db)
-        casts = len(self.semitones) * len(self.tempos) > 1
-        given = self.noise_snr_db is not None or self.degrade is not None
-        return self.enabled and (any(amounts) or casts or given)
+        recast = len(self.semitones) * len(self.tempos) > 1
+        added = self.noise_snr_db is not None or self.degrade is not None
+        return self.enabled and (any(amounts) or recast or added)
 
     def draw(self, size: int, like: Tensor) -> Self:
         """Draw the mixup partners and shares and the time scales for a batch of ``size``."""
-        self._partner = self._share = self._wide = self._rate = self._delay = None
+        self._wide = self._rate = self._delay = None
         if self.enabled and self.stretch > 0:
             self._wide = _uniform(size, 1 - self.stretch, 1 + self.stretch, like)
-        if self.enabled and self.mixup > 0 and size > 1:
-            beta = torch.distributions.Beta(self.mixup, self.mixup)
-            share = beta.sample((size,)).to(like.device)
-            self._share = torch.maximum(share, 1 - share)  # a clip stays the larger part of itself
-            self._partner = torch.randperm(size, device=like.device)
+        self._mixup.draw(size, like)
         return self
 
     def labels(self, target: Tensor) -> Tensor:
         """Mix soft labels ``[B, K]`` as the batch's spectrograms are mixed."""
-        if self._partner is None or self._share is None:
-            return target
-        share = self._share[:, None]
-        return share * target + (1 - share) * target[self._partner]
+        return self._mixup.mix(target)
 
     def waveform(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Change ``[B, S]`` and ``[B]``: pitch and tempo, speed, shift, noise, gain."""
@@ -214,12 +206,12 @@ class Augment(nn.Module):
     def _degrade(self, batch: Batch, degrade: Degrade, *, epoch: int) -> None:
         """Degrade each clip's samples; lengths stay.
 
-        Computed by numpy on the processor, some milliseconds a clip.
+        Computed by numpy on the CPU, some milliseconds a clip.
 
         Args:
             batch: its ``waveform`` is replaced.
-            degrade: makes the degradations.
-            epoch: of the training; each draws anew.
+            degrade: draws and applies the degradations.
+            epoch: of the training; each draws others.
         """
         waveform, lengths = batch["waveform"], batch["lengths"].tolist()
         if not any(lengths):
@@ -252,7 +244,7 @@ class Augment(nn.Module):
         return out[:, : max(1, int(new.max()))], new
 
     def _shift(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        most = int(self.shift_s * 16_000)
+        most = int(self.shift_s * SAMPLE_RATE)
         shift = torch.randint(0, most + 1, (len(waveform), 1), device=waveform.device)
         self._delay = shift.squeeze(1)
         padded = F.pad(waveform, (0, most))
@@ -263,7 +255,7 @@ class Augment(nn.Module):
     def move_video(self, batch: Batch) -> None:
         """Move faces and features of a batch as `waveform` and `spectrogram` move its sound.
 
-        Each step shows what the sound in its middle belongs to; steps outside the clip are invalid.
+        Each step gets the faces of the sound in its middle; steps outside the clip are invalid.
         """
         if not self.enabled or self._rate is None:
             return
@@ -311,15 +303,14 @@ class Augment(nn.Module):
             hole = self._hole(rows, self.frequency_width * rows, all_rows, first=0)
             keep = keep * hole[:, None, :, None]
         count = mask.sum(dim=1).to(features.dtype)
-        first = mask.int().argmax(dim=1)  # what comes before is silence
+        first = mask.int().argmax(dim=1)  # frames before it are silence
         for _ in range(self.time_masks):
             hole = self._hole(frames, self.time_width * count, count, first=first)
             keep = keep * hole[:, None, None, :]
         features = features * keep
-        if self._partner is not None and self._share is not None:
-            share = self._share.view(-1, 1, 1, 1)
-            features = share * features + (1 - share) * features[self._partner]
-            mask = mask | mask[self._partner]
+        if self._mixup.partner is not None:
+            features = self._mixup.mix(features)
+            mask = mask | mask[self._mixup.partner]
         return features, mask
 
     @staticmethod

@@ -12,7 +12,7 @@ from avser.training.task import EmotionTask
 
 @runtime_checkable
 class Resizable(Protocol):
-    """An encoder whose images may have any size.
+    """An encoder that accepts images of any size.
 
     Attributes:
         image_size: rows and columns to which it resizes its images.
@@ -21,13 +21,13 @@ class Resizable(Protocol):
     image_size: tuple[int, int]
 
     def resize(self, rows: int, columns: int) -> None:
-        """Take another size from now on."""
+        """Set the size."""
 
 
 class ProgressiveResizing(Callback):
-    """Trains on smaller images first, and to the end at the size that the model's settings give.
+    """Trains on smaller images first, and finally at the size of the model's settings.
 
-    Epochs at another size than the last are never chosen: their score is logged 1 lower.
+    Epochs at a smaller size are never selected: their score is logged 1 lower.
     Source: fast.ai's course; Howard & Gugger, "Fastai" (2020).
 
     Args:
@@ -52,7 +52,7 @@ class ProgressiveResizing(Callback):
         self._own: dict[int, tuple[int, int]] = {}
 
     def size_of(self, epoch: int, epochs: int) -> tuple[int, int] | None:
-        """Size of an epoch of so many; None is the model's own, which the last epoch always has."""
+        """Size in an epoch, of that many in all; None is the model's own, as in the last epoch."""
         end = 0.0
         for size, share in zip(self.sizes, self.shares, strict=True):
             end += share * epochs
@@ -81,7 +81,7 @@ class ProgressiveResizing(Callback):
             pl_module.provisional = size is not None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go back to the model's own size, wherever training ended."""
+        """Restore the model's own size."""
         self._resize(pl_module, None)
 
     def _resize(self, task: LightningModule, size: tuple[int, int] | None) -> None:

@@ -1,14 +1,12 @@
 """Training and testing over folds and seeds, resumable, on one machine or several.
 
-Every fold is an ``avser fit`` into its own folder, ``RUN/seed<S>/fold<K>``, in a process that runs
-one fold after another: a finished one is skipped, an unfinished one goes on. Folds that were run
-elsewhere are merged by running the command once more over the collected folders.
+Every fold is an ``avser fit`` into its own folder, ``RUN/seed<S>/fold<K>``. Finished folds are
+skipped, unfinished ones resumed. To merge folds that were run on other machines, collect their
+folders and run the command again.
 """
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ class Fold:
 
     @property
     def done(self) -> bool:
-        """Whether its test predictions are there."""
+        """Whether its test predictions are saved."""
         return (self.folder / "DONE").exists() and (self.folder / "predictions/test.json").exists()
 
 
@@ -50,13 +48,13 @@ def plan(out: Path, *, folds: int, seeds: Sequence[int], only: int | None = None
 
 @dataclass(frozen=True)
 class FitJob:
-    """An ``avser fit``: its words without ``--out``, and its folder."""
+    """An ``avser fit``: its command line without ``--out``, and its folder."""
 
     words: tuple[str, ...]
     folder: Path
 
 
-#: Runs trainings; gives the place of each as it ends, and why it failed, or None.
+#: Runs trainings; yields the index of each as it ends, and why it failed, or None.
 RunJobs = Callable[[Sequence[FitJob]], Iterator[tuple[int, str | None]]]
 
 
@@ -81,7 +79,7 @@ def run(
     run_jobs: RunJobs,
     finished: Callable[[Fold, Mapping[str, Any]], None],
 ) -> None:
-    """Run what is not done.
+    """Run the trainings that are not done.
 
     Args:
         folds: of `plan`.
@@ -120,17 +118,6 @@ def _fit_job(fold: Fold, words: Sequence[str], *, has_folds: bool) -> FitJob:
     if has_folds:
         own += [f"--data.split.init_args.fold={fold.fold}"]
     return FitJob(tuple(own), fold.folder)
-
-
-def fit_apart(words: Sequence[str], folder: Path, *, threads: int) -> str | None:
-    """Run ``avser fit`` in a process of its own; return why it failed, or None."""
-    command = [sys.executable, "-m", "avser", "fit", *words, "--out", str(folder)]
-    command += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or ["no message"])[-1]
-    return None
 
 
 def _summary_of(fold: Fold) -> Mapping[str, Any]:

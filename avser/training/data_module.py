@@ -1,4 +1,4 @@
-"""Base of the data modules: classes, split, sampling, and clips that can't be decoded."""
+"""Base class of the data modules: classes, split, sampling, and undecodable clips."""
 
 import math
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ class PreparedClips(Protocol):
 
 
 def failure_text(clip: Clip, reason: str) -> str:
-    """The path of a clip that can't be decoded, and why; the path stands there once."""
+    """Path of a clip that can't be decoded, and the reason."""
     path = escape_controls(str(clip.path))
     return reason if path in reason else f"{path}: {reason}"
 
@@ -38,10 +38,10 @@ def failure_text(clip: Clip, reason: str) -> str:
 class LabelledDataModule(LightningDataModule, ABC):
     """Labelled clips of a corpus, split into parts, decoded once and served in batches.
 
-    Training, evaluation and the commands know data modules by this interface alone.
+    Training, evaluation and the commands use data modules through this interface only.
 
     Args:
-        corpus: where the clips are and what they are labelled.
+        corpus: lists the clips and their labels.
         split: assigns clips to training, validation and test.
         emotions: classes to keep, after merging; None keeps all that the corpus has.
         merge: emotion to emotion, applied first, for instance ``{calm: neutral}``; None takes the
@@ -117,7 +117,7 @@ class LabelledDataModule(LightningDataModule, ABC):
         """Shuffled training batches; each process of a distributed training has its own."""
 
     def samples(self, clip: Clip) -> int:
-        """Length of a clip's sound; 0 where there is none."""
+        """Number of a clip's samples; 0 without sound."""
         return 0
 
     @property
@@ -126,31 +126,30 @@ class LabelledDataModule(LightningDataModule, ABC):
         return []
 
     def enrol_speakers(self, encoder: AudioEncoder) -> None:
-        """Compute speaker statistics with an encoder's front end, where the data use them."""
-        return
+        """Compute speaker statistics with an encoder's front end, if the data module uses them."""
 
     def prepare_features(
         self, encoder: AudioEncoder, *, everything: bool = False, teacher: bool = False
     ) -> int:
-        """Compute a frozen encoder's outputs once, where the data ask for it.
+        """Compute a frozen encoder's outputs once, if the data module is set to (``views``).
 
         Args:
             encoder: of the network that is to be trained.
-            everything: degraded views of all clips, not of the training part alone.
-            teacher: the encoder is the teacher's: training batches also hold its outputs, of the
-                very views that the student is given.
+            everything: degraded views of all clips, not only of the training part.
+            teacher: the encoder is the teacher's: training batches also hold its outputs, for the
+                same views as the student's.
 
         Returns:
-            Number of outputs that had to be computed.
+            Number of computed outputs.
         """
         return 0
 
     def sound_loader(self, clips: Sequence[Clip]) -> Iterable[Batch]:
-        """Do as `loader` does, with samples also where features are prepared."""
+        """Do as `loader` does, with samples even if features are prepared."""
         return self.loader(clips)
 
     def views_loader(self, clips: Sequence[Clip]) -> Iterable[Batch]:
-        """Training clips as `loader` gives them, weighted, and with each of their views."""
+        """Batches of training clips as of `loader`, weighted, with each of their views."""
         return self.loader(clips)
 
     # -- shared ----------------------------------------------------------------------------------
@@ -222,7 +221,7 @@ class LabelledDataModule(LightningDataModule, ABC):
 
     @property
     def missing(self) -> str | None:
-        """One sentence about clips that were left out because they can't be decoded, or None."""
+        """One sentence about clips that can't be decoded, or None."""
         failed = self.prepared.failed
         if not failed:
             return None
@@ -256,7 +255,7 @@ class LabelledDataModule(LightningDataModule, ABC):
         return self.loader(self.parts.validation[rank::world])
 
     def sampler(self, lengths: Sequence[int]) -> LengthSampler:
-        """Shuffled training batches of like length; each process of several has its own."""
+        """Sampler of shuffled training batches of similar length, for this process."""
         rank, world = self.place
         trainer = self.trainer
         return LengthSampler(
@@ -271,7 +270,7 @@ class LabelledDataModule(LightningDataModule, ABC):
 
     @property
     def place(self) -> tuple[int, int]:
-        """Number of this process and how many there are, in a distributed training."""
+        """Rank of this process and number of processes of a distributed training."""
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size

@@ -1,14 +1,14 @@
-"""One training from start to released bundle; resumable at every point.
+"""One training from start to bundle and report; an interrupted one is resumed.
 
 A run folder holds ``config.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorBoard),
-``predictions/<part>.json``, ``results.json``, ``report.html``, ``tables/``, ``bundle/``, and at
-its end ``DONE``.
+``predictions/<part>.json``, ``results.json``, ``report.html``, ``tables/``, ``bundle/``, and
+``DONE`` when it is finished.
 """
 
 import ctypes
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,7 +18,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor
 
 from avser.bundle import serialization as bundle
 from avser.bundle.provenance import speakers_by_sex
@@ -29,27 +28,23 @@ from avser.evaluation.predictions import file_name
 from avser.evaluation.stress import stress
 from avser.evaluation.summary import Predictions, stream_figures, summarise
 from avser.files import atomic_write
-from avser.models.baselines.head import BaselineHead
-from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
+from avser.training.baselines import fit_baselines, has_baseline
 from avser.training.data_module import LabelledDataModule
 from avser.training.run_folder import STOP, commit_of, epoch_tables, history
 from avser.training.task import EmotionTask
-from avser.types import Batch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # settings of glibc's mallopt
 _KEEP = 1 << 30
 
 
 def keep_memory() -> bool:
-    """Ask glibc to keep up to 1 GiB of freed memory; return whether it took it.
+    """Make glibc keep up to 1 GiB of freed memory; return whether it accepted that.
 
-    glibc hands every large block back to the system when it is freed and takes it anew at the next
-    step; each time the kernel clears its pages. How much keeping them saves depends on the kernel
-    and the sizes: ``make bench`` measures it.
-
-    Elsewhere than on Linux with glibc nothing happens. Called where a training begins: a process
-    that predicts gives its memory back.
+    By default glibc returns large freed blocks to the system and requests them again in the next
+    training step, and the kernel clears their pages each time. ``make bench`` measures what keeping
+    them saves. It does nothing on systems without glibc. Only trainings call it, so that other
+    processes still return their memory.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -61,7 +56,7 @@ def keep_memory() -> bool:
 
 
 class StopFile(Callback):
-    """Ends a training after an epoch in which a file appeared; what was learned is kept.
+    """Ends a training after the epoch in which a file appears; the bundle is still written.
 
     Args:
         path: of the file.
@@ -86,7 +81,7 @@ def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
         mode="max",
         enable_version_counter=False,
     )
-    # every epoch, whatever its score: Lightning's own save_last waits for a better one
+    # after every epoch: Lightning's own save_last saves only after an improvement
     last = ModelCheckpoint(dirpath=place, filename="last", enable_version_counter=False)
     chosen: list[Callback] = [best, last, StopFile(folder / STOP)]
     if patience is not None and patience < 0:
@@ -97,10 +92,10 @@ def callbacks(folder: Path, *, patience: int | None) -> list[Callback]:
 
 
 def loggers(folder: Path) -> list[Logger]:
-    """CSV for the report and TensorBoard for watching.
+    """CSV logger for the report, and TensorBoard logger.
 
-    A training that goes on gets a table of its own, ``logs/start<N>/metrics.csv``: Lightning would
-    begin an old one anew. `history` reads them all.
+    Every start of a training has its own table, ``logs/start<N>/metrics.csv``, since Lightning
+    would overwrite the old one. `history` reads all of them.
     """
     start = 1 + len(epoch_tables(folder))
     return [
@@ -110,14 +105,14 @@ def loggers(folder: Path) -> list[Logger]:
 
 
 def claim_run_folder(folder: Path, *, overwrite: bool) -> Path | None:
-    """Make a run folder ours; return the checkpoint to resume from, if it is unfinished.
+    """Create or reuse a run folder; return the checkpoint to resume from, or None.
 
     Raises:
         ConfigError: it is finished, or holds something else.
     """
-    first = getattr(rank_zero_only, "rank", 0) == 0  # processes that it starts run the same command
-    traces = [(folder / name).exists() for name in ("DONE", "logs", "checkpoints")]
-    if overwrite and first and (folder / "config.yaml").exists() and any(traces):
+    first = getattr(rank_zero_only, "rank", 0) == 0  # other processes of it run the same command
+    is_run = any((folder / name).exists() for name in ("DONE", "logs", "checkpoints"))
+    if overwrite and first and (folder / "config.yaml").exists() and is_run:
         shutil.rmtree(folder)
     if (folder / "DONE").exists():
         raise ConfigError(
@@ -147,21 +142,21 @@ def fit(
     stressed: bool = False,
     figures: Sequence[str] = (),
 ) -> dict[str, Any] | None:
-    """Train, calibrate, release into ``folder/bundle``, and measure the test part.
+    """Train, calibrate, save ``folder/bundle``, and evaluate on the test part.
 
     Args:
         trainer: with `callbacks` of the folder; gets its `loggers`.
         task: to train.
         data: clips and their split.
-        folder: of the run, claimed.
+        folder: of the run, from `claim_run_folder`.
         resume: checkpoint of an unfinished run, or None.
         spec: settings of the net's slots, for the bundle.
         name: of the model.
         seed: of the training.
         config_text: the resolved configuration, for the report.
-        measure: also the test part; without it, nothing of that part is looked at.
-        stressed: measure it degraded, too.
-        figures: formats of figures.
+        measure: evaluate on the test part; False does not use it.
+        stressed: evaluate on the degraded test part, too.
+        figures: file formats of the report's figures.
 
     Returns:
         The summary of the test part, or None where there is none.
@@ -169,7 +164,7 @@ def fit(
     keep_memory()
     trainer.loggers = [*loggers(folder), *trainer.loggers]
     trained = _train(trainer, task, data, folder=folder, resume=resume)
-    if trained is None:  # the first process alone goes on
+    if trained is None:  # only the first process continues
         return None
     net, epochs, seconds = trained
     calibrate(net, data.loader(data.parts.validation), keep=task.kept)
@@ -177,8 +172,9 @@ def fit(
     provenance = _provenance(data, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
     if data.parts.test and measure:
-        made = _measure(net, data, provenance, folder=folder, name=name, stressed=stressed)
-        predictions, summary = made
+        predictions, summary = _measure(
+            net, data, provenance, folder=folder, name=name, stressed=stressed
+        )
     card = bundle.card_figures(summary)
     saved = bundle.save(
         net, folder / "bundle", spec=spec, name=name, provenance=provenance, figures=card
@@ -214,9 +210,9 @@ def _train(
     folder: Path,
     resume: Path | None,
 ) -> tuple[EmotionNet, int, float] | None:
-    """Train or fit; return the net, epochs and seconds of all starts, on the first process.
+    """Train, or fit baselines in one pass; return net, epochs, and seconds of all starts.
 
-    A net whose heads are baselines is fitted in one pass, which counts as one epoch.
+    Other processes than the first return None.
     """
     begin = perf_counter()
     if has_baseline(task.net):
@@ -231,50 +227,6 @@ def _train(
         return None
     seconds = sum(history(folder).get("train/seconds", []))
     return best_net(task, folder), int(trainer.current_epoch), seconds
-
-
-def has_baseline(net: EmotionNet) -> bool:
-    """Whether a net is fitted instead of trained; a fusion beside baselines is trained."""
-    heads = [net.heads["fused"]] if "fused" in net.heads else net.heads.values()
-    return any(isinstance(head, BaselineHead) for head in heads)
-
-
-@torch.no_grad()
-def fit_baselines(net: EmotionNet, loader: Iterable[Batch]) -> EmotionNet:
-    """Fit every stream's baseline to what its encoder makes of labelled clips.
-
-    Args:
-        net: with a `BaselineHead`; its encoders stay as they are.
-        loader: of the training clips.
-
-    Returns:
-        The net, in evaluation mode.
-
-    Raises:
-        ConfigError: the net has a fusion, which no baseline can train, or a class is missing.
-    """
-    if net.fusion is not None:
-        raise ConfigError(
-            "Bad net: a baseline trains no fusion; leave fusion out, or choose another head."
-        )
-    net.eval()
-    vectors: dict[str, list[Tensor]] = {name: [] for name in net.heads}
-    labels: dict[str, list[Tensor]] = {name: [] for name in net.heads}
-    home = device_of(net)
-    for batch in loader:
-        batch = on_device(batch, home)
-        for name, (x, mask) in net.encode(batch).items():
-            head = net.heads[name]
-            if isinstance(head, BaselineHead):
-                rows, clip = head.vectors(x.float(), mask)
-                label = batch["label"][clip]
-                labelled = label >= 0
-                vectors[name].append(rows[labelled])
-                labels[name].append(label[labelled])
-    for name, head in net.heads.items():
-        if isinstance(head, BaselineHead):
-            head.baseline.fit(torch.cat(vectors[name]), torch.cat(labels[name]))
-    return net
 
 
 def _validate(net: EmotionNet, data: LabelledDataModule, folder: Path) -> Predictions:
@@ -335,7 +287,7 @@ def _stress(
 def _levels(
     net: EmotionNet, data: LabelledDataModule, predictions: Predictions, *, seen: set[str]
 ) -> dict[str, Predictions]:
-    """The other of two levels: clips where the rows are chunks, chunks where they are clips."""
+    """Predictions per clip if the split's unit is the chunk, and per chunk if it is the clip."""
     if data.split.unit == "chunk":
         return {"clip": by_clip(predictions)}
     if net.video is None and net.audio is not None and net.audio.span == "step":
@@ -378,7 +330,7 @@ def _provenance(
 
 
 def best_net(task: EmotionTask, folder: Path) -> EmotionNet:
-    """The averaged weights of the epoch that validation chose, in evaluation mode."""
+    """Averaged weights of the epoch with the best validation score, in evaluation mode."""
     path = folder / "checkpoints" / "best.ckpt"
     if not path.exists():
         raise ConfigError(

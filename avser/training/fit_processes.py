@@ -1,4 +1,4 @@
-"""Processes that run one ``avser fit`` after another, so that each starts up once."""
+"""``avser fit`` in other processes: a pool that reuses them, or one process a training."""
 
 import json
 import os
@@ -13,12 +13,28 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, Self
 
-_OWN = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
+_QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
+
+
+def fit_in_process(words: Sequence[str], folder: Path, *, threads: int) -> str | None:
+    """Run ``avser fit`` in a process of its own; return why it failed, or None.
+
+    Args:
+        words: command line without ``--out``.
+        folder: of the run.
+        threads: of arithmetic in the process.
+    """
+    command = [sys.executable, "-m", "avser", "fit", *words, "--out", str(folder), *_QUIET]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return None
 
 
 @contextmanager
 def cancelled_early(pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Within it, an exception cancels what a pool has not begun."""
+    """Cancel the pending work of a pool if the block raises."""
     try:
         yield
     except BaseException:
@@ -27,12 +43,13 @@ def cancelled_early(pool: ThreadPoolExecutor) -> Iterator[None]:
 
 
 class FitProcesses:
-    """Runs ``avser fit`` in processes beside this one; to be called from several threads.
+    """Pool of processes that run one ``avser fit`` after another; thread-safe.
 
-    A process ends with this one, whatever ends it, and is replaced when it dies.
+    Starting a process takes seconds, so each is reused. A process that dies is replaced, and all
+    end with this one, even if it is killed.
 
     Args:
-        count: processes at most; as many threads may call at once.
+        count: largest number of processes.
         threads: of arithmetic in each.
     """
 
@@ -46,7 +63,7 @@ class FitProcesses:
         """Train into a run folder; return why it failed, or None."""
         process = self._idle.get()
         try:
-            return process.fit([*words, "--out", str(folder), *_OWN])
+            return process.fit([*words, "--out", str(folder), *_QUIET])
         finally:
             self._idle.put(process)
 
@@ -106,7 +123,7 @@ class _FitProcess:
         return self._process
 
     def end(self) -> None:
-        """End the process; a training that is going on stops, and may be resumed."""
+        """End the process; a running training stops, and can be resumed."""
         process, self._process = self._process, None
         if process is None:
             return

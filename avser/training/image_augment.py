@@ -1,7 +1,7 @@
-"""Random changes to face crops in training, on the device, in batches.
+"""Augmentation of face crops in training, on the device, in batches.
 
-What is drawn is drawn per clip: all crops of one clip are mirrored, turned and lit alike, as one
-camera would. Everything is off at 0.
+Random numbers are drawn per clip: all crops of a clip are mirrored, rotated and lit alike, as in
+one recording. Everything is off at 0.
 """
 
 import math
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
+from avser.training.mixup import Mixup
 
 
 def _between(size: int, low: float, high: float, like: Tensor) -> Tensor:
@@ -20,22 +21,22 @@ def _between(size: int, low: float, high: float, like: Tensor) -> Tensor:
 
 
 class ImageAugment(nn.Module):
-    """All changes to face crops; ``enabled: false`` turns every one of them off.
+    """Flip, scale, shift, rotation, light, blur, erasing and mixup of face crops.
 
     Args:
-        enabled: one flag for everything.
+        enabled: False turns everything off.
         flip: share of clips that are mirrored.
         scale: faces are scaled by a factor from 1 ± scale (above 1 crops, below 1 repeats edges).
         shift: faces are moved by up to this share of the side, each way.
-        rotation: faces are turned by up to so many degrees, each way.
+        rotation: faces are rotated by up to this many degrees, each way.
         brightness: added, up to this share of the range, each way.
         contrast: distances from the crop's mean are scaled by a factor from 1 ± contrast.
         erasing: share of clips that lose a rectangle of 2 to 25 % of the crop, filled with the
             crop's mean (Zhong et al., AAAI 2020).
-        blur: faces are blurred by a Gaussian of a deviation up to this share of the side, as small,
-            moving or strongly compressed pictures of videos are.
-        mixup: Beta parameter of mixup (Zhang et al. 2018) between crops of two clips; in nets of
-            faces alone, for a voice would have to be mixed alike.
+        blur: faces are blurred by a Gaussian with a deviation of up to this share of the side, like
+            small, moving or strongly compressed faces of videos.
+        mixup: Beta parameter of mixup (Zhang et al. 2018) between crops of two clips; only for nets
+            of faces alone, since the audio is not mixed.
     """
 
     def __init__(
@@ -64,8 +65,7 @@ class ImageAugment(nn.Module):
         self.flip, self.scale, self.shift, self.rotation = flip, scale, shift, rotation
         self.brightness, self.contrast = brightness, contrast
         self.erasing, self.mixup = erasing, mixup
-        self._partner: Tensor | None = None
-        self._share: Tensor | None = None
+        self._mixup = Mixup(mixup if enabled else 0.0)
 
     def draw(self, size: int, like: Tensor, *, present: Tensor | None = None) -> Self:
         """Draw the mixup partners and shares for a batch of ``size``.
@@ -73,34 +73,21 @@ class ImageAugment(nn.Module):
         Args:
             size: clips of the batch.
             like: a tensor of the device.
-            present: ``[B]``, clips with a face; the others are mixed with nobody.
+            present: ``[B]``, clips with a face; the others are not mixed.
         """
-        self._partner = self._share = None
-        if self.enabled and self.mixup > 0 and size > 1:
-            beta = torch.distributions.Beta(self.mixup, self.mixup)
-            share = beta.sample((size,)).to(like.device)
-            self._share = torch.maximum(share, 1 - share)  # a clip stays the larger part of itself
-            here = torch.arange(size, device=like.device)
-            partner = here.clone()
-            if present is not None:
-                here = here[present]
-            partner[here] = here[torch.randperm(len(here), device=like.device)]
-            self._partner = partner
+        self._mixup.draw(size, like, present=present)
         return self
 
     def labels(self, target: Tensor) -> Tensor:
         """Mix soft labels ``[B, K]`` as the batch's faces are mixed."""
-        if self._partner is None or self._share is None:
-            return target
-        share = self._share[:, None]
-        return share * target + (1 - share) * target[self._partner]
+        return self._mixup.mix(target)
 
     def forward(self, images: Tensor, clip: Tensor) -> Tensor:
-        """Change ``images [n, C, H, W]`` from 0 to 1.
+        """Augment ``images [n, C, H, W]`` from 0 to 1.
 
         Args:
             images: float32.
-            clip: ``[n]`` int64 in rising order: of which clip of the batch each image is.
+            clip: ``[n]`` int64 in rising order: index in the batch of each image's clip.
         """
         if not self.enabled or not len(images):
             return images
@@ -114,7 +101,7 @@ class ImageAugment(nn.Module):
         return self._mix(images, clip)
 
     def _move(self, images: Tensor, clip: Tensor, size: int) -> Tensor:
-        """Mirror, turn, scale and shift, all in one resampling."""
+        """Mirror, rotate, scale and shift in one resampling."""
         if not (self.flip or self.scale or self.shift or self.rotation):
             return images
         most = math.radians(self.rotation)
@@ -168,12 +155,13 @@ class ImageAugment(nn.Module):
         return torch.where(hole[clip], images.mean(dim=(2, 3), keepdim=True), images)
 
     def _mix(self, images: Tensor, clip: Tensor) -> Tensor:
-        """Mix the k-th crop of a clip with the k-th of its partner, counted round."""
-        if self._partner is None or self._share is None:
+        """Mix the k-th crop of a clip with the k-th of its partner, modulo the partner's number."""
+        partner, share = self._mixup.partner, self._mixup.share
+        if partner is None or share is None:
             return images
-        count = torch.bincount(clip, minlength=len(self._partner))
+        count = torch.bincount(clip, minlength=len(partner))
         start = count.cumsum(0) - count
-        other = self._partner[clip]
+        other = partner[clip]
         place = torch.arange(len(clip), device=clip.device) - start[clip]
-        share = self._share[clip][:, None, None, None]
+        share = share[clip][:, None, None, None]
         return share * images + (1 - share) * images[start[other] + place % count[other]]

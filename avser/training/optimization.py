@@ -22,10 +22,10 @@ def make_optimizer(
 
     Args:
         name: of the optimizer.
-        net: whose parameters it has.
-        scaled: name to a part of the net and the factor on its rate.
-        lr: rate of the rest.
-        weight_decay: of what is decayed.
+        net: whose parameters are optimised.
+        scaled: name to a part of the net and the factor on its learning rate.
+        lr: learning rate of the rest.
+        weight_decay: of weights that are neither norms nor biases.
     """
     owner = {id(p): part for part, (module, _) in scaled.items() for p in module.parameters()}
     groups: dict[tuple[str, bool], list[Tensor]] = {}
@@ -58,13 +58,13 @@ def scheduled(
     decay: float,
     decay_epochs: int,
 ) -> dict[str, Any]:
-    """What Lightning's ``configure_optimizers`` returns.
+    """Add a schedule to an optimizer, in the form of Lightning's ``configure_optimizers``.
 
     Args:
-        optimizer: whose rates are the highest.
+        optimizer: with the peak learning rates.
         name: of the schedule.
         updates: of the whole training.
-        decay: factor on the exponential one's rate.
+        decay: factor of the exponential schedule.
         decay_epochs: epochs between two such factors.
     """
     if name == "constant":

@@ -1,9 +1,9 @@
-"""Search for settings by validation alone: Optuna's TPE, with pruning.
+"""Hyperparameter search by validation UAR: Optuna's TPE, with pruning.
 
-Every trial is an ``avser fit --no-test`` of its own process and folder, ``DIR/trial<N>``. The study
-lies in a database, by default ``DIR/study.db``: a search that was interrupted goes on, its
-unfinished trials too, and processes or machines that name the same database share one study. A
-trial whose validation score is under the median of the others at the same epoch ends early.
+Every trial is an ``avser fit --no-test`` in a process and folder of its own, ``DIR/trial<N>``. The
+study is stored in a database, by default ``DIR/study.db``: an interrupted search and its unfinished
+trials are resumed, and processes or machines with the same database share one study. A trial whose
+validation score is below the median of the others at the same epoch ends early.
 Source: Bergstra et al. (2011); Akiba et al. (2019).
 """
 
@@ -25,7 +25,7 @@ from avser.evaluation.metrics import uar
 from avser.evaluation.predictions import Predictions
 from avser.extras import require
 from avser.files import atomic_write
-from avser.training.crossval import fit_apart
+from avser.training.fit_processes import fit_in_process
 from avser.training.run_folder import STOP, history
 
 _POLL_S = 1.0  # between looks at a running trial's table of epochs
@@ -164,7 +164,7 @@ def run(
     """
     out.mkdir(parents=True, exist_ok=True)
     study = _study(space, out, storage=storage, seed=seed)
-    _take_up_again(study, out)
+    _requeue(study, out)
     threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
     asking = threading.Lock()
 
@@ -238,8 +238,8 @@ def _study(space: Space, out: Path, *, storage: str | None, seed: int) -> Any:  
     return study
 
 
-def _take_up_again(study: Any, out: Path) -> None:  # noqa: ANN401 (an Optuna study)
-    """Have trials of this folder that were interrupted or failed done again, where they were."""
+def _requeue(study: Any, out: Path) -> None:  # noqa: ANN401 (an Optuna study)
+    """Queue interrupted and failed trials of this folder again, in their own folders."""
     from optuna.trial import TrialState
 
     for trial in _latest(study).values():
@@ -252,13 +252,13 @@ def _take_up_again(study: Any, out: Path) -> None:  # noqa: ANN401 (an Optuna st
 
 
 def _latest(study: Any) -> dict[str, Any]:  # noqa: ANN401 (an Optuna study)
-    """The last trial of each folder: one that was done again counts once."""
+    """The last trial of each folder; a repeated trial counts once."""
     trials = study.get_trials(deepcopy=False)
     return {t.user_attrs["folder"]: t for t in trials if "folder" in t.user_attrs}
 
 
 def _enough(study: Any, trials: int) -> bool:  # noqa: ANN401 (an Optuna study)
-    """Whether nothing waits and the study has so many trials, those of others included."""
+    """Whether no trial waits and the study, with all its processes, has that many trials."""
     from optuna.trial import TrialState
 
     if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -274,14 +274,14 @@ def _train(
     words: Sequence[str],
     threads: int,
 ) -> Trial:
-    """Train, watched by the pruner, and report the score to the study."""
+    """Train under the pruner, and report the score to the study."""
     from optuna.trial import TrialState
 
     own = [f"--{name}={json.dumps(value)}" for name, value in settings.items()]
     problem, watch = None, _Watch(trial, folder)
     if not (folder / "DONE").exists():
         with ThreadPoolExecutor(1) as one:
-            fit = one.submit(fit_apart, [*words, *own, "--no-test"], folder, threads=threads)
+            fit = one.submit(fit_in_process, [*words, *own, "--no-test"], folder, threads=threads)
             while not fit.done():
                 wait([fit], timeout=_POLL_S)
                 watch.look()
@@ -301,7 +301,7 @@ def _train(
 
 
 class _Watch:
-    """Reports a training's validation scores to its trial, and stops it where it lags behind."""
+    """Reports a training's validation scores to its trial, and prunes it."""
 
     def __init__(self, trial: Any, folder: Path) -> None:  # noqa: ANN401 (an Optuna trial)
         self._trial, self._folder = trial, folder
@@ -309,7 +309,7 @@ class _Watch:
         self.pruned = False
 
     def look(self) -> None:
-        """Report epochs that are new."""
+        """Report new epochs."""
         try:
             scores = history(self._folder).get("validation/score", [])
         except (ValueError, TypeError, KeyError):
@@ -319,7 +319,7 @@ class _Watch:
             self._reported = epoch + 1
 
     def prune(self) -> None:
-        """Have a training stop whose epochs so far are worse than the others were."""
+        """Stop the training if the pruner asks for it."""
         if self._reported and not self.pruned and self._trial.should_prune():
             (self._folder / STOP).touch()
             self.pruned = True

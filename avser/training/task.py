@@ -51,7 +51,7 @@ def _check_augment(
     video: VideoEncoder | None,
     head: Head,
 ) -> None:
-    """Refuse augmentation of what it is not made for."""
+    """Refuse augmentation that does not fit the encoders or the head."""
     if isinstance(head, BaselineHead):
         raise ConfigError(
             "Bad model.augment: a baseline is fitted on unchanged clips; set augment and "
@@ -79,7 +79,7 @@ def _check_augment(
 def _check_streams(
     net: EmotionNet, *, freeze: Mapping[str, int], lr_scale: Mapping[str, float]
 ) -> None:
-    """Refuse streams that the net lacks, and epochs in which nothing would learn."""
+    """Refuse streams that the net lacks, and a net that is frozen as a whole."""
     for stream in (*freeze, *lr_scale):
         encoder_of(net, stream)
     if net.fusion is None and freeze and all(freeze.get(name, 0) for name in net.heads):
@@ -104,38 +104,38 @@ _NUMBERS = {  # settings: what is legal, the least and the most
 class EmotionTask(LightningModule):
     """Trains an `EmotionNet`.
 
-    A stream that starts from a model (``init``) and never learns (``freeze: -1``) stays that model:
-    encoder, statistics, head and temperature, so that it predicts alone what the model predicts.
+    A stream that starts from a model (``init``) and is always frozen (``freeze: -1``) keeps that
+    model's encoder, statistics, head and temperature, and so its predictions.
 
     Args:
-        audio: encoder of sound, or null.
-        video: encoder of picture, or null.
-        fusion: joins them, or null.
+        audio: audio encoder, or null.
+        video: video encoder, or null.
+        fusion: fusion of both, or null.
         head: settings of the heads.
-        audio_head, video_head: settings of a stream's head where it has another; null takes head.
-        emotions: class names; the data module gives them.
-        augment: changes to the sound of training batches; null for none.
-        image_augment: changes to their faces, or to a voice's image; null for none.
-        optimizer: which.
+        audio_head, video_head: settings of a stream's head, where they differ from ``head``.
+        emotions: class names; set by the data module.
+        augment: augmentation of the sound of training batches; null for none.
+        image_augment: augmentation of faces, or of an audio encoder's image; null for none.
+        optimizer: its name.
         lr: peak learning rate.
         weight_decay: of AdamW and SGD; L2 for the others.
         schedule: one cycle (20 % warm-up, cosine), cosine without warm-up, exponential, constant.
-        decay, decay_epochs: factor on the exponential schedule's rate, and epochs between two.
-        class_weights: weigh classes by inverse frequency in training (mean 1).
-        label_smoothing: share spread over all classes.
+        decay, decay_epochs: of the exponential schedule: factor, and epochs between two factors.
+        class_weights: weight classes by inverse frequency in training (mean 1).
+        label_smoothing: share that is spread over all classes.
         step_loss: weight of the loss on every step's own logits.
         auxiliary_loss: weight of the audio and video heads' losses beside the fused one's.
         ema: decay of the averaged weights that are validated and released; 0 turns it off.
         modality_dropout: share of training clips in which a run of steps of one stream, or all of
             it, is hidden from the fusion.
-        init: stream ("audio", "video") to the model whose weights it starts with.
+        init: stream ("audio", "video") to the model that initialises its weights.
         teacher: released models, run folders or bundles, joined by ``+``, whose mean probabilities
             on the same augmented batch are soft targets (`avser.training.transfer.Teacher`).
-        teacher_weight: share of the soft targets; the rest is the label's.
-        teacher_temperature: softens the teacher's probabilities; 1 leaves them.
+        teacher_weight: weight of the soft targets; the label has the rest.
+        teacher_temperature: softens the teacher's probabilities; 1 changes nothing.
         freeze: stream to the number of first epochs in which it is frozen; -1 is all.
         lr_scale: stream to a factor on its encoder's learning rate, for fine-tuning.
-        full_epochs: of the whole recipe; tables state where fewer were run.
+        full_epochs: epochs of the published recipe; tables note a training with fewer.
     """
 
     class_weight: Tensor
@@ -184,7 +184,7 @@ class EmotionTask(LightningModule):
             audio=audio, video=video, fusion=fusion, emotions=tuple(emotions), **heads
         )
         self.started_from = start_from(self.net, init) if init else []
-        self.teacher = self._find_teacher(teacher, teacher_weight, teacher_temperature)
+        self.teacher = self._load_teacher(teacher, teacher_weight, teacher_temperature)
         self.frozen_epochs, self.lr_scale = freeze or {}, lr_scale or {}
         self.kept = tuple(s for s in init or {} if self.frozen_epochs.get(s, 0) < 0)
         if self.frozen_epochs or self.lr_scale:
@@ -210,7 +210,7 @@ class EmotionTask(LightningModule):
                 raise ConfigError(f"Bad model.{name} {value:g}: legal is {legal}.")
 
     def _make_metrics(self, classes: int) -> None:
-        """Buffers that checkpoints keep, and the metrics of an epoch."""
+        """Create the buffers of checkpoints, and the metrics of an epoch."""
         self.register_buffer("class_weight", torch.ones(classes))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("score", torch.tensor(torch.nan))
@@ -219,13 +219,17 @@ class EmotionTask(LightningModule):
         self.train_confusion = MulticlassConfusionMatrix(classes)
         self.validation_confusion = MulticlassConfusionMatrix(classes)
 
-    def _find_teacher(self, teacher: str | None, weight: float, heat: float) -> Teacher | None:
-        """Load the teacher; what it was trained on counts as seen by the student."""
+    def _load_teacher(
+        self, teacher: str | None, weight: float, temperature: float
+    ) -> Teacher | None:
+        """Load the teacher; its training data count as seen by the student."""
         if not 0 <= weight <= 1:
             raise ConfigError(f"Bad teacher_weight {weight}: legal is 0 to 1.")
-        if heat <= 0:
-            raise ConfigError(f"Bad teacher_temperature {heat}: legal is above 0; 1 changes none.")
-        self.teacher_weight, self.teacher_temperature = weight, heat
+        if temperature <= 0:
+            raise ConfigError(
+                f"Bad teacher_temperature {temperature}: legal is above 0; 1 changes nothing."
+            )
+        self.teacher_weight, self.teacher_temperature = weight, temperature
         if teacher is None:
             return None
         loaded = Teacher(teacher, emotions=self.net.emotions)
@@ -251,7 +255,7 @@ class EmotionTask(LightningModule):
         self.prepare(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def prepare(self, data: LabelledDataModule) -> None:
-        """Take class weights and normalisation statistics from the training part alone.
+        """Compute class weights and normalisation statistics from the training part alone.
 
         Raises:
             ConfigError: a class has no training clip, or a model that it starts from has seen
@@ -280,23 +284,23 @@ class EmotionTask(LightningModule):
             refuse_known_speakers(self.started_from, data.parts.test)
         elif self.started_from and data.split.leakproof:  # speakers are on both sides by choice
             refuse_known_recordings(self.started_from, data.parts.test, data.digests)
-        self._take_statistics(data)
+        self._fit_statistics(data)
 
-    def _take_statistics(self, data: LabelledDataModule) -> None:
-        """Give both nets what encoders need to know of the training part."""
+    def _fit_statistics(self, data: LabelledDataModule) -> None:
+        """Prepare features, and compute the encoders' statistics of the training part."""
         audio, video, averaged = self.net.audio, self.net.video, self.averaged.audio
         if audio is not None:
             data.prepare_features(audio)
         if self.teacher is not None and data.views is not None:
             data.prepare_features(self.teacher.frozen_encoder, teacher=True)
-        takes = audio is not None and audio.needs_statistics and "audio" not in self.kept
-        if audio is not None and averaged is not None and takes:
+        needed = audio is not None and audio.needs_statistics and "audio" not in self.kept
+        if audio is not None and averaged is not None and needed:
             audio.fit_statistics(data.views_loader(data.parts.train))
             for name in audio.fitted:
                 averaged.get_buffer(name).copy_(audio.get_buffer(name))
         if audio is not None:
             if self.feature_cache is not None:
-                self.feature_cache.clear()  # its features may depend on the former statistics
+                self.feature_cache.clear()  # its features may depend on the old statistics
             data.enrol_speakers(audio)
         if video is not None and video.needs_statistics and "video" not in self.kept:
             for net in (self.net, self.averaged):
@@ -304,7 +308,7 @@ class EmotionTask(LightningModule):
                     net.video.fit_statistics(data.loader(data.parts.train))
 
     def on_train_start(self) -> None:
-        """Refuse to go on with a schedule that was made for another number of epochs."""
+        """Refuse to resume with a schedule of another number of epochs."""
         schedule: Any = self.lr_schedulers()
         made_for = getattr(schedule, "total_steps", getattr(schedule, "T_max", None))
         total = self._updates()
@@ -357,10 +361,10 @@ class EmotionTask(LightningModule):
         return bool(epochs < 0 or self.current_epoch < epochs)
 
     def on_after_backward(self) -> None:
-        """Drop the gradients of frozen streams, where several processes exchange them.
+        """Drop the gradients of frozen streams in a distributed training.
 
-        Which parameters have gradients is agreed between the processes once, at the start; without
-        one, the optimizer passes a parameter over.
+        The processes agree at the start which parameters have gradients, so frozen ones have some
+        too. The optimizer skips parameters without a gradient.
         """
         if self._distributed:
             for stream in filter(self._is_frozen, self.frozen_epochs):
@@ -369,9 +373,9 @@ class EmotionTask(LightningModule):
                         parameter.grad = None
 
     def _targets(self, label: Tensor, *, shares: Tensor | None = None) -> Tensor:
-        """Smoothed one-hot rows ``[B, K]``; zeros, which give no loss, where unlabelled.
+        """Smoothed one-hot rows ``[B, K]``; zeros (no loss) for unlabelled clips.
 
-        Rows of ``shares`` that are not all 0 stand in the place of one-hot ones.
+        Rows of ``shares`` that are not all 0 replace the one-hot ones.
         """
         classes = len(self.net.emotions)
         hot = F.one_hot(label.clamp(min=0), classes).to(self.class_weight.dtype)
@@ -413,7 +417,7 @@ class EmotionTask(LightningModule):
             target = (1 - share) * target + share * soft.to(target.dtype)
         if self.augment is not None and self.augment.mixup > 0:
             target = self.augment.labels(target)
-        if self.image_augment is not None and self.net.audio is None:  # no voice to mix alike
+        if self.image_augment is not None and self.net.audio is None:  # only faces are mixed
             present = batch["face_mask"].flatten(1).any(dim=1)
             self.image_augment.draw(len(target), target, present=present)
             target = self.image_augment.labels(target)
@@ -435,7 +439,7 @@ class EmotionTask(LightningModule):
         if count == int(self.updates):
             return  # gradients are still accumulated
         self.updates.fill_(count)
-        decay = min(self.ema, (1 + count) / (10 + count))  # young averages forget fast
+        decay = min(self.ema, (1 + count) / (10 + count))  # shorter memory in the first updates
         with torch.no_grad():
             for mean, new in zip(
                 self.averaged.state_dict().values(), self.net.state_dict().values(), strict=True
@@ -446,7 +450,7 @@ class EmotionTask(LightningModule):
                     mean.copy_(new)
 
     def on_train_epoch_end(self) -> None:
-        """Log figures on the (augmented) training batches, and what the epoch took."""
+        """Log loss, UAR and accuracy on the augmented training batches, and the duration."""
         self._log_loss("train", self.train_loss)
         self._log_uar("train", self.train_confusion)
         self._log("train/seconds", perf_counter() - self.clock)
@@ -454,18 +458,18 @@ class EmotionTask(LightningModule):
     # -- validation ------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Measure the averaged weights on whole clips."""
+        """Evaluate the averaged weights on whole clips."""
         streams = self.averaged(batch, transforms=Transforms(features=self.feature_cache))
-        answer = self.averaged.predict(streams)
+        prediction = self.averaged.predict(streams)
         loss = self._loss(streams, self._targets(batch["label"]))
-        self.validation_confusion.update(answer.probabilities, batch["label"])
+        self.validation_confusion.update(prediction.probabilities, batch["label"])
         self.validation_loss.update(loss, len(batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log validation UAR, and its running mean, which chooses the epoch.
+        """Log validation UAR, and its running mean, by which the epoch is selected.
 
-        UAR on a hundred clips moves by several points from epoch to epoch; the best of many such
-        draws is luck, so the epoch is chosen by a mean over about five epochs.
+        UAR on a hundred clips varies by several points between epochs, and its maximum is mostly
+        noise; a mean over about five epochs is more stable.
         """
         self._log_loss("validation", self.validation_loss)
         uar = self._log_uar("validation", self.validation_confusion)
@@ -488,9 +492,9 @@ class EmotionTask(LightningModule):
         metric.reset()
 
     def _log(self, name: str, value: Tensor | float, *, prog_bar: bool = False) -> None:
-        """Log a figure that the metrics have already joined over all processes.
+        """Log a figure that the metrics have already reduced over all processes.
 
-        ``sync_dist`` would join it when it is first read, which the progress bar does on the first
-        process alone: that one would wait for the others in another collective than they are in.
+        ``sync_dist`` would reduce it when it is first read. The progress bar reads it on the first
+        process alone, which would then wait for the others in a different collective.
         """
         self.log(name, value, prog_bar=prog_bar)

@@ -1,8 +1,7 @@
 """Transfer from released models: initial weights, frozen streams, soft targets of teachers.
 
-A stream is an encoder with its own head. A net that starts from a model, or learns from a teacher,
-takes over its training data: those speakers count as seen, and a test part that holds one of them
-is refused.
+A stream is an encoder with its own head. The training data of a model or teacher count as seen by
+the net that starts from it: a test part with one of those speakers is refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +18,14 @@ from avser.models.encoders.base import AudioEncoder
 from avser.models.net import EmotionNet, encoder_of
 from avser.types import Batch, Clip
 
-SEPARATOR = "+"  # between models whose mean probabilities are the targets
+SEPARATOR = "+"  # between several teachers
 
 
 def start_from(net: EmotionNet, models: Mapping[str, str]) -> list[Provenance]:
-    """Copy a stream's weights from released models; heads too, where the classes are the same.
+    """Copy streams' weights from released models; heads too, if the classes are the same.
 
     Args:
-        net: to fill.
+        net: its weights are replaced.
         models: stream to name or folder of a model.
 
     Returns:
@@ -66,7 +65,7 @@ def _start_head(net: EmotionNet, stream: str, trained: EmotionNet, model: str) -
         if same or scores is not None:
             (scores or head).load_state_dict(state)
     except RuntimeError as error:
-        if scores is not None:  # a baseline on the scores of nothing
+        if scores is not None:  # the baseline would be fitted on scores of random weights
             raise ConfigError(
                 f"Bad init.{stream} {model!r}: its head is not model.head.init_args.scores; give "
                 "that the class and the settings of the model's head, and the same classes."
@@ -75,9 +74,9 @@ def _start_head(net: EmotionNet, stream: str, trained: EmotionNet, model: str) -
 
 
 def refuse_known_speakers(models: Sequence[Provenance], test: Sequence[Clip]) -> None:
-    """Refuse a start from a model that has seen speakers who are tested.
+    """Refuse a start from a model that was trained on speakers of the test part.
 
-    Validation speakers are not compared: a model of the same fold has chosen its epoch by them.
+    Validation speakers are not compared: a model of the same fold has them too.
 
     Args:
         models: provenance of the models.
@@ -99,9 +98,9 @@ def refuse_known_speakers(models: Sequence[Provenance], test: Sequence[Clip]) ->
 def refuse_known_recordings(
     models: Sequence[Provenance], test: Sequence[Clip], digests: Mapping[str, str]
 ) -> None:
-    """Refuse a start from a model that was trained on recordings that are tested.
+    """Refuse a start from a model that was trained on recordings of the test part.
 
-    For splits in which speakers are on both sides by choice.
+    For splits that have speakers in several parts by design.
 
     Args:
         models: provenance of the models.
@@ -121,15 +120,13 @@ def refuse_known_recordings(
 
 
 def freeze_stream(net: EmotionNet, stream: str, frozen: bool, *, gradients: bool = False) -> None:
-    """Freeze a stream, or let it learn.
-
-    A frozen stream also keeps its batch-norm statistics and has no dropout.
+    """Freeze or unfreeze a stream; a frozen one is in evaluation mode (batch norm, dropout).
 
     Args:
         net: that has the stream.
         stream: "audio" or "video".
         frozen: whether it is frozen.
-        gradients: compute its gradients all the same; the caller drops them.
+        gradients: compute gradients of a frozen stream too; the caller drops them.
     """
     for module in (encoder_of(net, stream), net.heads[stream]):
         module.requires_grad_(gradients or not frozen)
@@ -142,7 +139,7 @@ class Teacher:
     Source: Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR
     2022, section 3: teacher and student see the very same augmented view, over many epochs.
 
-    Not an ``nn.Module``: its weights are no part of the student's checkpoints.
+    Not an ``nn.Module``, so that its weights are not in the student's checkpoints.
 
     Args:
         models: names, run folders or bundles, joined by ``+``.
@@ -168,7 +165,7 @@ class Teacher:
 
     @property
     def frozen_encoder(self) -> AudioEncoder:
-        """The audio encoder whose outputs on prepared views can be computed once.
+        """Audio encoder of the teacher, for computing its outputs on views once.
 
         Raises:
             ConfigError: there are several models, or it uses faces.
@@ -207,7 +204,7 @@ class Teacher:
 def _class_map(
     net: EmotionNet, emotions: Sequence[str], *, merge: Mapping[str, str], model: str
 ) -> Tensor:
-    """Matrix ``[K_teacher, K]`` of zeros and ones; classes that the student lacks fall away."""
+    """Matrix ``[K_teacher, K]`` of zeros and ones; classes that the student lacks are dropped."""
     names = [merge.get(name, name) for name in net.emotions]
     missing = [name for name in emotions if name not in names]
     if missing:

@@ -7,7 +7,7 @@ import pytest
 from avser.cli import main
 from avser.data.audio_cache import prepare
 from avser.data.content import cache_folder
-from avser.data.rows import clip_of_dict, clip_to_dict
+from avser.data.rows import clip_from_dict, clip_to_dict
 from avser.datamodules.corpora.ravdess import Ravdess
 from avser.distributed import tasks
 from avser.distributed.engine import Cluster, local
@@ -34,7 +34,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_clip_survives_the_way_to_another_process() -> None:
     clip = Clip(path=Path("a.wav"), clip_id="1", emotion=None, speaker="x/1", corpus="x",
                 video=Path("b.mp4"), start_s=1.5, attributes={"take": "2"})  # fmt: skip
-    assert clip_of_dict(clip_to_dict(clip)) == clip
+    assert clip_from_dict(clip_to_dict(clip)) == clip
 
 
 def test_the_cache_is_filled_by_workers(

@@ -143,7 +143,7 @@ def test_deltas_of_a_ramp_are_its_slope_up_to_the_edges_of_the_valid_frames() ->
 
     mask = torch.zeros(1, 32, dtype=torch.bool)
     mask[:, 6:26] = True
-    result = Deltas(Ramp(), order=2, width=5).of_clips(torch.zeros(1, 4 * STEP), mask)
+    result = Deltas(Ramp(), order=2, width=5).forward_masked(torch.zeros(1, 4 * STEP), mask)
     assert result.shape == (1, 6, 1, 32)
     first, second = result[0, 2:4, 0], result[0, 4:, 0]
     torch.testing.assert_close(first[:, 8:24], torch.tensor([[3.0], [-1.0]]).expand(-1, 16))

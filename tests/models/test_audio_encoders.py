@@ -329,5 +329,8 @@ def test_an_image_of_a_clip_is_turned_scaled_and_lit_in_training_alone() -> None
     changes = ImageAugment(flip=0.0, scale=0.2, rotation=10.0, brightness=0.1)
     encoder(wave, length, transforms=Transforms(audio_images=changes))
     assert (shown[2] - shown[0]).abs().mean() > 0.05
+    prepared = encoder.raw_features(wave, length)
+    encoder.from_features(*prepared, transforms=Transforms(audio_images=changes))
+    assert (shown[3] - shown[0]).abs().mean() > 0.05
     encoder.eval()(wave, length, transforms=Transforms(audio_images=changes))
-    assert torch.equal(shown[3], shown[0])
+    assert torch.equal(shown[4], shown[0])

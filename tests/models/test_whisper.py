@@ -98,7 +98,7 @@ def test_log_mel_is_that_of_transformers() -> None:
     frames = torch.arange(-(-2 * 16_384 // 160))
     mask = (frames + 1) * 160 <= lengths[:, None]
     padded = torch.nn.functional.pad(wave, (0, 2 * 16_384 - wave.shape[1]))
-    ours = WhisperMel().of_clips(padded, mask)
+    ours = WhisperMel().forward_masked(padded, mask)
     assert ours.shape == (2, 1, 80, 205)
     for row, length in enumerate(lengths.tolist()):
         clip = wave[row, :length].numpy()
@@ -115,7 +115,7 @@ def test_steps_hold_mean_and_deviation_of_their_frames() -> None:
     assert x.shape == (1, 3, encoder.dim) and encoder.dim == 64 and mask.all()
     frames = int(lengths[0]) // 160
     wave = wave - wave.mean()
-    mel = WhisperMel().of_clips(wave, torch.ones(1, frames, dtype=torch.bool))[..., :frames]
+    mel = WhisperMel().forward_masked(wave, torch.ones(1, frames, dtype=torch.bool))[..., :frames]
     states, _ = encoder.network(mel[:, 0], torch.ones(1, frames, dtype=torch.bool), frozen=3)
     begin = torch.arange(states[0].shape[1]) * 320
     for step in range(3):

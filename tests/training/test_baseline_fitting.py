@@ -20,7 +20,7 @@ from avser.models.frontends.mfcc import Mfcc
 from avser.models.net import EmotionNet
 from avser.testing.corpora import FAKES
 from avser.testing.nets import MeanFusion, VectorVideoEncoder, tiny_net
-from avser.training.fit import fit_baselines, has_baseline
+from avser.training.baselines import fit_baselines, has_baseline
 from avser.types import Batch, audio_batch
 
 STEP = 8192

@@ -88,7 +88,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         (folder / "DONE").write_text("")
         return None
 
-    monkeypatch.setattr(search, "fit_apart", fit)
+    monkeypatch.setattr(search, "fit_in_process", fit)
     return trained
 
 
@@ -158,7 +158,7 @@ def test_two_folders_share_a_study(tmp_path: Path, trainings: list[int]) -> None
 def test_a_bad_trial_is_ended_early(
     tmp_path: Path, trainings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = search.fit_apart
+    train = search.fit_in_process
 
     def fit(words: Sequence[str], folder: Path, *, threads: int) -> str | None:
         bad = folder.name == "trial6"
@@ -170,7 +170,7 @@ def test_a_bad_trial_is_ended_early(
         return train(words, folder, threads=threads)
 
     curves: dict[Path, list[float]] = {}
-    monkeypatch.setattr(search, "fit_apart", fit)
+    monkeypatch.setattr(search, "fit_in_process", fit)
     monkeypatch.setattr(search, "history", lambda f: {"validation/score": curves.get(f, [])})
     monkeypatch.setattr(search, "_POLL_S", 0.01)
     result = run(tmp_path, trials=7, space=NO_FAILURE)

@@ -1,7 +1,7 @@
 """Base class of splits, and the assignment of whole speakers to parts.
 
-A split never puts a speaker, or copies of one recording, into two parts, unless it is one that is
-named for doing so and is marked on every table.
+No split puts a speaker, or copies of a recording, into two parts, except the speaker-dependent
+ones, which are marked on every table.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from avser.errors import SplitError
 from avser.types import SAMPLE_RATE, STEP_SAMPLES, Clip, steps_of
 
 PARTS = ("train", "validation", "test")
-FEW = 4  # with fewer training speakers than this, none is spared for validation
+FEW = 4  # with fewer training speakers, validation takes sentences instead of speakers
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def clip_name(clip: Clip) -> str:
 
 
 def chunks(clip: Clip, samples: int) -> list[Clip]:
-    """A clip of so many samples as clips of one step of 0.512 s each, ``<clip_id>#0`` and on."""
+    """Cut a clip of that many samples into clips of one step of 0.512 s, ``<clip_id>#0`` and on."""
     start = clip.start_s or 0.0
     edges = [min(i * STEP_SAMPLES, samples) / SAMPLE_RATE for i in range(steps_of(samples) + 1)]
     return [
@@ -62,10 +62,10 @@ class Split(ABC):
 
     Attributes:
         name: short name, printed on tables.
-        mark: warning on tables where figures do not hold on unseen speakers; "" otherwise.
-        speaker_independent: whether a speaker on two sides is refused.
-        leakproof: whether a recording on two sides is refused.
-        unit: what is assigned to a part: whole clips, or each 0.512 s of them by itself.
+        mark: warning on tables whose figures do not hold for unseen speakers; "" otherwise.
+        speaker_independent: whether a speaker in two parts is refused.
+        leakproof: whether a recording in two parts is refused.
+        unit: what is assigned to parts: whole clips, or chunks of 0.512 s.
     """
 
     name: ClassVar[str]
@@ -79,15 +79,15 @@ class Split(ABC):
         """Assign clips to parts; ``groups`` is the result of `group_speakers`."""
 
     def fold_count(self, clips: Sequence[Clip], digests: Mapping[str, str] | None = None) -> int:
-        """How many folds there are; 1 where the split has no folds. Arguments as of `split`."""
+        """Number of folds; 1 for a split without folds. Arguments as of `split`."""
         return 1
 
     def describe(self, *, folds: int = 1) -> str:
         """One line for tables.
 
         Args:
-            folds: how many there are, where the tables show this split's fold alone; 1 describes
-                the split as a whole.
+            folds: number of folds, if the table is about this fold alone; 1 describes the split
+                as a whole.
         """
         return self.name
 
@@ -99,8 +99,7 @@ class Split(ABC):
             digests: `clip_name` to hash of the decoded samples; copies share it.
 
         Raises:
-            SplitError: there is nothing to train on, or a speaker or a recording would be on
-                two sides.
+            SplitError: a part is empty, or a speaker or a recording would be in two parts.
         """
         rows = sorted(clips, key=clip_name)
         digests = digests or {}
@@ -140,7 +139,7 @@ class Split(ABC):
 
 
 def group_speakers(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[str, str]:
-    """Map each speaker to its group, named by its first: who shares a recording is in one."""
+    """Map each speaker to a group, named by its first speaker; those who share a recording join."""
     groups = {c.speaker: c.speaker for c in clips}
     owner: dict[str, str] = {}
     for clip in clips:
@@ -155,7 +154,7 @@ def group_speakers(clips: Sequence[Clip], digests: Mapping[str, str]) -> dict[st
 
 
 def shuffle_by_sex(clips: Sequence[Clip], groups: Mapping[str, str], seed: int) -> list[str]:
-    """Speaker groups in random order with each sex spread evenly, so that any run is balanced."""
+    """Speaker groups in random order with each sex spread evenly, so that any slice is balanced."""
     of_sex: dict[str, list[str]] = defaultdict(list)
     sexes = {groups[c.speaker]: c.sex for c in reversed(clips)}  # of a group, its first clip's
     for group, sex in sexes.items():
@@ -178,8 +177,8 @@ def assign_groups(
 ) -> SplitParts:
     """Assign whole speaker groups to parts.
 
-    Validation gets the first ``count`` candidates that are not in test, the sexes alternating;
-    where too few speakers are left to train, it gets sentences of theirs instead.
+    Validation gets the first ``count`` candidates that are not in test, alternating the sexes. If
+    too few speakers are left for training, it gets sentences of them instead.
     """
     held = [c for c in clips if groups[c.speaker] in test]
     rest = [c for c in clips if groups[c.speaker] not in test]
@@ -200,7 +199,7 @@ def assign_groups(
 
 
 def hold_out_sentences(clips: Sequence[Clip], *, share: float = 0.2) -> SplitParts:
-    """Take about a fifth of the sentences for validation; of the clips, where there is but one."""
+    """Take a fifth of the sentences for validation, or of the clips if there is one sentence."""
     known = {c.sentence for c in clips if c.sentence}
     names = [(c.sentence if len(known) > 1 else "") or c.clip_id for c in clips]
     sentences = sorted(set(names), key=_hash)

@@ -18,16 +18,15 @@ from avser.types import Clip
 
 
 class Given(Split):
-    """The corpus's, or the table's, own parts; validation is taken from train if it has none.
+    """The corpus's own parts; validation is taken from train if there is none.
 
-    Where no speaker is known, clips of which a later part has a copy are left out, as Kaggle's
-    FER2013 has some hundred; the notes say how many.
+    If no speaker is known, clips with a copy in a later part are left out, such as some hundred of
+    Kaggle's FER2013; the notes give their number.
 
     Args:
-        validation_share: share of the training clips, drawn class by class, that chooses the epoch
-            in the place of the owner's validation part; where there is no owner's test part that
-            one is then the test part, on which nothing was chosen. For corpora whose speakers are
-            unknown; copies of a recording stay together.
+        validation_share: share of the training clips, drawn class by class, that becomes the
+            validation part. The owner's validation part becomes the test part, if there is no
+            other. For corpora with unknown speakers; copies of a recording stay together.
         seed: of the draw.
     """
 
@@ -54,7 +53,7 @@ class Given(Split):
         return super().split(clips, digests)
 
     def _drawn(self, clips: list[Clip]) -> set[str]:
-        """Names of the clips that choose the epoch: of every class its share."""
+        """Names of the clips drawn for validation, the same share of every class."""
         groups: dict[str, list[Clip]] = {}
         for clip in clips:
             groups.setdefault(self._digests.get(clip_name(clip), clip_name(clip)), []).append(clip)
@@ -70,7 +69,7 @@ class Given(Split):
         return chosen
 
     def _without_copies(self, rows: dict[str, list[Clip]]) -> list[str]:
-        """Leave out of each part what is in a later one too; say so."""
+        """Remove clips with a copy in a later part; return notes about their number."""
         notes: list[str] = []
         later: set[str] = set()
         for part in reversed(PARTS):
@@ -117,7 +116,7 @@ class Given(Split):
 
 
 class AutoSplit(Split):
-    """The corpus's own parts where its clips have any, else folds of whole speakers.
+    """The corpus's own parts if its clips have any, else folds of whole speakers.
 
     Args:
         folds: of speakers; with fewer speakers there are as many folds as speakers.
@@ -158,7 +157,7 @@ class AutoSplit(Split):
         return self.choose(clips, digests).fold_count(clips, digests)
 
     def describe(self, *, folds: int = 1) -> str:
-        """See `Split.describe`; of the split that was last chosen."""
+        """See `Split.describe`; describes the split that was chosen last."""
         return self._chosen.describe(folds=folds)
 
     def split(self, clips: Iterable[Clip], digests: Mapping[str, str] | None = None) -> SplitParts:

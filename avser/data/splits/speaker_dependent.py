@@ -11,13 +11,13 @@ from avser.types import Clip
 
 
 class RandomSplit(Split):
-    """Clips assigned at random, speakers in all parts: for comparison with such figures only.
+    """Clips assigned at random, speakers in all parts; for comparison with published figures only.
 
     Args:
         validation, test: shares of the clips.
         seed: of the assignment.
-        unit: "chunk" assigns each 0.512 s of a clip by itself, so that one recording is in several
-            parts: training, testing and figures are then of chunks.
+        unit: "chunk" assigns each 0.512 s of a clip independently, so that a recording is in
+            several parts; training, testing and figures are then by chunk.
     """
 
     name = "random"
@@ -64,7 +64,7 @@ class RandomSplit(Split):
 
 
 class Resubstitution(Split):
-    """Every clip in every part: for comparison with figures on training data only."""
+    """Every clip in every part; for comparison with figures on training data only."""
 
     name = "resubstitution"
     mark = "ON TRAINING DATA"

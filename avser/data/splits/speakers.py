@@ -26,10 +26,10 @@ class SpeakerKFold(Split):
     Args:
         folds: how many.
         fold: which one is the test part.
-        validation_speakers: speakers who choose the epoch, of both sexes where known.
+        validation_speakers: number of validation speakers, of both sexes where known.
         seed: of the assignment.
-        train_only: corpora of a mix whose speakers all train in every fold; the folds, and so
-            the figures, are of the other corpora alone.
+        train_only: corpora of a mix that are in the training part of every fold; folds and figures
+            are of the other corpora alone.
     """
 
     name = "speaker_kfold"
@@ -91,7 +91,7 @@ class Loso(Split):
 
     Args:
         fold: which speaker, in sorted order, is the test part, with those who share a recording.
-        validation_speakers: speakers who choose the epoch, if at least four are left to train.
+        validation_speakers: number of validation speakers, if at least four are left for training.
         seed: of the choice.
     """
 
@@ -121,11 +121,11 @@ class Loso(Split):
 
 
 class HeldOut(Split):
-    """Speakers named by hand.
+    """Test and validation speakers by name.
 
     Args:
-        test: speakers of the test part (``"21"`` or ``"ravdess/21"``); may be empty: no figure.
-        validation: speakers who choose the epoch; None takes two.
+        test: speakers of the test part (``"21"`` or ``"ravdess/21"``); [] for no test part.
+        validation: speakers of the validation part; None takes two.
         seed: of that choice.
     """
 
@@ -180,7 +180,7 @@ class LeaveOneCorpusOut(Split):
 
     Args:
         fold: which corpus, in sorted order of names, is the test part.
-        validation_speakers: speakers of each training corpus who choose the epoch; corpora of
+        validation_speakers: number of validation speakers of each training corpus; corpora with
             fewer than four speakers give none.
         seed: of that choice.
     """
@@ -232,7 +232,7 @@ class CrossCorpus(Split):
     Args:
         train: names of corpora.
         test: names of corpora.
-        validation_speakers: training-corpus speakers who choose the epoch.
+        validation_speakers: number of validation speakers, from the training corpora.
         seed: of that choice.
     """
 

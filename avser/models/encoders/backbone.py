@@ -31,7 +31,7 @@ def create_backbone(
             timm's tensors by name (safetensors, or a state dict that torch can load safely).
 
     Raises:
-        ConfigError: there is no such network, or its weights can't be had.
+        ConfigError: there is no such network, or its weights can't be loaded.
     """
     import timm
 
@@ -71,20 +71,20 @@ def create_backbone(
 
 
 def backbone_dim(model: nn.Module) -> int:
-    """Width D of a backbone's vectors, which in some families is not that of its last map."""
+    """Width D of a backbone's vectors; some families have a layer after their last feature map."""
     dim: int = getattr(model, "head_hidden_size", None) or model.num_features  # type: ignore[assignment]
     return dim
 
 
 def check_resizable(model: nn.Module) -> None:
-    """Refuse a network that takes images of one size alone.
+    """Refuse a network that is built for one image size.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: it is.
     """
     if getattr(model, "pretrained_cfg", {}).get("fixed_input_size"):
         raise ConfigError(
-            f"Bad resizing: {type(model).__name__} takes images of one size alone; use a "
+            f"Bad resizing: {type(model).__name__} is built for one image size; use a "
             "convolutional backbone such as resnet34."
         )
 
@@ -121,7 +121,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _check(model: nn.Module, weights: dict[str, Tensor], *, name: str, path: str) -> None:
-    """Refuse weights of another network, which timm would leave out without a word."""
+    """Refuse weights of another network: timm would ignore tensors that do not fit."""
     names = [n for n in model.state_dict() if not n.endswith("num_batches_tracked")]
     missing = [n for n in names if n not in weights]
     if missing:
@@ -133,7 +133,7 @@ def _check(model: nn.Module, weights: dict[str, Tensor], *, name: str, path: str
 
 @contextmanager
 def _no_retries() -> Iterator[None]:
-    """Let the hub look into its cache alone where there is no network."""
+    """Restrict the hub to its cache if there is no network."""
     import huggingface_hub.constants as hub
 
     before = hub.HF_HUB_OFFLINE
@@ -145,7 +145,7 @@ def _no_retries() -> Iterator[None]:
 
 
 def connected() -> bool:
-    """Whether the hub can be reached, as far as some seconds show."""
+    """Whether the hub answers within some seconds."""
     if any(os.environ.get(name) for name in _PROXIES):
         return True  # only the hub itself knows
     try:

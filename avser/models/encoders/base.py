@@ -15,13 +15,13 @@ from avser.models.frontends.base import Frontend, full_precision, level_dbfs, va
 from avser.models.frontends.conditioning import Conditioning, Reach, condition
 from avser.models.frontends.normaliser import Normaliser, NormaliserMode
 from avser.models.transforms import IDENTITY, Transforms
-from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch
+from avser.types import SAMPLE_RATE, STEP_SAMPLES, Batch, steps_of
 
 PRIOR_S = 0.5  # of average sound, with which a running norm begins
 
 
 class AudioEncoder(nn.Module, ABC):
-    """Turns samples into one vector a step; the front end is inside.
+    """Encodes samples as one vector per step; contains its front end.
 
     A subclass sets `dim` and `span` and writes `encode`. Statistics and recurrences respect
     lengths: a clip alone gives what the same clip gives padded in a batch.
@@ -29,22 +29,21 @@ class AudioEncoder(nn.Module, ABC):
     Args:
         frontend: samples to features.
         normalise: see `avser.models.frontends.normaliser.Normaliser`.
-        trim_db: leave out quiet edges this many dB under the clip's peak; None keeps all of it,
-            as a causal encoder must.
-        gate_dbfs: leave out frames quieter than this, wherever they are; what a causal encoder
-            has for trimming. None keeps silence.
+        trim_db: mask quiet edges this many dB below the clip's peak; None keeps all frames, as a
+            causal encoder must.
+        gate_dbfs: mask frames quieter than this, wherever they are; a causal encoder uses it
+            instead of trimming. None keeps silence.
         conditioning: of the waveform before the front end; see
-            `avser.models.frontends.conditioning`. Models of before 0.1.0 were trained with
-            ``mean`` or less, so that it is what settings without it mean.
+            `avser.models.frontends.conditioning`. The default is that of models older than 0.1.0.
 
     Attributes:
         dim: D, width of a step's vector.
         span: "step" if a vector describes its step (perhaps with context), "clip" if one vector
             describes the clip and is repeated.
-        causal: no step depends on sound that comes after it.
+        causal: no step depends on later sound.
         needs_left_context: features of a step depend on the sound before it.
-        fitted: buffers that `fit_statistics` sets, by name.
-        makes_image: the network's input is one image of each clip.
+        fitted: names of the buffers that `fit_statistics` sets.
+        makes_image: the network's input is one image per clip.
     """
 
     dim: int
@@ -85,13 +84,13 @@ class AudioEncoder(nn.Module, ABC):
 
     def frame_count(self, samples: int) -> int:
         """Number of frames of so many samples, padded to whole steps."""
-        padded = max(1, -(-samples // STEP_SAMPLES)) * STEP_SAMPLES
+        padded = max(1, steps_of(samples)) * STEP_SAMPLES
         return -(-padded // self.frontend.hop)
 
     def conditioned(
         self, waveform: Tensor, lengths: Tensor, before: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Condition ``[B, S]`` by the sound that a causal encoder may know of.
+        """Condition ``[B, S]``; a causal encoder uses no later sound for it.
 
         Args:
             waveform: ``[B, S]``, zero after each clip's length.
@@ -115,22 +114,22 @@ class AudioEncoder(nn.Module, ABC):
 
     def compute_features(self, waveform: Tensor, mask: Tensor) -> Tensor:
         """Turn whole steps ``[B, S]`` with valid frames ``[B, F]`` into ``[B, C, M, F]``."""
-        return self.frontend.of_clips(waveform, mask)
+        return self.frontend.forward_masked(waveform, mask)
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether trimming or normalisation takes in sound that comes later."""
+        """Whether trimming or normalisation uses later sound."""
         whole = self.normaliser.mode in ("utterance", "clip", "speaker")
         return whole or self.trim_db is not None
 
     @property
     def constant_features(self) -> bool:
-        """Whether `raw_features` of a clip stay the same while the network is trained."""
+        """Whether `raw_features` of a clip are constant in training."""
         return not list(self.frontend.parameters())
 
     @property
     def spectrogram_features(self) -> bool:
-        """Whether `raw_features` are the front end's spectrogram, and no network's vectors."""
+        """Whether `raw_features` are the front end's output, not vectors of a network."""
         kind = type(self)
         own = kind.compute_features, kind.raw_features
         return own == (AudioEncoder.compute_features, AudioEncoder.raw_features)
@@ -145,10 +144,10 @@ class AudioEncoder(nn.Module, ABC):
         return self.normaliser.mode in ("training", "running")
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Take statistics of the training part, where `needs_statistics`.
+        """Compute statistics of the training part, where `needs_statistics`.
 
         Args:
-            batches: can be gone through several times.
+            batches: iterated over several times.
         """
         if self.needs_statistics:
             self.normaliser.fit(*self._frame_sums(self.features_of(b) for b in batches))
@@ -175,7 +174,7 @@ class AudioEncoder(nn.Module, ABC):
 
     @torch.no_grad()
     def features_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What `raw_features` gives for a batch's clips, from what is prepared if it is."""
+        """Return `raw_features` of a batch's clips, or its prepared features if it has them."""
         batch = on_device(batch, device_of(self))
         if batch["audio_features"].shape[1]:
             return batch["audio_features"], batch["audio_mask"]
@@ -228,10 +227,21 @@ class AudioEncoder(nn.Module, ABC):
         transforms: Transforms = IDENTITY,
     ) -> tuple[Tensor, Tensor]:
         """Do as `forward` does, from raw ``features [B, C, M, F]`` and ``mask [B, F]``."""
+        return self.encode(*self.normalised(features, mask, reference, transforms=transforms))
+
+    def normalised(
+        self,
+        features: Tensor,
+        mask: Tensor,
+        reference: Tensor | None,
+        *,
+        transforms: Transforms,
+    ) -> tuple[Tensor, Tensor]:
+        """Normalise raw features; in training, transform them. Arguments as of `from_features`."""
         features = self.normaliser(features, mask, reference)
         if self.training and transforms.spectrogram is not None:
             features, mask = transforms.spectrogram(features, mask)
-        return self.encode(features, mask)
+        return features, mask
 
     # -- streams -------------------------------------------------------------------------------
 
@@ -263,7 +273,7 @@ class AudioEncoder(nn.Module, ABC):
     def advance(
         self, waveform: Tensor, lengths: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
-        """Encode the next step of each clip: what `forward` gives for it, had all come at once.
+        """Encode the next step of each clip; equals that step of `forward` on the whole clip.
 
         Args:
             waveform: ``[B, 8192]``, zero after each clip's length.
@@ -290,7 +300,7 @@ class AudioEncoder(nn.Module, ABC):
         return x, step_mask, (*((waveform, after) if carried else ()), *norm, *network)
 
     def network_state(self, size: int) -> State:
-        """State of the network alone; empty where a step's vector is of its own frames alone."""
+        """State of the network alone; empty if a step's vector depends on its own frames only."""
         return ()
 
     def encode_next(
@@ -316,7 +326,7 @@ class VideoEncoder(nn.Module, ABC):
     needs_statistics: bool = False
 
     def fit_statistics(self, batches: Iterable[Batch]) -> None:
-        """Take statistics of the training part, where `needs_statistics`."""
+        """Compute statistics of the training part, where `needs_statistics`."""
 
     @abstractmethod
     def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> tuple[Tensor, Tensor]:

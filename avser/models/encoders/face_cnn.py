@@ -13,7 +13,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as OpenCV makes grey
 
 
 class SqueezeExcite(nn.Module):
-    """Scales channels by what the whole image holds (Hu et al., CVPR 2018).
+    """Squeeze-and-excitation: scales channels by the image's mean (Hu et al., CVPR 2018).
 
     Args:
         channels: of input and output.
@@ -32,11 +32,11 @@ class SqueezeExcite(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a squeeze-excite gate, added to what came in.
+    """Two 3x3 convolutions with a squeeze-and-excitation gate, and a shortcut.
 
     Args:
         inputs, outputs: channels.
-        stride: of the first convolution; what came in is averaged over as much.
+        stride: of the first convolution, and of the average pooling in the shortcut.
     """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
@@ -63,9 +63,9 @@ class ResidualBlock(nn.Module):
 class FaceCnnEncoder(FaceEncoder):
     """A slim residual network over grey faces of 48 x 48 pixels.
 
-    Crops of any size and colour are made grey and resized inside, and each is brought to mean 0
-    and deviation 1, so that the light does not matter. Two convolutions halve the side at once:
-    what runs at full resolution costs most and sees least.
+    Crops of any size and colour are converted to grey, resized, and normalised to mean 0 and
+    deviation 1, against differences of light. The first two convolutions halve the side, since
+    layers at full resolution cost most and have the smallest receptive field.
 
     Args:
         channels: of each stage; every stage after the first halves the side.

@@ -15,7 +15,7 @@ from avser.models.frontends.base import full_precision
 from avser.models.transforms import IDENTITY, Transforms
 from avser.types import Batch
 
-#: Crops that are computed together outside of training: bounds memory whatever the clip's length.
+#: Crops of one forward pass outside of training; bounds memory for clips of any length.
 PIECE = 512
 
 _SAME = 1e-4  # of the largest value: what rounding makes different
@@ -28,8 +28,8 @@ StepStatistic = Literal["mean", "deviation", "centred"]
 class FaceEncoder(VideoEncoder):
     """Embeds each valid face crop; a step's vector is made of statistics over its valid crops.
 
-    Invalid crops are not computed on at all, so neither what they hold nor how a clip is padded
-    matters. A subclass sets `width` and writes `embed`.
+    Invalid crops are never embedded, so the result does not depend on them or on padding. A
+    subclass sets `width` and writes `embed`.
 
     Args:
         mirror: outside of training, embed each crop and its mirror image and take the mean: twice
@@ -76,7 +76,7 @@ class FaceEncoder(VideoEncoder):
     def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> tuple[Tensor, Tensor]:
         """See `VideoEncoder.forward`."""
         faces, valid = batch["faces"], batch["face_mask"]
-        if not faces.shape[-2:].numel():  # crops without a pixel show nobody
+        if not faces.shape[-2:].numel():  # crops without a pixel hold no face
             valid = torch.zeros_like(valid)
         x = torch.zeros(*valid.shape, self.width, device=faces.device)
         if valid.any():

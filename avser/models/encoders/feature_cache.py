@@ -1,4 +1,4 @@
-"""Cache of the features of clips that come back unchanged, epoch after epoch."""
+"""Cache in memory of the features of clips that are the same in every epoch."""
 
 from hashlib import blake2b
 
@@ -9,12 +9,12 @@ from avser.models.transforms import FeatureExtractor
 
 
 class FeatureCache:
-    """Computes the features of a clip once: of small networks they are most of the work.
+    """Computes the features of a clip once; for small networks they take most of the time.
 
-    Pass it as `avser.models.transforms.Transforms.features`, for clips that come unchanged:
-    validation clips in every epoch, training clips where nothing augments them. It works on
-    processors alone; on a GPU features cost less than a lookup. It is for encoders whose features
-    are constant in training, and networks with the same front end may share one.
+    Pass it as `avser.models.transforms.Transforms.features`, for clips that do not change from
+    epoch to epoch: validation clips, and training clips without augmentation. On a GPU it computes
+    every time, which is faster than a lookup. Encoders need `constant_features`; networks with the
+    same front end may share one cache.
 
     Args:
         limit_bytes: largest size of all cached features; clips beyond it are computed each time.
@@ -26,7 +26,7 @@ class FeatureCache:
         self._rows: dict[bytes, tuple[Tensor, Tensor]] = {}
 
     def clear(self) -> None:
-        """Remove all features, as after a change of the statistics that they depend on."""
+        """Remove all features; needed after a change of the statistics that they depend on."""
         self._rows.clear()
         self._free_bytes = self.limit_bytes
 
@@ -61,8 +61,8 @@ class FeatureCache:
     ) -> tuple[Tensor, Tensor]:
         """Features ``[C, M, F]`` and mask ``[F]`` of a clip ``[S]``.
 
-        They are computed of the clip alone: in a batch the last digits would depend on the others,
-        and a training on the order of its batches.
+        They are computed from the clip alone: in a batch their last digits would depend on the
+        other clips, and a training on the order of its batches.
         """
         key = blake2b(clip.contiguous().numpy().tobytes(), digest_size=16).digest()
         if key not in self._rows:

@@ -16,13 +16,13 @@ from avser.types import Batch
 class FeatureVideoEncoder(VideoEncoder):
     """A small network over precomputed vectors, such as OpenFace action units.
 
-    A clip's one vector stands for each of its steps. Steps without a face are NaN in the batch and
-    invalid here.
+    A vector per clip is repeated over its steps. Steps without a face are NaN in the batch, and
+    invalid in the output.
 
     Args:
         features: F, width of the vectors.
-        dim: width of a step's vector; None gives the vectors themselves, normalised, without a
-            layer: for a baseline as the head.
+        dim: width of a step's vector; None returns the normalised vectors without any layer, for
+            a baseline as the head.
         layers: hidden layers, each of width ``dim``.
         normalise: by mean and deviation of the training part, or not at all.
         dropout: after each layer.

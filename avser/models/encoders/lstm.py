@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.recurrent import MaskedRecurrence, State
-from avser.models.encoders.steps import group_by_step, repeat_over_steps
+from avser.models.encoders.steps import group_by_step, mean_weights, repeat_over_steps
 from avser.models.frontends.base import Frontend, full_precision
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
 
 
 class LstmEncoder(AudioEncoder):
-    """LSTM layers over frames, summed up for each step or for the clip.
+    """LSTM layers over frames, pooled over each step or over the clip.
 
     Takes any hop. It is causal if its front end is, it has one direction and the span "step",
     and neither trimming nor normalisation looks ahead.
@@ -29,7 +29,7 @@ class LstmEncoder(AudioEncoder):
         hidden: width of one direction.
         layers: number of LSTM layers.
         bidirectional: also run from the last frame to the first.
-        span: "step" sums up each step's frames, "clip" all of the clip's.
+        span: "step" pools each step's frames, "clip" all of the clip's.
         pool: "mean" over the valid frames, or "last": the state after the last of them (of the
             backward direction: after the first).
         dropout: on the input of every layer but the first.
@@ -103,18 +103,17 @@ class LstmEncoder(AudioEncoder):
             return self._pooled(frames, valid), valid.any(dim=2), tuple(after)
 
     def _projected(self, features: Tensor) -> Tensor:
-        """Turn ``[B, C, M, F]`` into what the first layer takes, ``[B, F, width]``."""
+        """Turn ``[B, C, M, F]`` into the first layer's input, ``[B, F, width]``."""
         x = rearrange(features.float(), "b c m f -> b f (c m)")
         return x if self.project is None else F.relu(self.project(x))
 
     def _pooled(self, frames: Tensor, valid: Tensor) -> Tensor:
-        """Sum up ``[B, T, n, D]`` over n where ``valid [B, T, n]``; without any, 0."""
-        there = valid.to(frames.dtype)
+        """Pool ``[B, T, n, D]`` over n where ``valid [B, T, n]``; 0 where none is valid."""
         if self.pool == "mean":
-            share = there / there.sum(dim=2, keepdim=True).clamp(min=1.0)
-            return (frames * share.unsqueeze(-1)).sum(dim=2)
-        before, after = there.cumsum(dim=2), there.flip(2).cumsum(dim=2).flip(2)
-        last, first = there * (after == 1), there * (before == 1)
+            return (frames * mean_weights(valid, frames)).sum(dim=2)
+        one = valid.to(frames.dtype)
+        before, after = one.cumsum(dim=2), one.flip(2).cumsum(dim=2).flip(2)
+        last, first = one * (after == 1), one * (before == 1)
         forwards = (frames[..., : self.hidden] * last.unsqueeze(-1)).sum(dim=2)
         backwards = (frames[..., self.hidden :] * first.unsqueeze(-1)).sum(dim=2)
         return torch.cat([forwards, backwards], dim=-1)

@@ -1,4 +1,4 @@
-"""Norms of convolution maps that leave invalid frames out."""
+"""Batch and group norm over valid frames alone."""
 
 import copy
 from itertools import pairwise
@@ -12,11 +12,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class MaskedGroupNorm(nn.Module):
-    """Group norm over the valid frames of each clip; it keeps no statistics of other clips.
+    """Group norm over the valid frames of each clip; it keeps no running statistics.
 
-    Statistics of batch norm depend on every training clip, and are off where clips
-    of one speaker are trained together; federated training uses this one instead.
-    Source: Wu & He, "Group Normalization", ECCV 2018; the mask is ours.
+    Running statistics of batch norm are biased if batches hold one speaker each, as in federated
+    training, which uses this norm.
+    Source: Wu & He, "Group Normalization", ECCV 2018; the mask is added here.
 
     Args:
         channels: C.
@@ -49,10 +49,10 @@ class MaskedGroupNorm(nn.Module):
 
 
 class MaskedBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose statistics are of the valid frames of a training batch.
+    """Batch norm over the valid frames of a training batch.
 
-    Plain batch norm counts padding and gated frames, which are zeros, so that its statistics depend
-    on how clips are batched. In evaluation both are the same, and they share their weights.
+    Plain batch norm includes padding and gated frames, which are zeros, so its statistics depend on
+    how clips are batched. In evaluation both are the same; their weights are interchangeable.
     """
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -10,12 +10,12 @@ from avser.models.frontends.base import full_precision
 
 
 class PixelEncoder(FaceEncoder):
-    """A crop's pixels, one after the other. No weights.
+    """A crop's pixels as a vector. No weights.
 
     Args:
         size: side in pixels to which crops are resized.
         colour: keep three channels (grey crops are repeated); else the mean of them.
-        mirror: see `FaceEncoder`; the mean of a face and its mirror image is no face, so leave it.
+        mirror: see `FaceEncoder`; not useful here: the mean of both images is not a face.
         statistics: see `FaceEncoder`.
 
     Raises:

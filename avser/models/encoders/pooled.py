@@ -1,4 +1,4 @@
-"""A front end's features, summed up in time: the vectors of classical models."""
+"""Mean and deviation in time of a front end's features: the vectors of classical models."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avser.errors import ConfigError
 from avser.models.encoders.base import AudioEncoder
-from avser.models.encoders.steps import group_by_step, repeat_over_steps
+from avser.models.encoders.steps import group_by_step, mean_weights, repeat_over_steps
 from avser.models.frontends.base import Frontend
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
@@ -18,10 +18,10 @@ class PooledEncoder(AudioEncoder):
     """The mean in time of any front end's features, and their deviation if wanted. No weights.
 
     Args:
-        frontend, normalise, trim_db, conditioning: see `AudioEncoder`; a mean does not hold what
-            norms take out.
+        frontend, normalise, trim_db, conditioning: see `AudioEncoder`. A norm by clip would make
+            every mean 0.
         statistics: ``mean``, or ``mean`` and ``deviation``, over the valid frames.
-        span: "clip" sums up a clip's frames, "step" each step's.
+        span: "clip" pools a clip's frames, "step" each step's.
 
     Raises:
         ConfigError: the statistics are empty or named twice.
@@ -61,15 +61,9 @@ class PooledEncoder(AudioEncoder):
         return self._pooled(frames, valid), valid.any(dim=2)
 
     def _pooled(self, frames: Tensor, valid: Tensor) -> Tensor:
-        """Sum up ``[B, T, n, D]`` over n where ``valid [B, T, n]``; without any, 0."""
-        there = valid.unsqueeze(-1).to(frames.dtype)
-        share = there / there.sum(dim=2, keepdim=True).clamp(min=1.0)
-        mean = (frames * share).sum(dim=2)
-        parts = []
-        for name in self.statistics:
-            if name == "mean":
-                parts.append(mean)
-            else:
-                apart = (frames - mean.unsqueeze(2)).square()
-                parts.append((apart * share).sum(dim=2).sqrt())
-        return torch.cat(parts, dim=-1)
+        """Pool ``[B, T, n, D]`` over n where ``valid [B, T, n]``; 0 where none is valid."""
+        weights = mean_weights(valid, frames)
+        mean = (frames * weights).sum(dim=2)
+        variance = ((frames - mean.unsqueeze(2)).square() * weights).sum(dim=2)
+        pooled = {"mean": mean, "deviation": variance.sqrt()}
+        return torch.cat([pooled[name] for name in self.statistics], dim=-1)

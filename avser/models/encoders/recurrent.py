@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-#: What is carried from piece to piece of a stream: ``[B, ...]`` each.
+#: State of a stream between two pieces: tensors ``[B, ...]``.
 State = tuple[Tensor, ...]
 
 
@@ -17,7 +17,7 @@ def span_of(mask: Tensor) -> tuple[Tensor, Tensor]:
     return first, (last - first + 1).clamp(min=1)
 
 
-def _take(x: Tensor, index: Tensor) -> Tensor:
+def take_frames(x: Tensor, index: Tensor) -> Tensor:
     """Pick frames ``index [B, F]`` of ``x [B, F, D]``; indices outside are clipped."""
     index = index.clamp(0, x.shape[1] - 1)
     return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))
@@ -26,17 +26,16 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
 class MaskedRecurrence(nn.Module):
     """An LSTM or GRU over each clip's own frames, in one or both directions.
 
-    Each clip is moved to begin at index 0 (and, for the backward pass, turned round) by a gather,
-    so that neither silence before it nor padding after it is ever seen. Unlike packed sequences
-    this runs unchanged in exported graphs.
+    Each clip is shifted to index 0, and reversed for the backward pass, by a gather: silence before
+    it and padding after it never reach the cell. Unlike packed sequences this can be exported.
 
     Args:
         size: width of the input.
         hidden: width of one direction.
         cell: "lstm" or "gru".
         bidirectional: also run from the last frame to the first.
-        hold: pass over every invalid frame, also inside the clip, as if it were not there: what
-            a stream does in silence, of which it can't know whether it is the clip's end.
+        hold: skip every invalid frame, also inside the clip. Streams need that: during silence
+            they can't know whether the clip has ended.
     """
 
     def __init__(
@@ -62,12 +61,12 @@ class MaskedRecurrence(nn.Module):
             return self._valid_only(x, mask)
         first, count = span_of(mask)
         index = torch.arange(x.shape[1], device=x.device).unsqueeze(0)
-        shifted, _ = self.forwards(_take(x, index + first))
-        outputs = [_take(shifted, index - first)]
+        shifted, _ = self.forwards(take_frames(x, index + first))
+        outputs = [take_frames(shifted, index - first)]
         if self.backwards is not None:
             last = first + count - 1
-            turned, _ = self.backwards(_take(x, last - index))
-            outputs.append(_take(turned, last - index))
+            turned, _ = self.backwards(take_frames(x, last - index))
+            outputs.append(take_frames(turned, last - index))
         return torch.cat(outputs, dim=-1) * mask.unsqueeze(-1).to(x.dtype)
 
     def _valid_only(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -78,7 +77,7 @@ class MaskedRecurrence(nn.Module):
         room = x.new_zeros(x.shape[0], frames + 1, x.shape[2])
         together = room.scatter(1, target, x)[:, :frames]
         ahead, _ = self.forwards(together)
-        return _take(cast(Tensor, ahead), place) * mask.unsqueeze(-1).to(x.dtype)
+        return take_frames(cast(Tensor, ahead), place) * mask.unsqueeze(-1).to(x.dtype)
 
     def initial_state(self, size: int) -> State:
         """State of ``size`` clips of which nothing has come: one vector ``[B, hidden]``, or two."""

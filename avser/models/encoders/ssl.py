@@ -14,7 +14,7 @@ from avser.errors import ConfigError
 from avser.models.encoders.backbone import connected
 from avser.models.encoders.base import AudioEncoder
 from avser.models.encoders.recurrent import span_of
-from avser.models.encoders.steps import group_by_step, repeat_over_steps
+from avser.models.encoders.steps import group_by_step, mean_weights, repeat_over_steps
 from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.samples import RawWaveform
 
@@ -56,23 +56,22 @@ _NO_BIAS_NO_SCALE = {"wavlm"}  # in the large one's convolutions; of the samples
 class SslEncoder(AudioEncoder):
     """A self-supervised speech encoder, and a learnt weighted sum of its layers (SUPERB, 2021).
 
-    Each clip goes through it by itself: norms over time and positional convolutions would take in
-    a batch's padding. Its frames of 20 ms are meant over each step, or over the clip. A bundle
-    holds all of its weights, frozen or not. SpecAugment and mixup do not fit: its features are
-    samples.
+    Clips are encoded one by one: norms over time and positional convolutions would use a batch's
+    padding. The frames of 20 ms are averaged over each step, or over the clip. A bundle holds all
+    weights, frozen or not. SpecAugment and mixup do not apply: the features are samples.
 
     Args:
         kind: wav2vec 2.0 (Baevski et al. 2020), HuBERT (Hsu et al. 2021) or WavLM (Chen et al.
             2022).
         size: base (95 M), large (317 M), or tiny, for which no weights exist.
-        pretrained: False; True for the weights that their authors released (the hub, or its
-            cache); or a local folder as transformers writes it.
-        tune: train it too; else it is frozen and only the sum's weights learn.
+        pretrained: False; True for the authors' weights (from the hub, or its cache); or a local
+            folder as transformers writes it.
+        tune: train the encoder too; otherwise only the weights of the sum are trained.
         span: "step" or "clip".
         trim_db, conditioning: see `AudioEncoder`.
 
     Raises:
-        ConfigError: transformers is not installed, or the weights can't be had or do not fit.
+        ConfigError: transformers is not installed, or the weights can't be loaded or do not fit.
     """
 
     def __init__(
@@ -131,9 +130,7 @@ class SslEncoder(AudioEncoder):
             total = mask.sum(dim=1, keepdim=True).clamp(min=1).to(x.dtype)
             return repeat_over_steps(x.sum(dim=1) / total, mask, hop=hop)
         frames, valid = group_by_step(x, mask, hop=hop)
-        total = valid.sum(dim=2).clamp(min=1).unsqueeze(-1).to(x.dtype)
-        there = valid.unsqueeze(-1).to(x.dtype)
-        return (frames * there).sum(dim=2) / total, valid.any(dim=2)
+        return (frames * mean_weights(valid, frames)).sum(dim=2), valid.any(dim=2)
 
     def _frames(self, samples: Tensor) -> Tensor:
         """Turn one clip's ``[hop, n]`` into ``[n, D]``."""

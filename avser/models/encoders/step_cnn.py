@@ -1,4 +1,4 @@
-"""Convolutional encoder of each step of 0.512 s by itself."""
+"""Convolutional encoder that processes each step of 0.512 s independently."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,8 +15,8 @@ from avser.models.frontends.conditioning import Conditioning
 from avser.models.frontends.normaliser import NormaliserMode
 from avser.types import STEP_SAMPLES, Batch
 
-PIECE = 4  # steps whose spectra are made at once: they stay in a core's cache, 2.7 times as fast
-SAMPLE = 1_000  # values of which the median is the usual one
+PIECE = 4  # steps whose spectra are computed together: they fit a core's cache, 2.7 times as fast
+SAMPLE = 1_000  # random values whose median replaces anomalies
 
 
 class ConvLayer(nn.Module):
@@ -24,14 +24,14 @@ class ConvLayer(nn.Module):
 
     Args:
         inputs, outputs: channels.
-        size: rows and frames that come in.
-        kernel: rows and frames. One of all the rows leaves one row; any other is padded to keep
-            the size.
-        pool: rows and frames; at most as many as there are.
+        size: rows and frames of the input.
+        kernel: rows and frames. A kernel as high as the input leaves one row; any other is padded
+            to keep the size.
+        pool: rows and frames; larger ones are cut to the size.
         leak: slope of the activation below 0; 0 is ReLU.
 
     Attributes:
-        size: rows and frames that go out.
+        size: rows and frames of the output.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ConvLayer(nn.Module):
 
 
 class ValueSample:
-    """A fixed number of columns drawn at random, each as likely, from those that come by.
+    """Reservoir sampling: a uniform random sample of columns of a stream.
 
     Args:
         size: columns to keep.
@@ -80,7 +80,7 @@ class ValueSample:
         self._kept: Tensor | None = None
 
     def add(self, columns: Tensor) -> None:
-        """Let columns ``[C, n]`` come by; those with the highest random keys stay."""
+        """Add columns ``[C, n]``; those with the highest random keys are kept."""
         keys = torch.cat([self._keys, torch.rand(columns.shape[1], generator=self._generator)])
         here = columns.cpu()
         pool = here if self._kept is None else torch.cat([self._kept, here], dim=1)
@@ -89,42 +89,41 @@ class ValueSample:
 
     @property
     def values(self) -> Tensor:
-        """What is kept, ``[C, size]`` or as many as came."""
+        """The sample, ``[C, size]``, or all columns if there were fewer."""
         if self._kept is None:
-            raise ConfigError("Bad training part: it has no clip to take statistics of.")
+            raise ConfigError("Bad training part: it has no clip to compute statistics from.")
         return self._kept
 
 
 class StepCnnEncoder(AudioEncoder):
-    """Convolutions over the spectrogram of each step, cut out before it is transformed.
+    """Convolutions over the spectrogram of each step, which is computed from its samples alone.
 
-    A step knows nothing of other steps, as long as normalisation doesn't (``training``, ``none``);
-    so it is causal whatever the front end, if nothing is trimmed.
-    With a kernel as high as the spectrogram, such as 64 x 5, a filter is a pattern over all
-    frequencies that is looked for in time; convolutions after it are 1 x n.
-    Source: "Convoluting Feelings", whose nets S1 to R7 differ in these settings alone. Not stated
+    Steps are independent if normalisation is (``training``, ``none``), so that the encoder is
+    causal with any front end, unless it trims. With a kernel as high as the spectrogram, such as
+    64 x 5, a filter is a pattern over all frequencies, and later convolutions are 1 x n.
+    Source: "Convoluting Feelings", whose nets S1 to R7 differ only in these settings. Not stated
     there and fixed here: padding that keeps the size, dropout before the affine layer.
 
     Args:
         frontend, normalise, trim_db, conditioning: see `AudioEncoder`; ``training`` is the paper's
             subtraction of the mean.
-        size: rows and frames to which each step's image is resized by area; None leaves it.
+        size: rows and frames to which each step's image is resized by area; None keeps its size.
         channels: filters of each convolution.
         kernels: rows and frames of each convolution.
         pools: rows and frames of the max-pooling after each; [1, 1] = none.
         leak: slope of activations below 0; 0 is ReLU.
-        width: of the affine layer, and D; None leaves it out, and without convolutions either a
-            step's vector is its image, value by value.
+        width: of the affine layer, and D; None has no such layer. Without convolutions too, a
+            step's vector holds the values of its image.
         dropout: before the affine layer.
-        pixel_mean: take the mean image of the training steps off, pixel by pixel, as the paper
-            does; with ``normalise: none``, nothing else.
-        anomaly: values further than so many deviations from the training mean of their plane are
-            anomalous and are replaced by the plane's usual value, the median of 1,000 random ones
-            of the training part. What the paper takes for anomalous is not stated there; digital
-            silence, at the logarithm's floor, is the usual case. None leaves them.
+        pixel_mean: subtract the mean image of the training steps, pixel by pixel, as the paper
+            does; use ``normalise: none`` with it.
+        anomaly: number of deviations from the training mean of its plane beyond which a value is
+            anomalous and replaced by the median of 1,000 random training values of the plane. The
+            paper does not define anomalies; the usual one is digital silence, at the logarithm's
+            floor. None replaces nothing.
 
     Raises:
-        ConfigError: the lists differ in length, or a kernel is larger than what it is for.
+        ConfigError: the lists differ in length, or a kernel is larger than its input.
     """
 
     image: Tensor
@@ -189,7 +188,7 @@ class StepCnnEncoder(AudioEncoder):
                 self.fitted = (*self.fitted, name)
 
     def compute_features(self, waveform: Tensor, mask: Tensor) -> Tensor:
-        """See `AudioEncoder.compute_features`: each step alone, between silence."""
+        """See `AudioEncoder.compute_features`; steps are independent, padded with silence."""
         steps = waveform.shape[1] // STEP_SAMPLES
         x = self._plausible(self._images(waveform, mask))
         if self.pixel_mean:
@@ -202,9 +201,9 @@ class StepCnnEncoder(AudioEncoder):
         waveform = rearrange(waveform, "b (t s) -> (b t) s", t=steps)
         mask = rearrange(mask, "b (t f) -> (b t) f", t=steps)
         if waveform.is_cuda or torch.compiler.is_exporting():
-            return self.frontend.of_clips(waveform, mask)
+            return self.frontend.forward_masked(waveform, mask)
         pieces = zip(torch.split(waveform, PIECE), torch.split(mask, PIECE), strict=True)
-        return torch.cat([self.frontend.of_clips(wave, valid) for wave, valid in pieces])
+        return torch.cat([self.frontend.forward_masked(wave, valid) for wave, valid in pieces])
 
     def _plausible(self, x: Tensor) -> Tensor:
         """Replace anomalous values."""

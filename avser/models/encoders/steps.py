@@ -10,7 +10,7 @@ from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 
 def group_by_step(x: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
-    """Sort frames into the steps in which they begin.
+    """Group frames by the step in which they begin.
 
     Args:
         x: ``[B, F, D]``, of a whole number of steps.
@@ -18,8 +18,8 @@ def group_by_step(x: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]
         hop: samples between frames.
 
     Returns:
-        ``[B, T, n, D]`` and ``[B, T, n]``, n the most frames that a step can have; where a step
-        has fewer, its last place is invalid.
+        ``[B, T, n, D]`` and ``[B, T, n]``, n being the largest number of frames of a step; in a
+        step with fewer, the last one is invalid.
     """
     each = -(-STEP_SAMPLES // hop)
     if STEP_SAMPLES % hop == 0:
@@ -33,6 +33,17 @@ def group_by_step(x: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]
     return x[:, frame], mask[:, frame] & inside
 
 
+def mean_weights(valid: Tensor, like: Tensor) -> Tensor:
+    """Weights ``[B, T, n, 1]`` of a mean over n where ``valid [B, T, n]``; 0 where none is valid.
+
+    Args:
+        valid: bool.
+        like: gives the type of the weights.
+    """
+    weights = valid.unsqueeze(-1).to(like.dtype)
+    return weights / weights.sum(dim=2, keepdim=True).clamp(min=1.0)
+
+
 def repeat_over_steps(vector: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor, Tensor]:
     """Repeat a clip's ``vector [B, D]`` over its valid steps: ``[B, T, D]`` and ``[B, T]``.
 
@@ -44,10 +55,10 @@ def repeat_over_steps(vector: Tensor, mask: Tensor, *, hop: int) -> tuple[Tensor
 
 
 def frames_of(clip_s: float, hop: int) -> int:
-    """Frames of a duration that an encoder uses of every clip.
+    """Number of frames of a duration in seconds.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it is shorter than a frame.
     """
     frames = round(clip_s * SAMPLE_RATE / hop)
     if frames < 1:
@@ -56,12 +67,12 @@ def frames_of(clip_s: float, hop: int) -> int:
 
 
 def crop_or_pad(features: Tensor, mask: Tensor, frames: int) -> Tensor:
-    """Cut or fill every clip to as many frames: of a longer one the middle, after a shorter zeros.
+    """Cut every clip to its middle frames, or pad it with zeros, to the same length.
 
     Args:
-        features: ``[B, C, M, F]``, of a normaliser, so that zero is the mean.
-        mask: ``[B, F]``, valid frames; others inside the clip become zero too.
-        frames: how many.
+        features: ``[B, C, M, F]``, normalised, so that zero is the mean.
+        mask: ``[B, F]``, valid frames; invalid ones inside the clip become zero too.
+        frames: the length.
 
     Returns:
         ``[B, C, M, frames]``.

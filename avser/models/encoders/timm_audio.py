@@ -22,9 +22,9 @@ RANGE = 8.0  # deviations from the mean, four each way, that an image shows
 class TimmAudioEncoder(AudioEncoder):
     """Any network of timm over the spectrogram, as an image with a channel for each plane.
 
-    Each clip is cut or filled to the same duration: of a longer one the middle is kept, after a
-    shorter one zeros stand, which after normalisation are the mean. The one vector is repeated
-    over the clip's valid steps.
+    Each clip has the same duration: a longer one is cut to its middle, a shorter one is padded with
+    zeros, which are the mean after normalisation. The vector is repeated over the clip's valid
+    steps.
 
     Args:
         frontend, normalise, trim_db, conditioning: see `AudioEncoder`.
@@ -35,7 +35,8 @@ class TimmAudioEncoder(AudioEncoder):
         size: rows and columns to which it is resized (bilinear).
 
     Raises:
-        ConfigError: there is no such backbone, its weights can't be had, or a size is not positive.
+        ConfigError: there is no such backbone, its weights can't be loaded, or a size is not
+            positive.
     """
 
     span: Literal["step", "clip"] = "clip"
@@ -71,25 +72,18 @@ class TimmAudioEncoder(AudioEncoder):
         """See `AudioEncoder.encode`."""
         return self._encode(features, mask, change=None)
 
-    def forward(
+    def from_features(
         self,
-        waveform: Tensor,
-        lengths: Tensor,
+        features: Tensor,
+        mask: Tensor,
         reference: Tensor | None = None,
         *,
         transforms: Transforms = IDENTITY,
     ) -> tuple[Tensor, Tensor]:
-        """See `AudioEncoder.forward`; the image of a clip is transformed, too."""
-        if transforms.features is None:
-            raw, mask = self.raw_features(waveform, lengths)
-        else:
-            raw, mask = transforms.features(self, waveform, lengths)
-        features = self.normaliser(raw, mask, reference)
-        if self.training and transforms.spectrogram is not None:
-            features, mask = transforms.spectrogram(features, mask)
-        return self._encode(
-            features, mask, change=transforms.audio_images if self.training else None
-        )
+        """See `AudioEncoder.from_features`; the image of a clip is transformed, too."""
+        features, mask = self.normalised(features, mask, reference, transforms=transforms)
+        change = transforms.audio_images if self.training else None
+        return self._encode(features, mask, change=change)
 
     def _encode(
         self, features: Tensor, mask: Tensor, *, change: Callable[[Tensor, Tensor], Tensor] | None
@@ -99,7 +93,7 @@ class TimmAudioEncoder(AudioEncoder):
         image = F.interpolate(image, self.image_size, mode="bilinear")
         if change is not None:
             clip = torch.arange(len(image), device=image.device)
-            shown = (image / RANGE + 0.5).clamp(0, 1)  # as pictures are: from 0 to 1
+            shown = (image / RANGE + 0.5).clamp(0, 1)
             image = (change(shown, clip) - 0.5) * RANGE
         image = image.contiguous(memory_format=torch.channels_last)
         return repeat_over_steps(self.backbone(image), mask, hop=self.frontend.hop)

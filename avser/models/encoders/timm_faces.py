@@ -29,7 +29,8 @@ class TimmFacesEncoder(FaceEncoder):
         mirror, statistics: see `FaceEncoder`.
 
     Raises:
-        ConfigError: there is no such backbone, its weights can't be had, or the size is too small.
+        ConfigError: there is no such backbone, its weights can't be loaded, or the size is out of
+            its range.
     """
 
     mean: Tensor

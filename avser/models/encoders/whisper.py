@@ -20,7 +20,7 @@ from avser.models.frontends.base import full_precision
 from avser.models.frontends.conditioning import Conditioning, condition
 from avser.models.frontends.normaliser import Normaliser
 from avser.models.frontends.whisper_mel import HOP, WhisperMel
-from avser.models.heads import NOTHING
+from avser.models.heads import MASKED_SCORE
 from avser.models.transforms import IDENTITY, Transforms
 from avser.types import STEP_SAMPLES, steps_of
 
@@ -32,7 +32,7 @@ SIZES: Mapping[str, tuple[int, int, int]] = {
     "small": (768, 12, 12),
     "medium": (1024, 16, 24),
 }
-PIECE_STEPS = 40  # 20.5 s: attention spans no more, so that memory grows with length, not square
+PIECE_STEPS = 40  # 20.5 s: bounds the span of attention, whose memory grows with its square
 _FRAME = 2 * HOP  # samples of an output frame: the second convolution halves the rate
 
 
@@ -83,7 +83,7 @@ class WhisperNetwork(nn.Module):
         return [nn.ModuleList([self.conv1, self.conv2]), *self.layers]
 
     def forward(self, mel: Tensor, mask: Tensor, *, frozen: int) -> tuple[list[Tensor], Tensor]:
-        """Encode clips; frames outside the mask change nothing and are not defined.
+        """Encode clips; outputs do not depend on frames outside the mask, and are undefined there.
 
         Args:
             mel: ``[B, 80, F]``, zero where invalid.
@@ -98,7 +98,7 @@ class WhisperNetwork(nn.Module):
             x = rearrange(F.gelu(self.conv2(x)), "b w f -> b f w")
             x = x + positions(x.shape[1], x)
         mask = mask[:, ::2]
-        bias = torch.where(mask, 0.0, NOTHING).to(x.dtype)[:, None, None, :]
+        bias = torch.where(mask, 0.0, MASKED_SCORE).to(x.dtype)[:, None, None, :]
         states = [x]
         for index, layer in enumerate(self.layers, 1):
             with torch.no_grad() if index < frozen else nullcontext():
@@ -107,7 +107,7 @@ class WhisperNetwork(nn.Module):
 
 
 def _pieces(steps: int) -> int:
-    """Number of pieces of so many steps."""
+    """Number of pieces of a clip of that many steps."""
     if not torch.compiler.is_exporting():
         return -(-steps // PIECE_STEPS)
     # as a value of the graph: torch.export would take "one" and "several" for different graphs
@@ -142,9 +142,9 @@ class VectorNormaliser(Normaliser):
 class WhisperEncoder(AudioEncoder):
     """Layers of Whisper's encoder (Radford et al. 2022), as mean and deviation over each step.
 
-    Features of this encoder are the pooled outputs ``[B, L, 2 W, T]`` of the L joined layers; the
-    norm is of these vectors, so that enrolment and prepared features work on them too. Clips have
-    their own length. Longer ones are cut into pieces of 20.5 s that do not see each other.
+    Raw features of this encoder are the pooled outputs ``[B, L, 2 W, T]`` of the L joined layers.
+    These vectors are normalised, so that enrolment and prepared features work on them too. Clips
+    keep their length; longer ones are cut into pieces of 20.5 s, which are encoded independently.
 
     Args:
         size: tiny (W = 384, 4 layers), base (512, 6), small (768, 12), medium (1024, 24); mini is
@@ -155,14 +155,14 @@ class WhisperEncoder(AudioEncoder):
         join: layers whose outputs are concatenated, 0 being the convolutions; or "weighted" for a
             learnt weighted sum of all of them (SUPERB, Yang et al. 2021).
         tune: "none" freezes the network and stores it in half precision; "all" trains it; a number
-            trains so many last layers.
+            trains that many last layers.
         layer_decay: factor on the learning rate from each layer to the one before it.
         normalise: of the pooled vectors: "training" (mean and deviation of the training part),
             "speaker" (of the enrolled speaker, else "training"), or "none".
-        conditioning: see `AudioEncoder`; Whisper's log-mel keeps the level that it finds.
+        conditioning: see `AudioEncoder`; Whisper's log-mel does not remove the level.
 
     Raises:
-        ConfigError: a setting is not legal, or the weights can't be had or do not fit.
+        ConfigError: a setting is not legal, or the weights can't be loaded or do not fit.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class WhisperEncoder(AudioEncoder):
         self.dim = 2 * width * (1 if join == "weighted" else len(joined))
 
     def _freeze(self) -> None:
-        """Take gradients and precision from the frozen blocks: they are stored in float16."""
+        """Freeze blocks, and round their weights to float16, in which they are stored."""
         frozen = {p for block in self.network.blocks[: self.frozen] for p in block.parameters()}
         own = [name for name, p in self.network.named_parameters() if p in frozen]
 
@@ -250,7 +250,7 @@ class WhisperEncoder(AudioEncoder):
         }
 
     def frame_count(self, samples: int) -> int:
-        """See `AudioEncoder.frame_count`: steps, of this encoder."""
+        """See `AudioEncoder.frame_count`; a frame of this encoder is a step."""
         return max(1, steps_of(samples))
 
     def raw_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,7 +275,7 @@ class WhisperEncoder(AudioEncoder):
     def _transformed(
         self, waveform: Tensor, lengths: Tensor, transforms: Transforms
     ) -> tuple[Tensor, Tensor]:
-        """Do as `raw_features` does, of log-mel frames that are transformed in training."""
+        """Do as `raw_features` does; in training, the log-mel frames are transformed."""
         waveform, _ = condition(waveform, lengths, mode=self.conditioning, reach="clip")
         steps = waveform.shape[1] // STEP_SAMPLES
         wide = cast(int, torch.sym_min(steps, PIECE_STEPS))  # traced, too
@@ -296,7 +296,7 @@ class WhisperEncoder(AudioEncoder):
         # as Whisper counts them: a last hop that is not full has no frame; a short clip has one
         mask = ((frames + 1) * HOP <= lengths.clamp(min=HOP)[:, None]) & (lengths > 0)[:, None]
         with full_precision(waveform):
-            mel = self.frontend.of_clips(waveform, mask)
+            mel = self.frontend.forward_masked(waveform, mask)
         if self.training and transforms.spectrogram is not None:
             mel, mask = transforms.spectrogram(mel, mask)
         states, mask = self.network(mel.squeeze(1), mask, frozen=self.frozen)
@@ -316,15 +316,15 @@ class WhisperEncoder(AudioEncoder):
 
 
 def load_whisper(network: WhisperNetwork, pretrained: str, *, size: str) -> None:
-    """Fill a network with the encoder's tensors of released weights, as far as it has layers.
+    """Load the encoder's tensors of released weights, of the layers that a network has.
 
     Args:
-        network: to fill.
+        network: its weights are replaced.
         pretrained: hub name, or local folder with ``model.safetensors``.
-        size: what the network was made as.
+        size: of the network.
 
     Raises:
-        ConfigError: the weights can't be had, or are of another size.
+        ConfigError: the weights can't be loaded, or are of another size.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -355,7 +355,7 @@ def load_whisper(network: WhisperNetwork, pretrained: str, *, size: str) -> None
 
 
 def _weights_file(pretrained: str) -> Path:
-    """Path of the weights; those of the hub are fetched into its cache once."""
+    """Path of the weights; those of the hub are downloaded into its cache once."""
     folder = expand_home(pretrained)
     if folder.is_dir():
         path = folder / "model.safetensors"

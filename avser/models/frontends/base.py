@@ -1,8 +1,8 @@
 """Base class of front ends, and the short-time Fourier transform that all of them share.
 
-The transform has two equal forms. A matrix product with windowed cosines and sines computes only
-the bins that are wanted and exports to any runtime; an FFT is faster where window times bins is
-large. Each is taken where it is the cheaper one, and the product always when exporting.
+The transform has two equivalent forms. A matrix product with windowed cosines and sines computes
+only the bins that are needed and exports to any runtime; an FFT is faster if window times bins is
+large. The cheaper one is used, and always the product when exporting.
 """
 
 import math
@@ -21,7 +21,7 @@ from avser.errors import ConfigError
 from avser.types import SAMPLE_RATE, STEP_SAMPLES
 
 _FFT_PAYS = 100_000  # window times bins; measured on CPUs (640 x 256: FFT 1.5 times as fast)
-RUN_FRAMES = 256  # with 1,024 bins a megabyte: what a processor's cache holds
+RUN_FRAMES = 256  # with 1,024 bins a megabyte, which fits a processor's cache
 
 Alignment = Literal["centre", "start", "end"]
 
@@ -29,10 +29,9 @@ Alignment = Literal["centre", "start", "end"]
 class Frontend(nn.Module, ABC):
     """Turns samples into features on the step grid.
 
-    Frame i is of the hop that begins at sample ``i * hop``, and belongs to the step in which that
-    sample lies. Where the hop divides the step, each step has the same number of frames; else
-    steps differ by one frame, which encoders over frames take and encoders that pool frames
-    refuse, by asking for `frames_per_step`.
+    Frame i covers the hop that begins at sample ``i * hop``, and belongs to the step of that
+    sample. If the hop divides the step, each step has the same number of frames. Otherwise steps
+    differ by one frame; encoders that need `frames_per_step` refuse such a hop.
 
     Attributes:
         channels: C, feature planes.
@@ -51,7 +50,7 @@ class Frontend(nn.Module, ABC):
         """Frames in one step of 0.512 s.
 
         Raises:
-            ConfigError: steps differ in it.
+            ConfigError: steps have different numbers of frames.
         """
         if STEP_SAMPLES % self.hop:
             raise ConfigError(
@@ -67,21 +66,31 @@ class Frontend(nn.Module, ABC):
         F = ceil(S / hop).
         """
 
-    def of_clips(self, waveform: Tensor, mask: Tensor) -> Tensor:
-        """Do as `forward` does, for clips whose valid frames ``mask [B, F]`` are known.
+    def forward_masked(self, waveform: Tensor, mask: Tensor) -> Tensor:
+        """Do as `forward` does, for clips with valid frames ``mask [B, F]``.
 
-        A front end whose frames depend on other frames overrides this, so that neither padding
-        nor trimmed silence is taken for sound.
+        A front end whose frames depend on other frames overrides this, so that valid frames depend
+        neither on padding nor on trimmed silence.
         """
         features: Tensor = self(waveform)
         return features
 
 
+def all_frames(waveform: Tensor, hop: int) -> Tensor:
+    """Mask ``[B, F]`` of ``waveform [B, S]`` in which every frame is valid; F = ceil(S / hop)."""
+    frames = -(-waveform.shape[1] // hop)
+    return waveform.new_ones(len(waveform), frames, dtype=torch.bool)
+
+
 def check_hop(hop: int, *, divides: bool = True) -> int:
-    """Return the hop if it divides a step, or else need not and is no longer than one.
+    """Return the hop in samples, if it is legal.
+
+    Args:
+        hop: from 1 to the samples of a step.
+        divides: whether it must divide the step.
 
     Raises:
-        ConfigError: it does not, or is.
+        ConfigError: it is not legal.
     """
     if not 1 <= hop <= STEP_SAMPLES or (divides and STEP_SAMPLES % hop):
         raise ConfigError(
@@ -91,10 +100,9 @@ def check_hop(hop: int, *, divides: bool = True) -> int:
 
 
 def _short_of(samples: int, hop: int) -> int:
-    """Samples that are missing from a last hop.
+    """Samples that are missing from the last hop of whole steps.
 
-    Whole steps lack none where the hop divides the step: said without arithmetic, lengths stay
-    simple in exported graphs.
+    It is the constant 0 if the hop divides the step, which keeps lengths simple in exported graphs.
     """
     return -samples % hop if STEP_SAMPLES % hop else 0
 
@@ -122,7 +130,7 @@ class PowerSpectrum(nn.Module):
         first_bin: first bin to compute.
         bin_count: number of bins to compute.
         align: where the window stands relative to its hop; see `pad_windows`.
-        preemphasis: share of the sample before that is taken from each sample first; 0 = off.
+        preemphasis: share of the previous sample that is subtracted from each; 0 = off.
     """
 
     kernel: Tensor
@@ -159,16 +167,15 @@ class PowerSpectrum(nn.Module):
         return self.reduced(waveform, lambda power: power)
 
     def reduced(self, waveform: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-        """Turn ``[B, S]`` into ``[B, F, bins]`` power, and that into what ``reduce`` makes of it.
+        """Turn ``[B, S]`` into ``[B, F, bins]`` power, and apply ``reduce`` to it.
 
-        A processor's memory is far slower than its cache, and power is many times larger than what
-        becomes of it: on a processor runs of frames are reduced one by one, which is four times as
-        fast with 1,024 bins.
+        On a CPU, runs of frames are reduced one by one: power is many times larger than the result
+        and would not fit the cache. With 1,024 bins that is four times as fast.
 
         Args:
             waveform: samples.
-            reduce: from power ``[B, f, bins]`` of a run of ``f`` frames, `RUN_FRAMES` but for a
-                clip's last run, to ``[B, g, M]``; runs know nothing of each other.
+            reduce: from power ``[B, f, bins]`` of a run of ``f`` frames to ``[B, g, M]``; f is
+                `RUN_FRAMES`, or less in a clip's last run.
         """
         exporting = torch.compiler.is_exporting()
         hops = -(-self.window // self.hop)  # in which a window lies
@@ -179,7 +186,7 @@ class PowerSpectrum(nn.Module):
             align=self.align,
             more=hops * self.hop - self.window if exporting else 0,
         )
-        if self.preemphasis:  # after padding, which has room for what the last sample leaves behind
+        if self.preemphasis:  # after padding: the last sample also affects the one after it
             x = x - self.preemphasis * F.pad(x[:, :-1], (1, 0))
         if exporting:  # runtimes join slices several times as fast as they gather single samples
             parts = rearrange(x, "b (f h) -> b f h", h=self.hop)
@@ -226,8 +233,8 @@ def half_kernel(window: int, *, n_fft: int, first_bin: int, bin_count: int) -> T
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """A context without autocast on the device of ``x``.
 
-    Spectra span 100 dB and bfloat16 keeps 8 bits: under autocast the transform of a loud clip would
-    drown its weak bands, so front ends, recurrences and heads compute in float32.
+    Spectra span 100 dB and bfloat16 has 8 bits: under autocast, rounding errors of strong bands
+    would exceed weak ones. Front ends, recurrences and heads therefore compute in float32.
     """
     if torch.compiler.is_exporting() or not is_autocast_available(x.device.type):
         return nullcontext()  # exported graphs know no autocast, nor do some devices
@@ -247,11 +254,11 @@ def level_dbfs(waveform: Tensor, hop: int) -> Tensor:
 def valid_frames(
     waveform: Tensor, lengths: Tensor, *, hop: int, below_peak_db: float | None
 ) -> Tensor:
-    """Which frames carry the utterance: ``[B, F]`` bool.
+    """Valid frames of each clip, ``[B, F]`` bool.
 
-    A frame is valid if it begins inside the clip. With ``below_peak_db``, quiet frames before the
-    first and after the last that come within so many dB of the clip's loudest are left out, as
-    trimming the file would do; pauses inside stay.
+    A frame is valid if it begins inside the clip. With ``below_peak_db``, the clip's edges are
+    trimmed up to the first and last frame within that many dB of its loudest frame; pauses inside
+    stay valid.
     """
     count = (waveform.shape[1] + _short_of(waveform.shape[1], hop)) // hop
     index = torch.arange(count, device=waveform.device)

@@ -15,7 +15,7 @@ ROLL_OFF = (0.25, 0.5, 0.75, 0.9, 0.95)
 PITCH_HZ = (60, 400)
 BELOW_2_KHZ = 257  # bins of a transform of 2,048 points
 VOICED = 0.45  # autocorrelation from which a frame has a pitch (Boersma 1993)
-OCTAVE_COST = 0.05  # a lag an octave longer must fit so much better, or noise halves the pitch
+OCTAVE_COST = 0.05  # how much better a lag an octave longer must fit; else noise halves the pitch
 QUIET = 1e-6  # mean square, -60 dBFS
 
 #: What each row is, in order.
@@ -33,7 +33,7 @@ NAMES = (
 class ChunkDescriptors(Frontend):
     """One frame a step, of 26 rows: the hand-built features of "Convoluting Feelings".
 
-    Its paper names the kinds and how many there are of each; what they are is fixed here:
+    The paper names the kinds and the number of each; their definitions are fixed here:
 
     - RMS of the step's samples;
     - 13 MFCC (`Mfcc`: 32 ms windows, 40 bands), the mean over the step's frames;
@@ -45,8 +45,8 @@ class ChunkDescriptors(Frontend):
       autocorrelation (of what lies under 2 kHz), divided by the window's, reaches .45 at some lag
       of 60 to 400 Hz.
 
-    Each step is described by itself; what a partial last one lacks is silence. Rows differ in
-    scale by orders of magnitude: take the norm ``training``, or a baseline that standardises.
+    Steps are independent; a partial last one is padded with silence. Rows differ in scale by orders
+    of magnitude: use ``normalise: training``, or a baseline that standardises.
     Source of the pitch: Boersma (1993).
     """
 

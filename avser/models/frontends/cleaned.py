@@ -9,29 +9,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
-from avser.models.frontends.base import Frontend
+from avser.models.frontends.base import Frontend, all_frames
 from avser.types import SAMPLE_RATE
 
 _KEPT_BYTES = 256 << 20  # of cleaned clips: a corpus of some thousand utterances
-_QUIET = 4096  # samples that are taken for noise; the gate needs 2048
+_QUIET = 4096  # samples of the noise profile; the gate needs 2048
 
 
 class Cleaned(Frontend):
-    """Another front end on sound that was brought to one level, and of which noise was reduced.
+    """Another front end, on clips of one level and with reduced noise.
 
-    A clip's level is the RMS from its first to its last valid frame; what lies outside of those is
-    taken as zero, so that trimming comes first. Noise is reduced by spectral gating (the package
-    noisereduce, extra ``denoise``): what is not above the noise by 1.5 of its deviations is taken
-    down, bin by bin. The clip's quietest quarter of a second is taken for noise, since the clip's
-    own mean, as the package has it by default, gates most of a voice without long pauses. Both
-    look at the whole clip, so this is not causal.
+    A clip's level is its RMS from the first to the last valid frame; samples outside are set to
+    zero. Noise is reduced by spectral gating (package noisereduce, extra ``denoise``): bins that
+    are not 1.5 deviations above the noise are attenuated. The noise is the clip's quietest quarter
+    of a second; the package's default, the mean of the clip, gates most of a voice without long
+    pauses. Both steps need the whole clip, so this front end is not causal.
     Cleaned clips are kept in memory, because training uses the same clip in every epoch.
 
     Args:
         frontend: of the cleaned sound.
-        level_dbfs: RMS that every clip is brought to; None leaves levels.
-        clip: cut samples at full scale, as a level over about -12 dBFS makes them pass it.
-        denoise: share by which gated bins are taken down, 0 (off) to 1.
+        level_dbfs: RMS of every clip; None keeps levels.
+        clip: clip samples at full scale, which levels above about -12 dBFS exceed.
+        denoise: share by which gated bins are attenuated, 0 (off) to 1.
 
     Raises:
         ConfigError: denoise is out of its range, or its package is not installed.
@@ -57,14 +56,13 @@ class Cleaned(Frontend):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn ``[B, S]``, all of it valid, into ``[B, C, M, F]``."""
-        frames = -(-waveform.shape[1] // self.hop)
-        return self.of_clips(waveform, waveform.new_ones(len(waveform), frames).bool())
+        return self.forward_masked(waveform, all_frames(waveform, self.hop))
 
-    def of_clips(self, waveform: Tensor, mask: Tensor) -> Tensor:
-        """See `Frontend.of_clips`."""
+    def forward_masked(self, waveform: Tensor, mask: Tensor) -> Tensor:
+        """See `Frontend.forward_masked`."""
         if torch.compiler.is_exporting():
             raise ConfigError(
-                "Bad export: Cleaned works outside of graphs; train with its inner front end alone."
+                "Bad export: Cleaned can't be in a graph; train with its inner front end alone."
             )
         cleaned = torch.zeros_like(waveform)
         for row, valid in enumerate(mask):
@@ -73,11 +71,11 @@ class Cleaned(Frontend):
                 first, last = int(frames[0]) * self.hop, (int(frames[-1]) + 1) * self.hop
                 whole = F.pad(waveform[row, first:last], (0, max(0, last - waveform.shape[1])))
                 cleaned[row, first:last] = self._clean(whole)[: waveform.shape[1] - first]
-        return self.frontend.of_clips(cleaned, mask)
+        return self.frontend.forward_masked(cleaned, mask)
 
     @torch.no_grad()
     def _clean(self, samples: Tensor) -> Tensor:
-        """Level and gate ``[S]``; what was cleaned before is looked up."""
+        """Level and gate ``[S]``, or return the result from memory."""
         if self.gate is None:
             return self._levelled(samples)
         key = blake2b(samples.cpu().numpy().tobytes(), digest_size=16).digest()

@@ -1,7 +1,7 @@
 """Conditioning of a waveform before any front end: offset, level, and the test for sound.
 
-Training, prediction, streams and exported graphs all go through the two functions here, so that a
-microphone's offset or a quiet recording is the same to each of them.
+Training, prediction, streams and exported graphs all use the functions here, so that they treat a
+microphone's offset or a quiet recording alike.
 """
 
 import math
@@ -16,17 +16,18 @@ from avser.types import SILENCE_DBFS, STEP_SAMPLES
 
 #: ``mean`` removes the offset; ``level`` also scales the loudest 32 ms to -10 dBFS.
 Conditioning = Literal["mean", "level"]
-#: Sound by which a step is conditioned: the clip's, that up to the step's end, or its own.
+#: Sound from which a step's mean and level are computed: of the clip, up to the step's end, or of
+#: the step alone.
 Reach = Literal["clip", "past", "step"]
 
 HOP = 512  # 32 ms, over which levels are measured
 _TARGET_DBFS = -10.0  # of the loudest hop: speech of that level has its peaks near full scale
-_MOST_GAIN_DB = 80.0  # brings what 16 bits can hold to the target
+_MOST_GAIN_DB = 80.0  # from the last bit of 16 to the target
 _MOST_GAIN_OF_STREAM_DB = 20.0
 
 _CURVED_DB = -39.0  # second difference to level of a hop: -37 at 300 Hz, -49 of pure 150 Hz
 _STEADY_DBFS = -80.0  # second difference of 16-bit dither is at -84
-_FAINT_DBFS = -97.0  # of speech that 16 bits hardly hold
+_FAINT_DBFS = -97.0  # speech at the last bit of 16
 _STANDS_OUT_DB = 4.0  # peak over mean level; steady noise has 2, speech in as much noise 10
 _ZERO_DBFS = -130.0  # under 24 bits: digital silence
 _BASE_DB = 200.0  # added to levels in the evidence, so that none at all is 0
@@ -49,19 +50,19 @@ def condition(
     """Remove the offset of each clip, and scale its level in mode ``level``.
 
     A stream can't know a clip's mean and peak beforehand: with reach ``past`` each step is
-    conditioned by what came until its end. Its gain is at most 20 dB, because a louder sound may
-    follow, and background noise must not be lifted to the level of speech until it does.
+    conditioned by the sound up to its end. The gain is then at most 20 dB, so that background noise
+    before the first speech is not amplified to the level of speech.
 
     Args:
         waveform: ``[B, S]``, zero after each clip's length.
         lengths: ``[B]`` valid samples.
         mode: see `Conditioning`.
         reach: see `Reach`.
-        before: what was returned for the steps before, ``[B, 3]``; zeros at the start of a stream.
+        before: of a stream, the state returned for the steps before, ``[B, 3]``; None at its start.
 
     Returns:
-        The conditioned float32 waveform, padded to whole steps, and the sum, number and highest
-        power of the samples so far, ``[B, 3]``.
+        The conditioned float32 waveform, padded to whole steps, and the state ``[B, 3]``: sum,
+        number and highest power of the samples so far.
     """
     waveform = whole_steps(waveform.float())
     inside = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
@@ -96,18 +97,18 @@ def _highest_so_far(x: Tensor) -> Tensor:
 
 
 def sound_evidence(waveform: Tensor, lengths: Tensor, before: Tensor | None = None) -> Tensor:
-    """Measure what `is_sound` decides by.
+    """Measure the levels on which `is_sound` decides.
 
-    Levels are those of the second difference, which takes out an offset, and hum with its first
-    harmonics: 68 dB at 50 Hz, 49 dB at 150 Hz, 17 dB at 1 kHz.
+    Levels are those of the second difference, which removes an offset and attenuates hum and its
+    first harmonics: by 68 dB at 50 Hz, 49 dB at 150 Hz, 17 dB at 1 kHz.
 
     Args:
         waveform: ``[B, S]``.
         lengths: ``[B]`` valid samples.
-        before: what was returned for the part of a stream that came before.
+        before: of a stream, the result for the part before.
 
     Returns:
-        ``[B, 4]``, each plus what came before: highest level of a hop that is no hum, sum of the
+        ``[B, 4]``, including the part before: highest level of a hop that is not hum, sum of the
         levels of all hops that are not digital silence, their number, and whether a step was loud.
     """
     waveform = whole_steps(waveform.float())
@@ -135,8 +136,8 @@ def sound_evidence(waveform: Tensor, lengths: Tensor, before: Tensor | None = No
 def is_sound(evidence: Tensor) -> Tensor:
     """Decide by ``[B, 4]`` of `sound_evidence`: ``[B]`` bool.
 
-    Sound is what stands out of the clip's own mean level, as quiet speech does, or is louder than
-    -60 dBFS. A constant, hum, and steady noise under that level are none.
+    A clip has sound if its peak is well above its mean level, as in quiet speech, or if it is
+    louder than -60 dBFS. A constant, hum, and steady noise below that level are not sound.
     """
     peak, total, count, loud = evidence.unbind(dim=1)
     stands_out = peak - total / count.clamp(min=1) > _STANDS_OUT_DB

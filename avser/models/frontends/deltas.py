@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
-from avser.models.frontends.base import Frontend
+from avser.models.frontends.base import Frontend, all_frames
 
 
 class Deltas(Frontend):
@@ -21,8 +21,8 @@ class Deltas(Frontend):
     Args:
         frontend: of C channels; this one has C (order + 1): features, then each derivative.
         order: 1 or 2.
-        width: frames of the fit, odd; 9 frames of 16 ms are 144 ms. Half of them come later, so
-            this is not causal.
+        width: frames of the fit, odd; 9 frames of 16 ms are 144 ms. Half of them come later:
+            this front end is not causal.
 
     Raises:
         ConfigError: order or width is out of its range.
@@ -45,12 +45,11 @@ class Deltas(Frontend):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn ``[B, S]``, all of it valid, into ``[B, C, M, F]``."""
-        frames = -(-waveform.shape[1] // self.hop)
-        return self.of_clips(waveform, waveform.new_ones(len(waveform), frames).bool())
+        return self.forward_masked(waveform, all_frames(waveform, self.hop))
 
-    def of_clips(self, waveform: Tensor, mask: Tensor) -> Tensor:
-        """See `Frontend.of_clips`."""
-        x = self.frontend.of_clips(waveform, mask)
+    def forward_masked(self, waveform: Tensor, mask: Tensor) -> Tensor:
+        """See `Frontend.forward_masked`."""
+        x = self.frontend.forward_masked(waveform, mask)
         size, planes, _, frames = x.shape
         half = self.kernel.shape[-1] // 2
         index = torch.arange(frames, device=mask.device)

@@ -14,8 +14,8 @@ class LowLevelDescriptors(Frontend):
     """RMS, zero-crossing rate, and MFCC as rows of one plane.
 
     With the defaults these are the 15 rows of MoodMirror, at 16 kHz. Zero-crossing rate is the
-    share of a frame's samples whose sign is not that of the sample before. Rows differ in scale by
-    orders of magnitude: take the norm ``training``, which scales each by itself.
+    share of a frame's samples whose sign differs from that of the sample before. Rows differ in
+    scale by orders of magnitude: use ``normalise: training``, which scales each row.
 
     Args:
         coefficients: MFCC, from the 0th (level) on; M is two more.
@@ -23,7 +23,7 @@ class LowLevelDescriptors(Frontend):
         window: length of a frame in samples (2,048 = 128 ms).
         hop: samples between frames; see `Mfcc`.
         fmin_hz, fmax_hz: edges of the mel bands.
-        causal: frames end with their hop instead of standing around it.
+        causal: frames end with their hop instead of being centred on it.
 
     Raises:
         ConfigError: a size is out of its range.

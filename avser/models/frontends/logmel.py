@@ -18,7 +18,7 @@ class LogMel(Frontend):
         n_fft: transform length.
         fmin_hz: lower edge of the lowest band.
         fmax_hz: upper edge of the highest band.
-        causal: windows end with their hop instead of standing around it.
+        causal: windows end with their hop instead of being centred on it.
     """
 
     channels = 1

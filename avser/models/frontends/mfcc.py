@@ -17,9 +17,9 @@ FLOOR = 1e-10
 class Mfcc(Frontend):
     """MFCC as librosa computes them: Slaney mel bands of equal area, decibels, orthonormal DCT-II.
 
-    Unlike there, windows stand around their hop instead of around its first sample, and levels are
-    not cut at 80 dB under the clip's peak. Rows differ in scale by orders of magnitude: take the
-    norm ``training``, which scales each by itself.
+    Unlike librosa's, windows are centred on their hop instead of its first sample, and levels are
+    not cut at 80 dB below the clip's peak. Rows differ in scale by orders of magnitude: use
+    ``normalise: training``, which scales each row.
     Source: Davis & Mermelstein (1980).
 
     Args:
@@ -31,11 +31,11 @@ class Mfcc(Frontend):
         n_fft: transform length.
         fmin_hz: lower edge of the lowest band.
         fmax_hz: upper edge of the highest band.
-        preemphasis: share of the sample before that is taken from each sample (0.97 is usual);
+        preemphasis: share of the previous sample that is subtracted from each (0.97 is usual);
             0 = off.
-        lifter: L of the factors 1 + L/2 sin(pi (n + 1) / L) on coefficient n, which lift the
+        lifter: L of the factors 1 + L/2 sin(pi (n + 1) / L) on coefficient n, which amplify the
             higher ones (HTK); 0 = off.
-        causal: windows end with their hop instead of standing around it; the hop divides 8,192.
+        causal: windows end with their hop instead of being centred on it; the hop divides 8,192.
 
     Raises:
         ConfigError: a size is out of its range.

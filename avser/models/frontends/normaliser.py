@@ -1,4 +1,4 @@
-"""Norms of features: by clip, by speaker, by training statistics, or as a stream goes on."""
+"""Normalisation of features: by clip, by speaker, by training statistics, or running."""
 
 from typing import Literal
 
@@ -10,20 +10,23 @@ NormaliserMode = Literal["utterance", "clip", "running", "speaker", "training", 
 
 
 class Normaliser(nn.Module):
-    """Takes a mean out of features and scales them.
+    """Subtracts a mean from features and scales them.
 
     Args:
         channels: C.
         bins: M.
-        mode: ``utterance`` takes each clip's own mean per bin, ``clip`` its one mean over all bins
-            (so spectral shape stays and only level goes), both with one deviation per plane and
-            from valid frames alone; ``running`` is ``clip`` over the valid frames so far, for
-            streams, and equals it at the clip's last frame if there is no ``prior``; ``training``
-            takes the mean and deviation per bin that `fit` was given, and so keeps level;
-            ``speaker`` takes those of the clip's speaker, from a reference (see
-            `AudioEncoder.reference`), and is ``clip`` where there is none; ``none`` passes through.
-        prior: frames of the training's mean and deviation that ``running`` begins with: of the
-            first frames alone it would be a poor guess.
+        mode: over valid frames alone,
+            ``utterance``: each clip's mean per bin, and its deviation per plane;
+            ``clip``: each clip's mean over all bins (removes the level and keeps the spectral
+            shape), and its deviation per plane;
+            ``running``: ``clip`` over the frames so far, for streams; equal to ``clip`` at the last
+            frame if ``prior`` is 0;
+            ``training``: mean and deviation per bin of the training part, see `fit`;
+            ``speaker``: mean and deviation per bin of the clip's speaker, see
+            `AudioEncoder.reference`; ``clip`` for speakers without a reference;
+            ``none``: no change.
+        prior: number of frames with the training mean and deviation with which ``running`` starts,
+            since the first frames alone give a poor estimate.
     """
 
     mean: Tensor

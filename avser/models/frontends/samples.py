@@ -8,10 +8,10 @@ from avser.models.frontends.base import Frontend, check_hop
 
 
 class RawWaveform(Frontend):
-    """Each hop's samples as the rows of its frame. Take the norm ``none`` and no SpecAugment.
+    """Each hop's samples as the rows of its frame. Use ``normalise: none`` and no SpecAugment.
 
     Args:
-        hop: samples a frame; 320 (20 ms) is that of wav2vec 2.0 and its kin.
+        hop: samples per frame; 320 (20 ms) is that of wav2vec 2.0, HuBERT and WavLM.
     """
 
     channels = 1

@@ -19,10 +19,10 @@ _TAPS = 16  # on each side: no bin is off by more than 1e-12 of the mean power
 class TwoChannelMel(Frontend):
     """Log-mel spectrograms with a long and a short window, as two image channels.
 
-    Channel 1 has a 40 ms window: in its narrow low bands harmonics stand apart (pitch). Channel 2
-    has a 5 ms window, whose power is averaged over the hop: harmonics merge, formants remain. The
-    windows are those of "Convoluting Feelings" (input section); the mel bands up to ``fmax_hz``
-    take the place of its linear bins up to 2,000 Hz, which lack the third formant and fricatives.
+    Channel 1 has a 40 ms window, which resolves harmonics in its narrow low bands (pitch). Channel
+    2 has a 5 ms window, whose power is averaged over the hop: harmonics merge, formants remain. The
+    windows are those of "Convoluting Feelings" (input section). Its linear bins up to 2,000 Hz lack
+    the third formant and fricatives; here mel bands reach ``fmax_hz``.
 
     Args:
         bins: mel bands of each channel, M.
@@ -30,7 +30,7 @@ class TwoChannelMel(Frontend):
         fine_hop: samples between the short windows; divides ``hop``.
         fmin_hz: lower edge of the lowest band.
         fmax_hz: upper edge of the highest band.
-        causal: windows end with their hop instead of standing around it.
+        causal: windows end with their hop instead of being centred on it.
 
     Raises:
         ConfigError: ``hop`` does not divide a step, or ``fine_hop`` does not divide ``hop``.

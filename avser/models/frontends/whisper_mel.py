@@ -4,7 +4,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from avser.models.frontends.base import Frontend, PowerSpectrum
+from avser.models.frontends.base import Frontend, PowerSpectrum, all_frames
 from avser.types import SAMPLE_RATE
 
 WINDOW, HOP = 400, 160  # 25 ms and 10 ms
@@ -15,7 +15,7 @@ class WhisperMel(Frontend):
     """Decimal log of mel-band power (Slaney scale and area), floored and scaled.
 
     Source: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022. As
-    there, the clip's begin is mirrored and zeros follow its end; no padding to 30 s is needed.
+    there, the clip's beginning is mirrored and zeros follow its end; no padding to 30 s is needed.
     """
 
     channels = 1
@@ -36,11 +36,10 @@ class WhisperMel(Frontend):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn ``[B, S]`` into ``[B, 1, 80, F]``; the floor is taken from all frames."""
-        frames = -(-waveform.shape[1] // HOP)
-        return self.of_clips(waveform, waveform.new_ones(len(waveform), frames, dtype=torch.bool))
+        return self.forward_masked(waveform, all_frames(waveform, HOP))
 
-    def of_clips(self, waveform: Tensor, mask: Tensor) -> Tensor:
-        """See `Frontend.of_clips`: a clip's floor is taken from its own frames; others are 0."""
+    def forward_masked(self, waveform: Tensor, mask: Tensor) -> Tensor:
+        """See `Frontend.forward_masked`; a clip's floor depends on its own frames alone."""
         half = WINDOW // 2
         mirrored = torch.cat([waveform[:, 1 : half + 1].flip(1), waveform], dim=1)
         mel = self.spectrum.reduced(mirrored, lambda power: power @ self.filters)

@@ -9,9 +9,9 @@ from avser.models.frontends.base import full_precision
 
 
 def only_valid(x: Tensor, mask: Tensor) -> Tensor:
-    """Put the invalid steps of ``x [B, T, D]`` under ``mask [B, T]`` to exactly zero.
+    """Set the invalid steps of ``x [B, T, D]`` under ``mask [B, T]`` to zero.
 
-    Filled rather than multiplied: whatever an encoder left there is not data, were it infinite.
+    Filled, not multiplied: NaN and inf of invalid steps must not propagate.
     """
     return x.masked_fill(~mask.unsqueeze(-1), 0.0)
 
@@ -26,9 +26,9 @@ class Fusion(StreamFusion):
     A configuration gives a fusion's own settings; `build` then sizes it for the two encoders, so
     that no configuration repeats their widths. A subclass writes `build` and `join`.
 
-    A step is valid if either stream is. Where a stream is not, it contributes zeros and nobody
-    attends to it; where a stream is absent altogether the result is finite, and the net answers
-    with the other stream's own head. Computes in float32 also under autocast.
+    A step is valid if either stream is. The invalid one contributes zeros and gets no attention.
+    For a clip without one of the streams the result is finite but unused: the net takes the other
+    stream's own head. Computes in float32 also under autocast.
 
     Attributes:
         dim: D, width of the joint vector; set by `build`.

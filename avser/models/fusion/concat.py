@@ -1,4 +1,4 @@
-"""Both streams side by side, and the base of the fusions that attend first."""
+"""Concatenation of both streams, and the base class of fusions with attention."""
 
 from typing import Self
 
@@ -10,7 +10,7 @@ from avser.models.fusion.base import Fusion, only_valid
 
 
 def at_least_one(name: str, value: int) -> int:
-    """Return a size as it is.
+    """Return a size if it is legal.
 
     Raises:
         ConfigError: the size is not positive.
@@ -23,13 +23,13 @@ def at_least_one(name: str, value: int) -> int:
 
 
 class ConcatFusion(Fusion):
-    """Concatenates the streams of each step: ``[video ; audio]``, with zeros for what is not there.
+    """Concatenates the streams of each step: ``[video ; audio]``, with zeros for an absent one.
 
     A subclass attends between projection and concatenation: it writes `layers` and `attend`.
 
     Args:
         width: each stream is projected to it first (linear, without bias, so that zeros stay
-            zeros); None takes the streams as they come.
+            zeros); None does not project.
         dropout: on the projected streams.
     """
 

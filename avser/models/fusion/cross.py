@@ -1,4 +1,4 @@
-"""Cross-attention: each stream is looked up by the other."""
+"""Cross-attention between the two streams."""
 
 import torch
 from einops import rearrange
@@ -27,8 +27,7 @@ class CrossAttentionFusion(ConcatFusion):
         X̂_v = X_v softmax(Zᵀ)       columns: shares of the video steps for each audio step
         X_att = tanh(X + X̂)          of both; output [X_att,v ; X_att,a]
 
-    Softmax runs over valid steps only. Where the asking stream is invalid it asks nothing: X̂ is
-    zero there, and the step's own vector is all that is left.
+    Softmax runs over valid steps only. X̂ is zero at steps where the querying stream is invalid.
 
     Args:
         width: see `ConcatFusion`.

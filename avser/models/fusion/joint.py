@@ -17,7 +17,7 @@ MODES = ("paper", "masked")
 
 
 class PaperAttention(nn.Module):
-    """One stream's half of the paper's equations 2 to 4, for exactly L steps.
+    """The paper's equations 2 to 4 for one stream, for exactly L steps.
 
     Args:
         dim: Da, width of the stream.
@@ -36,7 +36,7 @@ class PaperAttention(nn.Module):
     def forward(self, x: Tensor, joint: Tensor, mask: Tensor) -> Tensor:
         """Turn ``x [B, L, Da]`` and ``joint [B, L, D]`` into ``[B, L, Da]``.
 
-        The equations know no mask: every point of the grid counts.
+        The equations have no mask: every point of the grid is used.
         """
         rows = rearrange(x, "b l a -> b a l")
         correlation = torch.tanh(self.correlate(rows) @ joint / math.sqrt(joint.shape[2]))
@@ -46,7 +46,7 @@ class PaperAttention(nn.Module):
 
 
 class MaskedAttention(nn.Module):
-    """One stream's half of the same idea with weights sized by width, for any number of steps.
+    """Equations 2 to 4 for one stream with weights sized by width, for any number of steps.
 
     Args:
         dim: Da, width of the stream.
@@ -90,9 +90,9 @@ class JointCrossAttentionFusion(ConcatFusion):
     resampled back (`avser.models.fusion.resample`). A step at which one stream is lost is no part
     of that stream's means; a point to which it gives nothing is zero.
 
-    ``masked``, the same idea with weights sized by width, for any number of steps T of which n
-    are valid. X_a is zero where sound is invalid, J where both streams are, so columns of C_a
-    there are zero and nobody attends to them (v likewise)::
+    ``masked``, a variant with weights sized by width, for any number of steps T of which n are
+    valid. X_a is zero where audio is invalid, and J where both streams are: columns of C_a there
+    are zero and get no attention (v likewise)::
 
         2.  C_a = tanh(X_aᵀ W_ja J / √D)                     [T, T], W_ja [Da, D]
         3.  H_a = ReLU(X_aᵀ W_a + C_a Jᵀ W_ca / max(n, 1))   [T, k], W_a [Da, k], W_ca [D, k]

@@ -9,13 +9,13 @@ from avser.models.fusion.base import StreamFusion
 
 
 class LateFusion(StreamFusion):
-    """Sums the streams' log probabilities, the picture's times a weight: a product of experts.
+    """Sums the streams' log probabilities, those of the video times a weight: a product of experts.
 
-    It has no weights of its own, so that no clip with both streams is needed to train it. At steps
-    that only one stream has, that stream's prediction stands.
+    It has nothing to train, so it needs no clips with both streams. A step that only one stream has
+    gets that stream's prediction.
 
     Args:
-        weight: exponent of the picture's probabilities; 0 leaves the voice's as they are.
+        weight: exponent of the video's probabilities; 0 gives those of the audio.
 
     Raises:
         ConfigError: the weight is negative or not finite.

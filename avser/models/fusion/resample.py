@@ -1,4 +1,4 @@
-"""Clips of any number of valid steps on a grid of fixed length, and back."""
+"""Resampling of the valid steps of clips to a grid of fixed length, and back."""
 
 import torch
 from einops import rearrange
@@ -7,15 +7,15 @@ from torch.nn import functional as F
 
 
 def overlap(mask: Tensor, points: int) -> Tensor:
-    """How much each valid step has to do with each point of a fixed grid: ``[B, L, T]``.
+    """Interpolation weights of each valid step at each point of a fixed grid, ``[B, L, T]``.
 
-    A clip's n valid steps, in their order, are stretched over L points, both taken as intervals
-    of the same time. Weights fall linearly with distance and reach zero at one point or one step,
-    whichever is longer: plain linear interpolation where there are more points than steps, and
-    where there are fewer no step is passed over. They are the identity for n = L.
+    A clip's n valid steps are stretched over L points; both divide the same interval of time.
+    Weights fall linearly with distance and reach zero at one point or one step, whichever is
+    longer. That is linear interpolation for n < L, the identity for n = L, and an average that uses
+    every step for n > L.
 
     Args:
-        mask: ``[B, T]`` bool; invalid steps take no place in the grid, so padding never leaks.
+        mask: ``[B, T]`` bool; invalid steps are not part of the grid, so padding never leaks.
         points: L.
     """
     count = mask.sum(dim=1).clamp(min=1).float()
