@@ -1,4 +1,4 @@
-"""One vocabulary of emotion words, and the ways that corpora spell them.
+"""Vocabulary of emotion words, their spellings in corpora, and the classes of a task.
 
 A corpus maps its own codes to these words (in its own file); a configuration then selects and
 merges classes with `Labels`. Order in `VOCABULARY` is the order of classes everywhere.
@@ -24,7 +24,7 @@ VOCABULARY = (
     "contempt",
 )
 
-#: Spellings met in corpora and tables, lower case, to the word of `VOCABULARY`.
+#: Spellings of corpora and tables, in lower case, to the word of `VOCABULARY`.
 ALIASES: Mapping[str, str] = {
     "anger": "angry",
     "ang": "angry",
@@ -53,10 +53,10 @@ ALIASES: Mapping[str, str] = {
 
 
 def canonical(name: str) -> str:
-    """Return the vocabulary's word for a spelling of an emotion.
+    """Return the word of the vocabulary for a spelling of an emotion.
 
     Raises:
-        ConfigError: the spelling is not known.
+        ConfigError: the spelling is unknown.
 
     >>> canonical("Anger")
     'angry'
@@ -76,7 +76,7 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Labels:
-    """Which classes a task has: a merge map applied first, then a selection.
+    """Classes of a task: a map that merges emotions, applied first, and a selection.
 
     Attributes:
         select: emotions to keep, after merging; None keeps all.

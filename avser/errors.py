@@ -1,6 +1,6 @@
-"""The one tree of errors.
+"""Exception classes, and the form of their messages.
 
-Every message is one sentence of one shape: what is wrong, the value, what is legal, the cure.
+Every message is one sentence: what is wrong, the value, what is legal, the cure.
 The command line prints it on one line and exits with 1 (bad input) or 2 (bad usage).
 """
 
@@ -9,15 +9,15 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-#: Line breaks of Unicode, and marks that turn the direction of what follows on a terminal.
+#: Line breaks of Unicode, and marks that change the direction of text on a terminal.
 _UNSAFE = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class AvserError(Exception):
-    """Base of every error that avser raises on purpose."""
+    """Base class of all errors that avser raises on purpose."""
 
     def __str__(self) -> str:
-        """The sentence on one line, whatever the names in it hold."""
+        """Return the sentence on one line; control characters of file names are escaped."""
         return escape_controls(super().__str__())
 
 
@@ -26,7 +26,7 @@ class MediaError(AvserError):
 
 
 class CorpusError(AvserError):
-    """A corpus is not where it was looked for, or its files are not as its layout says."""
+    """A corpus is missing, or its files do not follow its layout."""
 
 
 class SplitError(AvserError):
@@ -71,7 +71,7 @@ _CURES = {
 
 
 def os_error_sentence(error: OSError) -> str:
-    """What the system refused, with the place, the reason and the cure.
+    """Return one sentence about an error of the operating system: place, reason and cure.
 
     >>> os_error_sentence(IsADirectoryError(errno.EISDIR, "Is a directory", "out"))
     "Can't use out: is a directory; name a file."
@@ -83,7 +83,7 @@ def os_error_sentence(error: OSError) -> str:
 
 
 def escape_controls(text: str) -> str:
-    r"""Replace what moves a terminal's cursor or begins a line, as in file names, by its escape.
+    r"""Escape control characters and line breaks, such as those of file names.
 
     >>> print(escape_controls("take\n1\x1b[2J.wav"))
     take\n1\x1b[2J.wav
@@ -100,7 +100,7 @@ _MOST_LISTED = 20  # names that are listed although one of them was probably mea
 
 
 def unknown(what: str, value: object, legal: Iterable[str]) -> str:
-    """Say in one sentence that a name is unknown, and which was probably meant.
+    """Return one sentence about an unknown name, with the legal or probable ones.
 
     >>> unknown("emotion", "angri", ["angry", "sad"])
     "Bad emotion 'angri': expected one of angry, sad; did you mean 'angry'?"

@@ -1,8 +1,8 @@
-"""Atomic writing, and local copies of inputs that are no files.
+"""Atomic writing, local copies of inputs that are not files, and JSON files.
 
-A reader sees the old file or the whole new one: the text or bytes go to a temporary name in the
-same folder (so that the last step is a rename inside one file system), are flushed to the disk,
-and take the place of the old file in one step. After an error nothing is left behind.
+Files are written under a temporary name in the same folder, flushed to the disk, and renamed, so
+that a reader sees the old file or the complete new one. After an error the temporary file is
+removed.
 """
 
 import json
@@ -21,13 +21,13 @@ from avser.errors import AvserError, ConfigError, MediaError, StorageError
 
 _PERMISSIONS = 0o666  # as open() asks; the temporary file is made private and then gets these
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a drive
-_PIECE = 1 << 20  # bytes that are copied at once
-MOST_SPOOLED = 4 << 30  # bytes of an input that is no file; an hour of video has about a tenth
+_PIECE = 1 << 20  # bytes of one copy operation
+MOST_SPOOLED = 4 << 30  # bytes of an input that is not a file; an hour of video has about a tenth
 
 
 @contextmanager
 def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
-    """Open a file that takes its name only when the block ends without an error.
+    """Open a file that gets its name when the block ends without an error.
 
     Missing folders are made. Text is UTF-8, its lines end with a line feed; file names that are
     not UTF-8 keep their bytes. A device or a pipe is written directly: it can't be replaced.
@@ -86,18 +86,18 @@ def is_url(source: str | Path) -> bool:
 
 
 def store_files(name: str, *, recursive: bool = False) -> Iterator[str]:
-    """Addresses of a pattern's files, of a folder's, or the address itself; a page at a time.
+    """Yield the addresses of a pattern's or a folder's files, or the address itself.
 
     Only stores have folders (``s3://``, ``gs://``, ...): an ``https://`` address is one file.
 
     Args:
         name: address.
-        recursive: whether a folder is taken with all below it.
+        recursive: whether folders below a folder are included.
 
     Raises:
         MediaError: the folder or the pattern can't be listed.
         StorageError: its store can't be reached, or refuses the credential.
-        ConfigError: what opens such an address is not installed.
+        ConfigError: the package for such an address is not installed.
     """
     base = name.partition("?")[0] if name.startswith(("http://", "https://")) else name
     pattern = base is name and any(mark in name for mark in "*[")
@@ -134,20 +134,20 @@ def local_copy(
     stopped: Callable[[], bool] = lambda: False,
     most: int = MOST_SPOOLED,
 ) -> Iterator[Path]:
-    """Give a file with the content of an input: the file itself, or a temporary copy.
+    """Return a local file with the content of an input: the file itself, or a temporary copy.
 
-    Copied are standard input (``-``), pipes and devices, and addresses (``https://``, ``s3://``,
-    ...) that fsspec can open. The copy is removed afterwards; errors of the block name the input.
+    Standard input (``-``), pipes, devices, and addresses (``https://``, ``s3://``, ...) that fsspec
+    can open are copied. The copy is removed afterwards; errors of the block name the input.
 
     Args:
         source: path, address, or ``-``.
-        stopped: asked now and then; True ends the copying.
-        most: bytes that are copied at most.
+        stopped: called regularly; True stops the copying.
+        most: largest number of bytes.
 
     Raises:
-        MediaError: the address or pipe can't be read, or holds more than `most` bytes.
+        MediaError: the address or pipe can't be read, or has more than `most` bytes.
         StorageError: its store can't be reached, or refuses the credential.
-        ConfigError: what opens such an address is not installed.
+        ConfigError: the package for such an address is not installed.
     """
     name = str(source)
     if name.startswith("file://"):
@@ -189,7 +189,7 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _store_errors(name: str) -> Iterator[None]:
-    """Raise what fsspec and the stores raise as one sentence."""
+    """Convert errors of fsspec and the stores to errors of one sentence."""
     try:
         yield
     except ImportError as error:  # fsspec names the package of that kind of address
@@ -208,8 +208,8 @@ def _store_errors(name: str) -> Iterator[None]:
         raise _unreadable(name, error) from error
 
 
-# Of all files alike: codes of S3 (400 and 401: what it answers to HEAD, which has no words), and
-# classes of botocore, of Google's and of Azure's packages.
+# Codes of S3 (400 and 401 without a message are its responses to HEAD), and error classes of
+# botocore, and of Google's and Azure's packages.
 _REFUSALS = frozenset(
     "400 401 AccountProblem ExpiredToken ExpiredTokenException InvalidAccessKeyId InvalidToken "
     "NotSignedUp RequestExpired RequestTimeTooSkewed SignatureDoesNotMatch TokenRefreshRequired "
@@ -220,7 +220,7 @@ _REFUSALS = frozenset(
 
 
 def refuses_everything(error: BaseException) -> bool:
-    """Whether a store can't be reached or refuses a credential: no file of it could be read."""
+    """Whether a store can't be reached or refuses a credential, so that no file can be read."""
     cause: BaseException | None = error
     while cause is not None:
         response = getattr(cause, "response", None)
@@ -246,17 +246,17 @@ def _unreadable(name: str, error: Exception) -> MediaError:
 def _copy(
     name: str, given: IO[bytes], file: IO[bytes], *, stopped: Callable[[], bool], most: int
 ) -> None:
-    """Copy all bytes, at most `most`; a pipe is waited for in turns, so that it can be stopped."""
+    """Copy all bytes, at most `most`; reads of a pipe time out, so that `stopped` is checked."""
     handle = None
     with suppress(OSError, ValueError, AttributeError):
         handle = given.fileno() if name == "-" or is_special(name) else None
-    read = getattr(given, "read1", given.read)  # what is there, without waiting for more
+    read = getattr(given, "read1", given.read)  # available bytes, without waiting for more
     total = 0
     while not stopped():
         if handle is not None and not select.select([handle], [], [], 0.5)[0]:
             continue
         piece = read(_PIECE)
-        if piece is None:  # somebody else was faster
+        if piece is None:  # another process has read it
             continue
         if not piece:
             break
@@ -284,10 +284,9 @@ def write_json(where: str | Path | None, content: object) -> None:
 
 
 def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append a JSON object to a file as one line; missing folders are made.
+    """Append a JSON object to a file as one line; missing folders are created.
 
-    Half a line, of a process that was killed while it wrote, is ended first: it must not swallow
-    the new one.
+    If the file ends with a partial line, of a process that was killed, a line break is added first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row).encode() + b"\n"
@@ -299,9 +298,9 @@ def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Read a file of JSON objects, one a line; nothing where the file is missing.
+    """Read a file of JSON objects, one per line; nothing if the file is missing.
 
-    Half a line, of a process that was killed while it wrote, is left out.
+    A partial line, of a process that was killed, is skipped.
     """
     if not path.is_file():
         return

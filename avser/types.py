@@ -1,4 +1,4 @@
-"""The nouns that every room shares, and the shape letters.
+"""Shared types (clip, corpus, batch, prediction), the step grid, and the shape letters.
 
 B clips · S audio samples · T steps · N faces per step · C H W image · F frames or features ·
 M frequency bins · D width · K classes. Masks are bool, True = valid.
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-SAMPLE_RATE = 16_000  # Hz; voices carry little above 8 kHz, and every corpus here reaches it
+SAMPLE_RATE = 16_000  # Hz; voices have little power above 8 kHz
 STEP_SAMPLES = 8_192  # 0.512 s: a power of two, so that power-of-two hops divide it
 STEP_S = STEP_SAMPLES / SAMPLE_RATE
-SILENCE_DBFS = -60.0  # a step whose RMS is under this is shown as silent
+SILENCE_DBFS = -60.0  # steps with a lower RMS are shown as silent
 
 
 def steps_of(samples: int) -> int:
@@ -35,20 +35,20 @@ def steps_of(samples: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One row of a corpus: where a take is, who speaks, and what is labelled. Decodes nothing.
+    """One row of a corpus: paths, speaker and label of a recording. Nothing is decoded.
 
     Attributes:
-        path: media file that holds the sound (or sound and picture).
+        path: media file with the sound (or sound and picture).
         clip_id: unique within the corpus, stable across machines.
-        emotion: word of `avser.emotions.VOCABULARY`, or None where unlabelled.
-        speaker: who speaks, prefixed with the corpus (``ravdess/01``); "" where unknown.
+        emotion: word of `avser.emotions.VOCABULARY`, or None if unlabelled.
+        speaker: speaker, prefixed with the corpus (``ravdess/01``); "" if unknown.
         corpus: short name of the corpus.
-        video: media file that holds the picture, or None.
-        features: where precomputed video features are (see `avser.media.visual_features`), or None.
-        start_s, end_s: the part of the file that is the clip; None is the file's own edge.
-        part: the owner's own part (train, validation, test), or None.
+        video: media file with the picture, or None.
+        features: precomputed video features (see `avser.media.visual_features`), or None.
+        start_s, end_s: part of the file that is the clip; None is the file's beginning or end.
+        part: part that the corpus's owner assigns (train, validation, test), or None.
         sex: "female", "male" or "".
-        sentence: what is said (an id), for splits inside a speaker; "" where unknown.
+        sentence: id of the spoken sentence, for splits inside a speaker; "" if unknown.
         attributes: further columns of the corpus (intensity, repetition, votes, ...).
     """
 
@@ -68,9 +68,9 @@ class Clip:
 
 
 class Corpus(ABC):
-    """Knowledge of one corpus: layout, file names, labels, licence. Knows no decoding.
+    """Reader of one corpus: layout, file names, labels, licence. Decodes nothing.
 
-    A subclass stands alone in ``datamodules/corpora/<name>.py`` and is found by that name.
+    A subclass is in a file of its own, ``datamodules/corpora/<name>.py``, and is found by name.
 
     Args:
         root: folder of the corpus; None takes ``$AVSER_DATA/<name>``, or ``data/<name>``.
@@ -103,10 +103,10 @@ class Corpus(ABC):
 
 
 class ImageCorpus(Corpus):
-    """A corpus of labelled face pictures: its rows are clips of one picture each.
+    """A corpus of labelled face pictures; each row is a clip of one picture.
 
-    Whose face a picture shows is seldom known: ``speaker`` is "" then, and the unit of splits and
-    intervals is the picture. ``path`` is the file that holds the picture, perhaps among others.
+    If the person is unknown, ``speaker`` is "", and the unit of splits and intervals is the
+    picture. ``path`` is the file of the picture; it may contain several.
     """
 
     label_target = "face"
@@ -116,12 +116,12 @@ class ImageCorpus(Corpus):
         """Decode pictures of `clips`, in the order given.
 
         Yields:
-            ``[H, W]`` grey or ``[H, W, 3]`` RGB; of a damaged picture the reason, in one sentence.
+            ``[H, W]`` grey or ``[H, W, 3]`` RGB; for a damaged picture the reason, in one sentence.
         """
 
 
 class Batch(TypedDict):
-    """What a network is given. An absent modality is an empty or all-False entry, never missing."""
+    """Input of a network. An absent modality is an empty or all-False entry, never missing."""
 
     waveform: Tensor  # [B, S] float32, 16 kHz, -1..1
     lengths: Tensor  # [B] int64, valid samples; 0 = no sound
@@ -165,7 +165,7 @@ def audio_batch(
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineEntry:
-    """What was heard or seen in one step. ``label`` is None where there was nothing to judge."""
+    """Prediction of one step; ``label`` is None for a step without signal."""
 
     start_s: float
     end_s: float
@@ -175,7 +175,7 @@ class TimelineEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceBox:
-    """Where a face was in one sampled frame: shares of the picture's width and height."""
+    """Face box in one sampled frame, in shares of the picture's width and height."""
 
     time_s: float
     x: float
@@ -189,7 +189,7 @@ class FaceBox:
 class FaceResult:
     """Prediction for one person by the face alone.
 
-    ``speaks`` is whether the lips move with the sound; None where that is unknown.
+    ``speaks``: whether the lips move with the sound; None if unknown.
     """
 
     face_id: int
@@ -202,19 +202,19 @@ class FaceResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The answer for one clip.
+    """Prediction for one clip.
 
     Attributes:
-        label: most probable emotion; None where there is no signal.
-        probabilities: emotion to probability, summing to 1; None where there is no signal.
+        label: most probable emotion; None without a signal.
+        probabilities: emotion to probability, summing to 1; None without a signal.
         modalities: streams that were used: "audio", "video".
-        reason: why a stream was not used, or "no_signal"; None where all is well.
+        reason: remarks, such as why a stream was not used, or "no_signal"; None without remarks.
         duration_s: length of the clip in seconds.
-        timeline: one entry a step.
-        model: name of the model that answered.
+        timeline: one entry per step.
+        model: name of the model.
         path: the input's path, or None for an array.
         boxes: of the main person's face.
-        faces: what each face says alone, main person first; None where that was not asked for.
+        faces: prediction for each face alone, main person first; None if not requested.
     """
 
     label: str | None

@@ -21,12 +21,12 @@ FILES = ("config.yaml", "trained_on.yaml", "digests.txt", "README.md", "model-*.
 
 
 def is_hub_name(model: str | Path) -> bool:
-    """Whether a model is named by its place on the Hub."""
+    """Whether a model's name is one of the Hub (``hf://...``)."""
     return str(model).startswith(PREFIX)
 
 
 def download(model: str) -> Path:
-    """Download a bundle into the cache folder; what is there already is not downloaded again.
+    """Download a bundle into the cache folder, except files that are there.
 
     Args:
         model: ``hf://OWNER/NAME``, perhaps with ``@REVISION`` (a branch, tag or commit).
@@ -35,7 +35,7 @@ def download(model: str) -> Path:
         The folder of the bundle.
 
     Raises:
-        BundleError: the name is no such, or it can't be downloaded.
+        BundleError: the name is malformed, or the bundle can't be downloaded.
         ConfigError: huggingface_hub is not installed.
     """
     match = _NAME.fullmatch(model)
@@ -64,7 +64,7 @@ def download(model: str) -> Path:
 def push_to_hub(
     folder: str | Path, repo: str, *, private: bool = False, message: str = "Upload avser bundle"
 ) -> str:
-    """Upload a bundle; the repository is made if need be.
+    """Upload a bundle; a missing repository is created.
 
     Args:
         folder: of the bundle, or of a run.

@@ -1,4 +1,4 @@
-"""An audio-visual model from a voice model and a face model, without training."""
+"""Late fusion of an audio model and a face model in one bundle, without training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ WEIGHTS = tuple(round(0.05 * i, 2) for i in range(0, 31))
 def join_bundles(
     voice: Bundle, face: Bundle, folder: str | Path, *, weight: float, name: str
 ) -> Path:
-    """Write a bundle that answers as the voice model where no face is judged, bit for bit.
+    """Write a bundle that joins two models by `LateFusion`.
 
-    With both streams it multiplies their calibrated probabilities (`LateFusion`); with a face
-    alone the face answers. A face head that was trained on pictures is replaced by the linear head
-    that gives the same on them (`AttentiveHead.on_single_steps`).
+    For a clip without a face, its prediction is exactly that of the audio model; for a face alone,
+    that of the face model. An attentive face head, trained on single pictures, is replaced by the
+    equivalent linear head (`AttentiveHead.on_single_steps`).
 
     Args:
         voice: model with an audio encoder.
@@ -135,9 +135,9 @@ def join_provenance(voice: Provenance, face: Provenance) -> Provenance:
 def choose_weight(
     voice: Values, face: Values, labels: NDArray[np.int64]
 ) -> tuple[float, Mapping[float, float]]:
-    """Weight of least negative log-likelihood of the product, over pairs of one label.
+    """Choose the weight with the least negative log-likelihood of the product, over pairs.
 
-    Likelihood, not UAR, chooses: a weight that makes the product overconfident costs.
+    The likelihood also penalises overconfidence, which UAR does not.
 
     Args:
         voice: ``[n, K]`` calibrated probabilities.
@@ -166,8 +166,7 @@ def pair_by_label(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pair each voice clip with a random face of the same label; indices of both, ``[n]`` each.
 
-    Such pairs are of two people, so figures on them are marked PAIRED; they know nothing of how a
-    speaking face differs from a photograph.
+    Both are of different people, and the faces are photographs: figures on pairs are marked PAIRED.
     """
     random = np.random.default_rng(seed)
     rows, partners = [], []

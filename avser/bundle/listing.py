@@ -1,4 +1,4 @@
-"""Description of a released model, without loading torch or the model."""
+"""Description of a bundle from its text files, without loading torch or the model."""
 
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,8 @@
-"""Released models: a folder of plain settings, hashed safetensors and a card.
+"""Writing and loading bundles: folders with settings, hashed safetensors and a model card.
 
-The only place that writes or reads a model. A bundle is data: nothing in it is executed, classes
-are taken from under ``avser.`` alone (or prefixes that the caller names) and must subclass the
-slot that they fill, and the weights' hash is verified before they are used.
+No other module writes or reads a model. Nothing in a bundle is executed: its classes must be under
+``avser.`` (or a prefix that the caller allows) and subclass the base class of their slot, and the
+hash of the weights is verified on loading.
 """
 
 import hashlib
@@ -70,15 +70,15 @@ def save(
     card: str | None = None,
     half: bool = False,
 ) -> Path:
-    """Write a bundle, all or nothing; an existing one is replaced in one step.
+    """Write a bundle; an existing one is replaced atomically.
 
     Args:
         net: the network.
         folder: of the bundle.
-        spec: settings from which `build_net` makes the same network.
+        spec: settings from which `build_net` constructs the same network.
         name: of the model, such as ``audio_whisper.multi``.
-        provenance: what it was trained on.
-        figures: what was measured, for the config and the card.
+        provenance: training data.
+        figures: results, for the config and the card.
         card: text of the card; None writes the standard one.
         half: store the weights in float16, half the size; they are float32 again when loaded.
 
@@ -107,7 +107,7 @@ def save(
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (new / file).write_bytes(raw)
-        _read_weights(new, config)  # what replaces an older model is on disk, whole
+        _read_weights(new, config)  # verify before replacing an older bundle
         (new / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         _write_provenance(new, provenance)
         (new / "README.md").write_text(card or standard_card(config, provenance))
@@ -126,7 +126,7 @@ def size_of(folder: Path) -> int:
 def _write_provenance(folder: Path, provenance: Provenance) -> None:
     trained = {k: v for k, v in _plain(vars(provenance)).items() if k != "digests"}
     (folder / "trained_on.yaml").write_text(yaml.safe_dump(trained, sort_keys=False))
-    # a line each: corpora of pictures have tens of thousands, which YAML reads in seconds
+    # text instead of YAML, which takes seconds to read tens of thousands of lines
     (folder / "digests.txt").write_text("".join(f"{d}\n" for d in provenance.digests))
 
 
@@ -142,7 +142,7 @@ def _weights(net: EmotionNet, *, half: bool) -> bytes:
     return save_tensors(stored)
 
 
-#: What a bundle keeps of a summary: what its card shows.
+#: Keys of a summary that a bundle keeps for its card.
 _FIGURES = (
     "uar accuracy macro_f1 ece n classes recall per_sex marks split corpus label_target "
     "split_hash seeds epochs interval_unit commit notes streams levels stress about source command"
@@ -150,7 +150,7 @@ _FIGURES = (
 
 
 def card_figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Keep of a summary what a card shows; nothing of None."""
+    """Return the part of a summary that a card shows; {} for None."""
     return {key: summary[key] for key in _FIGURES if key in summary} if summary else {}
 
 
@@ -182,7 +182,7 @@ def default() -> str:
 
 
 def find(model: str | Path | None = None) -> Path:
-    """Return the folder of a released model's name, or of a bundle or a run given by path.
+    """Return the folder of a bundle, given by released name, path of a bundle, or path of a run.
 
     ``hf://OWNER/NAME`` is downloaded; see `avser.bundle.hub`.
 
@@ -274,7 +274,7 @@ def _read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, torch.Te
 def _fill(net: EmotionNet, folder: Path, config: Mapping[str, Any]) -> None:
     state = _read_weights(folder, config)
     for path, module in net.named_modules():
-        if isinstance(module, Baseline):  # its training data gave some of its sizes
+        if isinstance(module, Baseline):  # some of its sizes depend on its training data
             own = {k.removeprefix(f"{path}."): v for k, v in state.items()}
             module.make_room({k: v for k, v in own.items() if "." not in k})
     expected = {k: v for k, v in net.state_dict().items() if not k.startswith("temperature_")}
@@ -285,7 +285,7 @@ def _fill(net: EmotionNet, folder: Path, config: Mapping[str, Any]) -> None:
             f"many {extra[:1]}; they belong to another model."
         )
     if config["weights"].get("stored") == "float16":
-        # to the network's own type: frozen weights are of half precision in its state, too
+        # to the type in the network's state, in which frozen weights have half precision too
         state = {
             k: v.to(expected[k].dtype) if v.dtype == torch.float16 else v for k, v in state.items()
         }

@@ -1,4 +1,4 @@
-"""Replacing a folder in one step, and reading one that may be replaced meanwhile."""
+"""Atomic replacement of a folder, and consistent reads of one that may be replaced."""
 
 import ctypes
 import os
@@ -15,11 +15,10 @@ _EXCHANGE = 2  # RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Give a finished folder the name of another one, which is deleted afterwards.
+    """Replace a folder by a finished one of the same parent folder, and delete the old one.
 
-    Both lie in the same parent folder. Readers see the old folder or the new one, never half of
-    either and never none: the two names are exchanged by one call of the operating system. File
-    systems without that call get two renames, with the old folder put back if the second fails.
+    Readers see either the old folder or the new one: one system call exchanges the two names. On
+    file systems without that call there are two renames; if the second fails, the first is undone.
     """
     if not folder.exists() or not any(folder.iterdir()):
         new.replace(folder)
@@ -50,12 +49,12 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def read_unchanged(locate: Callable[[], Path], read: Callable[[Path], _T], *, mark: str) -> _T:
-    """Read a folder as a whole: again if it was replaced while it was read.
+    """Read a folder, and repeat that if it was replaced meanwhile.
 
     Args:
-        locate: finds the folder.
-        read: reads it. An error counts only if the folder is still the same.
-        mark: name of a file that every replacement writes anew.
+        locate: returns the folder.
+        read: reads it; an error is raised only if the folder is still the same.
+        mark: name of a file that every replacement writes.
     """
     while True:
         folder = locate()

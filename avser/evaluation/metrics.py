@@ -1,8 +1,8 @@
-"""The figures of merit, and how sure one may be of them.
+"""Metrics (UAR, accuracy, F1, calibration error), and their bootstrap intervals.
 
-Every figure but calibration is a function of a confusion matrix, so each is written once, over
-``[..., K, K]`` (rows are the true class): one matrix gives the figure, a thousand resampled
-matrices give its interval. N clips · K classes · G groups · R runs.
+All metrics but calibration are functions of confusion matrices ``[..., K, K]`` (rows are the true
+class): of one matrix for the value, of a thousand resampled ones for the interval.
+N clips · K classes · G groups · R runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from avser.errors import ConfigError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-# Of 4 groups there are 35 different draws, so that a tail of 2.5 % holds none; of 5 there are 126.
+# 4 groups have 35 different draws, too few for tails of 2.5 %; 5 groups have 126.
 MIN_GROUPS = 5
 
 Statistic = Callable[[NDArray[np.number]], Floats]  # [..., K, K] -> [...]
@@ -26,7 +26,7 @@ Statistic = Callable[[NDArray[np.number]], Floats]  # [..., K, K] -> [...]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and its interval; the ends are None where there are too few groups for one."""
+    """A figure and its interval; the ends are None if there are too few groups."""
 
     value: float
     low: float | None = None
@@ -35,7 +35,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Clips whose confidence lies in ``(low, high]``; the means are None where there are none."""
+    """Clips with a confidence in ``(low, high]``; the means are None without clips."""
 
     low: float
     high: float
@@ -58,7 +58,7 @@ def uar_of(confusion: NDArray[np.number]) -> Floats:
 
 
 def accuracy_of(confusion: NDArray[np.number]) -> Floats:
-    """Share of clips that are right, ``[..., K, K] -> [...]``."""
+    """Share of correct clips, ``[..., K, K] -> [...]``."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1)))
 
 
@@ -84,14 +84,14 @@ def macro_f1_of(confusion: NDArray[np.number]) -> Floats:
 
 
 def _ratio(part: NDArray[np.number], whole: NDArray[np.number]) -> Floats:
-    """Divide; NaN, without a warning, where the whole is nothing."""
-    nothing = np.full(np.shape(part), np.nan)
-    np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0)
-    return nothing
+    """Divide; NaN, without a warning, where the whole is 0."""
+    ratio = np.full(np.shape(part), np.nan)
+    np.divide(part, whole, out=ratio, where=np.asarray(whole) > 0)
+    return ratio
 
 
 def _mean_of_finite(values: Floats) -> Floats:
-    """Mean over the last axis of what is not NaN; NaN where all is."""
+    """Mean of the finite values over the last axis; NaN without any."""
     finite = np.isfinite(values)
     return _ratio(np.where(finite, values, 0.0).sum(-1), finite.sum(-1))
 
@@ -133,7 +133,7 @@ def uar(labels: ArrayLike, predicted: ArrayLike, classes: int) -> float:
 
 
 def accuracy(labels: ArrayLike, predicted: ArrayLike, classes: int) -> float:
-    """Share of clips that are right."""
+    """Share of correct clips."""
     return float(accuracy_of(confusion_matrix(labels, predicted, classes)))
 
 
@@ -148,7 +148,7 @@ def macro_f1(labels: ArrayLike, predicted: ArrayLike, classes: int) -> float:
 def reliability(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
 ) -> list[ReliabilityBin]:
-    """Compare how sure the model was with how often it was right.
+    """Compare confidence with accuracy, in bins of confidence.
 
     Args:
         probabilities: ``[N, K]``; the confidence of a clip is its highest probability.
@@ -186,7 +186,7 @@ def reliability(
 def expected_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
 ) -> float:
-    """Mean distance of confidence from accuracy over the bins, weighted by their clips.
+    """Mean difference between confidence and accuracy over the bins, weighted by their clips.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3.
 
@@ -223,22 +223,22 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Figure:
-    """Give a figure with its percentile bootstrap interval over groups.
+    """Return a figure with its percentile bootstrap interval over groups.
 
-    Clips of one speaker resemble each other, so whole speakers are drawn, with replacement: the
-    interval is the spread over other speakers, not over other clips of the same ones.
-    A drawn set that misses a class is judged over the classes that it has.
+    Clips of one speaker are correlated, so whole speakers are drawn with replacement: the interval
+    is for other speakers, not for other clips of the same speakers.
+    In a drawn set without some class, the figure is over the other classes.
 
     Args:
         statistic: `uar_of`, `accuracy_of`, `macro_f1_of`, or any ``[..., K, K] -> [...]``.
         labels: true classes, integers ``[N]``.
         predicted: predicted classes, integers ``[N]``.
-        groups: what is drawn as one, ``[N]``: speakers, or clip ids where speakers are unknown.
+        groups: units of the draw, ``[N]``: speakers, or clip ids if speakers are unknown.
         classes: K.
-        runs: which training run (seed) each prediction is from, ``[N]``; the figure is the mean
-            over runs, which share the drawn groups. None is one run.
+        runs: training run (seed) of each prediction, ``[N]``; the figure is the mean over runs,
+            which share the drawn groups. None is one run.
         samples: number of drawn sets.
-        level: share of the drawn figures that the interval holds.
+        level: coverage of the interval.
         seed: of the draws.
 
     Returns:
@@ -257,7 +257,7 @@ def bootstrap_interval(
     total = counts.shape[1]
     if total < MIN_GROUPS:
         return Figure(value)
-    # Groups that count alike are drawn as one kind: exact, and fast where each clip is a group.
+    # Groups with equal counts are drawn as one kind: exact, and fast if each clip is a group.
     rows = rearrange(counts, "r g k l -> g (r k l)")
     kinds, many = np.unique(rows, axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(total, many / total, samples)

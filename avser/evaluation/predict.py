@@ -38,8 +38,8 @@ def calibrate(net: EmotionNet, loader: Iterable[Batch], *, keep: Sequence[str] =
 
     Args:
         net: to calibrate.
-        loader: of clips that it was not trained on.
-        keep: heads whose temperatures stay.
+        loader: of clips that are not in the training part.
+        keep: heads whose temperatures are not changed.
 
     Raises:
         ConfigError: a head gives NaN or infinity.
@@ -77,14 +77,14 @@ def predict(
 
     Args:
         net: in evaluation mode.
-        loader: gives batches whose ``clip_id`` is `clip_name`.
-        clips: that it covers.
-        seen: speakers whom the model was trained on, and `clip_name` of recordings that it was.
-        classes: what the loader's labels count; None is the net's own classes.
-        stream: head whose prediction is taken ("audio", "video"), as where the other stream is
-            missing; None is the one that the net chooses.
-        unit: "chunk" gives a row for each valid step of 0.512 s, named
-            ``<clip>#<step>``, with the clip's label.
+        loader: batches whose ``clip_id`` is `clip_name`.
+        clips: of the loader.
+        seen: speakers, and `clip_name` of recordings, of the model's training data.
+        classes: names of the loader's label indices; None is the net's own classes.
+        stream: head whose predictions are returned ("audio", "video"); None is the head that the
+            net chooses for each clip.
+        unit: "chunk" returns a row for each valid step of 0.512 s, named ``<clip>#<step>``, with
+            the clip's label.
     """
     place = [net.emotions.index(n) if n in net.emotions else -1 for n in classes or net.emotions]
     rows = {clip_name(c): c for c in clips}
@@ -121,7 +121,7 @@ def predict(
 
 
 def by_clip(chunks: Predictions) -> Predictions:
-    """Join chunks named ``<clip>#<step>`` to clips: the mean of their probabilities."""
+    """Average the probabilities of chunks named ``<clip>#<step>`` over each clip."""
     names = [name.rpartition("#")[0] for name in chunks.clip_ids]
     first = {name: row for row, name in reversed(list(enumerate(names)))}
     clips = sorted(first)
@@ -129,24 +129,16 @@ def by_clip(chunks: Predictions) -> Predictions:
     index = np.array([place[name] for name in names])
     total = np.zeros((len(clips), len(chunks.emotions)))
     np.add.at(total, index, chunks.probabilities)
-    rows = [first[name] for name in clips]
-    return Predictions(
-        clip_ids=clips,
-        speakers=[chunks.speakers[i] for i in rows],
-        sexes=[chunks.sexes[i] for i in rows],
-        labels=chunks.labels[rows],
-        probabilities=total / np.bincount(index)[:, None],
-        emotions=chunks.emotions,
-        seen=[chunks.seen[i] for i in rows],
-    )
+    kept = chunks.take([first[name] for name in clips])
+    return replace(kept, clip_ids=clips, probabilities=total / np.bincount(index)[:, None])
 
 
 def select_classes(predictions: Predictions, classes: Sequence[str]) -> Predictions:
-    """Keep some of the classes: probabilities are shared out among them anew.
+    """Keep some of the classes, and renormalise the probabilities.
 
     Args:
-        predictions: whose labels are all among ``classes``.
-        classes: to keep, in the order that they then have.
+        predictions: with labels among ``classes``.
+        classes: to keep, in their new order.
     """
     columns = [predictions.emotions.index(name) for name in classes]
     kept = predictions.probabilities[:, columns] + 1e-9

@@ -18,11 +18,11 @@ from avser.files import atomic_write
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """What a model answered for a set of clips, and what was right.
+    """Predicted probabilities and true labels of a set of clips.
 
     Attributes:
         clip_ids: names of the clips, each once.
-        speakers: who speaks in each; "" where unknown.
+        speakers: speaker of each; "" if unknown.
         sexes: "female", "male" or "".
         labels: true classes, indices into ``emotions``, ``[N]``.
         probabilities: ``[N, K]`` float32; rows sum to 1.
@@ -82,18 +82,21 @@ class Predictions:
 
     @property
     def groups(self) -> list[str]:
-        """What an interval draws as one: the speaker, or the clip where that is unknown."""
+        """Units of the bootstrap: the speaker, or the clip if that is unknown."""
         return [s or f"clip {c}" for s, c in zip(self.speakers, self.clip_ids, strict=True)]
 
     def where(self, keep: ArrayLike) -> Predictions:
         """Return the clips for which ``keep [N]`` is true."""
-        rows = np.flatnonzero(np.asarray(keep, dtype=bool)).tolist()
+        return self.take(np.flatnonzero(np.asarray(keep, dtype=bool)).tolist())
+
+    def take(self, rows: Sequence[int]) -> Predictions:
+        """Return the clips of these indices, in their order."""
         return Predictions(
             clip_ids=[self.clip_ids[i] for i in rows],
             speakers=[self.speakers[i] for i in rows],
             sexes=[self.sexes[i] for i in rows],
-            labels=self.labels[rows],
-            probabilities=self.probabilities[rows],
+            labels=self.labels[list(rows)],
+            probabilities=self.probabilities[list(rows)],
             emotions=self.emotions,
             seen=[self.seen[i] for i in rows],
         )
@@ -129,17 +132,16 @@ class Predictions:
     def mean(
         runs: Sequence[Predictions], *, rule: Literal["mean", "product"] = "mean"
     ) -> Predictions:
-        """Join what several models answered for the same clips.
+        """Join the predictions of several models for the same clips.
 
-        A clip is seen if any of the models has seen its speaker.
+        A clip is seen if its speaker is in the training data of any of the models.
 
         Args:
-            runs: one a model.
-            rule: the mean of their probabilities, or their product (each clip's scaled to sum 1),
-                which is the sum of their logarithms.
+            runs: one per model.
+            rule: mean or normalised product of the probabilities.
 
         Raises:
-            ConfigError: they answered different clips, or have different classes.
+            ConfigError: the clips or the classes differ.
         """
         first, *others = runs
         read = _logarithms if rule == "product" else _doubles
@@ -162,7 +164,7 @@ class Predictions:
         return replace(first, probabilities=rows / rows.sum(axis=1, keepdims=True), seen=seen)
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, one clip a line, all or nothing."""
+        """Write as JSON, one clip per line."""
         rows = [
             json.dumps(
                 {
@@ -184,7 +186,7 @@ class Predictions:
 
     @staticmethod
     def load(path: str | Path) -> Predictions:
-        """Read what `save` wrote.
+        """Read a file of `save`.
 
         Raises:
             ConfigError: the file is not there or is of another kind.

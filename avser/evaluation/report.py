@@ -1,4 +1,4 @@
-"""A run's report: one HTML page that holds all it shows, and ``results.json`` beside it."""
+"""Report of a run: one self-contained HTML page, and ``results.json`` beside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MISTAKES = 20  # rows: enough to listen to, few enough to read
 LIMITS = (
     "Figures hold for this corpus, this split and these speakers. Acted emotion differs from felt "
     "emotion, and voices and faces differ between cultures, ages and accents: measure again "
-    "before use elsewhere. An answer is an estimate of expressed emotion, not of a state of mind."
+    "before use elsewhere. A prediction estimates expressed emotion, not a state of mind."
 )
 
 
@@ -47,14 +47,14 @@ def write_report(
     Each file is written all or nothing; ``tables/`` has each table as CSV and as LaTeX.
 
     Args:
-        folder: where to; it is made if need be.
-        summary: what `avser.evaluation.summary.summarise` returned.
-        predictions: that were summarised; the surest mistakes are listed from the first.
+        folder: of the files; it is created if it is missing.
+        summary: of `avser.evaluation.summary.summarise`.
+        predictions: that were summarised; mistakes are listed from the first.
         history: training curves, as `avser.visualization.plots.curves_figure` takes them.
         audit: of the split: ``{"split_hash", "notes", "parts": {part: {"clips", "speakers",
             "classes"}}, "duplicates": [[clip, clip], ...]}``.
         config_text: the run's configuration.
-        validation: what the chosen epoch answered on the validation part.
+        validation: predictions of the selected epoch on the validation part.
         figures: formats (png, pdf, svg) in which ``figures/`` is written too, at column width.
 
     Returns:

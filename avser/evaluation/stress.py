@@ -1,4 +1,4 @@
-"""Figures of a model on degraded recordings: one row a condition."""
+"""Stress test: predictions of a model on degraded recordings, by condition."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -18,7 +18,7 @@ _POOL = 100  # clips of which babble is made
 
 
 def clip_rng(*words: object) -> np.random.Generator:
-    """Return a generator that follows from the words alone: the same in every process."""
+    """Return a random generator seeded by the words, the same in every process."""
     name = " ".join(map(str, words)).encode()
     return np.random.default_rng(int.from_bytes(blake2b(name, digest_size=8).digest(), "big"))
 
@@ -35,12 +35,12 @@ def stress(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Predictions]:
-    """Predict every clip under every condition; pictures stay as they are.
+    """Predict every clip under every condition; pictures are not degraded.
 
     Args:
         net: in evaluation mode.
-        loader: can be gone through several times; its batches hold whole clips' samples.
-        clips: that it covers.
+        loader: of whole clips with samples; iterated over several times.
+        clips: of the loader.
         seen: see `avser.evaluation.predict.predict`.
         classes: see `avser.evaluation.predict.predict`.
         kept: classes over which to predict; None keeps the net's own.
@@ -73,13 +73,13 @@ def degraded(
     pool: Mapping[str, Sequence[Samples]],
     seed: int,
 ) -> Iterator[Batch]:
-    """Give the batches of a loader with each clip's samples degraded.
+    """Yield the batches of a loader with degraded samples.
 
     Args:
         loader: of whole clips.
-        clips: that it covers.
+        clips: of the loader.
         condition: to apply.
-        pool: speaker to clips of which babble for the others is made.
+        pool: speaker to clips from which babble for other speakers is mixed.
         seed: of the draws.
     """
     speaker = {clip_name(c): c.speaker or clip_name(c) for c in clips}
@@ -96,7 +96,7 @@ def degraded(
 
 
 def _pool(loader: Iterable[Batch], clips: Sequence[Clip]) -> dict[str, list[Samples]]:
-    """Some clips of every speaker, in an order that is none of the loader's."""
+    """Some clips of every speaker, chosen independently of the loader's order."""
     chosen = sorted(clips, key=lambda clip: blake2b(clip_name(clip).encode()).digest())[:_POOL]
     speaker = {clip_name(c): c.speaker or clip_name(c) for c in chosen}
     pool: dict[str, list[Samples]] = {}

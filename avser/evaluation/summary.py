@@ -1,7 +1,7 @@
-"""From predictions to the content of the honest table.
+"""Summary of predictions: the content of ``results.json`` and of result tables.
 
-A summary is the plain content of ``results.json``: figures as shares of 1, UAR first, everything
-that a reader needs to judge them, and the marks of what they do not show. Knows no Lightning.
+It has figures as shares of 1, UAR first, with intervals, split, seeds and speakers, and marks for
+figures that do not hold for unseen speakers. Imports no Lightning.
 """
 
 from __future__ import annotations
@@ -61,22 +61,22 @@ def summarise(
     """Return the content of ``results.json``.
 
     Args:
-        predictions: of the test part; one `Predictions` a seed where there are several. The three
-            figures and ECE are then means over seeds, the tables and curves pool them.
+        predictions: of the test part; with several seeds, one `Predictions` per seed. Figures and
+            ECE are then means over seeds; tables and curves pool them.
         split: description of the split; "random" and "resubstitution" are marked.
-        corpus: name of the corpus that was tested on.
+        corpus: name of the test corpus.
         label_target: acted, voice, face or both.
         split_hash: of the parts.
         model: name of the model.
-        parameters: their count.
-        seeds: of the trainings; empty where unknown.
-        epochs: that were run, in each training.
+        parameters: number of parameters.
+        seeds: of the trainings; empty if unknown.
+        epochs: number of epochs of each training.
         commit: of the code, or None.
         notes: further sentences for the reader.
         marks: further marks (`ENROLLED`, `PAIRED`).
 
     Raises:
-        SplitError: there are no clips: no test part, no test figure.
+        SplitError: there are no clips.
         ConfigError: seeds and predictions differ in number, or runs have different classes.
     """
     pool = _Pool.of(_runs(predictions, seeds))
@@ -106,7 +106,7 @@ def summarise(
 def stream_figures(
     streams: Mapping[str, Sequence[Predictions]], *, seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """Return the three figures of each stream alone, or of each level or condition.
+    """Return the figures of each stream alone, or of each level or condition.
 
     Args:
         streams: stream to its predictions, one a seed.
@@ -135,7 +135,7 @@ def _runs(
 
 @dataclass(frozen=True, kw_only=True)
 class _Pool:
-    """The rows of all runs (seeds), one under the other."""
+    """Concatenated predictions of all runs (seeds)."""
 
     run: NDArray[np.int64]
     clips: NDArray[np.str_]
@@ -234,7 +234,7 @@ class _Pool:
         return notes
 
     def row(self, keep: NDArray[np.bool_], marks: Sequence[str]) -> dict[str, Any]:
-        """Figures of every line of a table."""
+        """Columns that every row of a table has."""
         seen = [SEEN_SPEAKERS] if self.seen[keep].any() else []
         return {"n": len(set(self.clips[keep])), "marks": [*marks, *seen]}
 
@@ -268,5 +268,5 @@ def _split_marks(split: str) -> list[str]:
 
 
 def _short(value: float | None) -> float | None:
-    """Round for the page; None for what has no value, as JSON has no NaN."""
+    """Round to six decimals; None for NaN, which JSON does not have."""
     return None if value is None or not np.isfinite(value) else round(float(value), 6)
