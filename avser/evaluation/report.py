@@ -27,7 +27,8 @@ MISTAKES = 20  # rows: enough to listen to, few enough to read
 LIMITS = (
     "Figures hold for this corpus, this split and these speakers. Acted emotion differs from felt "
     "emotion, and voices and faces differ between cultures, ages and accents: measure again "
-    "before use elsewhere. A prediction is an estimate of expressed emotion, not of a state of mind."
+    "before use elsewhere. A prediction is an estimate of expressed emotion, not of a state of "
+    "mind."
 )
 
 
