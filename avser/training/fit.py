@@ -172,9 +172,8 @@ def fit(
     provenance = _provenance(data, seed=seed, epochs=epochs, before=task.started_from)
     summary = None
     if data.parts.test and measure:
-        predictions, summary = _measure(
-            net, data, provenance, folder=folder, name=name, stressed=stressed
-        )
+        made = _measure(net, data, provenance, folder=folder, name=name, stressed=stressed)
+        predictions, summary = made
     card = bundle.card_figures(summary)
     saved = bundle.save(
         net, folder / "bundle", spec=spec, name=name, provenance=provenance, figures=card
