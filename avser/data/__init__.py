@@ -1,1 +1,1 @@
-"""Prepared clips as datasets and batches; caches; splits."""
+"""Datasets and batches of prepared clips, caches, and splits."""

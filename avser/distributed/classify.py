@@ -1,8 +1,8 @@
-"""Classification of a job's parts: the worker of every engine.
+"""Worker that classifies a part of a job, for every engine.
 
-A clip that can't be read is a row with its error. So is a clip that ends the process (a decoder
-that crashes, memory that runs out): a part whose worker ended twice is done clip by clip in a
-process apart, and only the row of that clip is an error.
+A clip that can't be read gives a row with its error, and so does a clip that ends the process (a
+crash of a decoder, lack of memory). A part whose worker has ended twice is processed clip by clip
+in another process, so that only that clip fails.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Engines: where the items of a job are worked on.
+"""Engines that process the items of a job: in this process, or on a Ray cluster.
 
 A worker is a class that is built from plain settings and turns a plain item into a plain result;
 it is named ``module:Class``, so that any process can build it. `local` works in this process,

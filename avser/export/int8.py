@@ -1,4 +1,4 @@
-"""Weights of 8 bits."""
+"""Quantisation of a graph's weights to 8 bits."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

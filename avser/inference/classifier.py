@@ -1,7 +1,6 @@
 """Classification of many files in order: loaded ahead in threads, predicted in batches.
 
-`ClipClassifier.classify` has each file loaded in a thread and predicts a batch of clips at once. A
-file that fails is a `Failure`, and the others go on.
+A file that fails gives a `Failure`, and the others are still classified.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ Progress = Callable[[str, float, float | None], None]
 
 MODALITIES = ("auto", "audio", "video", "both")
 
-_AHEAD = 2 * BATCH_CLIPS  # clips that are loaded or wait to be
-_PICTURE_WEIGHT = 4  # a clip with faces counts as so many in a batch: its loading takes long
+_AHEAD = 2 * BATCH_CLIPS  # clips that are loaded in advance, or queued for it
+_PICTURE_WEIGHT = 4  # weight of a clip with faces in a batch, since loading it takes long
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of every clip of a job."""
+    """Settings of a prediction, the same for all clips of a job."""
 
     modality: Modality = "auto"
     faces: FaceChoice = "main"
@@ -77,7 +76,7 @@ class ClipClassifier(ABC):
 
     @abstractmethod
     def check(self, request: Request) -> None:
-        """Raise `ConfigError` where no clip can be asked for that."""
+        """Raise `ConfigError` if the model can't fulfil the request for any clip."""
 
     @abstractmethod
     def load(self, path: str, request: Request) -> LoadedClip:
@@ -100,10 +99,9 @@ class ClipClassifier(ABC):
         workers: int = 2,
         progress: Progress | None = None,
     ) -> Iterator[Prediction | Failure]:
-        """Classify files in order; a bad one gives a `Failure` and the rest go on.
+        """Classify files in order; a bad one gives a `Failure`.
 
-        Inputs are drawn as they are needed, a few dozen ahead, so that their number does not
-        matter to memory.
+        Inputs are drawn a few dozen ahead, so that memory does not grow with their number.
 
         Args:
             paths: media files, pictures, addresses (``https://...``), or ``-`` for standard input.
@@ -129,7 +127,7 @@ class ClipClassifier(ABC):
                     if not ahead:
                         return
                     yield from self._predict_batch(_next_batch(ahead), request)
-            finally:  # interrupted in the middle of an hour's film, it ends within a second
+            finally:  # an interrupted job ends within a second, also while it reads a long film
                 request.stopped.set()
                 pool.shutdown(cancel_futures=True)
                 for _, future in ahead:
@@ -175,9 +173,9 @@ class ClipClassifier(ABC):
                 return self.load(path, request)
             with local_copy(path, stopped=request.stopped.is_set) as file:
                 return self.load(str(file), request)
-        except StorageError:  # no file of that store can be read: later it may be
+        except StorageError:  # no file of the store can be read, perhaps only for now
             raise
-        except Exception as error:  # whatever a file does to a decoder, the others go on
+        except Exception as error:  # decoders raise errors of many kinds on damaged files
             return failure_of(path, error)
 
     def _predict_batch(
@@ -195,7 +193,7 @@ class ClipClassifier(ABC):
     def _predict_clips(
         self, clips: Sequence[tuple[str, LoadedClip]], request: Request
     ) -> list[Prediction | Failure]:
-        """Predict clips together; where that fails, each alone, so that one does not end all."""
+        """Predict clips together; if that fails, one by one, so that only the bad one fails."""
         if not clips:
             return []
         try:
@@ -208,10 +206,10 @@ class ClipClassifier(ABC):
 
 
 def wait_for(future: Future[T]) -> T:
-    """The result of a future, waited for in turns of half a second.
+    """Return the result of a future, waiting in intervals of half a second.
 
-    The system may hand Ctrl-C to any thread, and Python acts on it in the main one, which a wait
-    without end would not wake.
+    Python handles Ctrl-C in the main thread, but the system may deliver it to another one, which
+    does not end a wait without a timeout.
     """
     while not future.done():
         wait([future], timeout=0.5)
@@ -221,7 +219,7 @@ def wait_for(future: Future[T]) -> T:
 def _next_batch(
     ahead: deque[tuple[str, Future[LoadedClip | Failure]]],
 ) -> list[tuple[str, LoadedClip | Failure]]:
-    """Take clips that fill a batch; it depends on the clips alone, not on how fast they load."""
+    """Take clips for a batch; its size depends on the clips, not on how fast they are loaded."""
     batch: list[tuple[str, LoadedClip | Failure]] = []
     weight = 0
     while ahead and weight < BATCH_CLIPS:

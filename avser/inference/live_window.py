@@ -29,7 +29,7 @@ class LiveFrame:
     Attributes:
         time_s: since the recording began.
         image: ``[H, W, 3]`` RGB, or an encoded one (JPEG) that is decoded where it is needed.
-        detections: faces in it; None where nobody has looked for them.
+        detections: faces in it; None before detection.
     """
 
     time_s: float
@@ -115,7 +115,7 @@ class LiveStep:
 
 
 class LiveBuffer:
-    """Sound and pictures as they come; gives a window for each step that is complete.
+    """Buffer of live sound and pictures; returns a window for each complete step.
 
     Args:
         steps: of a window at most.
@@ -134,7 +134,7 @@ class LiveBuffer:
         return self._start * STEP_S + len(self._samples) / STEP_SAMPLES * STEP_S
 
     def add_frame(self, image: Image | bytes) -> None:
-        """Keep a picture; it belongs to the sound that has come by now."""
+        """Keep a picture; its time is the end of the sound so far."""
         within = [f for f in self._frames if f.time_s > self.time_s - STEP_S]
         if len(within) < _MOST_FRAMES:
             self._frames.append(LiveFrame(self.time_s, image))
@@ -161,7 +161,7 @@ class LiveBuffer:
         return windows
 
     def keep_detections(self, frames: Sequence[LiveFrame]) -> None:
-        """Keep the faces in pictures of a window, so that they are not looked for again."""
+        """Keep the detected faces of a window's pictures for the next windows."""
         known = {frame.time_s: frame.detections for frame in frames}
         self._frames = [
             replace(f, detections=known.get(f.time_s, f.detections)) for f in self._frames
@@ -204,7 +204,7 @@ def predict_live(predictor: Predictor, window: LiveWindow) -> LiveStep:
 
 
 class _KnownFaces:
-    """A face detector whose results are known already."""
+    """A face detector that returns given results."""
 
     def __init__(self) -> None:
         self.detections: list[Detection] = []

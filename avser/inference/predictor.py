@@ -1,8 +1,8 @@
 """Classification of media files and samples with released models.
 
-A clip goes one straight way: it is loaded in one pass over the file, the model is chosen by what
-was loaded, and a batch of clips is predicted at once; long clips are predicted in windows, so that
-memory does not grow with length.
+A clip is loaded in one pass over the file, the model is chosen by its content, and it is predicted
+in a batch with others. Long clips are predicted in windows, so that memory does not grow with
+length.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class Predictor(ClipClassifier):
         voice = self.voice.net.emotions if self.voice is not None else ()
         return ordered({*self.net.emotions, *voice})
 
-    # -- a clip's way: check, load, choose, predict ------------------------------------------
+    # -- steps of a prediction: check, load, choose, predict ---------------------------------
 
     def check(self, request: Request) -> None:
         """See `ClipClassifier.check`."""
@@ -304,14 +304,14 @@ class Predictor(ClipClassifier):
         return row if self._scale is None else row.scaled(*self._scale)
 
     def _face_detector(self) -> FaceDetector:
-        """The one detector of all files, loaded when it is first needed."""
+        """Return the detector, which is loaded on first use."""
         with self._lock:
             if self.detector is None:
                 self.detector = MtcnnDetector()
             return self.detector
 
     def _choose(self, clip: LoadedClip, modality: Modality) -> Predictor:
-        """The voice model, where there is one, for clips in which no face is judged."""
+        """Return the voice model, if there is one, for clips without a face to judge."""
         if self.voice is None or modality in ("video", "both"):
             return self
         seen = clip.faces is not None and bool(clip.faces.tracks)
@@ -336,7 +336,7 @@ class Predictor(ClipClassifier):
         return [predictions[i] for i in range(len(clips))]
 
     def _predict_memory(self, source: MemorySource, request: Request) -> Prediction:
-        """Predict what is in memory already."""
+        """Predict samples and pictures in memory."""
         has_video = source.images is not None
         check_streams(
             source.path or "in memory",

@@ -1,9 +1,9 @@
-"""Rows of a job on disk as they come, so that a job that was killed goes on where it was.
+"""Log of a job's rows, from which an interrupted job is resumed.
 
-The log is a file of JSON Lines beside the job's first output: the settings of the job, then a row
-a clip. Each row is handed to the system at once (a killed process loses none) and forced to the
-disk every second (a power cut loses a second). Memory holds eight bytes a row, and where a job
-goes on about a hundred more for each row that is there.
+The log is a file of JSON Lines beside the job's first output: the settings of the job, then one row
+per clip. Each row is flushed at once (a killed process loses none) and synced to the disk every
+second (a power cut loses a second). Memory holds eight bytes per row, and about a hundred more for
+each row of a resumed job.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class RowLog:
                 self._known[_key(row["path"])] = self._append(row)
 
     def _recover(self) -> None:
-        """Index the rows that are there; cut off half a line of a write that was killed."""
+        """Index the existing rows, and remove a partial last line."""
         end = 0
         for number, line in enumerate(self._file):
             if not line.endswith(b"\n"):
@@ -119,7 +119,7 @@ class RowLog:
         return offset is not None
 
     def reserve(self) -> int:
-        """Keep a place in the order of the inputs for a row that comes later."""
+        """Reserve a place in the order of the inputs for a later row."""
         self._order.append(-1)
         return len(self._order) - 1
 

@@ -1,11 +1,12 @@
-"""One network on loaded clips: batches, windows, and the prediction for each clip.
+"""Prediction of loaded clips with one network: batches, windows, and joining of windows.
 
 **Label and timeline.** The clip's probabilities are those of the network's head for whole clips
-(attentive pooling weighs the steps); a clip of over 61 s has the mean of its steps. The timeline
-gives each step by itself. Where most steps have another label than the clip, `reason` names it.
+(attentive pooling weights the steps); for a clip over 61 s they are the mean over its steps. The
+timeline has the prediction of each step. If most steps have another label than the clip, `reason`
+names it.
 
-**Windows** have 120 steps (61.4 s) and hop 60 steps. The outer 30 steps of a window are dropped
-where another window covers them; what is left joins without gap or overlap.
+**Windows** have 120 steps (61.4 s) and a hop of 60 steps. The outer 30 steps of a window are
+dropped where another window covers them, so that windows join without gap or overlap.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ _ENROLLED_WINDOWS = 10  # of all files together, but one of each at least
 _MOST_CLIPS = 200  # that are read; of more, as many evenly over the list
 _ENOUGH_CLIPS, _ENOUGH_S = 5, 60  # of one speaker, to enrol from what is predicted
 
-#: How a prediction by a face centred on an enrolled person is marked.
+#: Remark on predictions with a face that is centred on an enrolled person.
 CENTRED = "the face is centred on the enrolled person"
 
-#: The same of a face that is centred on what the clip has shown of it so far.
+#: Remark on predictions with a face that is centred on its own mean so far.
 CENTRED_RUNNING = "the face is centred on its own mean so far (half of it after 20 s)"
 
 
@@ -89,7 +90,7 @@ class WindowOutput:
     video: WindowOutput | None = None
 
     def kept(self, window: Window) -> WindowOutput:
-        """The same without the steps that another window covers."""
+        """Return the output without the steps that another window covers."""
         keep = slice(window.first - window.start, window.last - window.start)
         video = None if self.video is None else self.video.kept(window)
         return replace(self, steps=self.steps[keep], mask=self.mask[keep], video=video)
@@ -111,7 +112,7 @@ def windows_of(steps: int) -> Iterator[Window]:
 
 @dataclass(frozen=True)
 class _ClipOutput:
-    """Joined output of a clip's windows; without signal only ``heads`` is set, and empty."""
+    """Joined output of a clip's windows; without a signal all fields are empty."""
 
     label: str | None = None
     probabilities: Mapping[str, float] | None = None
@@ -141,7 +142,7 @@ class Runner:
         self._branches = {name for name, encoder in branches.items() if encoder is not None}
 
     def enrol_voice(self, files: Sequence[str | Path], *, own: bool = False) -> None:
-        """Compute a speaker's statistics from files: a minute of each, ten of a single one.
+        """Compute a speaker's statistics from files: ten minutes in all, at least one of each.
 
         Every later prediction is marked ENROLLED.
 
@@ -253,7 +254,7 @@ class Runner:
     def _windows(
         self, cut: Callable[[int, int], ClipSegment], steps: int, *, head: str | None
     ) -> list[WindowOutput]:
-        """Run a clip of any length window by window, and keep the steps that each covers best."""
+        """Run a clip of any length window by window, without the overlapping steps."""
         centre, outputs = RunningCentre(), []
         for window in windows_of(steps):
             with centre.followed_by(HOP_STEPS) as recorder:
@@ -269,7 +270,7 @@ class Runner:
         head: str | None,
         centre: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> list[WindowOutput]:
-        """Run cuts of at most a window each, in batches of like length; None: any head."""
+        """Run cuts of at most a window each, in batches of similar length; head None: any."""
         centre = (centre or RunningCentre()) if self.centred_running else None
         transforms = Transforms(face_centre=centre)
         lengths = [cut.steps for cut in cuts]
@@ -291,7 +292,7 @@ class Runner:
         return [outputs[i] for i in range(len(cuts))]
 
     def _batch(self, cuts: Sequence[ClipSegment], steps: int) -> Batch:
-        """Batch of cuts, as long as the longest stream of them: so many steps."""
+        """Make a batch of cuts, padded to that many steps."""
         device = self.device
         lengths = torch.tensor([len(c.samples) for c in cuts])
         waveform = torch.zeros(len(cuts), steps * STEP_SAMPLES)
@@ -316,8 +317,8 @@ class Runner:
 
         Args:
             clip: open.
-            outputs: of the clip's windows, which hold the main person's face where it was judged;
-                so its pictures are not embedded again.
+            outputs: of the clip's windows; they contain the main person's face if it was used, so
+                that its pictures are not embedded again.
         """
         known = [output.video for output in outputs if output.video is not None]
         results = []
@@ -372,14 +373,14 @@ class Runner:
 
 
 def _padded(rows: Sequence[NDArray[Any] | None], value: float) -> Tensor:
-    """Rows ``[T, ...]`` of clips as one tensor ``[B, T, ...]``; a clip without has no step."""
+    """Pad rows ``[T, ...]`` of clips to one tensor ``[B, T, ...]``; None is a row of no step."""
     like = next(row for row in rows if row is not None)
     tensors = [torch.from_numpy(like[:0] if row is None else row) for row in rows]
     return pad_sequence(tensors, True, value)
 
 
 def _row(answer: NetPrediction, row: int, steps: int) -> WindowOutput:
-    """The output of one cut of a batch, of so many steps."""
+    """Return the output of one cut of a batch, of that many steps."""
     return WindowOutput(
         answer.probabilities[row].cpu(),
         answer.step_probabilities[row, :steps].cpu(),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifySettings:
-    """What a classification is asked; plain values, so that another process can be given them.
+    """Settings of a classification, as plain values that can be sent to another process.
 
     Attributes:
         models: names, bundles or run folders; several are an ensemble, none the default.
@@ -44,7 +44,7 @@ class ClassifySettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifySettings:
-        """Read what `to_dict` gave."""
+        """Return the settings of the values of `to_dict`."""
         known: dict[str, Any] = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         known |= {name: tuple(known[name]) for name in ("models", "enrol") if name in known}
         return cls(**known)

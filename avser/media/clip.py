@@ -1,9 +1,9 @@
-"""One pass over a file: its sound, and the faces of the people in it, in bounded memory.
+"""Loading of a clip in one pass over the file: its sound and faces, in bounded memory.
 
-A short clip's sound stays in memory; a long one's waits in a temporary file, as face crops do,
-because the main person is known only at the end of the file.
+The sound of a short clip is kept in memory, that of a long one in a temporary file. Face crops are
+kept in a file too, because the main person is known only at the end.
 
-Here are also the sentences for `Prediction.reason` about what a clip holds. Loads no torch.
+This module also makes the remarks of `Prediction.reason` about a clip. Loads no torch.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ if TYPE_CHECKING:
 Samples = NDArray[np.float32]
 
 _IN_MEMORY = 120 * STEP_SAMPLES  # a minute
-_AHEAD = 8  # frames decoded that nobody has looked at yet
+_AHEAD = 8  # decoded frames that wait for face detection
 
 
-_OFTEN = 0.5  # share of the main person's frames in which somebody else matters
-_LARGE = 0.25  # share of the area of the main person's face from which somebody else matters
+_OFTEN = 0.5  # share of the main person's frames from which another face is mentioned
+_LARGE = 0.25  # share of the area of the main person's face from which another is mentioned
 
-#: Why a face that is seen is not judged beside a voice.
+#: Remark on a face that is visible but not used.
 STILL_PICTURE = (
     "the face is still while somebody speaks, so that the voice alone is judged; --modality both "
     "adds the face"
 )
 
-#: How the sentence about a disagreement of label and timeline begins.
+#: Beginning of the remark that label and timeline disagree.
 DISAGREEMENT = "the whole clip is judged"
 
 
@@ -144,10 +144,10 @@ class LoadedClip:
         duration_s: length in seconds.
         has_audio, has_video: whether the file has such a stream.
         faces: of the people in it, or None where none were looked for.
-        features: precomputed ones, or None; set by whoever has them.
-        resources: what is closed with the clip.
-        judges_face: whether the main person's face is part of the clip's answer.
-        warnings: what is wrong inside the file and what was mended, in words; most have none.
+        features: precomputed video features, or None; set by the caller.
+        resources: closed with the clip.
+        judges_face: whether the main person's face is used for the clip's prediction.
+        warnings: faults of the file and their corrections, in words.
     """
 
     def __init__(self) -> None:
@@ -226,7 +226,7 @@ def load_clip(
         start_s: beginning of the part to read, in seconds; None is the file's own.
         end_s: its end, in seconds; None is the file's own.
         progress: called with seconds read and seconds in all (None where unknown).
-        stopped: set by another thread when nobody waits for the answer any more.
+        stopped: set by another thread to stop the reading.
 
     Raises:
         MediaError: the file can't be read.
@@ -309,7 +309,7 @@ def reason_of(
     timeline: Sequence[TimelineEntry],
     marks: Sequence[str] = (),
 ) -> str | None:
-    """Everything that is to be known beside a label, in one text; None where there is nothing.
+    """Return all remarks on a prediction in one text, or None.
 
     Args:
         clip: that was predicted.
@@ -340,7 +340,7 @@ def reason_of(
 
 
 def _other_faces(clip: LoadedClip) -> list[str]:
-    """Mention a face that is not judged, and somebody who is seen about as often and as large."""
+    """Remarks on a face that is not used, and on other faces as frequent and large."""
     if clip.faces is None or not clip.faces.tracks:
         return []
     if not clip.judges_face:

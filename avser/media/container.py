@@ -1,4 +1,4 @@
-"""Opening a media file and choosing its streams; the boundary that only `MediaError` passes."""
+"""Opening a media file and choosing its streams; all errors become `MediaError`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,17 +23,17 @@ _DEMUXERS = (
 # Containers with an index: their seeking and their stated durations can be trusted.
 _INDEXED = {"mov", "matroska", "webm", "avi", "wav"}
 _SHORT_S = 0.5  # a stream that ends so much before its stated end is cut short
-_SLOPPY = 4_096  # bytes by which recorders err about the length of their own file
+_SLOPPY = 4_096  # error in bytes of the file length that recorders write
 _LFS_POINTER = b"version https://git-lfs"
 _LOWEST_RATE = 1_000  # of sound, in Hz: half of it is the highest frequency that it holds
 
 
 @contextmanager
 def media_errors(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong inside into a `MediaError` about a file.
+    """Convert all errors of the block to a `MediaError` about a file.
 
-    Decoders raise errors of many kinds on damaged files, and so does the system on odd names and
-    missing permissions. Errors of avser pass as they are.
+    Decoders raise errors of many kinds on damaged files, and so does the system for bad names and
+    missing permissions. Errors of avser are not changed.
 
     Raises:
         MediaError: anything else went wrong.

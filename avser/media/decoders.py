@@ -66,7 +66,7 @@ class Frame:
 
 
 class AudioDecoder:
-    """Decodes, mixes and resamples one stream, and knows where in time each sample lies.
+    """Decodes, mixes and resamples one audio stream, and tracks the time of each sample.
 
     Args:
         stream: the sound of an open file.
@@ -306,10 +306,10 @@ class VideoDecoder:
             self._reach(self._stated_s)
 
     def _choose(self, packet: Packet[Stream]) -> None:
-        """Leave a picture undecoded that nobody asked for and that no other is built on.
+        """Skip the decoding of a picture that is not needed and that no other one references.
 
-        Most encoders make every second picture so, or more. A picture is shown at a time for which
-        it was asked only where that is less than the longest gap after its own time.
+        With most encoders that is every second picture, or more. A picture is needed if a requested
+        time is after its own time by less than the longest gap between pictures.
         """
         wanted = True
         if self._stated_end_s is not None and packet.pts is not None:

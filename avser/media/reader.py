@@ -7,10 +7,10 @@ memory.
 
 Rules:
 
-- **Time 0** is where the earlier of the two streams begins (or ``start_s``). Sound that begins
-  later than the picture is preceded by silence, and gaps in it become silence, so that sample ``n``
-  belongs to ``n / 16000`` s, beside the frame shown then. Time stamps that jump are joined, alike
-  for both streams (see `avser.media.clock`).
+- **Time 0** is the beginning of the earlier of the two streams (or ``start_s``). Sound that begins
+  later than the picture is preceded by silence, and gaps become silence, so that sample ``n`` is at
+  ``n / 16000`` s, aligned with the frame shown then. Jumps of time stamps are removed, alike for
+  both streams (see `avser.media.clock`).
 - **Mono** is the mean of left and right, or the louder one where they cancel each other. More
   channels follow FFmpeg's standard down-mix (centre in full, sides and surrounds weaker, no LFE),
   scaled so that it can't clip.
@@ -21,7 +21,7 @@ Rules:
   clip ends. Before the first picture nothing is shown. Only these frames are converted.
 - A cover picture inside a music file is not video.
 
-What becomes of odd files:
+Unusual files:
 
 | file | outcome |
 |---|---|
@@ -76,7 +76,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class MediaInfo:
-    """What a file states about itself; zero where it has no such stream.
+    """Properties stated in a file's headers; zero for a stream that it does not have.
 
     Attributes:
         duration_s: length in seconds as the container states it, or None.

@@ -92,7 +92,7 @@ class JobHandler:
         Raises:
             AvserError: the clip can't be read, lacks a stream, or lasts too long.
         """
-        # whoever asked removes that folder, also when this process had to be ended
+        # the server removes that folder, even if this process is killed
         if isinstance(job, Render):
             tempfile.tempdir = str(job.folder)
             return _render(job)
@@ -134,7 +134,7 @@ class JobHandler:
                 )
         except AvserError:
             raise
-        except Exception as error:  # whatever a file does to a decoder
+        except Exception as error:  # decoders raise errors of many kinds on damaged files
             raise failure_of(str(job.path), error).error from error
 
     def _choose(self, name: str | None) -> Predictor:
@@ -166,7 +166,7 @@ def _check_length(job: Classify, seconds: float | None) -> None:
 
 
 class _Watch:
-    """Reports how far a clip has been read, and refuses one that turns out to be too long."""
+    """Progress callback: reports the progress of a clip, and refuses one that is too long."""
 
     def __init__(self, job: Classify, report: Report, *, faces: bool) -> None:
         self._job, self._report = job, report

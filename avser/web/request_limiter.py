@@ -1,4 +1,4 @@
-"""Limits that apply before and while a request is read: token, places, size and time."""
+"""Middleware for limits before and during the reading of a request: token, queue, size, time."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class RequestLimiter:
         async def checked_send(message: MutableMapping[str, Any]) -> None:
             nonlocal began
             if body is not None and body.refused is not None:
-                raise body.refused  # whatever a framework made of it
+                raise body.refused  # instead of the framework's own response
             began = True
             await send(message)
 
@@ -137,7 +137,7 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Throw away as much again: many clients read the response only when all is sent."""
+        """Read and discard some more: many clients read the response only after sending."""
         most = self._read + self._most
         try:
             async with asyncio.timeout(max(0.0, min(10.0, self._deadline - time.monotonic()))):

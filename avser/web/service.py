@@ -22,7 +22,7 @@ class Service:
     Args:
         make: sets up the handler in each worker; see `avser.web.workers`.
         limits: of the server.
-        folder: where uploads lie until they are classified; readable to us alone.
+        folder: of uploads, until they are classified; readable by the server's user alone.
     """
 
     def __init__(self, make: HandlerFactory, *, limits: Limits, folder: Path) -> None:
@@ -81,7 +81,7 @@ class Service:
 
 
 def plain_name(name: str | None) -> str:
-    """The last part of a name that somebody gave, whatever system it is from.
+    """Return the last part of a file name of any operating system.
 
     >>> plain_name("C:/Users/me/take 1.mp4"), plain_name("../../etc/passwd"), plain_name(None)
     ('take 1.mp4', 'passwd', 'clip')

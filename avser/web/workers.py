@@ -1,7 +1,7 @@
 """Worker processes, and the queue before them.
 
-A process can be ended, a thread can't: a file that hangs a decoder, or crashes it, costs its own
-request and a worker that is started again, and nobody else waits for it for ever.
+Workers are processes because a hanging thread can't be ended: a file that hangs or crashes a
+decoder fails its own request, and its worker is restarted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from avser.web.jobs import (
 from avser.web.limits import BrokenError, LateError, Limits
 
 _START_S = 300.0  # for a worker to load its model on a busy machine
-_GRACE_S = 0.5  # in which a worker's own sentence arrives before ours
+_GRACE_S = 0.5  # after the deadline, for the worker's own error to arrive
 _PROCESSES = multiprocessing.get_context("spawn")  # no fork: torch and FFmpeg have threads
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ HandlerFactory = Callable[[], AnyJobHandler]  # pickled: a function of a module,
 
 
 def _run_worker(link: Connection, make: HandlerFactory, threads: int) -> None:
-    """What a worker process runs until its server is gone."""
+    """Main loop of a worker process; it returns when the server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the server, which ends us
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
     try:
@@ -142,7 +142,7 @@ class Worker:
         Raises:
             LateError: it was not done in time.
             BrokenError: the process ended.
-            AvserError: what the handler says of the clip.
+            AvserError: the handler raised it.
         """
         if not self._ready:  # started again a moment ago
             self._wait(deadline)

@@ -1,1 +1,1 @@
-"""Ways to join the two streams."""
+"""Fusions of the audio and the video stream."""
