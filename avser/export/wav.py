@@ -19,6 +19,10 @@ _KINDS = {(_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32), (_FLOAT, 
 _LEGAL = "PCM of 8, 16, 24 or 32 bits, or floats of 32 or 64 bits"
 _CURE = "convert it, for instance to 16-bit wav"
 _BLOCK_S, _EDGE_S = 8.0, 0.1  # of resampling: memory stays the same for an hour
+_LARGEST = 2.0**32  # floats of 32-bit integers end at half of it; above are damaged bits
+_MOST_BAD = 0.5  # share of bad samples from which nothing is left to work with
+_LOWEST_RATE = 1_000  # Hz: half of it is the highest frequency that it holds
+_UNKNOWN = (0, 2**32 - 1)  # lengths that recorders write before they know it
 _TRANSITION = 0.05  # share of the band in which the low-pass falls from 1 to 0
 
 
@@ -39,21 +43,29 @@ def read_wav(path: str | Path) -> WavAudio:
     """Read a wav file of any rate, number of channels and usual sample format.
 
     Channels are averaged; where they cancel, the loudest is taken. Samples over full scale are
-    scaled by their peak, samples that are no numbers become 0; `WavAudio.notes` names it.
+    scaled by their peak, samples that are no numbers or of absurd size become 0, and a file that
+    is cut short is read to its end; `WavAudio.notes` names it.
 
     Raises:
-        ValueError: the file can't be opened, is no wav, or has another sample format.
+        ValueError: the file can't be opened, is no wav, has another sample format or a rate that is
+            too low for speech, or most of its samples are no numbers.
     """
     try:
         with open(path, "rb") as file:
-            rate, channels = _parse(file, str(path))
+            rate, channels, is_cut = _parse(file, str(path))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"Bad clip {str(path)!r}: {reason}; check the path.") from error
-    finite = np.isfinite(channels)
-    notes = []
+    finite = np.abs(channels) < _LARGEST  # False for NaN
+    notes = ["The file is cut short; what is there was read."] if is_cut else []
     if not finite.all():
-        notes.append(f"{np.count_nonzero(~finite)} samples are no numbers; they were set to 0.")
+        bad = np.count_nonzero(~finite)
+        if bad > finite.size * _MOST_BAD:
+            raise ValueError(
+                f"Bad clip {str(path)!r}: {bad} of {finite.size} samples are no numbers or of "
+                "absurd size; export it again with samples in -1..1."
+            )
+        notes.append(f"{bad} samples are no numbers; they were set to 0.")
         channels = np.where(finite, channels, 0.0)
     peak = float(np.abs(channels).max(initial=0.0))
     if peak > 1:
@@ -94,12 +106,14 @@ def resample(samples: NDArray[np.floating[Any]], rate: int) -> NDArray[np.floati
     edge = -(-round(_EDGE_S * rate) // down) * down  # whole periods of both rates
     block = -(-round(_BLOCK_S * rate) // down) * down
     count = -(-len(samples) // block)
-    padded = np.pad(samples, (edge, edge + count * block - len(samples)))
+    # around the samples lie zeros: without its mean, an offset would begin and end with a click
+    mean = samples.mean()
+    padded = np.pad(samples - mean, (edge, edge + count * block - len(samples)))
     parts = []
     for start in range(0, count * block, block):
         part = _resample_block(padded[start : start + block + 2 * edge], up=up, down=down)
         parts.append(part[edge * up // down : (edge + block) * up // down])
-    return np.concatenate(parts)[: -(-len(samples) * up // down)]
+    return np.concatenate(parts)[: -(-len(samples) * up // down)] + mean
 
 
 def _resample_block(
@@ -114,8 +128,11 @@ def _resample_block(
     return np.fft.irfft(spectrum, n=size) * (up / down)
 
 
-def _parse(file: BinaryIO, name: str) -> tuple[int, NDArray[np.floating[Any]]]:
-    """Read rate and ``[channels, S]`` from the chunks of a RIFF file."""
+def _parse(file: BinaryIO, name: str) -> tuple[int, NDArray[np.floating[Any]], bool]:
+    """Read rate and ``[channels, S]`` of a RIFF file, and whether it ends before it says.
+
+    A recorder that was ended, or that wrote into a pipe, left no length: the file's end counts.
+    """
     head = file.read(12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:12] != b"WAVE":
         raise ValueError(f"Bad clip {name!r}: it is no wav file; {_CURE}.")
@@ -131,7 +148,9 @@ def _parse(file: BinaryIO, name: str) -> tuple[int, NDArray[np.floating[Any]]]:
                 kind = int.from_bytes(body[24:26], "little")
             layout = (kind, channels, rate, bits)
         elif chunk[:4] == b"data" and layout is not None:
-            return layout[2], _decoded(file.read(size), layout, name)
+            data = file.read() if size in _UNKNOWN else file.read(size)
+            is_cut = len(data) < size and size not in _UNKNOWN
+            return layout[2], _decoded(data, layout, name), is_cut
         else:
             file.seek(size + size % 2, 1)
     raise ValueError(f"Bad clip {name!r}: its header is damaged or it holds no samples; {_CURE}.")
@@ -145,6 +164,11 @@ def _decoded(
         raise ValueError(
             f"Bad clip {name!r}: format {kind} of {bits} bits, {channels} channels, {rate} Hz; "
             f"legal is {_LEGAL}; {_CURE}."
+        )
+    if rate < _LOWEST_RATE:
+        raise ValueError(
+            f"Bad clip {name!r}: it states {rate} samples a second, and below {_LOWEST_RATE} there "
+            "is no speech; export it again."
         )
     frames = len(data) // (channels * bits // 8)
     data = data[: frames * channels * bits // 8]  # a file that was cut short ends anywhere

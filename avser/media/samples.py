@@ -164,4 +164,7 @@ def _resample(channels: Samples, sample_rate: int) -> Samples:
     import torch
     from torchaudio.functional import resample
 
-    return np.asarray(resample(torch.from_numpy(channels), sample_rate, SAMPLE_RATE).numpy())
+    # around the samples lie zeros: without its mean, an offset would begin and end with a click
+    mean = channels.mean(axis=1, keepdims=True)
+    resampled = resample(torch.from_numpy(channels - mean), sample_rate, SAMPLE_RATE)
+    return np.asarray(resampled.numpy() + mean)

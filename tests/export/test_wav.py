@@ -147,3 +147,39 @@ def test_what_is_no_wav_is_refused_in_one_sentence(tmp_path: Path) -> None:
     cut = tmp_path / "cut.wav"
     cut.write_bytes(good[:-1001])
     assert len(read_wav(cut).samples) == RATE - 501
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+def test_an_offset_has_no_click_at_its_ends(rate: int) -> None:
+    assert np.allclose(resample(np.full(rate // 2, 0.5), rate), 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0, 2**32 - 1])
+def test_a_file_without_its_length_is_read_to_its_end(length: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(440, RATE), rate=RATE, bits=16)
+    content = path.read_bytes()
+    place = content.index(b"data") + 4
+    path.write_bytes(content[:place] + struct.pack("<I", length) + content[place + 4 :])
+    audio = read_wav(path)
+    assert np.allclose(audio.samples, tone(440, RATE), atol=1e-4) and audio.notes == ()
+
+
+def test_a_file_that_is_cut_short_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(440, RATE), rate=RATE, bits=16)
+    path.write_bytes(path.read_bytes()[: -RATE // 2])
+    audio = read_wav(path)
+    assert len(audio.samples) == RATE * 3 // 4 and "cut short" in audio.notes[0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_a_file_of_which_most_is_no_sound_is_refused(bad: float, tmp_path: Path) -> None:
+    samples = np.where(np.arange(RATE) % 4, bad, 0.1)
+    path = write(tmp_path / "a.wav", samples, rate=RATE, bits=32, is_float=True)
+    with pytest.raises(ValueError, match="12000 of 16000 samples are no numbers"):
+        read_wav(path)
+
+
+def test_a_rate_that_holds_no_speech_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(1, 100), rate=100, bits=16)
+    with pytest.raises(ValueError, match="it states 100 samples a second"):
+        read_wav(path)

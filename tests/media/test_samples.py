@@ -107,3 +107,9 @@ def test_what_can_not_be_sound_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         condition_samples(samples, sample_rate=rate)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+def test_an_offset_has_no_click_at_its_ends(rate: int) -> None:
+    samples, _ = condition_samples(np.full((2, rate // 2), 0.5, np.float32), sample_rate=rate)
+    assert np.allclose(samples, 0.5, atol=1e-6)
