@@ -62,6 +62,39 @@ def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterato
         raise
 
 
+@contextmanager
+def exclusive(path: str | Path) -> Iterator[None]:
+    """Keep other processes of this machine from a file or folder until the block ends.
+
+    The system ends it with the process, however that dies. Systems and file systems without such
+    locks keep nobody out.
+
+    Raises:
+        StorageError: another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                f"Can't use {path}: another process is writing it; wait until that ends, or name "
+                "another place."
+            ) from error
+        except OSError:  # the file system has no locks
+            pass
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked process may have a copy
+        os.close(descriptor)
+
+
 def is_special(path: str | Path) -> bool:
     """Whether a path is a device, a pipe or a socket."""
     try:

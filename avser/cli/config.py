@@ -368,7 +368,8 @@ def _sentence(message: str) -> str:
         return f"Bad configuration{place}: {_class_meant(slot, word[1])}"
     value = re.search(r"(?:Given|Got) value: (.*)", message)
     types = list(dict.fromkeys(_TYPE.findall(message)))
-    if types and value and not named[1:] and all(map(_plain_type, types)):
+    wrong_class = any(word in message.lower() for word in ("no attribute", "import", "no module"))
+    if types and value and not wrong_class and all(map(_plain_type, types)):
         legal = " or ".join(filter(None, map(_plain_type, types)))
         return f"Bad configuration{place}: {value[1]!r} is not legal; expected {legal}."
     lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
@@ -378,7 +379,6 @@ def _sentence(message: str) -> str:
         kept = [x for x in kept if "Does not validate" not in x and not x.endswith(":")] or kept
     reason = " ".join(kept[0].split()) if kept else "it does not parse"
     reason = re.sub(r'^Parser key "[\w.]+": *', "", reason).rstrip(".")
-    wrong_class = any(word in reason.lower() for word in ("no attribute", "import", "no module"))
     hint = _candidates(slot, named[-1] if named else "") if wrong_class else "."
     return f"Bad configuration{place}: {reason[:400]}{hint}"
 

@@ -42,16 +42,19 @@ def run(words: Sequence[str]) -> int:
     if own.out is None:
         parser.error("--out is missing; name the folder of the run, --out RUN/")
     with quiet():
-        _train(
-            own.out,
-            rest,
-            overwrite=own.overwrite,
-            patience=own.patience,
-            name=own.name,
-            measure=not own.no_test,
-            stressed=own.stress,
-            figures=own.figures or (),
-        )
+        from avser.training.fit import claimed_run_folder
+
+        with claimed_run_folder(own.out, overwrite=own.overwrite) as resume:
+            _train(
+                own.out,
+                rest,
+                resume=resume,
+                patience=own.patience,
+                name=own.name,
+                measure=not own.no_test,
+                stressed=own.stress,
+                figures=own.figures or (),
+            )
     return 0
 
 
@@ -59,7 +62,7 @@ def _train(
     folder: Path,
     words: list[str],
     *,
-    overwrite: bool,
+    resume: Path | None,
     patience: int | None,
     name: str | None,
     measure: bool,
@@ -74,7 +77,6 @@ def _train(
     from avser.models.factory import SLOTS
     from avser.training import fit as training
 
-    resume = training.claim_run_folder(folder, overwrite=overwrite)
     defaults = {
         "callbacks": training.callbacks(folder, patience=patience),
         "default_root_dir": str(folder),

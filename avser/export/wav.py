@@ -113,7 +113,8 @@ def resample(samples: NDArray[np.floating[Any]], rate: int) -> NDArray[np.floati
     for start in range(0, count * block, block):
         part = _resample_block(padded[start : start + block + 2 * edge], up=up, down=down)
         parts.append(part[edge * up // down : (edge + block) * up // down])
-    return np.concatenate(parts)[: -(-len(samples) * up // down)] + mean
+    resampled: NDArray[np.floating[Any]] = np.concatenate(parts) + mean
+    return resampled[: -(-len(samples) * up // down)]
 
 
 def _resample_block(

@@ -13,12 +13,14 @@ import os
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from avser.errors import ConfigError
+from avser.files import exclusive
 from avser.inference.writers import Row
 
 _SYNC_S = 1.0
@@ -40,6 +42,7 @@ class RowLog:
 
     Raises:
         ConfigError: the log is of a job with other settings, or is no log.
+        StorageError: another process writes it.
     """
 
     def __init__(
@@ -57,13 +60,16 @@ class RowLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         resumed = self.path.exists() and self.path.stat().st_size > 0
         self._file: IO[bytes] = open(self.path, "r+b" if resumed else "w+b")
+        self._stack = ExitStack()
+        self._stack.callback(self._file.close)
         try:
+            self._stack.enter_context(exclusive(self.path))
             if resumed:
                 self._recover()
             if not resumed or not self._file.tell():
                 self._begin(earlier())
         except BaseException:
-            self._file.close()
+            self._stack.close()
             raise
 
     def _begin(self, earlier: Iterable[Row]) -> None:
@@ -148,8 +154,8 @@ class RowLog:
 
     def remove(self) -> None:
         """Remove the log, after the outputs are written."""
-        self._file.close()
         self.path.unlink(missing_ok=True)
+        self._stack.close()
 
     def __enter__(self) -> Self:
         return self
@@ -163,9 +169,9 @@ class RowLog:
         if self._file.closed:
             return
         self._sync()
-        self._file.close()
         if not self._known and all(offset < 0 for offset in self._order):
             self.path.unlink(missing_ok=True)  # nothing was done yet
+        self._stack.close()
 
 
 def _key(path: str) -> bytes:

@@ -8,7 +8,8 @@ A run folder holds ``config.yaml``, ``checkpoints/``, ``logs/`` (CSV and TensorB
 import ctypes
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,7 +28,7 @@ from avser.evaluation.predict import by_clip, calibrate, predict
 from avser.evaluation.predictions import file_name
 from avser.evaluation.stress import stress
 from avser.evaluation.summary import Predictions, stream_figures, summarise
-from avser.files import atomic_write
+from avser.files import atomic_write, exclusive
 from avser.models.net import EmotionNet
 from avser.training.baselines import fit_baselines, has_baseline
 from avser.training.data_module import LabelledDataModule
@@ -104,13 +105,28 @@ def loggers(folder: Path) -> list[Logger]:
     ]
 
 
-def claim_run_folder(folder: Path, *, overwrite: bool) -> Path | None:
-    """Create or reuse a run folder; return the checkpoint to resume from, or None.
+@contextmanager
+def claimed_run_folder(folder: Path, *, overwrite: bool) -> Iterator[Path | None]:
+    """Create or reuse a run folder, and keep other processes out of it until the block ends.
+
+    Yields:
+        The checkpoint to resume from, or None.
 
     Raises:
         ConfigError: it is finished, or holds something else.
+        StorageError: another process trains in it.
     """
     first = getattr(rank_zero_only, "rank", 0) == 0  # other processes of it run the same command
+    if first and folder.is_dir():
+        with exclusive(folder):
+            resume = _claim(folder, overwrite=overwrite, first=first)
+    else:
+        resume = _claim(folder, overwrite=overwrite, first=first)
+    with exclusive(folder) if first else nullcontext():
+        yield resume
+
+
+def _claim(folder: Path, *, overwrite: bool, first: bool) -> Path | None:
     is_run = any((folder / name).exists() for name in ("DONE", "logs", "checkpoints"))
     if overwrite and first and (folder / "config.yaml").exists() and is_run:
         shutil.rmtree(folder)

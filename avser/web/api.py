@@ -178,7 +178,9 @@ class RequestError(AvserError):
 def _sentence(errors: Sequence[Any]) -> str:
     first = errors[0]
     field, value = first["loc"][-1], first.get("input")
-    if first["type"] == "missing" or field == "file":
+    if first["type"] == "missing" and field != "file":
+        return f"Bad request: it lacks the multipart field {str(field)!r}."
+    if field == "file":
         return "Bad request: it has no clip; send it as the file of the multipart field 'file'."
     legal = first.get("ctx", {}).get("expected", first["msg"])
     return f"Bad {field} {str(value)[:40]!r}: expected {legal}."

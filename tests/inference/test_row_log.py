@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from avser.errors import ConfigError
+from avser.errors import ConfigError, StorageError
 from avser.inference.row_log import RowLog, log_path
 
 SETTINGS = {"model": ["a"], "modality": "auto"}
@@ -97,3 +97,14 @@ def test_a_name_that_is_not_utf8_is_known_again(tmp_path: Path) -> None:
     with RowLog(tmp_path / "log", settings=SETTINGS) as log:
         assert log.keep("caf\udce9.wav")
         assert paths(log) == ["caf\udce9.wav"]
+
+
+def test_a_log_that_another_process_writes_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with RowLog(path, settings=SETTINGS) as log:
+        log.add(log.reserve(), row("a"))
+        with pytest.raises(StorageError, match="another process is writing it"):
+            RowLog(path, settings=SETTINGS)
+        log.add(log.reserve(), row("b"))
+    with RowLog(path, settings=SETTINGS) as log:
+        assert log.keep("a") and log.keep("b")

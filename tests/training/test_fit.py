@@ -10,7 +10,7 @@ from avser.bundle import serialization as bundle
 from avser.cli import main
 from avser.evaluation.predictions import Predictions
 from avser.testing.corpora.ravdess import fake_ravdess
-from avser.training.fit import calibrate, claim_run_folder, history
+from avser.training.fit import calibrate, claimed_run_folder, history
 from avser.training.task import EmotionTask
 
 CONFIG = """\
@@ -86,7 +86,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert main(["fit", *words]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("avser fit: Bad ")
+    assert len(lines) == 1 and lines[0].startswith(("avser fit: Bad ", "avser fit: Can't "))
     return lines[0]
 
 
@@ -259,7 +259,20 @@ def test_a_folder_that_is_no_run_is_left_alone(
         message = refused([*words, "--out", str(tmp_path), *extra], capsys)
         assert "not a run" in message
     assert (tmp_path / "mine.txt").read_text() == "mine"
-    assert claim_run_folder(tmp_path / "new", overwrite=False) is None
+    with claimed_run_folder(tmp_path / "new", overwrite=False) as resume:
+        assert resume is None
+
+
+def test_a_folder_in_which_another_process_trains_is_left_alone(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with claimed_run_folder(tmp_path / "run", overwrite=False):
+        (tmp_path / "run" / "config.yaml").touch()
+        (tmp_path / "run" / "logs").mkdir()
+        for extra in ([], ["--overwrite"]):
+            message = refused([*words, "--out", str(tmp_path / "run"), *extra], capsys)
+            assert "another process is writing it" in message
+        assert (tmp_path / "run" / "logs").is_dir()
 
 
 # -- settings ------------------------------------------------------------------------------------

@@ -74,7 +74,10 @@ def run(words: Sequence[str]) -> int:
     rest += ["--federated.secure_aggregation=true"] if own.secure_aggregation else []
     rest += ["--federated.keep_updates=true"] if own.keep_updates else []
     with quiet():
-        return _run(own, rest, kinds)
+        from avser.training.fit import claimed_run_folder
+
+        with claimed_run_folder(own.out, overwrite=own.overwrite):
+            return _run(own, rest, kinds)
 
 
 def _run(own: Any, words: list[str], kinds: list[str]) -> int:  # noqa: ANN401
@@ -85,11 +88,10 @@ def _run(own: Any, words: list[str], kinds: list[str]) -> int:  # noqa: ANN401
     from avser.federated.simulation.compare import compare, report
     from avser.federated.simulation.run import Simulation
     from avser.files import atomic_write
-    from avser.training.fit import claim_run_folder, keep_memory
+    from avser.training.fit import keep_memory
     from avser.training.run_folder import commit_of
 
     keep_memory()
-    claim_run_folder(own.out, overwrite=own.overwrite)
     data, plan, settings, text = read(words)
     _same_run(own.out, text)
     with counting("decoding") as bar:
