@@ -1,4 +1,4 @@
-"""One Lightning data module for every corpus and every split."""
+"""Lightning data module of recorded clips, for every corpus and every split."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -34,30 +34,31 @@ def _check_crop(crop_s: float | None) -> None:
 
 
 class ClipDataModule(LabelledDataModule):
-    """Clips of a corpus, split by a split, prepared once and served in batches.
+    """Clips of a corpus, decoded once, assigned to parts by a split, and served in batches.
 
     Args:
-        corpus: where the clips are and what they are labelled.
+        corpus: lists the clips and their labels.
         split: assigns clips to training, validation and test.
         emotions: classes to keep, after merging; None keeps all that the corpus has.
         merge: emotion to emotion, applied first, for instance ``{calm: neutral}``.
-        batch_size: clips a training batch.
-        trim: cut quiet edges off training clips (as a trimming encoder masks them anyway).
-        crop_s: longest part of a training clip that is taken, in seconds.
+        batch_size: clips of a training batch.
+        trim: cut quiet edges of training clips, which a trimming encoder would mask.
+        crop_s: longest random part of a training clip, in seconds; None takes whole clips.
         workers: loading processes; reading a memory map needs none.
         seed: of the order of training batches.
-        video: what goes with the sound: nothing, the clips' precomputed ``features``, or the main
+        video: input besides the sound: none, the clips' precomputed ``features``, or the main
             person's ``faces`` in their videos.
-        frames: with faces: so many crops of each clip alone, drawn at random, by the seed.
-        enrol: "speaker" normalises both streams by each speaker's own clips, labels unseen, also
-            the test speakers': every table is then marked ENROLLED.
-        views: prepare the outputs of a frozen audio encoder once, of each clip and of so many
-            degraded views of each training clip; 0 prepares the clips alone, None nothing.
-        degrade: makes the views; None is `Degrade` with its defaults.
-        unlabelled: keep clips without an emotion, in the training part alone: a network with a
-            teacher is trained on its probabilities for them.
-        equal_corpora: repeat the training clips of smaller corpora of a mix, so that each corpus
-            counts alike.
+        frames: with faces: number of crops of each clip, drawn at random by the seed; None uses
+            all.
+        enrol: "speaker" normalises both streams by each speaker's own unlabelled clips, also for
+            test speakers: every table is then marked ENROLLED.
+        views: compute the outputs of a frozen audio encoder once, for each clip and this many
+            degraded views of each training clip; 0 is the clips alone, None computes nothing.
+        degrade: computes the views; None is `Degrade` with its defaults.
+        unlabelled: keep clips without an emotion, in the training part alone, to be trained on a
+            teacher's probabilities.
+        equal_corpora: repeat the training clips of smaller corpora of a mix, so that all corpora
+            have equal weight.
         max_missing: share of the clips that may be left out because they can't be decoded.
     """
 
@@ -155,7 +156,7 @@ class ClipDataModule(LabelledDataModule):
         return self._prepared
 
     def _chunks(self, clip: Clip) -> list[Clip]:
-        """Index the chunks of an indexed clip, which the split assigns to parts by themselves."""
+        """Cut an indexed clip into chunks, and index them."""
         place, _, samples = self._index[clip_name(clip)]
         units = chunks(clip, samples)
         for number, chunk in enumerate(units):
@@ -218,7 +219,7 @@ class ClipDataModule(LabelledDataModule):
         """See `LabelledDataModule.prepare_features`.
 
         Raises:
-            ConfigError: views are asked for of an encoder that is trained.
+            ConfigError: ``views`` is set and the encoder is trained.
         """
         if self.views is None or self._audio is None or self._teacher is None:
             return 0
@@ -265,16 +266,16 @@ class ClipDataModule(LabelledDataModule):
         views: Sequence[int] | None = None,
         samples: bool = False,
     ) -> ClipDataset:
-        """A dataset of some of the corpus's clips; cut and cropped only for training.
+        """Make a dataset of some of the corpus's clips.
 
         Args:
             clips: rows.
-            training: draw parts, pictures and views at random.
-            views: of each row, where features are prepared.
-            samples: give the clips' samples also where features are prepared.
+            training: trim and crop, and draw pictures and views at random.
+            views: index of each row's view, if features are prepared.
+            samples: use the clips' samples, even if features are prepared.
         """
         index = [self._index[clip_name(c)] for c in clips] if self.prepared else []
-        whole = self.split.unit == "clip"  # chunks are as they are
+        whole = self.split.unit == "clip"  # chunks are not cut
         pictures = self._pictures
         if training and isinstance(pictures, PairedRows):
             pictures = pictures.for_training()
@@ -294,7 +295,7 @@ class ClipDataModule(LabelledDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Shuffled batches of like length; each process of a distributed training has its own."""
+        """Shuffled batches of clips of similar length, for this process."""
         clips = self.parts.train
         rows = equal_corpora(clips) if self.equal_corpora else clips
         data = self.dataset(rows, training=True)
@@ -302,7 +303,7 @@ class ClipDataModule(LabelledDataModule):
         return DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=self.workers)
 
     def loader(self, clips: Sequence[Clip]) -> DataLoader[Item]:
-        """See `LabelledDataModule.loader`; in order of length, to pad little."""
+        """See `LabelledDataModule.loader`; sorted by length, to reduce padding."""
         return self._loader(self.dataset(sorted(clips, key=self.samples)))
 
     def _loader(self, data: ClipDataset) -> DataLoader[Item]:

@@ -17,7 +17,7 @@ from avser.types import Batch, Clip, ImageCorpus, audio_batch
 class ImageBatches(Dataset[Batch]):
     """Whole batches of pictures; an index is the list of a batch's rows.
 
-    Fetching picture by picture would cost more than the network does.
+    Fetching picture by picture would take longer than the network.
 
     Args:
         clips: rows.
@@ -67,7 +67,7 @@ def _as_it_is(batch: Batch) -> Batch:
 
 
 class ImageDataModule(LabelledDataModule):
-    """Pictures of a corpus, split by a split, decoded once and served in batches.
+    """Pictures of a corpus, decoded once, assigned to parts by a split, and served in batches.
 
     A picture is a clip of one step with one face and no sound.
 
@@ -157,7 +157,7 @@ class ImageDataModule(LabelledDataModule):
         )
 
     def _shares(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
-        """Votes of clips by class ``[n, K]``, summing to 1; zeros where none is for a class."""
+        """Shares of votes ``[n, K]``, summing to 1; zeros for clips without a vote for a class."""
         place = {name: i for i, name in enumerate(self.classes)}
         counts = np.zeros((len(clips), len(place)), np.float32)
         for row, clip in zip(counts, clips, strict=True):
@@ -175,7 +175,7 @@ class ImageDataModule(LabelledDataModule):
         return shares
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled batches; each process of a distributed training has its own."""
+        """Shuffled batches, for this process."""
         data = self.dataset(self.parts.train)
         return self._loader(data, self.sampler([1] * len(data)))
 

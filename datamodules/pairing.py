@@ -14,7 +14,7 @@ from avser.types import Clip, ImageCorpus
 
 @dataclass(frozen=True)
 class PairedRow:
-    """One picture that stands still for a clip: ``picture [C, H, W]`` uint8."""
+    """One picture for all steps of a clip: ``picture [C, H, W]`` uint8."""
 
     picture: Tensor
     timeless: bool = True
@@ -66,7 +66,7 @@ def pair(
     size: int = 48,
     progress: Callable[[int, int], None] | None = None,
 ) -> PairedRows:
-    """Give every clip pictures of its class.
+    """Assign pictures of its class to every clip.
 
     Args:
         clips: of the speech corpus.

@@ -64,7 +64,7 @@ class StoredClips:
 
 
 class ShardedClips(LabelledDataModule):
-    """Clips of shards, split by a split, streamed in batches; nothing is decoded or kept on disk.
+    """Clips of shards, assigned to parts by a split, and streamed without a local copy.
 
     Args:
         corpus: the shards.
@@ -137,7 +137,7 @@ class ShardedClips(LabelledDataModule):
         return {name: row.digest for name, row in self._stored.items()}
 
     def train_dataloader(self) -> ShardLoader:
-        """Shuffled batches of like length; each process and loading process has its own."""
+        """Shuffled batches of clips of similar length, for this process and its loaders."""
         rank, world = self.place
         rows = [self._stored[clip_name(clip)] for clip in self.parts.train]
         each = max(1, self.workers)

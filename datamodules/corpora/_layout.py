@@ -1,4 +1,4 @@
-"""Finding a corpus's files below its root, and the sentences for when they are not there."""
+"""Search for a corpus's files below its root, and errors for missing ones."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _DELIMITERS = ",;\t|"  # the first of the most frequent in the header
 def files_below(root: Path, *, suffixes: Sequence[str]) -> list[Path]:
     """Files below the root with one of the suffixes (any case), those nearest to it first.
 
-    Linked folders are followed, each once. What file managers leave behind (``.DS_Store``,
-    ``._x``, ``__MACOSX``) is left out.
+    Linked folders are followed, each once. Files of file managers (``.DS_Store``, ``._x``,
+    ``__MACOSX``) are ignored.
     """
     result: list[tuple[int, int, str, Path]] = []
     visited: set[str] = set()
@@ -57,8 +57,8 @@ def named(
 ) -> list[tuple[Path, re.Match[str]]]:
     """Files whose stem matches the whole pattern, each name once.
 
-    Archives of some corpora hold a second copy of every file one folder deeper; of two files of
-    one name the one nearest to the root counts.
+    Archives of some corpora have a second copy of every file one folder deeper; of two files with
+    the same name, the one nearest to the root is used.
     """
     result: dict[str, tuple[Path, re.Match[str]]] = {}
     for path in files_below(root, suffixes=suffixes):
