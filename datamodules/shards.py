@@ -76,7 +76,7 @@ class ShardedClips(LabelledDataModule):
         crop_s: longest part of a training clip that is taken, in seconds.
         workers: loading processes; with a bucket, two or more hide its latency.
         seed: of the order of training batches.
-        video: what goes with the sound: nothing, or the main person's ``faces``.
+        video: input besides the sound: none, or the main person's ``faces``.
         max_missing: as of other data modules; shards lack none.
 
     Raises:
@@ -235,7 +235,7 @@ class ShardLoader(DataLoader[Batch]):
     Args:
         batches: to load.
         workers: loading processes.
-        now: gives the epoch whose order is due, for a training that goes on; None counts.
+        now: returns the current epoch, for resumed trainings; None counts from 0.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ def train_requested() -> None:
     """Train until the standard input ends, and with it the process that asks."""
     replies = os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)  # tables are printed by whoever asks
+    os.dup2(nothing, 1)  # tables are printed by the calling process
     for words in _requests():
         sys.argv[1:] = ["fit", *words]  # what further processes of a training are started with
         try:
@@ -38,7 +38,7 @@ def _requests() -> Iterator[list[str]]:
     def read() -> None:
         for line in sys.stdin:
             lines.put(line)
-        os._exit(1)  # nobody waits for the training any more, and its folder may be taken
+        os._exit(1)  # the calling process is gone, and another one may use the folder
 
     Thread(target=read, daemon=True).start()
     while True:

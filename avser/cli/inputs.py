@@ -89,7 +89,7 @@ class Inputs:
             path = os.path.join(folder, name)
             if os.path.isdir(path):
                 below.append(path)
-            elif is_special(path):  # nobody may write to a pipe, and then its reader waits
+            elif is_special(path):  # a pipe without a writer would block its reader
                 self._leave_out(f"{path} (a pipe or a device)", always=True)
             elif is_media_name(name):
                 yield path

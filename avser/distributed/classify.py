@@ -69,7 +69,9 @@ class ClassifyWorker:
             try:
                 self._classifier = self._classifier or _classifier(self._settings)
                 rows = list(self._classifier.rows(paths))
-            except BaseException:  # this process goes on: no clip ended it
+            except (
+                BaseException
+            ):  # an error, not the end of the process: the attempt does not count
                 self._folder.remove(attempt)
                 raise
         else:

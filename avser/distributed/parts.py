@@ -93,7 +93,7 @@ class Job:
     """A job in its folder.
 
     Args:
-        folder: of the job; it goes on if it is there.
+        folder: of the job; an existing job is resumed.
         settings: that the rows depend on. A folder with rows of other settings is refused.
         inputs: drawn once, and kept on the disk alone.
         part_clips: inputs of a part.

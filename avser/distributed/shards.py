@@ -9,7 +9,7 @@ A folder of shards holds
 
 A clip is ``<key>.json`` (its row), ``<key>.npy`` (``[S]`` int16 at 16 kHz) and, where it has any,
 ``<key>.npz`` (face crops and their places). A shard's name follows from its clips: one that is
-there is finished, and is kept when an interrupted writing goes on.
+there is finished, and is kept when an interrupted writing is resumed.
 
 Clips of a speaker lie together, in random order, so that the parts of a split by speakers are read
 in few large pieces and what is not asked for is passed over.
@@ -366,7 +366,7 @@ def epoch_batches(
 ) -> list[list[list[StoredClip]]]:
     """Training batches of each lane: shuffled, of like length, no clip twice in an epoch.
 
-    Runs are dealt to the lanes, and mixed a window at a time, so that a lane reads each of its
+    Runs are assigned to the lanes, and mixed a window at a time, so that a lane reads each of its
     runs once and holds few of them. All lanes have as many batches: a distributed training waits
     for the slowest.
 

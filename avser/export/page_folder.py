@@ -64,7 +64,7 @@ def save_page(
         Path of the page.
 
     Raises:
-        ConfigError: the folder holds something else, or onnxruntime-web can't be had.
+        ConfigError: the folder holds something else, or onnxruntime-web can't be downloaded.
     """
     folder = Path(folder)
     page = files("avser.export") / "page"

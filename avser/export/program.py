@@ -19,7 +19,7 @@ CLIP_OUTPUTS = ("probabilities", "step_probabilities", "step_mask")
 STEP_INPUTS = ("samples", "lengths")
 STEP_OUTPUTS = CLIP_OUTPUTS
 
-#: Of examples to trace: a size that nothing else has, since equal sizes are taken for the same.
+#: Size of traced examples; unique, since torch.export takes equal sizes for the same variable.
 _CLIPS = 5
 _STEPS = 87  # more than the pieces into which some encoders cut a clip
 
@@ -38,7 +38,7 @@ class WholeClips(nn.Module):
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn ``[B, T, 8192], [B]`` into what `AudioBranch` gives.
 
-        What a batch's longest clip leaves over in the others is taken for silence, whatever it is.
+        Samples after the end of the shorter clips of a batch are ignored.
         """
         wave = waveform.flatten(1)
         inside = torch.arange(wave.shape[1], device=wave.device) < lengths[:, None]

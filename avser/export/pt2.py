@@ -35,7 +35,7 @@ def save_pt2(bundle: Bundle, path: str | Path, *, streaming: bool = False) -> Pa
 
 
 def _use_own_recurrences(program: torch.export.ExportedProgram) -> None:
-    """Put torch's own recurrences where ours stand, which nobody else could load.
+    """Replace the custom recurrence operators, which only avser can load, by torch's own.
 
     Theirs are unrolled when a network is traced; what is put in afterwards stays as it is.
     """

@@ -106,7 +106,7 @@ def from_file(path: str | Path, *, speed: float = 1.0) -> Iterator[AudioBlock]:
 def from_pcm(file: IO[bytes]) -> Iterator[AudioBlock]:
     """Read raw samples of 16 bits (signed, little-endian, one channel, 16 kHz) as they come."""
     rest = b""
-    read = getattr(file, "read1", file.read)  # what is there, without waiting for more
+    read = getattr(file, "read1", file.read)  # available bytes, without waiting for more
     while chunk := read(2 * BLOCK):
         rest += chunk
         whole = len(rest) // 2 * 2

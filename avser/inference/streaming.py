@@ -127,7 +127,7 @@ def is_causal(branch: AudioBranch) -> bool:
     """Whether a branch carries a state from step to step."""
     try:
         branch.initial_state(1)
-    except ConfigError:  # its encoder or its head uses what comes later
+    except ConfigError:  # its encoder or its head uses later sound
         return False
     return True
 

@@ -107,7 +107,7 @@ class FileClock:
         self.end_s = max(self.end_s, time_s + length_s)
 
     def _slip_is_over(self, position: _Position, stamp_s: float, time_s: float) -> bool:
-        """Whether a stream goes on from where it was before a jump of a few stamps."""
+        """Whether a stream continues from before a jump of a few stamps."""
         if position.before is None or position.since > _SLIP or position.last_s is None:
             return False
         section, before_s = position.before

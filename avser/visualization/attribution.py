@@ -236,7 +236,7 @@ class _Layer:
                 self._kept.clear()
             output.retain_grad()
             self._kept = [output]
-        return output.clone()  # what comes next may work in place
+        return output.clone()  # later layers may work in place
 
     def map(self) -> Tensor | None:
         """Grad-CAM ``[n, rows, columns]``; None where there was no such layer, or no gradient."""

@@ -55,7 +55,7 @@ def listen_at(host: str, port: int) -> socket.socket:
     """Take an address, before anything is loaded.
 
     Raises:
-        ConfigError: it can't be had.
+        ConfigError: it can't be bound.
     """
     if not 0 <= port < 1 << 16:
         raise ConfigError(f"Bad port {port}: expected 0 to 65535; choose another --port.")

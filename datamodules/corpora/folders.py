@@ -67,7 +67,7 @@ class Folders(Corpus):
         if not clips:
             raise missing(self, example=f"angry/01.wav (emotions: {', '.join(VOCABULARY)})")
         speakers = sorted({clip.speaker.partition("/")[2] for clip in clips if clip.speaker})
-        if self.speaker == "folder" and len(speakers) == 1:  # a folder around all, nobody's name
+        if self.speaker == "folder" and len(speakers) == 1:  # one folder around all clips
             clips = [replace(clip, speaker="") for clip in clips]
             speakers = []
         self.notes = []

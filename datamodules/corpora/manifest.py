@@ -39,7 +39,7 @@ SEXES = {"female": "female", "f": "female", "male": "male", "m": "male"}
 
 
 class Manifest(Corpus):
-    """A CSV with a row a clip; its name is what stands before the speakers.
+    """A CSV with one row per clip; its name is the prefix of the speakers.
 
     The column ``path`` must be there; ``emotion`` (without it, or with an empty cell, a clip is
     unlabelled), ``speaker``, ``start,end`` (seconds), ``part`` (train, validation, test), ``sex``,

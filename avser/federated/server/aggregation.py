@@ -122,7 +122,7 @@ def clipped_sum(updates: Sequence[ClientUpdate], shapes: Arrays, *, clip: float)
 
     Args:
         updates: of a round, one a client. Clients clip too; the server trusts none of them to.
-        shapes: arrays of the shapes wanted; the sum is zero where nobody sent one.
+        shapes: arrays of the expected shapes; the sum is zero for parts that no client sent.
         clip: norm C.
     """
     total = {n: np.zeros_like(a) for n, a in shapes.items()}

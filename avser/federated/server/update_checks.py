@@ -60,7 +60,7 @@ class RefusalError(Exception):
     """Why a reply is not accepted.
 
     Args:
-        reason: that anybody may read.
+        reason: without private data.
         detail: text of the client's own, for the operator alone; it may name people and paths.
     """
 

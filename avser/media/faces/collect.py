@@ -50,7 +50,7 @@ DETECT_HEIGHT = 360  # pixels; a third of the time of 720, and a talking head is
 
 _EARLY_S = 0.0015  # a frame may be given 1 ms before the time that was asked for
 _LEAST_FRAMES = 3  # seen less often, a face must be a sure one
-_SHORT = 4  # in so few frames nobody can be seen often
+_SHORT = 4  # frames; fewer are not enough for a frequent face
 _IN_MEMORY = 2**25  # bytes of crops (870 of 112 pixels) before the disk is used
 
 
@@ -215,7 +215,7 @@ class FaceTrack:
         crops: ``[n, size, size, 3]`` uint8, read when they are asked for.
         per_step: N, slots per step.
         still: whether the face does not change, as a photograph does not.
-        speaks: whether the lips move while somebody is heard; None where that is unknown.
+        speaks: whether the lips move while there is speech; None if unknown.
     """
 
     face_id: int
@@ -262,7 +262,7 @@ class Faces:
             person is who speaks, where somebody's lips move with the sound, and else who is seen
             longest and largest; faces that do not change count less.
         reason: what is missing, in words; None where every frame shows the main person.
-        main: the main person, the first of the tracks; None of nobody.
+        main: the main person, the first of the tracks; None without any.
     """
 
     sampled: int
@@ -284,7 +284,7 @@ class _Sightings:
 
     @property
     def weight(self) -> float:
-        """How much of a main person somebody is: frames times the usual share of the picture."""
+        """Weight of a person: number of frames times the median share of the picture."""
         boxes = np.array(self.boxes)
         return len(boxes) * float(np.median(boxes[:, 2] * boxes[:, 3]))
 

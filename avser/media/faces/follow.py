@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]
 
-SEARCH_EVERY_S = 2.0  # nobody stays unseen for longer, whatever the picture does
+SEARCH_EVERY_S = 2.0  # a new face is missed for at most this long
 SURE = 0.95  # score of nearly all real faces, and of few patterns that look like one
 
 # A cell is a twentieth of the picture's height: the smallest face covers one whole cell at least.

@@ -40,8 +40,8 @@ _LEAST_SHARE = 0.05  # weight of a face that does not change, of a moving one's
 
 _VOICED_DB = 25.0  # under the loud parts: syllables; pauses and rooms lie lower
 _LOUD = 95  # percentile of the levels
-_LEAST_PAIRS = 3  # of frames with voice between them, to decide whether somebody speaks
-_MORE = 1.5  # factor by which somebody else's lips move more than the heaviest person's
+_LEAST_PAIRS = 3  # pairs of frames with voice between them, to decide whether a person speaks
+_MORE = 1.5  # factor by which another person's lips move more than the heaviest person's
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class FaceMotion:
         return median is not None and median < STILL
 
     def lips_with(self, sound: SoundLevels | None) -> float | None:
-        """Median movement of the lips while somebody is heard; None where that can't be known."""
+        """Median movement of the lips during speech; None if unknown."""
         if sound is None:
             return None
         pairs = zip(self.start_s, self.end_s, strict=True)
@@ -145,7 +145,7 @@ class FaceMotion:
 def main_person(
     weights: Sequence[float], motions: Sequence[FaceMotion], sound: SoundLevels | None
 ) -> int | None:
-    """Index of the main person: who speaks, or else who has most weight; None of nobody.
+    """Index of the main person: the one who speaks, else of most weight; None without any.
 
     Args:
         weights: of each person: frames times the usual share of the picture.

@@ -25,11 +25,11 @@ LOST_S = 1.3  # a face may be lost for a second, and the next frame is a quarter
 # colour lifts by half of what is missing to 1.
 _ALIKE = 0.93  # looks above belong to one person even after a longer loss
 _REMEMBERED = 16  # people who left and may come back
-_KNOWN = 3  # frames after which somebody is remembered
+_KNOWN = 3  # frames after which a person is remembered
 
 _SIDE = 12  # of the thumbnail by which faces are compared
 _LOOK_WEIGHT = 5.0  # looks of two people differ by .2 to .6, their places (in cost) by up to 1.5
-_MAX_COST = 1.6  # somebody else in the very place, as after a cut of the film, costs 1.9
+_MAX_COST = 1.6  # another person in the same place, as after a cut of the film, costs 1.9
 _REACH = 1.5  # how far from where it is expected a face may be, in its sizes
 _REACH_PER_S = 1.5  # and how this grows while it is lost
 _FAST = 4.0  # no head moves faster, in its sizes a second

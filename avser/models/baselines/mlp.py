@@ -20,8 +20,8 @@ class Mlp(Baseline):
         penalty: weight of the squared weights.
         lr: learning rate.
         iterations: at most so many passes.
-        patience: stop when a tenth of the vectors, spared for that, has not improved for so many
-            passes; None trains to the end on all of them.
+        patience: stop when the score on a held-out tenth of the vectors has not improved for this
+            many passes; None trains to the end on all of them.
         seed: of the first weights and the batches.
         standardise: see `Baseline`.
 

@@ -19,7 +19,7 @@ class Svm(Baseline):
 
     Its scores are the votes of the pairs, ties broken by their margins, as scikit-learn's
     ``decision_function`` gives them; their softmax is calibrated by the network's temperature,
-    which is fitted on validation, so that no part of the training clips is spared for that.
+    which is fitted on validation, so that no training clips are held out for that.
 
     Args:
         cost: C, the price of a vector on the wrong side.

@@ -46,6 +46,6 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 
 def write_junk(folder: Path, like: str) -> None:
-    """Write what file managers leave behind: it must not be taken for a clip."""
+    """Write files of file managers, which are not clips."""
     write_text(folder / ".DS_Store")
     write_text(folder / f"._{like}", ["not a sound"])
