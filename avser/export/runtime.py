@@ -330,7 +330,8 @@ def step_of(
 
 def level_dbfs(piece: Samples) -> float:
     """Level of a step of ``[n]`` samples, zeros after them, in dBFS (RMS)."""
-    return float(10 * np.log10(np.square(piece, dtype=np.float64).sum() / STEP_SAMPLES + 1e-12))
+    wide = piece.astype(np.float64)
+    return float(10 * np.log10(wide @ wide / STEP_SAMPLES + 1e-12))
 
 
 def _mono(samples: NDArray[np.floating[Any]]) -> Samples:
