@@ -164,7 +164,7 @@ def fit(
         trainer: with `callbacks` of the folder; gets its `loggers`.
         task: to train.
         data: clips and their split.
-        folder: of the run, from `claim_run_folder`.
+        folder: of the run, from `claimed_run_folder`.
         resume: checkpoint of an unfinished run, or None.
         spec: settings of the net's slots, for the bundle.
         name: of the model.

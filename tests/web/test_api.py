@@ -213,6 +213,8 @@ def test_full_queue(client: Client) -> None:
 def test_requests_that_are_not_as_the_document_says(client: Client) -> None:
     result = client.refused(client.http.post("/v1/classify"), 422)
     assert "it has no clip" in result.error.message
+    lacking = client.http.post("/v1/render", files={"prediction": b"{}"})
+    assert "it lacks the multipart field 'format'" in client.refused(lacking, 422).error.message
     result = client.refused(client.post("good", data={"modality": "smell"}), 422)
     assert result.error.message.startswith("Bad modality 'smell': expected 'auto', 'audio'")
     assert client.refused(client.http.get("/v1/classify"), 405)
