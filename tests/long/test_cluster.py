@@ -2,14 +2,13 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,6 @@ from avser.inference.writers import read_rows
 from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.media import voice, write_wav
 from avser.testing.nets import tiny_bundle, tiny_spec
-from avser.training.run_folder import history
-from benchmarks.scale_processes import descendants
 
 pytestmark = pytest.mark.long
 
@@ -79,17 +76,6 @@ class RunningCluster:
         self._process.stdin.write(f"{name}\n")
         self._process.stdin.flush()
         assert self._line() == "killed"
-
-    def kill_trainers(self) -> list[int]:
-        """Kill the workers of the cluster that have a training process; return their numbers."""
-        killed = []
-        for number in descendants(self._process.pid):
-            with suppress(OSError):  # it ended meanwhile
-                if b"avser.cli.fit_worker" in Path(f"/proc/{number}/cmdline").read_bytes():
-                    words = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-                    os.kill(int(words[1]), signal.SIGKILL)
-                    killed.append(int(words[1]))
-        return killed
 
     @contextmanager
     def killed(self, name: str, out: Path, *, after: int) -> Iterator[list[int]]:
@@ -177,40 +163,6 @@ def test_a_cluster_trains_the_folds_and_seeds_that_one_machine_trains(
         ours, theirs = (Predictions.load(f / "predictions/test.json") for f in (fold, other))
         assert ours.clip_ids == theirs.clip_ids
         assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-4)
-
-
-def test_a_training_whose_worker_is_killed_goes_on(
-    cluster: RunningCluster, corpus: list[str], tmp_path: Path
-) -> None:
-    out, epochs = tmp_path / "run", 20
-    trainer = {"max_epochs": epochs, "accelerator": "cpu"}
-    tiny = {"model": tiny_spec(), "data": {"batch_size": 4}, "trainer": trainer}
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    folds = [out / f"seed0/fold{k}" for k in (0, 1)]
-    killed: list[int] = []
-    ended = threading.Event()
-
-    def trained(fold: Path) -> bool:
-        """Whether an epoch is finished, and the training is not."""
-        return (fold / "checkpoints/last.ckpt").exists() and not (fold / "DONE").exists()
-
-    def watch() -> None:
-        while not any(map(trained, folds)) and not ended.is_set():
-            time.sleep(0.01)
-        killed.extend(cluster.kill_trainers())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    words = ["crossval", *corpus, "-c", str(tmp_path / "tiny.yaml"), "--folds", "2"]
-    words += ["--engine", "ray", "--address", cluster.address, "--out", str(out)]
-    code = main(words)
-    ended.set()
-    thread.join()
-    assert killed and code == 0
-    for fold in folds:
-        assert {len(values) for values in history(fold).values()} == {epochs}  # each once
-    tested = [c for f in folds for c in Predictions.load(f / "predictions/test.json").clip_ids]
-    assert len(tested) == len(set(tested)) == 64
 
 
 @pytest.fixture
