@@ -1,15 +1,8 @@
-import os
-import signal
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from avser.cli import main
 from avser.data.audio_cache import prepare
@@ -20,11 +13,9 @@ from avser.distributed import tasks
 from avser.distributed.engine import Cluster, local
 from avser.errors import AvserError
 from avser.testing.corpora.ravdess import fake_ravdess
-from avser.testing.nets import tiny_spec
 from avser.training import crossval
 from avser.training.crossval import FitJob
 from avser.training.fit_processes import FitProcesses
-from avser.training.run_folder import history
 from avser.types import Clip
 
 
@@ -107,44 +98,3 @@ def test_trainings_here_end_in_any_order(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(crossval.FitProcesses, "fit", lambda self, words, folder: words[0])
     jobs = [FitJob((name,), tmp_path / name) for name in "abc"]
     assert sorted(crossval.run_here(jobs, at_once=2)) == [(0, "a"), (1, "b"), (2, "c")]
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="a worker's process is forked")
-def test_a_training_whose_worker_was_killed_ends_and_goes_on_in_another(tmp_path: Path) -> None:
-    root = fake_ravdess(tmp_path / "ravdess", speakers=4, per_emotion=2)
-    trainer = {"max_epochs": 20, "accelerator": "cpu"}
-    tiny = {"model": tiny_spec(), "data": {"batch_size": 4}, "trainer": trainer}
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    words = ["-c", "configs/data/ravdess.yaml", "-c", str(tmp_path / "tiny.yaml"), "--root",
-             str(root), "--data.split.init_args.folds=2"]  # fmt: skip
-    run = tmp_path / "run"
-    item = {"place": 0, "words": words, "folder": str(run)}
-    settings = {"directory": os.getcwd(), "threads": 1}
-    reading, writing = os.pipe()  # the trainer inherits an end: it is closed when both have ended
-    worker = os.fork()
-    if not worker:
-        os.set_inheritable(writing, True)
-        os.close(reading)
-        with suppress(BaseException):
-            keep_open(writing)
-            tasks.FitWorker(settings)(item)
-        os._exit(1)
-    os.close(writing)
-    while not (run / "checkpoints/last.ckpt").exists():
-        assert os.waitpid(worker, os.WNOHANG) == (0, 0)  # it trains
-        time.sleep(0.01)
-    os.kill(worker, signal.SIGKILL)
-    os.waitpid(worker, 0)
-    assert os.read(reading, 1) == b""  # the trainer has ended, too
-    os.close(reading)
-    assert not (run / "DONE").exists()
-    assert tasks.FitWorker(settings)(item) == {"place": 0, "problem": None}
-    assert {len(values) for values in history(run).values()} == {20}  # each epoch once
-    assert (run / "DONE").exists()
-
-
-def keep_open(handle: int) -> None:
-    """Have the processes that this one starts inherit a handle."""
-    start = subprocess.Popen
-    subprocess.Popen = partial(start, pass_fds=(handle,))  # type: ignore[assignment, misc]
