@@ -92,7 +92,7 @@ def test_what_can_not_be_resized_is_refused(tmp_path: Path) -> None:
     task = EmotionTask(audio=tiny_audio_encoder(), head=AttentiveHead(), emotions=EMOTIONS)
     with pytest.raises(ConfigError, match="no encoder of this model resizes"):
         trained(task, tmp_path, ProgressiveResizing(sizes=[(16, 24)], shares=[0.6]))
-    with pytest.raises(ConfigError, match="one size alone"):
+    with pytest.raises(ConfigError, match="built for one image size"):
         image_encoder("test_vit").resize(16, 24)
     faces = TimmFacesEncoder(backbone="test_resnet", size=32)
     faces.resize(48, 48)
