@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -77,7 +78,9 @@ def exclusive(path: str | Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
+    _close_locks_in_children()
     descriptor = os.open(path, os.O_RDONLY)
+    _LOCKS.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,9 +93,26 @@ def exclusive(path: str | Path) -> Iterator[None]:
             pass
         yield
     finally:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked process may have a copy
-        os.close(descriptor)
+        if descriptor in _LOCKS:  # not in a forked process, which closed its copy
+            _LOCKS.remove(descriptor)
+            os.close(descriptor)
+
+
+_LOCKS: set[int] = set()  # open descriptors of `exclusive`
+
+
+@cache
+def _close_locks_in_children() -> None:
+    """Have forked processes close their copies: a lock lasts until the last copy is closed.
+
+    A loading process outlives its killed parent by seconds, and must not keep the next run out.
+    """
+
+    def close() -> None:
+        while _LOCKS:
+            os.close(_LOCKS.pop())
+
+    os.register_at_fork(after_in_child=close)
 
 
 def is_special(path: str | Path) -> bool:

@@ -1,5 +1,6 @@
 import io
 import os
+import subprocess
 import sys
 import threading
 import types
@@ -7,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from avser.errors import ConfigError, MediaError
-from avser.files import atomic_write, is_special, local_copy
+from avser.errors import ConfigError, MediaError, StorageError
+from avser.files import atomic_write, exclusive, is_special, local_copy
 
 
 def test_text_takes_its_name_only_at_the_end(tmp_path: Path) -> None:
@@ -139,3 +140,30 @@ def test_an_address_whose_package_is_missing_names_it(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(ConfigError, match=r"https://a/b.wav.*pip install 'avser\[scale\]'"):
         local_copy("https://a/b.wav").__enter__()
+
+
+FORKED = """
+import os, sys
+from avser.files import exclusive
+with exclusive(sys.argv[1]):
+    os.fork()
+    os.write(1, b"ready\\n")
+    sys.stdin.read()  # both stay
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that share descriptors")
+def test_a_lock_ends_with_its_killed_process_though_a_forked_one_lives(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", FORKED, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == [b"ready\n"] * 2
+        with (
+            pytest.raises(StorageError, match="another process is writing it"),
+            exclusive(tmp_path),
+        ):
+            pass
+        process.kill()
+        process.wait()
+        with exclusive(tmp_path):
+            pass
