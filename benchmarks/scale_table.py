@@ -52,9 +52,7 @@ class Kind:
     def limits(self, cores: int) -> dict[str, float]:
         """Clips a second that each resource allows; cores take whole parts."""
         parts = ceil(CLIPS / PART_CLIPS)
-        busy = parts / ceil(
-            parts / cores
-        )  # of the cores on average: the last parts leave some idle
+        busy = parts / ceil(parts / cores)  # cores on average: the last parts leave some idle
         return {
             "cores": busy * self.rate,
             "network": NETWORK / self.size,

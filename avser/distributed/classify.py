@@ -69,9 +69,7 @@ class ClassifyWorker:
             try:
                 self._classifier = self._classifier or _classifier(self._settings)
                 rows = list(self._classifier.rows(paths))
-            except (
-                BaseException
-            ):  # an error, not the end of the process: the attempt does not count
+            except BaseException:  # the process goes on, so that the attempt does not count
                 self._folder.remove(attempt)
                 raise
         else:
