@@ -10,6 +10,7 @@ from avser.emotions import ordered
 from avser.errors import ConfigError
 from avser.inference.classifier import ClipClassifier, Request
 from avser.inference.predictor import Predictor
+from avser.inference.runner import CENTRING_MARKS
 from avser.media.clip import DISAGREEMENT, LoadedClip, disagreement
 from avser.types import Prediction, TimelineEntry
 
@@ -48,10 +49,15 @@ def mean_prediction(predictions: Sequence[Prediction]) -> Prediction:
 def _reason(
     predictions: Sequence[Prediction], label: str, timeline: Sequence[TimelineEntry]
 ) -> str | None:
-    """Give what holds for every model that predicted, and whether the mean disagrees itself."""
+    """Give what holds for every model that predicted, and whether the mean disagrees itself.
+
+    That a face is centred is given if it holds for any of them.
+    """
     parts = [(p.reason or "").split("; ") for p in predictions if p.probabilities is not None]
     shared = [w for w in parts[0] if w and all(w in other for other in parts)]
     kept = [w for w in shared if not w.startswith(DISAGREEMENT)]
+    marks = {word for each in parts for word in each} - set(kept)
+    kept += [mark for mark in CENTRING_MARKS if mark in marks]
     return "; ".join([*kept, *disagreement(label, timeline)]) or None
 
 

@@ -188,8 +188,9 @@ class Predictor(ClipClassifier):
     def enrol(self, files: Sequence[str | Path], *, own: bool = False) -> None:
         """Normalise by a person's own clips, whose emotions need not be known.
 
-        Voices are normalised where the model does so by speaker, and faces are centred on the
-        person's mean log probabilities, which predictions mark in `reason`.
+        Voices are normalised where the model does so by speaker. Faces are centred on the person's
+        mean log probabilities and, where the face encoder has ``centred`` statistics, on the mean
+        embedding; predictions mark both in `reason`.
 
         A voice's predictions name the model with the mark ENROLLED.
 

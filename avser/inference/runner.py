@@ -36,6 +36,7 @@ from avser.media.clip import (
 from avser.media.faces import FaceDetector
 from avser.media.samples import rounded
 from avser.models.centring import RunningCentre
+from avser.models.encoders.faces import FaceEncoder, step_means
 from avser.models.net import HEADS, EmotionNet, NetPrediction
 from avser.models.transforms import Transforms
 from avser.types import (
@@ -64,6 +65,14 @@ CENTRED = "the face is centred on the enrolled person"
 
 #: Remark on predictions with a face that is centred on its own mean so far.
 CENTRED_RUNNING = "the face is centred on its own mean so far (half of it after 20 s)"
+
+#: Remarks on predictions of models that centre a face's embeddings, in these two ways.
+EMBEDDINGS_CENTRED = "the face's embeddings are centred on the enrolled person"
+EMBEDDINGS_CENTRED_RUNNING = (
+    "the face's embeddings are centred on their own mean so far (half of it after 20 s)"
+)
+
+CENTRING_MARKS = (CENTRED, CENTRED_RUNNING, EMBEDDINGS_CENTRED, EMBEDDINGS_CENTRED_RUNNING)
 
 
 @dataclass(frozen=True)
@@ -180,14 +189,20 @@ class Runner:
     def enrol_face(
         self, files: Sequence[str | Path], *, detector: FaceDetector, own: bool = False
     ) -> bool:
-        """Centre the face on a person's mean log probabilities, a minute of each file.
+        """Centre the face on a person's means, of a minute of each file.
+
+        An encoder with ``centred`` statistics gets the person's mean embedding, and the scores are
+        centred on the mean log probabilities that then follow. Every step with a face counts once.
 
         Returns:
             Whether a face is in any of the files; without one nothing is centred.
         """
         self.net.centre_faces(None)
         self.centred_running = False
-        scores = []
+        encoder = self._centred_encoder
+        if encoder is not None:
+            encoder.person_mean = None
+        outputs: list[tuple[Tensor, Tensor]] = []  # of the encoder, for each file
         for path in files:
             with (
                 suppress(*([AvserError] if own else [])),
@@ -196,12 +211,41 @@ class Runner:
                 main = clip.faces.main if clip.faces is not None else None
                 if main is not None:
                     cut = face_segment(main, 0, min(clip.steps, WINDOW_STEPS))
-                    (output,) = self._run([cut], head="video")
-                    scores.append(output.steps[output.mask].clamp(min=1e-8).log())
-        self.centred = bool(scores)
-        if scores:
-            self.net.centre_faces(torch.cat(scores).mean(dim=0))
+                    batch = self._batch([cut], cut.steps)
+                    if encoder is None:
+                        outputs.append(self.net.encode(batch)["video"])
+                    else:  # pooled below, when the person's mean is known
+                        outputs.append(encoder.embed_crops(batch))
+        self.centred = any(bool(mask.any()) for _, mask in outputs)
+        if self.centred and encoder is not None:
+            means = [step_means(vectors, valid) for vectors, valid in outputs]
+            encoder.person_mean = torch.cat([mean[steps] for mean, steps in means]).mean(dim=0)
+            outputs = [encoder.pool_crops(vectors, valid) for vectors, valid in outputs]
+        if self.centred:
+            self.net.centre_faces(torch.cat([self._face_scores(*o) for o in outputs]).mean(dim=0))
         return self.centred
+
+    def _face_scores(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Log probabilities ``[n, K]`` by the face of the valid steps of ``x [1, T, D]``."""
+        face = self.net.predict(self.net.run_heads({"video": (x, mask)}))
+        return face.step_probabilities[face.mask].clamp(min=1e-8).log()
+
+    @property
+    def _centred_encoder(self) -> FaceEncoder | None:
+        """The face encoder, if its statistics have centred embeddings."""
+        encoder = self.net.video
+        if isinstance(encoder, FaceEncoder) and "centred" in encoder.statistics:
+            return encoder
+        return None
+
+    def _marks(self, used: set[str]) -> list[str]:
+        """Remarks on how the face is centred, for a prediction of those streams."""
+        if "video" not in used:
+            return []
+        marks = [CENTRED] if self.centred else [CENTRED_RUNNING] if self.centred_running else []
+        if self._centred_encoder is not None:
+            marks.append(EMBEDDINGS_CENTRED if self.centred else EMBEDDINGS_CENTRED_RUNNING)
+        return marks
 
     @torch.inference_mode()
     def predict(
@@ -350,8 +394,6 @@ class Runner:
         output = _join(self.net.emotions, outputs, clip.duration_s)
         main = clip.faces.main if clip.faces is not None else None
         used = {s for h in output.heads for s in (("audio", "video") if h == "fused" else (h,))}
-        marks = [CENTRED] if self.centred and "video" in used else []
-        marks += [CENTRED_RUNNING] if self.centred_running and "video" in used else []
         return Prediction(
             label=output.label,
             probabilities=output.probabilities,
@@ -363,7 +405,7 @@ class Runner:
                 modality=modality,
                 label=output.label,
                 timeline=output.timeline,
-                marks=marks,
+                marks=self._marks(used),
             ),
             duration_s=clip.duration_s,
             timeline=output.timeline,

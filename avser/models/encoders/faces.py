@@ -37,16 +37,20 @@ class FaceEncoder(VideoEncoder):
         statistics: of a step's embeddings, one after the other. ``mean``; ``deviation``, the
             movement within the step, 0 where it has a single crop; ``centred``, the mean less the
             person's own running mean, which warms up as `RunningCentre` says. A clip of over 61 s
-            is predicted in windows, and the running mean begins anew in each.
+            is predicted in windows, and the running mean begins anew in each. With `person_mean`
+            set, that is subtracted instead, in full.
 
     Attributes:
         width: of a crop's embedding.
+        person_mean: mean embedding ``[width]`` of an enrolled person, for ``centred``; None is the
+            running mean. No part of the model: it is never stored.
 
     Raises:
         ConfigError: a statistic is unknown, named twice, or there is none.
     """
 
     width: int
+    person_mean: Tensor | None
 
     def __init__(
         self, *, mirror: bool = False, statistics: tuple[StepStatistic, ...] = ("mean",)
@@ -60,6 +64,7 @@ class FaceEncoder(VideoEncoder):
             )
         self.mirror = mirror
         self.statistics = tuple(statistics)
+        self.register_buffer("person_mean", None, persistent=False)
 
     @property
     def dim(self) -> int:  # type: ignore[override]  # follows from the width
@@ -75,6 +80,18 @@ class FaceEncoder(VideoEncoder):
 
     def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> tuple[Tensor, Tensor]:
         """See `VideoEncoder.forward`."""
+        vectors, valid = self.embed_crops(batch, transforms=transforms)
+        with full_precision(vectors):
+            return self.pool_crops(vectors, valid)
+
+    def embed_crops(
+        self, batch: Batch, *, transforms: Transforms = IDENTITY
+    ) -> tuple[Tensor, Tensor]:
+        """Embed the valid crops of a batch.
+
+        Returns:
+            ``vectors [B, T, N, width]``, 0 where there is no face, and ``valid [B, T, N]``.
+        """
         faces, valid = batch["faces"], batch["face_mask"]
         if not faces.shape[-2:].numel():  # crops without a pixel hold no face
             valid = torch.zeros_like(valid)
@@ -90,8 +107,7 @@ class FaceEncoder(VideoEncoder):
                 pieces = torch.split(crops, PIECE)
                 vectors = torch.cat([self.embed_mirrored(p.float() / 255) for p in pieces])
             x[valid] = vectors.float()
-        with full_precision(x):
-            return self.pool_crops(x, valid)
+        return x, valid
 
     def pool_crops(self, vectors: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Turn ``vectors [B, T, N, width]`` under ``valid [B, T, N]`` into steps and their mask.
@@ -99,10 +115,9 @@ class FaceEncoder(VideoEncoder):
         Returns:
             ``x [B, T, D]``, 0 in steps without a face, and ``mask [B, T]``.
         """
-        shown, steps = valid.unsqueeze(-1), valid.any(dim=2)
+        shown = valid.unsqueeze(-1)
         count = shown.sum(dim=2).clamp(min=1)
-        vectors = torch.where(shown, vectors.float(), 0.0)
-        mean = vectors.sum(dim=2) / count
+        mean, steps = step_means(vectors, valid)
         parts = []
         for name in self.statistics:
             if name == "mean":
@@ -113,7 +128,8 @@ class FaceEncoder(VideoEncoder):
                 moves = variance > 0  # a root's slope is infinite at 0
                 parts.append(torch.where(moves, variance, 1.0).sqrt() * moves)
             else:
-                centred = mean - RunningCentre()(mean, steps)
+                own = self.person_mean
+                centred = mean - (RunningCentre()(mean, steps) if own is None else own)
                 parts.append(torch.where(steps.unsqueeze(-1), centred, 0.0))
         return torch.cat(parts, dim=-1), steps
 
@@ -137,3 +153,14 @@ class FaceEncoder(VideoEncoder):
         """Embed images and, if `mirror`, average with their mirror images."""
         vectors = self.embed(images)
         return (vectors + self.embed(images.flip(-1))) / 2 if self.mirror else vectors
+
+
+def step_means(vectors: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of each step's valid ``vectors [B, T, N, D]`` under ``valid [B, T, N]``.
+
+    Returns:
+        ``[B, T, D]``, 0 in steps without any, and the mask ``[B, T]`` of the others.
+    """
+    shown = valid.unsqueeze(-1)
+    total = torch.where(shown, vectors.float(), 0.0).sum(dim=2)
+    return total / shown.sum(dim=2).clamp(min=1), valid.any(dim=2)
