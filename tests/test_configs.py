@@ -11,7 +11,8 @@ import yaml
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.cli.config import locate, parse, parse_data, quiet
+from avser.cli.config import locate, parse, parse_data
+from avser.cli.library_warnings import ignore_library_warnings
 from avser.data.splits import PARTS
 from avser.errors import ConfigError, SplitError
 from avser.models.baselines.head import BaselineHead
@@ -68,7 +69,7 @@ def class_paths(node: Any) -> Iterator[str]:
 
 
 def built(*words: str) -> Any:
-    with quiet():
+    with ignore_library_warnings():
         return parse(words, trainer_defaults={"accelerator": "cpu", "logger": False})
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from avser.cli.config import Parser, parse, prepare_data, quiet
+from avser.cli.config import Parser, parse, prepare_data
+from avser.cli.library_warnings import ignore_library_warnings
 
 _SETTINGS = """\
 settings that are changed most (any setting of a configuration may follow as a flag):
@@ -37,11 +38,11 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument("--name", help="name of the model; the run folder's name by default")
     own, rest = parser.split(words)
     if any(w.startswith("--print_config") for w in rest):
-        with quiet():
+        with ignore_library_warnings():
             parse(rest)  # prints and exits
     if own.out is None:
         parser.error("--out is missing; name the folder of the run, --out RUN/")
-    with quiet():
+    with ignore_library_warnings():
         from avser.training.fit import claimed_run_folder
 
         with claimed_run_folder(own.out, overwrite=own.overwrite) as resume:

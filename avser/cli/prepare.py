@@ -109,10 +109,11 @@ def _write_shards(data: Any, place: str, cluster: "Cluster | None") -> None:  # 
 
 def _prepare_features(words: Sequence[str]) -> None:
     """Compute the outputs of the audio encoder that the configurations name."""
-    from avser.cli.config import parse, quiet
+    from avser.cli.config import parse
+    from avser.cli.library_warnings import ignore_library_warnings
     from avser.cli.progress import counting
 
-    with quiet():
+    with ignore_library_warnings():
         setup = parse(words, trainer_defaults={"logger": False})
     data, audio = setup.data, setup.task.net.audio
     if audio is None:

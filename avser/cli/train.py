@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avser.cli.config import expand_classes, locate, parse_data
+from avser.cli.class_names import expand_classes
+from avser.cli.config import locate, parse_data
 from avser.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from avser.cli import main
-from avser.cli.config import Parser, parse, quiet
+from avser.cli.config import Parser, parse
+from avser.cli.library_warnings import ignore_library_warnings
 from avser.errors import AvserError
 from avser.testing.corpora.ravdess import fake_ravdess
 from avser.testing.nets import tiny_spec
@@ -68,7 +69,7 @@ def test_a_wrong_setting_is_refused_with_what_is_legal(
     words: list[str], wrong: list[str], sentence: str
 ) -> None:
     _, rest = Parser("fit", "").split([*words, *wrong])
-    with quiet(), pytest.raises(AvserError) as refused:
+    with ignore_library_warnings(), pytest.raises(AvserError) as refused:
         parse(rest)
     assert sentence in str(refused.value)
 
@@ -91,7 +92,7 @@ def test_a_wrong_configuration_file_is_named(
     path = tmp_path / "wrong.yaml"
     path.write_bytes(text)
     _, rest = Parser("fit", "").split([*words, "-c", str(path)])
-    with quiet(), pytest.raises(AvserError) as refused:
+    with ignore_library_warnings(), pytest.raises(AvserError) as refused:
         parse(rest)
     assert sentence in str(refused.value)
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from avser.cli import main
-from avser.cli.config import expand_classes, logger_folder
+from avser.cli.class_names import expand_classes
+from avser.cli.config import logger_folder
 from avser.testing.corpora.folders import fake_folders
 from avser.testing.nets import tiny_spec
 

@@ -10,7 +10,8 @@ import yaml
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.cli.config import expand_classes, parse_data
+from avser.cli.class_names import expand_classes
+from avser.cli.config import parse_data
 from avser.data.splits import Given, clip_name
 from avser.datamodules.corpora.fer2013 import Fer2013
 from avser.datamodules.images import ImageDataModule

@@ -10,7 +10,8 @@ import yaml
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
-from avser.cli.config import parse, quiet
+from avser.cli.config import parse
+from avser.cli.library_warnings import ignore_library_warnings
 from avser.errors import ConfigError
 from avser.testing.corpora.ravdess import fake_ravdess
 
@@ -52,7 +53,7 @@ def config(folder: Path, root: Path, *, head: dict[str, Any], **data: Any) -> li
 def built(words: list[str]) -> Any:
     root = words.index("--root")
     own = [*words[:root], f"--data.corpus.init_args.root={words[root + 1]}", *words[root + 2 :]]
-    with quiet():
+    with ignore_library_warnings():
         return parse(own, trainer_defaults={"accelerator": "cpu", "logger": False})
 
 

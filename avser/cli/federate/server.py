@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from avser.cli.config import Parser, locate, parse_data, quiet
+from avser.cli.config import Parser, locate, parse_data
+from avser.cli.library_warnings import ignore_library_warnings
 from avser.errors import AvserError, ConfigError
 from avser.evaluation.numbers import format_figure
 
@@ -57,7 +58,7 @@ def run(words: Sequence[str]) -> int:
     for name in ("base", "rounds", "strategy"):
         value = getattr(own, name)
         rest += [f"--federated.{name}={value}"] if value is not None else []
-    with quiet():
+    with ignore_library_warnings():
         return _serve(own, rest)
 
 

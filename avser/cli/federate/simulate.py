@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avser.cli.config import Parser, locate, parse, parse_data, quiet
+from avser.cli.config import Parser, locate, parse, parse_data
+from avser.cli.library_warnings import ignore_library_warnings
 from avser.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run(words: Sequence[str]) -> int:
     rest += [f"--federated.{n.replace('-', '_')}={v}" for n, v in given.items() if v is not None]
     rest += ["--federated.secure_aggregation=true"] if own.secure_aggregation else []
     rest += ["--federated.keep_updates=true"] if own.keep_updates else []
-    with quiet():
+    with ignore_library_warnings():
         from avser.training.fit import claimed_run_folder
 
         with claimed_run_folder(own.out, overwrite=own.overwrite):
