@@ -3,15 +3,17 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import av
 from av import AudioStream, VideoStream
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition, Stream
+from av.stream import Stream
 
 from avser.errors import AvserError, MediaError
+from avser.media.tracks import first_with_sound, picture_track, sound_tracks
 
 # Demuxers that may open a file. Text art, image sequences and above all playlists (which name
 # further files and addresses) stay out, whatever a file's name or content pretends.
@@ -69,6 +71,7 @@ class MediaFile:
         length_s: from the first time to the last, or None.
         indexed: whether the container has an index, so that stated durations and seeking can be
             trusted.
+        warnings: about the choice of the main sound, in words.
     """
 
     container: InputContainer
@@ -77,6 +80,7 @@ class MediaFile:
     begin_s: float
     length_s: float | None
     indexed: bool
+    warnings: tuple[str, ...] = ()
 
     def is_short(
         self, reached_s: Sequence[tuple[AudioStream | VideoStream, float]], *, everything: bool
@@ -123,13 +127,9 @@ def open_file(path: Path) -> MediaFile:
             raise unreadable(path, "it is a pipe or a device", "store it in a file first")
         if not path.stat().st_size:
             raise unreadable(path, "it is empty", "record or download it again")
-        container = av.open(
-            str(path.absolute()),  # absolute: a name such as "concat:a" is no address then
-            options={"format_whitelist": _DEMUXERS, **_probing(path)},
-            metadata_errors="ignore",
-        )
+        container = _opened(path)
         try:
-            audio, video = _main_streams(container, path)
+            audio, video, warnings = _main_streams(container, path)
             streams = [stream for stream in (audio, video) if stream is not None]
             starts = [_seconds(s.start_time, s) for s in streams if s.start_time is not None]
             return MediaFile(
@@ -139,10 +139,19 @@ def open_file(path: Path) -> MediaFile:
                 begin_s=min(starts, default=0.0),
                 length_s=_stated_length_s(container),
                 indexed=not _INDEXED.isdisjoint(container.format.name.split(",")),
+                warnings=warnings,
             )
         except BaseException:
             container.close()
             raise
+
+
+def _opened(path: Path) -> InputContainer:
+    return av.open(
+        str(path.absolute()),  # absolute: a name such as "concat:a" is no address then
+        options={"format_whitelist": _DEMUXERS, **_probing(path)},
+        metadata_errors="ignore",
+    )
 
 
 def _probing(path: Path) -> dict[str, str]:
@@ -174,34 +183,51 @@ def unreadable(path: Path, why: str, cure: str) -> MediaError:
 
 def _main_streams(
     container: InputContainer, path: Path
-) -> tuple[AudioStream | None, VideoStream | None]:
+) -> tuple[AudioStream | None, VideoStream | None, tuple[str, ...]]:
     """Find the main sound and the main picture; either may be None.
+
+    Returns:
+        Both, and a warning in words where the preferred sound is silent.
 
     Raises:
         MediaError: both are None, or the sound's rate is too low for speech.
     """
-    audio: Stream | None = container.streams.best("audio")
-    video: Stream | None = container.streams.best("video")
-    if audio is None and video is not None:
-        audio = next(iter(container.streams.audio), None)  # no packet of it was seen yet: late
-    elif video is None and audio is not None:
-        video = next(iter(container.streams.video), None)
-    if not isinstance(audio, AudioStream) or not audio.codec_context:
-        audio = None
-    if not isinstance(video, VideoStream) or not video.codec_context:
-        video = None
-    elif video.disposition & Disposition.attached_pic:  # the cover of a record
-        video = None
-    if audio is None and video is None:
+    video, tracks = picture_track(container), sound_tracks(container)
+    if not tracks and video is None:
         raise unreadable(path, "it holds neither sound nor picture", "choose a recording")
-    if audio is not None and 0 < audio.codec_context.sample_rate < _LOWEST_RATE:
-        rate = audio.codec_context.sample_rate
+    if not tracks:
+        return None, video, ()
+    indices = tuple(track.index for track in tracks)
+    index = indices[0]
+    if len(tracks) > 1:
+        state = path.stat()
+        index = _sounding_track(path.absolute(), state.st_size, state.st_mtime_ns, indices)
+    audio = next(track for track in tracks if track.index == index)
+    rate = audio.codec_context.sample_rate
+    if 0 < rate < _LOWEST_RATE:
         raise unreadable(
             path,
             f"it states {rate} samples a second, and below {_LOWEST_RATE} there is no speech",
             "export it again",
         )
-    return audio, video
+    if audio is tracks[0]:
+        return audio, video, ()
+    silent, used = (1 + container.streams.audio.index(track) for track in (tracks[0], audio))
+    warning = f"its sound track {silent} of {len(tracks)} is silent, so that track {used} is used"
+    return audio, video, (warning,)
+
+
+@lru_cache(maxsize=256)
+def _sounding_track(path: Path, _size: int, _changed_ns: int, indices: tuple[int, ...]) -> int:
+    """Return the first of the tracks with sound; of silent ones the first.
+
+    A file is often opened again, for each of its parts or for its faces: hence the cache.
+    """
+    with _opened(path) as container:
+        tracks = [container.streams[index] for index in indices if index < len(container.streams)]
+        sounds = [track for track in tracks if isinstance(track, AudioStream)]
+        place = first_with_sound(container, sounds) or 0
+    return indices[place]
 
 
 def _seconds(ticks: int | None, stream: Stream) -> float:

@@ -19,7 +19,7 @@ Rules:
 - **Frames** are what is shown at the times asked: the last picture at or before each time (within
   1 ms, for containers that round their times), held until the next one, and the last one until the
   clip ends. Before the first picture nothing is shown. Only these frames are converted.
-- A cover picture inside a music file is not video.
+- A cover picture inside a music file is not video. Of several tracks `avser.media.tracks` chooses.
 
 Unusual files:
 
@@ -320,7 +320,8 @@ class MediaReader(Iterator[MediaBlock], AbstractContextManager["MediaReader"]):
             many = "once" if len(jumps) == 1 else f"{len(jumps)} times"
             joined = f"its time stamps jump {many}, first at {first_s:.2f} s, and are joined there"
             warnings.append(joined)
-        return (*warnings, *(self._sound.warnings if self._sound else ()))
+        sound = (*self._file.warnings, *self._sound.warnings) if self._sound else ()
+        return (*warnings, *sound)
 
     def __next__(self) -> MediaBlock:
         with media_errors(self.path):
