@@ -47,9 +47,10 @@ def _usage() -> str:
     rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in commands().items())
     return (
         "usage: avser COMMAND ...\n\n"
-        "Recognise emotion in clips of people speaking, from the voice, the face, or both.\n\n"
+        "Recognise emotion in clips of people speaking, from voice, face, or both.\n\n"
         f"commands:\n{rows}\n\n"
-        "avser COMMAND --help lists the options. --debug shows tracebacks; --version the version."
+        "avser COMMAND --help prints the options of a command.\n"
+        "avser --version prints the version; --debug with any command shows tracebacks."
     )
 
 

@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 def run(words: Sequence[str]) -> int:
     """Print parts, speakers, classes and duplicates; draw them with ``--plot``."""
-    parser = Parser("audit", "Show what a split holds. Settings may follow as --data.*")
-    parser.add_argument("--plot", metavar="OUT", type=Path, help="folder for pictures")
+    parser = Parser(
+        "audit",
+        "Show the clips, speakers and classes of each part of a split. Any setting of "
+        "the data may follow, such as --data.split loso.",
+    )
+    parser.add_argument(
+        "--plot", metavar="DIR", type=Path, help="also draw the counts into this folder"
+    )
     own, rest = parser.split(words)
     from rich.console import Console
 

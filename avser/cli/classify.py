@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avser.cli.inputs import Inputs, expand, nothing_there
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError, escape_controls
 from avser.files import is_special
 
@@ -30,19 +31,22 @@ SELF, RUNNING = "self", "running"  # of --enrol
 _COUNTED = 1_000  # inputs that are drawn beforehand, so that few have a bar with an end
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Return the command's parser."""
-    p = argparse.ArgumentParser(prog="avser classify", description="Label media files.")
+    p = CommandParser("classify", "Label media files.")
     p.add_argument("paths", nargs="*", metavar="PATH", help="files, folders, patterns, addresses "
                    "(https://...), or - for standard input")  # fmt: skip
     p.add_argument("--list", metavar="FILE", action="append", default=[], help="text file with one "
                    "input a line; - is stdin")  # fmt: skip
     p.add_argument("--model", metavar="NAME|DIR", action="append", help="released model, bundle, "
                    "or run folder; several: the mean of their probabilities")  # fmt: skip
-    p.add_argument("--modality", choices=("auto", "audio", "video", "both"), default="auto")
-    p.add_argument("--recursive", action="store_true", help="folders with all below them")
+    p.add_argument("--modality", choices=("auto", "audio", "video", "both"), default="auto",
+                   help="streams to use; auto: all that the clip and the model have")  # fmt: skip
+    p.add_argument(
+        "--recursive", action="store_true", help="read folders with all that is below them"
+    )
     p.add_argument("--workers", type=int, default=2, metavar="N", help="decoding threads")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: the fastest")
     p.add_argument("--json", metavar="FILE", help="write all results: .json, or .jsonl for a line "
                    "a clip; - is stdout")  # fmt: skip
     p.add_argument("--csv", metavar="FILE", help="write one row a clip: .csv; - is stdout")
@@ -53,39 +57,47 @@ def parser() -> argparse.ArgumentParser:
         "--timeline", metavar="FILE", help="one clip: a file ending in .csv, .json, .vtt, .srt, "
         ".TextGrid, .eaf (ELAN) or .labelstudio.json; several: a folder, with --timeline-format",
     )  # fmt: skip
-    p.add_argument(
-        "--timeline-format",
-        choices=("csv", "json", "vtt", "srt", "TextGrid", "eaf", "labelstudio.json"),
-    )
+    formats = ("csv", "json", "vtt", "srt", "TextGrid", "eaf", "labelstudio.json")
+    p.add_argument("--timeline-format", metavar="FORMAT", choices=formats,
+                   help=f"of a folder's timelines: {', '.join(formats)}")  # fmt: skip
     p.add_argument("--plot", metavar="FILE", help="draw the timeline: .png, .pdf or .svg; several "
                    "clips: a folder")  # fmt: skip
     p.add_argument("--annotate", metavar="OUT.mp4", help="write the clip with box, label and bars; "
                    "several clips: a folder")  # fmt: skip
-    p.add_argument("--faces", choices=("main", "all"), default="main", help="all: the prediction "
-                   "for every face alone, in the JSON")  # fmt: skip
-    p.add_argument("--detector", metavar="YUNET.onnx", help="OpenCV's YuNet in MTCNN's place")
+    p.add_argument("--faces", choices=("main", "all"), default="main", help="main: the person who "
+                   "speaks; all: in the JSON, also the prediction of every face alone")  # fmt: skip
+    p.add_argument("--detector", metavar="YUNET.onnx", help="detect faces with this "
+"model of OpenCV instead of "
+                   "MTCNN")  # fmt: skip
     p.add_argument("--features", metavar="TABLE.csv", help="precomputed video features, a row a "
                    "clip, for models that read them")  # fmt: skip
     p.add_argument("--enrol", metavar="FOLDER|self|running", help="unlabelled clips of the "
                    "speaker, to normalise by, for models that do; self: the classified clips "
                    "themselves, five of one person or a recording over 60 s; running: each face "
                    "centred on its own mean so far, half of it after 20 s")  # fmt: skip
+    p.add_argument("--quiet", action="store_true", help="no bars, no progress, no file names")
+    _add_job_flags(p)
+    return p
+
+
+def _add_job_flags(p: CommandParser) -> None:
     job = p.add_argument_group("jobs of many clips, in parts (docs/guides/scale.md)")
     job.add_argument("--out", metavar="DIR", help="folder or address of the job: parts of rows in "
                      "Parquet and a manifest; finished parts are kept")  # fmt: skip
-    job.add_argument("--engine", choices=("local", "ray"), default="local")
-    job.add_argument("--address", metavar="HOST:PORT|auto", help="of a running Ray cluster; one is "
-                     "started on this machine without it")  # fmt: skip
-    job.add_argument("--actors", type=int, metavar="N", help="most actors; as many as there is "
-                     "room for")  # fmt: skip
-    job.add_argument("--actor-cpus", type=float, default=1.0, metavar="C", help="cores of each")
+    job.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: "
+                     "spread the parts over a cluster")  # fmt: skip
+    job.add_argument("--address", metavar="HOST:PORT|auto", help="of a running Ray "
+"cluster; without "
+                     "it, one is started on this machine")  # fmt: skip
+    job.add_argument("--actors", type=int, metavar="N", help="largest number of worker "
+                     "processes of a cluster; by default as many as there is room for")  # fmt: skip
+    job.add_argument("--actor-cpus", type=float, default=1.0, metavar="C", help="cores of each "
+                     "worker process")  # fmt: skip
     job.add_argument("--actor-gpus", type=float, default=0.0, metavar="G", help="GPUs, or a share "
-                     "of one, of each")  # fmt: skip
+                     "of one, of each worker process")  # fmt: skip
     job.add_argument("--shard", metavar="I/N", help="do each N-th part from the I-th, for batch "
                      "systems")  # fmt: skip
-    job.add_argument("--part-clips", type=int, metavar="N", help="clips of a part; 128 by default")
-    p.add_argument("--quiet", action="store_true", help="no bars, no progress, no file names")
-    return p
+    job.add_argument("--part-clips", type=int, metavar="N", help="clips of a part (default: 128)")
 
 
 def run(words: Sequence[str]) -> int:

@@ -1,6 +1,5 @@
 """``avser combine``: join the predictions of finished trainings."""
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
 from avser.evaluation.numbers import format_figure
 
@@ -32,12 +32,12 @@ class Member:
     summaries: Sequence[Mapping[str, Any]]
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(
-        prog="avser combine",
-        description="Join the test answers of finished trainings and measure them: ensembles, late "
-        "fusion. Every seed of a cross-validation is a member. Nothing is computed anew.",
+    own = CommandParser(
+        "combine",
+        "Join the test predictions of finished trainings and measure them: ensembles, late "
+        "fusion. Every seed of a cross-validation is a member. No model is run.",
     )
     own.add_argument(
         "runs",
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--rule",
         choices=("mean", "product"),
         default="mean",
-        help="of probabilities; the product is the sum of their logarithms",
+        help="rule of combining probabilities",
     )
     own.add_argument("--name", default="combined", help="name in the table")
     own.add_argument("--json", metavar="FILE", help="write the results there; - is stdout")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from avser.cli.class_names import expand_classes
 from avser.cli.config_errors import one_sentence
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def locate(name: str) -> str:
     )
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose flags stand beside those of the configuration.
+class Parser(CommandParser):
+    """A command's parser whose flags stand beside those of the configuration.
 
     Args:
         command: name of the command.
-        about: one line.
+        about: what the command does, in sentences.
         corpus: add ``--corpus NAME``, which is ``-c configs/data/NAME.yaml``.
         figures: add ``--figures``, for commands that write a report.
         epilog: text below the flags.
@@ -66,27 +67,24 @@ class Parser(argparse.ArgumentParser):
         figures: bool = False,
         epilog: str | None = None,
     ) -> None:
-        super().__init__(
-            prog=f"avser {command}",
-            description=about,
-            allow_abbrev=False,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        super().__init__(command, about, epilog=epilog)
         self.add_argument(
             "-c",
             "--config",
             action="append",
             default=[],
             metavar="FILE",
-            help="configuration; several compose, later ones win",
+            help="configuration, such as configs/model/audio_crnn.yaml; may be "
+            "repeated, later ones win",
         )
         self._has_corpus = corpus
         if corpus:
             self.add_argument(
                 "--corpus",
                 metavar="NAME",
-                help="configs/data/NAME.yaml: a corpus by name, or folders, manifest for your own",
+                help="corpus, such as ravdess (configs/data/NAME.yaml); for your own "
+                "recordings: folders "
+                "or manifest",
             )
         self.add_argument("--root", metavar="DIR", help="folder (or CSV) of the corpus")
         if figures:

@@ -22,26 +22,39 @@ def _seeds(text: str) -> list[int]:
 def _parser() -> Parser:
     parser = Parser(
         "crossval",
-        "Train and test over folds and seeds. Settings may follow as --data.*, ...",
+        "Train and test over folds and seeds. Any setting of avser fit may follow. After an "
+        "interruption the same command goes on.",
         figures=True,
     )
     parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--folds", type=int, help="of speaker_kfold; its own number by default")
+    parser.add_argument(
+        "--folds", type=int, metavar="N", help="number of folds (default: as the split has)"
+    )
     parser.add_argument("--fold", type=int, metavar="K", help="run this fold alone")
-    parser.add_argument("--seeds", type=_seeds, default=[0], help="such as 0,1")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    parser.add_argument(
+        "--seeds", type=_seeds, metavar="A,B", help="seeds of each fold (default: 0)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at once")
     parser.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="ray: spread the trainings "
         "over a cluster; run folders are on a shared disk",
     )  # fmt: skip
-    parser.add_argument("--address", help="of a running Ray cluster: HOST:PORT, or auto")
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="of a running Ray cluster; without it, one is started on this machine",
+    )
     parser.add_argument("--actor-cpus", type=float, default=1.0, metavar="C", help="with ray: "
                         "cores of each training")  # fmt: skip
-    parser.add_argument("--actor-gpus", type=float, default=0.0, metavar="G", help="GPUs of each")
+    parser.add_argument(
+        "--actor-gpus", type=float, default=0.0, metavar="G", help="with ray: GPUs of each"
+    )
     parser.add_argument("--name", help="name of the model in the tables")
     parser.add_argument("--json", metavar="FILE", help="also write the results there; - is stdout")
     parser.add_argument("--stress", action="store_true", help="measure degraded test clips too")
-    parser.add_argument("--row", type=Path, metavar="FILE", help="append every fold's figure there")
+    parser.add_argument(
+        "--row", type=Path, metavar="FILE", help="append a row with every fold's UAR to this table"
+    )
     return parser
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from avser.types import Clip
 
 
-def run(words: Sequence[str]) -> int:
-    """Print the figures, and write them where asked."""
-    about = "Measure a model on a corpus. Settings may follow as --data.*"
+def _parser() -> Parser:
+    """The command's flags."""
+    about = "Measure a model on a corpus. Any setting of the data may follow, as of avser fit."
     parser = Parser("evaluate", about, corpus=False, figures=True)
     parser.add_argument(
         "--model",
@@ -28,15 +28,27 @@ def run(words: Sequence[str]) -> int:
         action="append",
         help="released model, bundle, or run folder; several: the mean of their probabilities",
     )
-    parser.add_argument("--corpus", metavar="NAME", help="instead of -c: a corpus by name")
+    parser.add_argument(
+        "--corpus", metavar="NAME", help="instead of -c: a corpus by name, such as ravdess"
+    )
     parser.add_argument("--speakers", metavar="A,B", help="test on these speakers alone")
     parser.add_argument(
-        "--split", choices=("test", "all"), help="part of -c; all clips with --corpus"
+        "--split",
+        choices=("test", "all"),
+        help="clips to measure (default: test with -c, all with --corpus)",
     )
-    parser.add_argument("--unseen-only", action="store_true", help="drop speakers of the training")
-    parser.add_argument("--report", metavar="OUT", type=Path, help="folder for report and results")
+    parser.add_argument(
+        "--unseen-only", action="store_true", help="leave out speakers of the model's training"
+    )
+    parser.add_argument("--report", metavar="DIR", type=Path, help="folder of report and results")
     parser.add_argument("--stress", action="store_true", help="measure degraded clips too")
     parser.add_argument("--json", metavar="FILE", help="write the results there; - is stdout")
+    return parser
+
+
+def run(words: Sequence[str]) -> int:
+    """Print the figures, and write them where asked."""
+    parser = _parser()
     own, rest = parser.split(words)
     if bool(own.config) == bool(own.corpus):
         parser.error("give either -c DATA.yaml or --corpus NAME")

@@ -1,29 +1,32 @@
 """``avser explain``: show which steps, bands and face regions decided a prediction."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from avser.cli.parser import CommandParser
+
 FORMATS = ("png", "pdf", "svg")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Return the command's parser."""
-    p = argparse.ArgumentParser(
-        prog="avser explain",
-        description="Show which steps, frequency bands and face regions decided a prediction: the "
+    p = CommandParser(
+        "explain",
+        "Show which steps, frequency bands and face regions decided a prediction: the "
         "attention over steps, the probability that is lost without each, and Grad-CAM over the "
         "spectrogram and the face.",
     )
-    p.add_argument("path", metavar="CLIP", help="of at most 61 s")
+    p.add_argument("path", metavar="CLIP", help="media file of at most 61 s")
     p.add_argument("--out", metavar="DIR|FILE", required=True, help="a folder of figures and "
                    "explanation.json; or one figure, .png, .pdf or .svg")  # fmt: skip
-    p.add_argument("--format", choices=FORMATS, default="png", help="of a folder's figures")
+    p.add_argument("--format", choices=FORMATS, default="png", help="format of a folder's figures")
     p.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
-    p.add_argument("--emotion", metavar="NAME", help="to explain; the most probable by default")
-    p.add_argument("--modality", choices=("auto", "audio", "video", "both"), default="auto")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    p.add_argument("--emotion", metavar="NAME", help="emotion to explain (default: the "
+                   "predicted one)")  # fmt: skip
+    p.add_argument("--modality", choices=("auto", "audio", "video", "both"), default="auto",
+                   help="streams to use; auto: all that the clip and the model have")  # fmt: skip
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: the fastest")
     return p
 
 

@@ -27,8 +27,9 @@ def parser() -> Parser:
     p = Parser(
         "export",
         "Write a model for other runtimes, from raw 16 kHz samples, face crops, or both, to "
-        "calibrated probabilities. With -c DATA.yaml (settings may follow as --data.*), measure "
-        "the file too.",
+        "calibrated probabilities. With -c DATA.yaml or --corpus, measure the file too; "
+        "any setting "
+        "of the data may follow.",
     )
     p.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
     p.add_argument(
@@ -40,8 +41,7 @@ def parser() -> Parser:
     p.add_argument(
         "--modality",
         choices=MODALITIES,
-        help="branch to write; without it, the whole of a model that judges faces, and else its "
-        "audio branch",
+        help="branch to write (default: both of a model that judges faces, else audio)",
     )
     p.add_argument(
         "--space",

@@ -1,14 +1,15 @@
 """``avser features``: compute visual features of videos into a table."""
 
-import argparse
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avser.cli.inputs import Inputs, nothing_there
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError, escape_controls
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ _COUNTED = 1_000  # inputs that are drawn beforehand, so that few have a bar wit
 _CHUNK = 8  # clips of an item on a cluster; some seconds of work
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Return the command's parser."""
-    own = argparse.ArgumentParser(
-        prog="avser features",
-        description="Compute visual features of videos into a table, which stands wherever a table "
-        "of OpenFace's action units does: 52 blendshapes a step of 0.512 s, by MediaPipe's face "
+    own = CommandParser(
+        "features",
+        "Compute visual features of videos into a table, to be used in place of a table of "
+        "OpenFace's action units: 52 blendshapes a step of 0.512 s, by MediaPipe's face "
         "landmarker. After an interruption the same command goes on.",
     )
     own.add_argument("paths", nargs="*", metavar="PATH", help="files, folders with all below them, "
@@ -37,9 +38,9 @@ def parser() -> argparse.ArgumentParser:
         dest="kind",
         choices=KINDS,
         default=KINDS[0],
-        help="action_units: 15 of the blendshapes, under the names of their action units",
+        help="features; action_units: 15 of the blendshapes, named by their action units",
     )
-    own.add_argument("--out", required=True, type=Path, metavar="TABLE.npz")
+    own.add_argument("--out", required=True, type=Path, metavar="TABLE.npz", help="the table")
     own.add_argument(
         "--landmarker",
         required=True,
@@ -49,9 +50,13 @@ def parser() -> argparse.ArgumentParser:
     )
     own.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: spread the "
                      "clips over a cluster")  # fmt: skip
-    own.add_argument("--address", help="of a running Ray cluster: HOST:PORT, or auto")
-    own.add_argument("--actors", type=int, metavar="N", help="with ray: processes; as many as "
-                     "there is room for")  # fmt: skip
+    own.add_argument(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="of a running Ray cluster; without it, one is started on this machine",
+    )
+    own.add_argument("--actors", type=int, metavar="N", help="with ray: largest number of worker "
+                     "processes; by default as many as there is room for")  # fmt: skip
     return own
 
 
@@ -118,7 +123,7 @@ def _todo(inputs: Iterator[str], log: "RowLog") -> Iterator[tuple[int, str]]:
             yield log.reserve(), path
 
 
-def _work(own: argparse.Namespace, todo: Iterator[tuple[int, str]]) -> Iterator[Mapping[str, Any]]:
+def _work(own: Namespace, todo: Iterator[tuple[int, str]]) -> Iterator[Mapping[str, Any]]:
     """Compute the rows of inputs, here one at a time as they are drawn."""
     from avser.distributed.engine import Cluster, local, on_ray
     from avser.distributed.features import WORKER
@@ -135,7 +140,7 @@ def _items(todo: Iterator[tuple[int, str]], size: int) -> Iterator[dict[str, Any
         yield {"places": [place for place, _ in part], "paths": [path for _, path in part]}
 
 
-def _write(own: argparse.Namespace, names: tuple[str, ...], log: "RowLog") -> list[str]:
+def _write(own: Namespace, names: tuple[str, ...], log: "RowLog") -> list[str]:
     """Write the table; return why files are left out."""
     from avser.distributed.features import features_of_row, key_of
     from avser.media.blendshapes import FeatureTable, action_units

@@ -1,21 +1,23 @@
 """``avser filters``: draw the filters of a model's first layer."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
 
 
 def run(words: Sequence[str]) -> int:
     """Draw them, best first by pitch, formant, periodicity and silence; print the first of each."""
-    parser = argparse.ArgumentParser(
-        prog="avser filters", description="Draw the filters of a model's first convolution."
-    )
+    parser = CommandParser("filters", "Draw the filters of a model's first convolution.")
     parser.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
-    parser.add_argument("--out", metavar="X.png|X.pdf|X.svg", type=Path, required=True)
-    parser.add_argument("--stream", choices=("audio", "video"), default="audio")
-    parser.add_argument("--count", type=int, default=12, help="filters of each ranking")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help=".png, .pdf or .svg"
+    )
+    parser.add_argument("--stream", choices=("audio", "video"), default="audio", help="encoder")
+    parser.add_argument(
+        "--count", type=int, default=12, metavar="N", help="filters of each ranking"
+    )
     own = parser.parse_args(list(words))
     if own.count < 1:
         raise ConfigError(f"Bad --count {own.count}: legal is 1 or more.")

@@ -7,35 +7,46 @@ from avser.cli.config import Parser, parse, prepare_data
 from avser.cli.library_warnings import ignore_library_warnings
 
 _SETTINGS = """\
-settings that are changed most (any setting of a configuration may follow as a flag):
+frequent settings; any setting of a configuration may follow as a flag:
   --trainer.max_epochs N        epochs
   --model.lr X                  learning rate
   --data.batch_size N           clips of a training batch
   --seed_everything N           seed
-  --data.split NAME             auto, speaker_kfold, loso, held_out, given, random, ...
+  --data.split NAME             auto, speaker_kfold, loso, held_out, given, ...
   --data.split.fold K           fold that is the test part
   --data.emotions [A,B]         classes to keep
   --data.merge {calm: neutral}  classes to merge
-  --data.max_missing SHARE      clips that may be left out because they can't be decoded
+  --data.max_missing SHARE      undecodable clips that may be left out
   --trainer.devices N           processes or GPUs
   --trainer.logger NAME         wandb, mlflow, tensorboard, ...: also log there
 
---print_config shows every setting and its value; --model.audio.help CLASS explains a class.
-example: avser fit --corpus folders --root DIR -c configs/model/audio_crnn.yaml --out RUN/
+--print_config shows every setting and its value.
+--model.audio.help CLASS explains a class.
+example:
+  avser fit --corpus folders --root DIR \\
+      -c configs/model/audio_crnn.yaml --out RUN/
 """
 
 
 def run(words: Sequence[str]) -> int:
     """Train, calibrate, release and measure; resumes an unfinished run."""
-    parser = Parser("fit", "Train a model into a run folder.", figures=True, epilog=_SETTINGS)
+    parser = Parser(
+        "fit",
+        "Train a model into a run folder. After an interruption the same command goes on.",
+        figures=True,
+        epilog=_SETTINGS,
+    )
     parser.add_argument("--out", metavar="RUN", type=Path, help="run folder; needed to train")
-    parser.add_argument("--no-test", action="store_true", help="leave the test part alone")
+    parser.add_argument("--no-test", action="store_true", help="do not measure the test part")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run")
     parser.add_argument(
-        "--patience", type=int, help="stop after so many epochs without a better one"
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop after N epochs without a better one (default: never)",
     )
     parser.add_argument("--stress", action="store_true", help="measure degraded test clips too")
-    parser.add_argument("--name", help="name of the model; the run folder's name by default")
+    parser.add_argument("--name", help="name of the model (default: the run folder's)")
     own, rest = parser.split(words)
     if any(w.startswith("--print_config") for w in rest):
         with ignore_library_warnings():

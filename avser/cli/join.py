@@ -1,10 +1,10 @@
 """``avser join``: make an audio-visual model of a voice model and a face model."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,15 +18,19 @@ _DESCRIPTION = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(prog="avser join", description=_DESCRIPTION)
+    own = CommandParser("join", _DESCRIPTION)
     own.add_argument("voice", metavar="VOICE", help="released model, bundle or run folder")
     own.add_argument("face", metavar="FACE", help="released model, bundle or run folder")
     own.add_argument("--out", metavar="DIR", required=True, help="folder of the new bundle")
-    own.add_argument("--name", help="of the model; default: the name of DIR")
+    own.add_argument("--name", help="name of the model (default: the name of DIR)")
     own.add_argument(
-        "--weight", type=float, help="of the face's log probabilities; default: by validation"
+        "--weight",
+        type=float,
+        metavar="W",
+        help="weight of the face's log probabilities (default: chosen on the validation "
+        "predictions)",
     )
     return own
 

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avser.cli.parser import CommandParser
+
 if TYPE_CHECKING:
     from avser.inference.camera import CameraFrame
     from avser.inference.live import AudioBlock, LivePrediction
@@ -18,23 +20,21 @@ Shares = Mapping[str, float]
 STEP_S = 0.512
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Return the command's parser."""
-    p = argparse.ArgumentParser(
-        prog="avser listen", description="Label live speech, or voice and face, every 0.512 s."
-    )
+    p = CommandParser("listen", "Label live speech, or voice and face, every 0.512 s.")
     p.add_argument(
         "source",
         nargs="?",
         metavar="FILE|-",
         help="a media file, read in real time; - for raw samples on standard input (16 bits, "
-        "signed, little-endian, one channel, 16 kHz); the microphone by default",
+        "signed, little-endian, one channel, 16 kHz) (default: the microphone)",
     )
     p.add_argument(
         "--model", metavar="NAME|DIR|FILE.onnx", help="released model, bundle, run, or export"
     )
     p.add_argument(
-        "--microphone", metavar="NAME|NUMBER", help="recording device; the system's by default"
+        "--microphone", metavar="NAME|NUMBER", help="recording device (default: the system's)"
     )
     p.add_argument(
         "--camera",
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=3.072,
         metavar="S",
-        help="seconds of the sliding window of a model that keeps no state (default 3.072)",
+        help="seconds of the sliding window of a model that keeps no state",
     )
     p.add_argument("--json", action="store_true", help="one JSON object a step, a line each")
     return p

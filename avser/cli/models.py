@@ -1,19 +1,19 @@
 """``avser models``: list the released models."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from avser.bundle.listing import listed
+from avser.cli.parser import CommandParser
 from avser.evaluation.numbers import format_figure
 
 
 def run(words: Sequence[str]) -> int:
     """Print name, classes, size, figure and licence of every released model."""
-    parser = argparse.ArgumentParser(prog="avser models", description="List the released models.")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser = CommandParser("models", "List the released models.")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     own = parser.parse_args(list(words))
     from importlib.resources import files
 

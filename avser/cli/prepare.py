@@ -1,4 +1,4 @@
-"""``avser prepare``: decode a corpus into the cache, and compute a frozen encoder's outputs."""
+"""``avser prepare``: decode a corpus into the cache, with features of frozen encoders."""
 
 import os
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ def run(words: Sequence[str]) -> int:
     """Decode what is not yet in the cache."""
     parser = Parser(
         "prepare",
-        "Decode a corpus into the cache. Settings may follow as --data.* With -c MODEL.yaml whose "
-        "data.views is set, also compute the frozen encoder's outputs of all clips and views.",
+        "Decode a corpus into the cache. With -c MODEL.yaml whose data.views is set, also compute "
+        "the frozen encoder's outputs of all clips and views. Any setting of the data may follow.",
     )
     parser.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="ray: spread the decoding over "
@@ -24,9 +24,13 @@ def run(words: Sequence[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--shards", metavar="DIR", help="also write the clips into tar files in "
                         "this folder or bucket, to train with --corpus shards")  # fmt: skip
-    parser.add_argument("--address", help="of a running Ray cluster: HOST:PORT, or auto")
-    parser.add_argument("--actors", type=int, metavar="N", help="with ray: decoding processes; as "
-                        "many as there is room for")  # fmt: skip
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="of a running Ray cluster; without it, one is started on this machine",
+    )
+    parser.add_argument("--actors", type=int, metavar="N", help="with ray: largest number of "
+                        "decoding processes; by default as many as there is room for")  # fmt: skip
     own, rest = parser.split(words)
     from avser.data.audio_cache import Prepared
     from avser.data.content import cache_folder

@@ -1,22 +1,20 @@
 """``avser release``: give a trained model its name, figures and card."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
 
 
-def run(words: Sequence[str]) -> int:
-    """Write a bundle of a run's weights with the figures of a cross-validation."""
-    parser = argparse.ArgumentParser(
-        prog="avser release", description="Give a trained model its name, figures and card."
-    )
+def _parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser("release", "Give a trained model its name, figures and card.")
     parser.add_argument("model", metavar="RUN", help="run folder, or bundle")
     parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="the new bundle")
-    parser.add_argument("--name", help="of the model; the folder's name by default")
+    parser.add_argument("--name", help="name of the model (default: the folder's)")
     parser.add_argument(
         "--figures",
         metavar="FILE",
@@ -30,9 +28,19 @@ def run(words: Sequence[str]) -> int:
         help="instead: what avser evaluate --json wrote of this very model",
     )
     parser.add_argument("--half", action="store_true", help="store the weights in float16")
-    parser.add_argument("--command", default="", help="that made the figures, for the card")
-    parser.add_argument("--about", default="", help="what the card must say first, in sentences")
-    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="also upload it to the Hub")
+    parser.add_argument(
+        "--command", default="", metavar="TEXT", help="for the card: command that made the figures"
+    )
+    parser.add_argument("--about", default="", metavar="TEXT", help="first paragraph of the card")
+    parser.add_argument(
+        "--push-to-hub", metavar="OWNER/NAME", help="also upload it to the Hugging Face Hub"
+    )
+    return parser
+
+
+def run(words: Sequence[str]) -> int:
+    """Write a bundle of a run's weights with the figures of a cross-validation."""
+    parser = _parser()
     own = parser.parse_args(list(words))
     from avser.bundle import serialization as bundle
 

@@ -12,16 +12,18 @@ def run(words: Sequence[str]) -> int:
     parser = Parser(
         "search",
         "Search for settings with Optuna's TPE; validation chooses, the test part is left alone. "
-        "Settings may follow as --data.*, --model.*, --trainer.*",
+        "Any setting of avser fit may follow.",
     )
     parser.add_argument("--space", metavar="FILE", required=True, help="settings and their ranges")
-    parser.add_argument("--trials", type=int, default=10, help="of the whole study")
+    parser.add_argument(
+        "--trials", type=int, default=10, metavar="N", help="trials of the whole study"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampler")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sampler")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at once")
     parser.add_argument(
         "--storage", metavar="URL", help="database of the study, which machines may share: "
-        "sqlite:///FILE or postgresql://...; DIR/study.db by default",
+        "sqlite:///FILE or postgresql://... (default: DIR/study.db)",
     )  # fmt: skip
     own, rest = parser.split(words)
     if own.trials < 1:

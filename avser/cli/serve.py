@@ -1,40 +1,42 @@
 """``avser serve``: web page and HTTP API."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
+from avser.cli.parser import CommandParser
+
 _HOST, _PORT = "127.0.0.1", 7860
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Return the command's parser."""
     from avser.web.limits import Limits
 
     own = Limits()
-    p = argparse.ArgumentParser(
-        prog="avser serve",
-        description="Serve a page on which people record or drop clips, and an HTTP interface: "
+    p = CommandParser(
+        "serve",
+        "Serve a page on which people record or drop clips, and an HTTP API: "
         "POST /v1/classify, GET /v1/models, GET /healthz, GET /openapi.json.",
     )
     p.add_argument("--model", metavar="NAME|DIR", help="released model, bundle, or run folder")
-    p.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:1, mps")
-    p.add_argument("--host", default=_HOST, help="address to listen at; the default is this "
-                   "machine alone, 0.0.0.0 is the network")  # fmt: skip
-    p.add_argument("--port", type=int, default=_PORT, help=f"0 takes a free one; {_PORT}")
+    p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, or auto: the fastest")
+    p.add_argument("--host", default=_HOST, help="address to listen at; 127.0.0.1 is this "
+                   "machine alone, 0.0.0.0 the network")  # fmt: skip
+    p.add_argument("--port", type=int, default=_PORT, metavar="N", help="0 takes a free one")
     p.add_argument("--token", metavar="TOKEN", help="bearer token to ask for, and the page's "
                    "password; better given as the environment variable AVSER_TOKEN")  # fmt: skip
     p.add_argument("--max-upload", type=float, default=own.upload_mb, metavar="MB",
-                   help=f"largest upload; {own.upload_mb:g}")  # fmt: skip
+                   help="largest upload")  # fmt: skip
     p.add_argument("--max-duration", type=float, default=own.duration_s, metavar="SECONDS",
-                   help=f"longest clip; {own.duration_s:g}")  # fmt: skip
-    p.add_argument("--concurrency", type=int, metavar="N", help="clips at work at once, a process "
-                   f"each; as many as cores, at most {own.concurrency}")  # fmt: skip
+                   help="longest clip")  # fmt: skip
+    p.add_argument("--concurrency", type=int, metavar="N", help="clips classified at once, each "
+                   "by a process (default: number of cores, "
+                   f"at most {own.concurrency})")  # fmt: skip
     p.add_argument("--queue", type=int, default=own.queue, metavar="N",
-                   help=f"requests that may wait; {own.queue}")  # fmt: skip
+                   help="requests that may wait")  # fmt: skip
     p.add_argument("--time-limit", type=float, default=own.time_s, metavar="SECONDS",
-                   help=f"for upload, waiting and work of a request; {own.time_s:g}")  # fmt: skip
+                   help="longest duration of a request: upload, waiting and work")  # fmt: skip
     return p
 
 

@@ -1,11 +1,11 @@
 """``avser table``: finished trainings side by side, with their cost."""
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
 
 WIDTH = 180
@@ -15,11 +15,11 @@ COLUMNS = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(prog="avser table", description=__doc__)
+    own = CommandParser("table", "Print finished trainings side by side, with their cost.")
     own.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folders with results.json")
-    own.add_argument("--markdown", action="store_true", help="as a table of Markdown")
+    own.add_argument("--markdown", action="store_true", help="print a table of Markdown")
     own.add_argument("--json", metavar="FILE", type=Path, help="also write the rows there")
     return own
 

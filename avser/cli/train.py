@@ -4,7 +4,6 @@ A thin layer over ``avser fit`` and ``avser crossval``: it recognises what the f
 the model's configuration, and prints the split before the training begins.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from avser.cli.class_names import expand_classes
 from avser.cli.config import locate, parse_data
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
@@ -25,44 +25,42 @@ MODELS = {
     "av": "configs/model/av_jca.yaml",
 }
 _EPILOG = """\
-PATH is a CSV with the columns path,emotion,speaker, a folder that holds manifest.csv, or a folder
-of folders named after emotions: anna/angry/01.wav, angry/anna/01.wav.
+PATH is a CSV with the columns path,emotion,speaker, a folder that holds
+manifest.csv, or a folder of folders named after emotions: anna/angry/01.wav,
+angry/anna/01.wav.
 
-The split is chosen by what is known: your own parts (a column part, or folders train, validation
-and test), else folds of whole speakers, one of which is the test part. It is printed first.
+The split is chosen by what is known: your own parts (a column part, or folders
+train, validation and test), else folds of whole speakers, one of which is the
+test part. It is printed first.
 
-Any setting of avser fit may follow, such as --trainer.max_epochs 20, --model.lr 1e-3,
+Any setting of avser fit may follow, such as --model.lr 1e-3,
 --data.split loso, --data.merge "{calm: neutral}", --data.corpus.speaker none.
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """Return the command's parser."""
-    made = argparse.ArgumentParser(
-        prog="avser train",
-        description="Train a model on your own recordings.",
-        epilog=_EPILOG,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = CommandParser("train", "Train a model on your own recordings.", epilog=_EPILOG)
     made.add_argument("path", metavar="PATH", type=Path, help="CSV, or folder of recordings")
     made.add_argument(
         "--model",
         metavar="audio|small|av|FILE",
         default="audio",
-        help="voice (the default), small voice model, voice and face, or a configuration",
+        help="audio and small: the voice; av: voice and face; or a configuration",
     )
     made.add_argument(
-        "--out", metavar="RUN", type=Path, default=Path("run"), help="folder of the run: run/"
+        "--out", metavar="RUN", type=Path, default=Path("run"), help="folder of the run"
     )
     made.add_argument(
         "--crossval",
         action="store_true",
-        help="train once a fold, so that every speaker is tested; no single model comes out",
+        help="train one model for each fold, so that every speaker is tested; no model is released",
     )
-    made.add_argument("--epochs", type=int, metavar="N", help="as the configuration by default")
     made.add_argument(
-        "--figures", choices=("png", "pdf", "svg"), default="pdf", help="their format; pdf"
+        "--epochs", type=int, metavar="N", help="epochs (default: as the configuration has)"
+    )
+    made.add_argument(
+        "--figures", choices=("png", "pdf", "svg"), default="pdf", help="format of the figures"
     )
     made.add_argument("--overwrite", action="store_true", help="replace a finished run")
     return made

@@ -2,14 +2,17 @@
 
 import ast
 import os
+import re
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import avser.cli.models
 from avser.cli import commands, main
+from avser.cli.parser import CommandParser
 
 HOME = Path(avser.cli.__file__).parent
 
@@ -32,6 +35,31 @@ def test_every_module_that_runs_is_a_command_with_a_summary(package: str) -> Non
 def test_summaries_are_the_first_lines() -> None:
     assert commands()["models"] == "list the released models"
     assert commands("avser.cli.federate")["table"] == "one line of results for each run"
+
+
+def test_help_pages_fit_80_columns_and_give_every_flag_a_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    nested = [["federate", name] for name in commands("avser.cli.federate")]
+    for words in ([], *([name] for name in commands()), *nested, ["federate", "keys", "server"]):
+        with suppress(SystemExit):  # argparse's way to end
+            main([*words, "--help"])
+        page = capsys.readouterr().out
+        assert page.startswith(f"usage: {' '.join(['avser', *words])}")
+        assert max(map(len, page.splitlines())) <= 80, words
+        assert not re.search("``|None|<class", page), words
+        bare = re.findall(r"^  (--?\w\S*(?: [^a-z\s]\S*)?)\n(?!\s{4})", page, flags=re.MULTILINE)
+        assert bare == [], words
+
+
+def test_help_shows_the_default_of_flags_that_have_one() -> None:
+    parser = CommandParser("example", "Do something.")
+    parser.add_argument("--limit", type=float, default=100.0, help="megabytes")
+    parser.add_argument("--seeds", action="append", default=[], help="seeds")
+    parser.add_argument("--quick", action="store_true", help="less")
+    assert "megabytes (default: 100)\n" in parser.format_help()
+    assert parser.format_help().count("default") == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGTERM is POSIX")

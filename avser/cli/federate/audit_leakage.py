@@ -1,15 +1,19 @@
 """``avser federate audit-leakage``: how much updates reveal of their speakers."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from avser.cli.parser import CommandParser
 
-def parser() -> argparse.ArgumentParser:
+
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(prog="avser federate audit-leakage", description=__doc__)
+    own = CommandParser(
+        "federate audit-leakage",
+        "Measure how much the updates of clients reveal of their speakers.",
+    )
     own.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="simulated with --keep-updates"
     )

@@ -1,22 +1,29 @@
 """``avser federate client``: train on this machine's clips for a federation."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(prog="avser federate client", description=__doc__)
-    own.add_argument("--server", metavar="HOST:PORT", required=True)
-    own.add_argument("--data", metavar="FOLDER", type=Path, required=True, help="with manifest.csv")
+    own = CommandParser("federate client", "Train on this machine's clips for a federation.")
+    own.add_argument("--server", metavar="HOST:PORT", required=True, help="address of the server")
+    own.add_argument(
+        "--data", metavar="FOLDER", type=Path, required=True, help="clips, with manifest.csv"
+    )
     own.add_argument("--ca", metavar="FILE", type=Path, help="the server's ca.pem")
     own.add_argument("--key", metavar="FILE", type=Path, help="your private key, NAME.key")
-    own.add_argument("--name", help="of this client; by default that of the key")
+    own.add_argument("--name", help="name of this client (default: that of the key)")
     own.add_argument("--insecure", action="store_true", help="without TLS and keys")
-    own.add_argument("--home", metavar="DIR", type=Path, help="for Flower's own files")
+    own.add_argument(
+        "--home",
+        metavar="DIR",
+        type=Path,
+        help="folder of Flower's files (default: of the user's data)",
+    )
     return own
 
 

@@ -1,29 +1,42 @@
 """``avser federate contribute``: web page to record, check and contribute clips."""
 
-import argparse
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(prog="avser federate contribute", description=__doc__)
+    own = CommandParser(
+        "federate contribute", "Serve a web page to record, check and contribute clips."
+    )
     own.add_argument("--server", metavar="URL", required=True, help="https://HOST:HTTP_PORT")
-    own.add_argument("--join", metavar="HOST:PORT", help="also run the node that trains on them")
+    own.add_argument(
+        "--join", metavar="HOST:PORT", help="also train on the clips, with this server"
+    )
     own.add_argument("--ca", metavar="FILE", type=Path, help="the server's ca.pem")
     own.add_argument("--key", metavar="FILE", type=Path, help="your private key, NAME.key")
-    own.add_argument("--token", help="if the server asks for one")
-    own.add_argument("--name", help="yours; that of the key by default")
-    own.add_argument("--folder", metavar="DIR", type=Path, help="where contributions are kept")
+    own.add_argument("--token", help="bearer token, if the server has one")
+    own.add_argument("--name", help="your name (default: that of the key)")
     own.add_argument(
-        "--keep", choices=("features", "audio", "nothing"), default="features", help="of a clip"
+        "--folder",
+        metavar="DIR",
+        type=Path,
+        help="folder of the contributions (default: of the user's data)",
     )
-    own.add_argument("--port", type=int, default=7861, help="of the page")
+    own.add_argument(
+        "--keep",
+        choices=("features", "audio", "nothing"),
+        default="features",
+        help="what is kept of a clip",
+    )
+    own.add_argument("--port", type=int, default=7861, metavar="N", help="port of the page")
     own.add_argument("--insecure", action="store_true", help="join without TLS and keys")
     return own
 
@@ -59,7 +72,7 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _join(own: argparse.Namespace, folder: Path, name: str) -> "subprocess.Popen[bytes] | None":
+def _join(own: Namespace, folder: Path, name: str) -> "subprocess.Popen[bytes] | None":
     """Start the node beside the page."""
     if not own.join:
         return None

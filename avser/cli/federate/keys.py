@@ -1,22 +1,30 @@
 """``avser federate keys``: make the keys and certificates of a server or a client."""
 
-import argparse
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
+from avser.cli.parser import CommandParser
 
-def parser() -> argparse.ArgumentParser:
+
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(prog="avser federate keys", description=__doc__)
-    kinds = own.add_subparsers(dest="kind", required=True)
+    own = CommandParser("federate keys", "Make the keys and certificates of a server or a client.")
+    kinds = own.add_subparsers(dest="kind", required=True, parser_class=ArgumentParser)
     server = kinds.add_parser("server", help="an authority and the server's certificate")
-    server.add_argument("--out", metavar="KEYS", type=Path, required=True)
+    server.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the keys")
     server.add_argument(
-        "--host", action="append", default=[], metavar="NAME|IP", help="as clients know the server"
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME|IP",
+        help="name or address by which clients reach the server; may be repeated",
     )
     client = kinds.add_parser("client", help="a contributor's key pair")
-    client.add_argument("--out", metavar="DIR", type=Path, required=True)
-    client.add_argument("--name", required=True, help="of the contributor")
+    client.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="folder of the key pair"
+    )
+    client.add_argument("--name", required=True, help="name of the contributor")
     return own
 
 

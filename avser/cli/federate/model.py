@@ -4,18 +4,22 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from avser.cli.parser import CommandParser
+
 
 def add_server(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the server."""
     parser.add_argument("--server", metavar="URL", required=True, help="https://HOST:HTTP_PORT")
     parser.add_argument("--ca", metavar="FILE", type=Path, help="the server's ca.pem")
-    parser.add_argument("--token", help="if the server asks for one")
-    parser.add_argument("--arm", default="A", help="A, or B where two models are compared")
+    parser.add_argument("--token", help="bearer token, if the server has one")
+    parser.add_argument(
+        "--arm", default="A", choices=("A", "B"), help="model, where two are compared"
+    )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(prog="avser federate model", description=__doc__)
+    own = CommandParser("federate model", "Download the latest release of a server.")
     add_server(own)
     own.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the bundle")
     return own

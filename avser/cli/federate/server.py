@@ -21,23 +21,37 @@ def parser() -> Parser:
     """The command's own flags."""
     own = Parser(
         "federate server",
-        "Coordinate a federation over Flower's SuperLink. Settings may follow as --data.*, "
-        "--model.*, --federated.*",
+        "Coordinate a federation over Flower's SuperLink. Any setting may follow, "
+        "such as --federated.deadline_s 600.",
     )
     own.add_argument(
         "--out", metavar="RUN", type=Path, help="run folder; an unfinished run resumes"
     )
-    own.add_argument("--host", default="127.0.0.1", help="to listen at; 0.0.0.0 is the network")
-    own.add_argument("--port", type=int, default=9092, help="for clients")
-    own.add_argument("--http-port", type=int, default=9093, help="for status and models")
-    own.add_argument("--keys", metavar="KEYS", type=Path, help="of avser federate keys server")
+    own.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; 127.0.0.1 is this machine alone, 0.0.0.0 the network",
+    )
+    own.add_argument("--port", type=int, default=9092, metavar="N", help="port for clients")
+    own.add_argument(
+        "--http-port", type=int, default=9093, metavar="N", help="port of the HTTP API"
+    )
+    own.add_argument(
+        "--keys", metavar="DIR", type=Path, help="keys, as avser federate keys server makes them"
+    )
     own.add_argument("--insecure", action="store_true", help="without TLS and node keys")
-    own.add_argument("--test", action="append", default=[], metavar="DATA", help="further corpora")
+    own.add_argument(
+        "--test",
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="configuration of a further corpus to evaluate on; may be repeated",
+    )
     own.add_argument("--base", metavar="NAME|DIR", help="model to begin with")
     own.add_argument("--arm-b", metavar="NAME|DIR", help="a second model to compare with")
-    own.add_argument("--rounds", metavar="R", type=int)
-    own.add_argument("--strategy", metavar="S")
-    own.add_argument("--token", help="bearer token of the HTTP interface")
+    own.add_argument("--rounds", metavar="R", type=int, help="updates of the global model")
+    own.add_argument("--strategy", metavar="S", help="as of federate simulate")
+    own.add_argument("--token", help="bearer token of the HTTP API")
     own.add_argument(
         "--show-names", action="store_true", help="publish contributors' names, not pseudonyms"
     )

@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Any
 from avser.cli.config import Parser, locate, parse, parse_data
 from avser.cli.library_warnings import ignore_library_warnings
 from avser.errors import ConfigError
+from avser.federated.settings import FederatedSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from avser.federated.plan import Plan
-    from avser.federated.settings import FederatedSettings
 
 #: Flags that stand for ``--federated.<name>``.
 _FLAGS: Mapping[str, tuple[str, str]] = {
-    "clients": ("speaker|N", "one client a speaker, or so many"),
+    "clients": ("speaker|N", "one client for each speaker, or N clients"),
     "partition": ("KIND", "speaker, iid, balanced or dirichlet:A"),
     "rounds": ("R", "updates of the global model"),
     "strategy": ("S", "fedavg, fedprox, fedadam, trimmed_mean, krum or buffered:N"),
     "fraction": ("F", "share of the clients that a round samples"),
     "base": ("empty|NAME|DIR", "model to begin with"),
     "dp": ("noise:Z,clip:C", "client-level differential privacy"),
-    "delta": ("D", "at which epsilon is stated"),
+    "delta": ("D", "delta at which epsilon is stated"),
     "attack": ("KIND:N", "malicious clients of an experiment: label_flip:N or scaled:N"),
-    "audio-only": ("N", "clients without picture"),
+    "audio-only": ("N", "number of clients without video"),
     "local-epochs": ("E", "passes of a client over its clips in a round"),
-    "norm-limit": ("X|null", "refuse updates over so many times the median norm"),
-    "evaluate-every": ("R", "rounds between evaluations on the test part"),
-    "seed": ("S", "of partition, sampling and training"),
+    "norm-limit": ("X|null", "refuse updates over X times the median norm"),
+    "evaluate-every": ("R", "rounds between evaluations on the test part; 0: the last alone"),
+    "seed": ("S", "seed of partition, sampling and training"),
 }
 
 
@@ -38,24 +38,40 @@ def parser() -> Parser:
     """The command's own flags."""
     own = Parser(
         "federate simulate",
-        "Train over the clients of a corpus. Settings may follow as --data.*, --model.*, "
-        "--federated.*",
+        "Train over the clients of a corpus on this machine. Any setting may follow, such as "
+        "--federated.quorum 0.8.",
     )
     own.add_argument("--out", metavar="RUN", type=Path, help="run folder; needed to train")
     for name, (metavar, text) in _FLAGS.items():
-        own.add_argument(f"--{name}", metavar=metavar, help=text)
-    own.add_argument("--secure-aggregation", action="store_true", help="the server sees sums alone")
+        default = getattr(FederatedSettings, name.replace("-", "_"))
+        shown = "" if default == "" else f" (default: {default})"
+        own.add_argument(f"--{name}", metavar=metavar, help=text + shown)
+    own.add_argument(
+        "--secure-aggregation",
+        action="store_true",
+        help="the server receives only the sum of the updates",
+    )
     own.add_argument("--keep-updates", action="store_true", help="save each client's updates")
     own.add_argument(
-        "--engine", choices=("inprocess", "flower"), default="inprocess", help="runs the clients"
+        "--engine",
+        choices=("inprocess", "flower"),
+        default="inprocess",
+        help="what runs the clients",
     )
     own.add_argument(
-        "--compare", default="central,local", metavar="A,B", help="central, local, or none"
+        "--compare",
+        default="central,local",
+        metavar="A,B",
+        help="trainings to compare with: central, local, or none",
     )
     own.add_argument(
-        "--also", action="append", default=[], metavar="DATA", help="evaluate on its test part too"
+        "--also",
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="configuration of a further corpus to evaluate on; may be repeated",
     )
-    own.add_argument("--name", help="name of the model; the run folder's name by default")
+    own.add_argument("--name", help="name of the model (default: the run folder's)")
     own.add_argument("--overwrite", action="store_true", help="replace a finished run")
     own.add_argument("--json", metavar="FILE", type=Path, help="write the results there too")
     return own

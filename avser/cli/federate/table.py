@@ -1,20 +1,20 @@
 """``avser federate table``: one line of results for each run."""
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
 from avser.evaluation.numbers import format_figure
 
 WIDTH = 160
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(prog="avser federate table", description=__doc__)
+    own = CommandParser("federate table", "Print one line of results for each run.")
     own.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="finished simulations")
     own.add_argument("--json", metavar="FILE", type=Path, help="write the rows there")
     return own

@@ -4,13 +4,14 @@ With ``-c DATA`` the model is fetched and measured here, and the corpus stays he
 NAME`` the server measures it on one of its own.
 """
 
-import argparse
 import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avser.cli.federate.model import add_server
+from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
 from avser.evaluation.numbers import format_figure
 
@@ -18,15 +19,23 @@ if TYPE_CHECKING:
     from avser.federated.client.remote import Federation
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command's flags."""
-    own = argparse.ArgumentParser(
-        prog="avser federate test", description=__doc__, allow_abbrev=False
+    own = CommandParser(
+        "federate test",
+        "Measure the latest release of a server on a corpus. With -c DATA, model and corpus are "
+        "evaluated on this machine; with --corpus NAME, the server evaluates one of its own.",
     )
     add_server(own)
-    own.add_argument("--corpus", metavar="NAME", help="one of the server's own; test is its first")
+    own.add_argument("--corpus", metavar="NAME", help="corpus of the server; test is its first")
     own.add_argument(
-        "-c", "--config", action="append", default=[], metavar="DATA", help="of this machine"
+        "-c",
+        "--config",
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="corpus of this machine: configuration of the data; flags of avser "
+        "evaluate may follow",
     )
     return own
 
@@ -48,7 +57,7 @@ def run(words: Sequence[str]) -> int:
         )
 
 
-def _evaluate_remotely(own: argparse.Namespace, federation: "Federation") -> int:
+def _evaluate_remotely(own: Namespace, federation: "Federation") -> int:
     row = federation.test(own.corpus, arm=own.arm)
     print(
         f"{row['model']} on {row['corpus']}, {row['n']} clips: UAR {format_figure(row['uar'])}, "
@@ -57,7 +66,7 @@ def _evaluate_remotely(own: argparse.Namespace, federation: "Federation") -> int
     return 0
 
 
-def _evaluate_locally(own: argparse.Namespace, federation: "Federation", rest: list[str]) -> int:
+def _evaluate_locally(own: Namespace, federation: "Federation", rest: list[str]) -> int:
     from avser.cli import evaluate
 
     with tempfile.TemporaryDirectory(prefix="avser-model-") as folder:
