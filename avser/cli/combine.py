@@ -1,11 +1,12 @@
 """``avser combine``: join the predictions of finished trainings."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
@@ -13,6 +14,9 @@ from avser.evaluation.numbers import format_figure
 
 if TYPE_CHECKING:
     from avser.evaluation.predictions import Predictions
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,14 @@ class Member:
     folders: Sequence[Path]
     predictions: "Predictions"
     summaries: Sequence[Mapping[str, Any]]
+
+    @property
+    def split(self) -> str:
+        """Description of the split; of all folds together where there are several."""
+        described: str = self.summaries[0]["split"]
+        if len(self.summaries) == 1:
+            return described
+        return re.sub(r", fold \d+ of (\d+)", r", \1 folds", described)
 
 
 def parser() -> CommandParser:
@@ -74,15 +86,15 @@ def run(words: Sequence[str]) -> int:
     hashes = sorted({s["split_hash"] for m in members for s in m.summaries})
     summary = summarise(
         joined,
-        split=first["split"],
+        split=members[0].split,
         corpus=first["corpus"],
         label_target=first["label_target"],
         split_hash=sha256("".join(hashes).encode()).hexdigest()[:8],
         model=own.name,
         parameters=sum(sizes.values()),
-        seeds=[],
+        seeds=_if_one({seed for m in members for s in m.summaries for seed in s["seeds"]}),
         epochs=sorted({e for m in members for s in m.summaries for e in s["epochs"]}),
-        commit=None,
+        commit=next(iter(_if_one({s["commit"] for m in members for s in m.summaries})), None),
         notes=[f"the {own.rule} of {len(members)} members", *_notes(members)],
         marks=sorted({k for m in members for s in m.summaries for k in s["marks"]} - {SEEN}),
     )
@@ -90,6 +102,11 @@ def run(words: Sequence[str]) -> int:
     print_table(summary, console)
     write_json(own.json, summary)
     return 0
+
+
+def _if_one(values: Set[T]) -> list[T]:
+    """The value that all share; else none, and the notes have each member's."""
+    return list(values) if len(values) == 1 else []
 
 
 def _notes(members: Sequence[Member]) -> list[str]:

@@ -16,7 +16,16 @@ SHARES = {  # of "happy", for two happy clips and two sad ones
 }
 
 
-def trained(folder: Path, *, clips: slice, stem: str = "test", shares: str = "sure") -> None:
+def trained(
+    folder: Path,
+    *,
+    clips: slice,
+    stem: str = "test",
+    shares: str = "sure",
+    split: str = "leave one out",
+    seed: int = 0,
+    commit: str | None = None,
+) -> None:
     """A finished training that was tested on some of four clips."""
     happy = np.array(SHARES[shares])[clips]
     result = Predictions(
@@ -30,18 +39,33 @@ def trained(folder: Path, *, clips: slice, stem: str = "test", shares: str = "su
     )
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     result.save(folder / "predictions" / f"{stem}.json")
-    recorded = {"split": "leave one out", "corpus": "tiny", "label_target": "acted", "model": "m"}
-    more = {"split_hash": str(clips.start), "parameters": 10, "seeds": [0], "epochs": [3]}
-    summary = summarise(result, **recorded, **more, commit=None)  # type: ignore[arg-type]
+    recorded = {"split": split, "corpus": "tiny", "label_target": "acted", "model": "m"}
+    more = {"split_hash": str(clips.start), "parameters": 10, "seeds": [seed], "epochs": [3]}
+    summary = summarise(result, **recorded, **more, commit=commit)  # type: ignore[arg-type]
     (folder / "results.json").write_text(json.dumps(summary))
     (folder / "DONE").touch()
 
 
-def validated(root: Path, *, seed: int = 0, stem: str = "test", shares: str = "sure") -> Path:
+def validated(
+    root: Path,
+    *,
+    seed: int = 0,
+    stem: str = "test",
+    shares: str = "sure",
+    commit: str | None = None,
+) -> Path:
     """A cross-validation of two folds."""
     for fold in (0, 1):
         clips = slice(2 * fold, 2 * fold + 2)
-        trained(root / f"seed{seed}" / f"fold{fold}", clips=clips, stem=stem, shares=shares)
+        trained(
+            root / f"seed{seed}" / f"fold{fold}",
+            clips=clips,
+            stem=stem,
+            shares=shares,
+            split=f"speaker_kfold, fold {fold + 1} of 2",
+            seed=seed,
+            commit=commit,
+        )
     return root
 
 
@@ -62,6 +86,21 @@ def test_every_seed_is_a_member(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "voice seed0 alone: UAR .750",
         "voice seed1 alone: UAR .750",
     ]
+
+
+def test_split_seed_and_commit_are_those_of_all_members(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voice = validated(tmp_path / "voice", commit="abc")
+    face = validated(tmp_path / "face", shares="other", commit="abc")
+    result = combined(capsys, str(voice), str(face))
+    assert (result["split"], result["seeds"]) == ("speaker_kfold, 2 folds", [0])
+    assert result["commit"] == "abc"
+    fold = combined(capsys, str(voice / "seed0" / "fold1"))
+    assert fold["split"] == "speaker_kfold, fold 2 of 2"
+    other = validated(tmp_path / "other", seed=1, shares="other", commit="def")
+    result = combined(capsys, str(voice), str(other))
+    assert (result["seeds"], result["commit"]) == ([], None)
 
 
 def test_streams_of_one_model_are_fused_late(
