@@ -8,11 +8,12 @@ from safetensors.torch import save_file
 from tiny_encoders import FACES, classes
 from torch import Tensor, nn
 
+from avser.bundle import serialization as bundle
 from avser.errors import ConfigError
 from avser.models.encoders import faces as faces_module
 from avser.models.encoders.backbone import create_backbone
 from avser.models.encoders.face_cnn import FaceCnnEncoder
-from avser.models.encoders.faces import FaceEncoder, StepStatistic
+from avser.models.encoders.faces import FaceEncoder, StepStatistic, to_grey
 from avser.models.encoders.pixels import PixelEncoder
 from avser.models.encoders.timm_faces import TimmFacesEncoder
 from avser.models.transforms import Transforms
@@ -309,6 +310,29 @@ def test_colours_are_those_of_the_backbones_training() -> None:
     assert seen[0].shape == (1, 3, 32, 32)
     expected = (0.2 - net.mean) / net.deviation
     torch.testing.assert_close(seen[0][0, :, 5, 5], expected.flatten())
+
+
+def test_a_network_of_grey_pictures_sees_brightness_alone() -> None:
+    torch.manual_seed(0)
+    net = TimmFacesEncoder(backbone="test_efficientnet", size=32, colour=False).eval()
+    skin = torch.rand(2, 3, 48, 48) * torch.tensor([0.9, 0.6, 0.5])[:, None, None]
+    grey = (skin * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+    seen: list[Tensor] = []
+    net.backbone.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    with torch.no_grad():
+        net.embed(skin), net.embed(grey)
+    torch.testing.assert_close(seen[0], seen[1])
+    red, _, blue = (seen[0] * net.deviation + net.mean).unbind(dim=1)
+    torch.testing.assert_close(red, blue)
+
+
+@pytest.mark.parametrize("name", ["av.multi", "face_cnn.fer2013"])
+def test_released_face_networks_of_grey_pictures_ignore_colour(name: str) -> None:
+    video = bundle.load(name).net.eval().video
+    assert isinstance(video, FaceEncoder)
+    skin = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(video.embed(skin), video.embed(to_grey(skin)))
 
 
 def test_a_backbone_starts_from_a_local_file(tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
-from avser.models.encoders.faces import FaceEncoder, StepStatistic
+from avser.models.encoders.faces import FaceEncoder, StepStatistic, to_grey
 from avser.models.frontends.base import full_precision
 
 SIDE = 48  # pixels, as the faces of FER2013
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as OpenCV makes grey
 
 
 class SqueezeExcite(nn.Module):
@@ -111,10 +110,7 @@ class FaceCnnEncoder(FaceEncoder):
     def embed(self, images: Tensor) -> Tensor:
         """See `FaceEncoder.embed`."""
         with full_precision(images):
-            x = images.float()
-            if x.shape[1] == 3:
-                luma = torch.tensor(_LUMA, device=x.device)
-                x = (x * luma[:, None, None]).sum(dim=1, keepdim=True)
+            x = to_grey(images.float())
             if x.shape[-2:] != (SIDE, SIDE):
                 x = F.interpolate(
                     x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False

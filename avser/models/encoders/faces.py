@@ -18,6 +18,11 @@ from avser.types import Batch
 #: Crops of one forward pass outside of training; bounds memory for clips of any length.
 PIECE = 512
 
+_LUMA = (
+    0.299,
+    0.587,
+    0.114,
+)  # shares of red, green and blue in brightness (ITU-R BT.601, as in OpenCV)
 _SAME = 1e-4  # of the largest value: what rounding makes different
 
 
@@ -164,3 +169,11 @@ def step_means(vectors: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     shown = valid.unsqueeze(-1)
     total = torch.where(shown, vectors.float(), 0.0).sum(dim=2)
     return total / shown.sum(dim=2).clamp(min=1), valid.any(dim=2)
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """Brightness ``[n, 1, H, W]`` of images ``[n, C, H, W]``; C is 1 or 3 (RGB)."""
+    if images.shape[1] == 1:
+        return images
+    shares = torch.tensor(_LUMA, device=images.device)
+    return (images * shares[:, None, None]).sum(dim=1, keepdim=True)

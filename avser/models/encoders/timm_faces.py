@@ -11,14 +11,14 @@ from avser.models.encoders.backbone import (
     check_resizable,
     create_backbone,
 )
-from avser.models.encoders.faces import FaceEncoder, StepStatistic
+from avser.models.encoders.faces import FaceEncoder, StepStatistic, to_grey
 from avser.models.frontends.base import full_precision
 
 
 class TimmFacesEncoder(FaceEncoder):
     """Any network of timm on each face crop.
 
-    Crops are resized inside; grey ones are repeated to three channels. Colours are brought to the
+    Crops are resized inside; grey ones are repeated to three channels. Channels are brought to the
     mean and deviation that the network's weights were trained with.
 
     Args:
@@ -26,6 +26,8 @@ class TimmFacesEncoder(FaceEncoder):
         pretrained: False; True for timm's weights from the hub; or the path of a local file of
             weights.
         size: side in pixels to which crops are resized.
+        colour: False turns every crop grey. A network that is trained on grey pictures needs that:
+            a skin's colour is outside of all that it has learnt.
         mirror, statistics: see `FaceEncoder`.
 
     Raises:
@@ -42,13 +44,14 @@ class TimmFacesEncoder(FaceEncoder):
         backbone: str = "mobilenetv3_small_100",
         pretrained: bool | str = False,
         size: int = 112,
+        colour: bool = True,
         mirror: bool = False,
         statistics: tuple[StepStatistic, ...] = ("mean",),
     ) -> None:
         super().__init__(mirror=mirror, statistics=statistics)
         if not 16 <= size <= 1024:
             raise ConfigError(f"Bad size {size}: legal is 16 to 1024 pixels.")
-        self.image_size = (size, size)
+        self.image_size, self.colour = (size, size), colour
         self.backbone = create_backbone(
             backbone, channels=3, size=(size, size), pretrained=pretrained
         )
@@ -61,7 +64,8 @@ class TimmFacesEncoder(FaceEncoder):
     def embed(self, images: Tensor) -> Tensor:
         """See `FaceEncoder.embed`."""
         with full_precision(images):
-            x = images.float().expand(-1, 3, -1, -1)
+            x = images.float()
+            x = (x if self.colour else to_grey(x)).expand(-1, 3, -1, -1)
             if x.shape[-2:] != self.image_size:
                 x = F.interpolate(
                     x, self.image_size, mode="bilinear", antialias=True, align_corners=False
