@@ -344,7 +344,9 @@ def _mono(samples: NDArray[np.floating[Any]]) -> Samples:
     wave = wave.astype(np.float32)
     if not np.isfinite(wave).all():
         raise ValueError("Bad samples: some are not finite; mend the source.")
-    return wave
+    # the 16 bits of the training data: what lies below them changes an answer by up to .015
+    whole: Samples = np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.float32)
+    return whole / np.float32(32768)
 
 
 def windows(run: Callable[[int, int], OnnxSegment], steps: int) -> Iterator[OnnxSegment]:

@@ -23,7 +23,6 @@ from einops import rearrange
 from numpy.typing import NDArray
 
 from avser.errors import SignalError
-from avser.media.decoders import NO_SAMPLES
 from avser.media.faces import (
     DETECT_HEIGHT,
     FaceCollector,
@@ -34,6 +33,7 @@ from avser.media.faces import (
     sample_times,
 )
 from avser.media.reader import MediaReader, open_media, scaled
+from avser.media.samples import NO_SAMPLES
 from avser.types import SAMPLE_RATE, STEP_S, STEP_SAMPLES, FaceBox, TimelineEntry, steps_of
 
 if TYPE_CHECKING:

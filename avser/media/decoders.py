@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from avser.errors import ConfigError
 from avser.media.samples import (
     FULL_SCALE,
+    NO_SAMPLES,
     ChannelMixer,
     Samples,
     bad_warning,
+    down_mix,
     scaled_warning,
     zero_bad,
 )
@@ -40,14 +42,11 @@ _PREROLL_S = 1.0  # decoded before a part and dropped: codecs need up to 80 ms t
 _FRAME_SLACK_S = 0.001  # containers that round times to 1 ms
 _LONGEST_STEP_S = 60.0  # a picture that claims to last longer claims it in a damaged header
 _OVERSHOOT = 1.42  # lossy codecs exceed full scale by up to 3 dB where the original touched it
-_DOWN_MIX = 0.4142  # FFmpeg's scale of 5.1 in two channels, which it applies to integers alone
-_NAMED_LAYOUTS = 8  # more channels than that have no layout that FFmpeg could mix
 _WIDEST_PIXEL = 8.0  # no camera has pixels of another shape; damaged headers have
 _MOST_PIXELS = 2**26  # twice 8K; a damaged header can ask for any size
 DECODE_ERRORS = (FFmpegError, ValueError, IndexError, OverflowError)
 
 Image = NDArray[np.uint8]
-NO_SAMPLES: Samples = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -143,19 +142,17 @@ class AudioDecoder:
         if kind != self._kind or self._resampler is None:
             self._flush()
             # to two channels at most: whether those cancel each other is seen before the mix
-            channels = frame.layout.nb_channels
-            layout = "mono" if channels == 1 else "stereo"
-            # integers stay integers: only for them FFmpeg scales the down-mix to full scale;
+            layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
             # floats may exceed full scale, and are scaled when all are known
             floats = frame.format.name.startswith(_FLOATS)
             self._resampler = AudioResampler("fltp" if floats else "s32p", layout, SAMPLE_RATE)
-            self._scale = (_DOWN_MIX if channels > 2 else 1.0) if floats else 2.0**-31
+            self._scale = 1.0 if floats else 2.0**-31
             self._kind = kind
         frame.pts = None  # the resampler need not know: gaps are closed here
         self._add(self._resampler.resample(frame))
 
     def _cleaned(self, frame: AudioFrame) -> AudioFrame:
-        """Replace samples that are no numbers, and channels that no layout names."""
+        """Replace samples that are no numbers, and mix more than two channels into two."""
         channels = frame.layout.nb_channels
         self.total += frame.samples * channels
         if frame.format.name.startswith(_FLOATS):
@@ -166,9 +163,8 @@ class AudioDecoder:
                 self.bad += bad
                 for plane, row in zip(frame.planes, values, strict=True):
                     np.frombuffer(memoryview(plane), row.dtype)[: len(row)] = row
-        # three channels without a layout are three microphones, not two and a subwoofer
-        alike = channels > _NAMED_LAYOUTS or frame.layout.name == "3 channels"
-        return _averaged(frame) if alike else frame
+        matrix = down_mix([channel.name for channel in frame.layout.channels])
+        return frame if matrix is None else _down_mixed(frame, matrix)
 
     def pull(self, samples: int) -> Samples:
         """Hand over so many samples, or as many as there are."""
@@ -220,18 +216,19 @@ class AudioDecoder:
             self.waiting.append(kept)
 
 
-def _averaged(frame: AudioFrame) -> AudioFrame:
-    """The mean of a frame's channels, as a frame of one channel of floats in -1..1."""
+def _down_mixed(frame: AudioFrame, matrix: NDArray[np.float32]) -> AudioFrame:
+    """A frame's channels times a matrix ``[2, C]``, as a stereo frame of floats in -1..1."""
     values = frame.to_ndarray()
     rows = values if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels).T
-    mean = rows.astype(np.float64).mean(axis=0)
+    floats = np.asarray(rows, np.float32)
+    if np.issubdtype(values.dtype, np.integer):
+        floats = floats / np.float32(2.0 ** (8 * values.dtype.itemsize - 1))
     if values.dtype == np.uint8:
-        mean = mean / 128 - 1
-    elif np.issubdtype(values.dtype, np.signedinteger):
-        mean = mean / 2.0 ** (8 * values.dtype.itemsize - 1)
-    averaged = AudioFrame.from_ndarray(mean[None].astype(np.float32), format="fltp", layout="mono")
-    averaged.sample_rate = frame.sample_rate
-    return averaged
+        floats = floats - np.float32(1)
+    mixed = np.ascontiguousarray(matrix @ floats, np.float32)
+    stereo = AudioFrame.from_ndarray(mixed, format="fltp", layout="stereo")
+    stereo.sample_rate = frame.sample_rate
+    return stereo
 
 
 class VideoDecoder:

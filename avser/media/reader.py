@@ -11,9 +11,10 @@ Rules:
   later than the picture is preceded by silence, and gaps become silence, so that sample ``n`` is at
   ``n / 16000`` s, aligned with the frame shown then. Jumps of time stamps are removed, alike for
   both streams (see `avser.media.clock`).
-- **Mono** is the mean of left and right, or the louder one where they cancel each other. More
-  channels follow FFmpeg's standard down-mix (centre in full, sides and surrounds weaker, no LFE),
-  scaled so that it can't clip.
+- **Mono** is the mean of left and right, or the louder one where they cancel each other. Up to
+  eight loudspeakers are mixed into left and right first (ITU-R BS.775: centre and surrounds 3 dB
+  weaker, no subwoofer), scaled so that nothing clips; other channels are averaged.
+- **16 kHz** is made by FFmpeg's resampler with its default filter.
 - **Scale** is -1..1. Blocks hold floats as the file has them, times `MediaReader.gain` when all are
   known; `read_audio` and `avser.media.clip` apply it. NaN and infinite samples are 0.
 - **Frames** are what is shown at the times asked: the last picture at or before each time (within
@@ -56,14 +57,13 @@ from avser.media.clock import FileClock
 from avser.media.container import media_errors, open_file, unreadable
 from avser.media.decoders import (
     DECODE_ERRORS,
-    NO_SAMPLES,
     AudioDecoder,
     VideoDecoder,
     pixel_aspect,
     seek_before,
 )
 from avser.media.decoders import Frame as Frame  # part of this module's face
-from avser.media.samples import MOST_BAD, Samples
+from avser.media.samples import MOST_BAD, NO_SAMPLES, Samples
 from avser.types import SAMPLE_RATE
 
 _SOUND_AHEAD_S = 30.0  # how far one stream may lie before the other in the file (2 MB of sound)

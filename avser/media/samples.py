@@ -7,22 +7,50 @@ files and for arrays alike, and each mend is a warning in words.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from av import AudioFrame, AudioResampler
 from numpy.typing import NDArray
 
 from avser.errors import ConfigError
 from avser.types import SAMPLE_RATE
 
 Samples = NDArray[np.float32]
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
 
 FULL_SCALE = 1.0
 
 _CANCELLED = 10**1.5  # power: 15 dB between the loudest channel and the mix
+_MOST_SPEAKERS = 8  # more are an array of microphones, or of objects
 _MEMORY = 2_048  # samples over which powers are averaged: it follows a change in half a second
 _PIECE = 4_096  # samples of an array that are mixed at once
 _TOLD_S = 0.25  # shorter cancellations change nothing that is predicted
 _LARGEST = 2.0**32  # floats of 32-bit integers end at half of it; above are damaged bits
 MOST_BAD = 0.5  # share of bad samples from which nothing is left to work with
+
+# Share of a loudspeaker's channel in left and right of the down-mix: ITU-R BS.775, where centre and
+# surrounds are 3 dB weaker and the subwoofer is left out; a rear centre is shared by both sides.
+_WEAKER = 0.5**0.5
+_DOWN_MIX = {
+    "FL": (1.0, 0.0),
+    "FR": (0.0, 1.0),
+    "FC": (_WEAKER, _WEAKER),
+    "BL": (_WEAKER, 0.0),
+    "BR": (0.0, _WEAKER),
+    "SL": (_WEAKER, 0.0),
+    "SR": (0.0, _WEAKER),
+    "FLC": (1.0, 0.0),
+    "FRC": (0.0, 1.0),
+    "BC": (0.5, 0.5),
+    "TFL": (_WEAKER, 0.0),
+    "TFR": (0.0, _WEAKER),
+}
+#: Loudspeakers of files that name none, by the number of channels; other numbers are microphones.
+_UNNAMED = {
+    6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
+    8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
+}
 
 CANCELLED = "its channels cancel each other, so the loudest one is used"
 
@@ -45,6 +73,31 @@ def zero_bad(samples: NDArray[np.floating]) -> tuple[NDArray[np.floating], int]:
     fine = np.abs(samples) < _LARGEST  # False for NaN
     bad = fine.size - int(np.count_nonzero(fine))
     return (np.where(fine, samples, samples.dtype.type(0)), bad) if bad else (samples, 0)
+
+
+def down_mix(speakers: Sequence[str]) -> NDArray[np.float32] | None:
+    """Return the matrix ``[2, C]`` that mixes channels into left and right, or None.
+
+    Each row's weights have a sum of 1 at most, so that nothing clips. Channels that are not those
+    of loudspeakers are microphones, all alike: both rows are their mean.
+
+    Args:
+        speakers: name of each channel, such as "FL" or "LFE"; other names are unknown ones.
+
+    Returns:
+        The matrix; None for one channel, and for left and right, which are mixed as they are.
+    """
+    count = len(speakers)
+    unnamed = not any(name in _DOWN_MIX for name in speakers)
+    if tuple(speakers) in (("FC",), ("FL", "FR")) or (count <= 2 and unnamed):
+        return None
+    if count == 1:
+        return np.ones((2, 1), np.float32)
+    names = _UNNAMED.get(count, ()) if unnamed else speakers
+    if not names or count > _MOST_SPEAKERS:
+        return np.full((2, count), 1 / count, np.float32)
+    matrix = np.array([_DOWN_MIX.get(name, (0.0, 0.0)) for name in names], np.float32).T
+    return np.asarray(matrix / matrix.sum(axis=1).max(), np.float32)
 
 
 class ChannelMixer:
@@ -158,13 +211,15 @@ def _channels(samples: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.atleast_2d(wide)
 
 
-def _resample(channels: Samples, sample_rate: int) -> Samples:
+def _resample(channels: Samples, sample_rate: float) -> Samples:
+    """Resample ``[C, S]`` to 16 kHz as sound of files is, by FFmpeg."""
     if sample_rate == SAMPLE_RATE or not channels.shape[1]:
         return channels
-    import torch
-    from torchaudio.functional import resample
-
-    # around the samples lie zeros: without its mean, an offset would begin and end with a click
-    mean = channels.mean(axis=1, keepdims=True)
-    resampled = resample(torch.from_numpy(channels - mean), sample_rate, SAMPLE_RATE)
-    return np.asarray(resampled.numpy() + mean)
+    rows = []
+    for channel in channels:
+        resampler = AudioResampler("fltp", "mono", SAMPLE_RATE)
+        frame = AudioFrame.from_ndarray(channel[None], format="fltp", layout="mono")
+        frame.sample_rate = round(sample_rate)
+        resampled = [*resampler.resample(frame), *resampler.resample(None)]
+        rows.append(np.concatenate([NO_SAMPLES, *(piece.to_ndarray()[0] for piece in resampled)]))
+    return np.stack(rows)

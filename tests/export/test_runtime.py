@@ -76,6 +76,18 @@ def test_says_what_the_predictor_says(
             assert step.probabilities == pytest.approx(dict(entry.probabilities), abs=TOLERANCE)
 
 
+def test_what_lies_below_16_bits_changes_nothing(
+    model: bundle.Bundle, classifier: OnnxClassifier
+) -> None:
+    """Resamplers differ there, and the training data has no more bits."""
+    wave = np.rint(voice(3.3) * 32768) / 32768
+    noise = np.random.default_rng(0).uniform(-0.4, 0.4, len(wave)) / 32768
+    wanted = classifier(wave)
+    assert classifier(wave + noise) == wanted and wanted.probabilities is not None
+    stream, noisy = classifier.stream(), classifier.stream()
+    assert noisy.push(wave + noise) == stream.push(wave)
+
+
 def test_silence_has_no_label(classifier: OnnxClassifier) -> None:
     for wave in (np.zeros(20_000), np.zeros(0), 1e-5 * np.ones(9000)):
         answer = classifier(wave)

@@ -8,9 +8,11 @@ import pytest
 
 from avser.export.wav import read_wav, resample, to_mono
 from avser.media.reader import read_audio
+from avser.media.samples import condition_samples
 from avser.testing.media import voice
 
 RATE = 16_000
+_GUID = bytes.fromhex("000000001000800000aa00389b71")  # of an extensible header, after the kind
 
 
 def tone(hz: float, rate: int, *, seconds: float = 1.0, level: float = 0.5) -> np.ndarray:
@@ -25,6 +27,7 @@ def write(
     bits: int,
     is_float: bool = False,
     extensible: bool = False,
+    mask: int = 0,
 ) -> Path:
     """Write ``[channels, S]`` in -1..1 by hand: every format has its own few lines."""
     flat = np.atleast_2d(channels).T.ravel()
@@ -40,7 +43,7 @@ def write(
     head = struct.pack("<HHIIHH", kind, count, rate, rate * block, block, bits)
     if extensible:
         head = struct.pack("<H", 0xFFFE) + head[2:]
-        head += struct.pack("<HHI", 22, bits, 0) + struct.pack("<H", kind) + bytes(14)
+        head += struct.pack("<HHI", 22, bits, mask) + struct.pack("<H", kind) + _GUID
     chunks = b"JUNK" + struct.pack("<I", 3) + b"odd\0"  # an odd chunk is padded
     chunks += b"fmt " + struct.pack("<I", len(head)) + head
     chunks += b"data" + struct.pack("<I", len(data)) + data
@@ -77,7 +80,7 @@ def test_resampling_keeps_a_tone_and_its_place_in_time(rate: int) -> None:
     made = resample(tone(1_000, rate, seconds=9.5), rate)
     assert abs(len(made) - 9.5 * RATE) <= 1
     wanted = tone(1_000, RATE, seconds=9.5)[: len(made)]
-    inside = slice(1_600, len(made) - 1_600)  # across the border of two blocks
+    inside = slice(1_600, len(made) - 1_600)
     np.testing.assert_allclose(made[inside], wanted[inside], atol=1e-3)
 
 
@@ -86,19 +89,74 @@ def test_what_16_khz_can_not_carry_is_taken_out() -> None:
     assert np.abs(made[1_600:-1_600]).max() < 1e-3
 
 
-@pytest.mark.parametrize("suffix_rate", [(16, 44_100), (24, 48_000), (8, 22_050)])
-def test_a_stereo_file_is_what_the_media_reader_makes_of_it(
-    suffix_rate: tuple[int, int], tmp_path: Path
+MASKS = {"5.1": 0x3F, "5.1(side)": 0x60F, "7.1": 0x63F, "quad": 0x33, "centre and low": 0xC}
+
+
+@pytest.mark.parametrize("speakers", [None, *MASKS])
+@pytest.mark.parametrize(("bits", "is_float"), [(16, False), (32, True)])
+def test_channels_are_mixed_as_in_the_media_reader(
+    bits: int, is_float: bool, speakers: str | None, tmp_path: Path
 ) -> None:
-    bits, rate = suffix_rate
-    left = voice("angry", seconds=2.0, sample_rate=rate)
-    right = 0.4 * left
-    path = write(tmp_path / "a.wav", np.stack([left, right]), rate=rate, bits=bits)
+    mask = 0 if speakers is None else MASKS[speakers]
+    count = mask.bit_count() or 6
+    channels = 0.1 * np.random.default_rng(0).normal(size=(count, 11_025))
+    path = write(
+        tmp_path / "a.wav",
+        channels,
+        rate=11_025,
+        bits=bits,
+        is_float=is_float,
+        extensible=mask > 0,
+        mask=mask,
+    )
     ours, theirs = read_wav(path).samples, read_audio(path)
-    count = min(len(ours), len(theirs))
-    assert abs(len(ours) - len(theirs)) <= 32
-    apart = ours[:count] - theirs[:count]
-    assert np.sqrt(np.mean(apart**2)) < 0.01 * np.sqrt(np.mean(theirs**2)) + 1e-4
+    assert len(ours) == len(theirs) == RATE
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 8, 9])
+def test_channels_without_loudspeakers_are_mixed_alike(count: int, tmp_path: Path) -> None:
+    channels = np.zeros((count, RATE))
+    channels[-1] = tone(300, RATE)
+    path = write(tmp_path / "a.wav", channels, rate=RATE, bits=16)
+    ours, theirs = read_wav(path).samples, read_audio(path)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    # the last of 5.1 and 7.1 is a surround, on one side of two
+    front = 1 + 0.5**0.5
+    share = {6: 0.5**0.5 / (front + 0.5**0.5) / 2, 8: 0.5**0.5 / (front + 2**0.5) / 2}
+    wanted = share.get(count, 1 / count) * channels[-1]
+    np.testing.assert_allclose(ours, wanted, atol=1e-4)
+
+
+def test_the_centre_of_five_point_one_is_the_voice(tmp_path: Path) -> None:
+    voice_part, music = tone(300, RATE), tone(2_000, RATE)
+    low = tone(50, RATE, level=1.0)
+    channels = np.stack([music, music, voice_part, low, 0 * low, 0 * low])
+    path = write(tmp_path / "a.wav", channels, rate=RATE, bits=16)
+    weight = 1 + 2 * 0.5**0.5
+    wanted = (music + 0.5**0.5 * voice_part) / weight
+    np.testing.assert_allclose(read_wav(path).samples, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 24_414, 32_000, 44_100, 48_000, 192_000])
+def test_every_rate_is_resampled_as_in_the_media_reader(rate: int, tmp_path: Path) -> None:
+    left = voice("angry", seconds=2.0, sample_rate=rate)
+    path = write(tmp_path / "a.wav", np.stack([left, 0.4 * left]), rate=rate, bits=24)
+    ours, theirs = read_wav(path).samples, read_audio(path)
+    assert 0 <= len(ours) - len(theirs) <= 1  # FFmpeg leaves out a last partial sample
+    np.testing.assert_allclose(ours[: len(theirs)], theirs, atol=1e-5)
+    array, _ = condition_samples(np.stack([left, 0.4 * left]), sample_rate=rate)
+    np.testing.assert_allclose(array, theirs, atol=1e-5)
+
+
+def test_channels_that_cancel_for_a_while_are_replaced_for_that_while(tmp_path: Path) -> None:
+    signal = tone(300, RATE, seconds=4.0)
+    sign = np.where(np.arange(len(signal)) < len(signal) // 2, 1, -1)
+    path = write(tmp_path / "a.wav", np.stack([signal, sign * signal]), rate=RATE, bits=16)
+    ours, theirs = read_wav(path).samples, read_audio(path)
+    for part in (slice(0, 2 * RATE - 8_000), slice(2 * RATE + 8_000, None)):
+        np.testing.assert_allclose(np.abs(ours[part]), np.abs(signal[part]), atol=1e-4)
+        np.testing.assert_allclose(np.abs(theirs[part]), np.abs(signal[part]), atol=1e-4)
 
 
 def test_channels_that_cancel_leave_the_louder_one(tmp_path: Path) -> None:
