@@ -100,6 +100,11 @@ def _dense(net: EmotionNet) -> EmotionNet:
             f"Bad export: this net has {kind}, so that no face can be judged; write its audio "
             "branch with --modality audio."
         )
+    if "lips" in encoder.statistics:
+        raise ConfigError(
+            "Bad export: the face encoder has the statistic 'lips', which has no graph; train "
+            "without it, or write the audio branch with --modality audio."
+        )
     net = copy.deepcopy(net)
     encoder = copy.deepcopy(encoder)
     encoder.fold_norms()

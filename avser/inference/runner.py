@@ -218,7 +218,7 @@ class Runner:
                         outputs.append(encoder.embed_crops(batch))
         self.centred = any(bool(mask.any()) for _, mask in outputs)
         if self.centred and encoder is not None:
-            means = [step_means(vectors, valid) for vectors, valid in outputs]
+            means = [step_means(vectors[..., : encoder.width], valid) for vectors, valid in outputs]
             encoder.person_mean = torch.cat([mean[steps] for mean, steps in means]).mean(dim=0)
             outputs = [encoder.pool_crops(vectors, valid) for vectors, valid in outputs]
         if self.centred:

@@ -17,6 +17,9 @@ from avser.export.vendor import closure, imports, renamed
 from avser.export.video_file import VideoGraph
 from avser.media.faces.cascade import _AreaSums, _suppress
 from avser.media.faces.onnx_mtcnn import OnnxMtcnnDetector
+from avser.models.encoders.face_cnn import FaceCnnEncoder
+from avser.models.heads import LinearHead
+from avser.models.net import EmotionNet
 from avser.testing.nets import tiny_net
 
 #: What a folder for videos may import before anything is classified.
@@ -84,3 +87,10 @@ def test_imports_are_renamed_and_those_of_type_checkers_left_out() -> None:
     )
     assert list(imports(source)) == ["avser.types", "avser.types.Clip"]
     assert renamed(source) == source.replace("avser.", "avser_runtime.")
+
+
+def test_lips_without_a_graph_are_refused() -> None:
+    video = FaceCnnEncoder(channels=(8,), blocks=(1,), statistics=("mean", "lips"))
+    net = EmotionNet(video=video, head=LinearHead(), emotions=("happy", "sad"))
+    with pytest.raises(ConfigError, match="'lips', which has no graph; train without it"):
+        VideoGraph(Bundle(name="tiny", folder=Path(), net=net, config={}))

@@ -1,7 +1,9 @@
 """Encoders of face crops: the contract of all, and what each is."""
 
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -10,10 +12,13 @@ from torch import Tensor, nn
 
 from avser.bundle import serialization as bundle
 from avser.errors import ConfigError
+from avser.media.faces.motion import MOVING, lip_movement
 from avser.models.encoders import faces as faces_module
 from avser.models.encoders.backbone import create_backbone
 from avser.models.encoders.face_cnn import FaceCnnEncoder
-from avser.models.encoders.faces import FaceEncoder, StepStatistic, to_grey
+from avser.models.encoders.faces import FaceEncoder, StepStatistic
+from avser.models.encoders.grey import to_grey
+from avser.models.encoders.lips import lip_movement as batched_lips
 from avser.models.encoders.pixels import PixelEncoder
 from avser.models.encoders.timm_faces import TimmFacesEncoder
 from avser.models.transforms import Transforms
@@ -213,6 +218,37 @@ def test_a_centred_step_is_its_mean_less_the_shrunk_mean_so_far() -> None:
     assert torch.equal(later[:3], x[:3])  # no step depends on a later one
 
 
+def test_lips_are_the_movement_by_which_speakers_are_chosen() -> None:
+    noise = np.random.default_rng(0)
+    film = [np.asarray(noise.integers(0, 40, (112, 112, 3)) + 90, np.uint8) for _ in range(4)]
+    for index, crop in enumerate(film):  # a mouth that opens
+        crop[80 : 84 + 5 * index, 40:72] = 20
+    grid = torch.from_numpy(np.stack(film)).movedim(-1, 1).reshape(1, 2, 2, 3, 112, 112)
+    every = torch.ones(1, 2, 2, dtype=torch.bool)
+    expected = [lip_movement(a, b) / MOVING for a, b in pairwise(film)]
+    moved = batched_lips(grid, every).flatten()
+    assert moved[0].isnan()  # nothing is before
+    assert moved[1:].tolist() == pytest.approx(expected, abs=2e-3) and min(expected) > 0.5
+    encoder = FirstPixel(statistics=("lips", "mean"))
+    assert encoder.dim == 4
+    for training in (False, True):
+        x, _ = encoder.train(training)(faces_batch(grid, every))
+        second = np.mean(expected[1:]), np.std(expected[1:])
+        assert x[0, 0, :2].tolist() == pytest.approx([expected[0], 0.0], abs=2e-3)
+        assert x[0, 1, :2].tolist() == pytest.approx(second, abs=2e-3)
+    hidden = torch.tensor([[[True, True], [False, True]]])  # since the last one that is there
+    x, _ = encoder(faces_batch(grid, hidden))
+    since = lip_movement(film[1], film[3]) / MOVING
+    assert x[0, :, 0].tolist() == pytest.approx([expected[0], since], abs=2e-3)
+    lost = torch.tensor([[[True, False], [False, False], [False, True]]])  # for a whole step
+    x, _ = encoder(faces_batch(grid[:, [0, 0, 1]], lost))
+    assert not x[..., :2].any()
+    held, _ = encoder(faces_batch(grid[:, :1, :1].expand(-1, 2, 2, -1, -1, -1), every))
+    assert held[..., :2].abs().max() < 1e-3
+    flat, _ = encoder(faces_batch(torch.full_like(grid, 90), every))
+    assert not flat[..., :2].any()
+
+
 @pytest.mark.parametrize("encoder", ["cnn of movement"], indirect=True)
 def test_a_still_face_does_not_move_and_movement_learns(encoder: FaceEncoder) -> None:
     held = crops(2, 2, 1).expand(-1, -1, 2, -1, -1, -1)
@@ -240,7 +276,7 @@ def test_dropout_is_no_movement() -> None:
 
 @pytest.mark.parametrize("statistics", [(), ("mean", "mean"), ("mean", "median")])
 def test_unknown_statistics_are_refused(statistics: tuple[StepStatistic, ...]) -> None:
-    with pytest.raises(ConfigError, match="legal are mean, deviation, centred"):
+    with pytest.raises(ConfigError, match="legal are mean, deviation, centred, lips"):
         PixelEncoder(statistics=statistics)
 
 

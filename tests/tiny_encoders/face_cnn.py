@@ -8,4 +8,5 @@ FACES = {
     "cnn of movement": lambda: FaceCnnEncoder(
         channels=(16,), blocks=(1,), statistics=("mean", "deviation", "centred")
     ),
+    "cnn of lips": lambda: FaceCnnEncoder(channels=(16,), blocks=(1,), statistics=("mean", "lips")),
 }

@@ -29,10 +29,10 @@ from avser.types import SILENCE_DBFS
 Image = NDArray[np.uint8]
 Values = NDArray[np.float64]
 
-_SIDE = 112  # pixels at which parts are compared
-_REACH = 5  # pixels by which a part may be off its place
-_LIPS = (0.64, 0.95, 0.25, 0.75)  # top, bottom, left, right as shares of the crop
-_FLAT = 1.0  # deviation of grey levels under which there is nothing to compare
+COMPARED_SIDE = 112  # pixels at which parts are compared
+LIPS_REACH = 5  # pixels by which a part may be off its place
+LIPS_PLACE = (0.64, 0.95, 0.25, 0.75)  # top, bottom, left, right as shares of the crop
+LEAST_DEVIATION = 1.0  # deviation of grey levels under which there is nothing to compare
 
 STILL = 0.01  # median movement of lips under which a picture does not change
 MOVING = 0.045  # median movement of lips from which they move
@@ -72,11 +72,14 @@ def lip_movement(before: Image, after: Image) -> float:
     """Movement of the lips from one crop ``[s, s, 3]`` of a face to the next, 0..2."""
     import cv2
 
-    top, bottom, left, right = (round(_SIDE * share) for share in _LIPS)
+    top, bottom, left, right = (round(COMPARED_SIDE * share) for share in LIPS_PLACE)
     template = _grey(before)[top:bottom, left:right]
-    rows, columns = slice(top - _REACH, bottom + _REACH), slice(left - _REACH, right + _REACH)
+    rows, columns = (
+        slice(top - LIPS_REACH, bottom + LIPS_REACH),
+        slice(left - LIPS_REACH, right + LIPS_REACH),
+    )
     around = _grey(after)[rows, columns]
-    if template.std() < _FLAT or around.std() < _FLAT:
+    if template.std() < LEAST_DEVIATION or around.std() < LEAST_DEVIATION:
         return 0.0
     return 1.0 - float(cv2.matchTemplate(around, template, cv2.TM_CCOEFF_NORMED).max())
 
@@ -85,8 +88,8 @@ def _grey(crop: Image) -> NDArray[np.float32]:
     import cv2
 
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    if grey.shape != (_SIDE, _SIDE):
-        grey = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    if grey.shape != (COMPARED_SIDE, COMPARED_SIDE):
+        grey = cv2.resize(grey, (COMPARED_SIDE, COMPARED_SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(grey, np.float32)
 
 

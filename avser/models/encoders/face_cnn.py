@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
-from avser.models.encoders.faces import FaceEncoder, StepStatistic, to_grey
+from avser.models.encoders.faces import FaceEncoder, StepStatistic
+from avser.models.encoders.grey import to_grey
 from avser.models.frontends.base import full_precision
 
 SIDE = 48  # pixels, as the faces of FER2013

@@ -10,6 +10,7 @@ from avser.errors import ConfigError
 from avser.models.centring import RunningCentre
 from avser.models.devices import device_of
 from avser.models.encoders.base import VideoEncoder
+from avser.models.encoders.lips import lip_movement
 from avser.models.encoders.norms import fold_batch_norms
 from avser.models.frontends.base import full_precision
 from avser.models.transforms import IDENTITY, Transforms
@@ -27,7 +28,9 @@ _SAME = 1e-4  # of the largest value: what rounding makes different
 
 
 #: Parts of a step's vector; see `FaceEncoder`.
-StepStatistic = Literal["mean", "deviation", "centred"]
+StepStatistic = Literal["mean", "deviation", "centred", "lips"]
+
+_LIPS_WIDTH = 2  # mean and deviation
 
 
 class FaceEncoder(VideoEncoder):
@@ -43,7 +46,9 @@ class FaceEncoder(VideoEncoder):
             movement within the step, 0 where it has a single crop; ``centred``, the mean less the
             person's own running mean, which warms up as `RunningCentre` says. A clip of over 61 s
             is predicted in windows, and the running mean begins anew in each. With `person_mean`
-            set, that is subtracted instead, in full.
+            set, that is subtracted instead, in full. ``lips``, two values: mean and deviation over
+            the step of the movement of the lips since the crop before (`lip_movement`), 0 where
+            that is unknown.
 
     Attributes:
         width: of a crop's embedding.
@@ -74,7 +79,8 @@ class FaceEncoder(VideoEncoder):
     @property
     def dim(self) -> int:  # type: ignore[override]  # follows from the width
         """D, width of a step's vector."""
-        return self.width * len(self.statistics)
+        lips = "lips" in self.statistics
+        return self.width * (len(self.statistics) - lips) + lips * _LIPS_WIDTH
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
@@ -95,7 +101,8 @@ class FaceEncoder(VideoEncoder):
         """Embed the valid crops of a batch.
 
         Returns:
-            ``vectors [B, T, N, width]``, 0 where there is no face, and ``valid [B, T, N]``.
+            ``vectors [B, T, N, width]``, 0 where there is no face, and ``valid [B, T, N]``. With
+            ``lips`` a last column has the movement of the lips.
         """
         faces, valid = batch["faces"], batch["face_mask"]
         if not faces.shape[-2:].numel():  # crops without a pixel hold no face
@@ -112,30 +119,32 @@ class FaceEncoder(VideoEncoder):
                 pieces = torch.split(crops, PIECE)
                 vectors = torch.cat([self.embed_mirrored(p.float() / 255) for p in pieces])
             x[valid] = vectors.float()
+        if "lips" in self.statistics:
+            x = torch.cat([x, lip_movement(faces, valid).unsqueeze(-1)], dim=-1)
         return x, valid
 
     def pool_crops(self, vectors: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn ``vectors [B, T, N, width]`` under ``valid [B, T, N]`` into steps and their mask.
+        """Turn ``vectors [B, T, N, D]`` of `embed_crops` into steps and their mask.
 
         Returns:
             ``x [B, T, D]``, 0 in steps without a face, and ``mask [B, T]``.
         """
-        shown = valid.unsqueeze(-1)
-        count = shown.sum(dim=2).clamp(min=1)
+        vectors, lips = vectors[..., : self.width], vectors[..., self.width :]
         mean, steps = step_means(vectors, valid)
         parts = []
         for name in self.statistics:
             if name == "mean":
                 parts.append(mean)
             elif name == "deviation":
-                apart = torch.where(shown, vectors - mean.unsqueeze(2), 0.0)
-                variance = apart.square().sum(dim=2) / count
-                moves = variance > 0  # a root's slope is infinite at 0
-                parts.append(torch.where(moves, variance, 1.0).sqrt() * moves)
-            else:
+                parts.append(_deviations(vectors, valid, mean))
+            elif name == "centred":
                 own = self.person_mean
                 centred = mean - (RunningCentre()(mean, steps) if own is None else own)
                 parts.append(torch.where(steps.unsqueeze(-1), centred, 0.0))
+            else:
+                known = valid & ~lips.squeeze(-1).isnan()
+                moved, _ = step_means(lips, known)
+                parts += [moved, _deviations(lips, known, moved)]
         return torch.cat(parts, dim=-1), steps
 
     @torch.no_grad()
@@ -171,9 +180,10 @@ def step_means(vectors: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     return total / shown.sum(dim=2).clamp(min=1), valid.any(dim=2)
 
 
-def to_grey(images: Tensor) -> Tensor:
-    """Brightness ``[n, 1, H, W]`` of images ``[n, C, H, W]``; C is 1 or 3 (RGB)."""
-    if images.shape[1] == 1:
-        return images
-    shares = torch.tensor(_LUMA, device=images.device)
-    return (images * shares[:, None, None]).sum(dim=1, keepdim=True)
+def _deviations(vectors: Tensor, valid: Tensor, mean: Tensor) -> Tensor:
+    """Deviation of each step's valid vectors from their mean ``[B, T, D]``."""
+    shown = valid.unsqueeze(-1)
+    apart = torch.where(shown, vectors - mean.unsqueeze(2), 0.0)
+    variance = apart.square().sum(dim=2) / shown.sum(dim=2).clamp(min=1)
+    moves = variance > 0  # a root's slope is infinite at 0
+    return torch.where(moves, variance, 1.0).sqrt() * moves

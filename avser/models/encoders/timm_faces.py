@@ -11,7 +11,8 @@ from avser.models.encoders.backbone import (
     check_resizable,
     create_backbone,
 )
-from avser.models.encoders.faces import FaceEncoder, StepStatistic, to_grey
+from avser.models.encoders.faces import FaceEncoder, StepStatistic
+from avser.models.encoders.grey import to_grey
 from avser.models.frontends.base import full_precision
 
 
