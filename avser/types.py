@@ -11,11 +11,14 @@ valid.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
+
+from avser.stores import as_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +41,8 @@ class Clip:
     """One row of a corpus: paths, speaker and label of a recording. Nothing is decoded.
 
     Attributes:
-        path: media file with the sound (or sound and picture).
+        path: media file with the sound (or sound and picture); a `Path`, or an
+            `avser.stores.Address` that `avser.stores.local_copy` opens.
         clip_id: unique within the corpus, stable across machines.
         emotion: word of `avser.emotions.VOCABULARY`, or None if unlabelled.
         speaker: speaker, prefixed with the corpus (``ravdess/01``); "" if unknown.
@@ -52,12 +56,12 @@ class Clip:
         attributes: further columns of the corpus (intensity, repetition, votes, ...).
     """
 
-    path: Path
+    path: PurePath
     clip_id: str
     emotion: str | None
     speaker: str
     corpus: str
-    video: Path | None = None
+    video: PurePath | None = None
     features: str | None = None
     start_s: float | None = None
     end_s: float | None = None
@@ -73,7 +77,8 @@ class Corpus(ABC):
     A subclass is in a file of its own, ``datamodules/corpora/<name>.py``, and is found by name.
 
     Args:
-        root: folder of the corpus; None takes ``$AVSER_DATA/<name>``, or ``data/<name>``.
+        root: folder of the corpus, or its address (``s3://bucket/ravdess``); None takes
+            ``$AVSER_DATA/<name>``, or ``data/<name>``.
     """
 
     name: ClassVar[str]
@@ -86,11 +91,9 @@ class Corpus(ABC):
     label_target: str = "acted"  # or: voice, face, both (crowd votes); stated in every table
 
     def __init__(self, root: str | Path | None = None) -> None:
-        import os
-
         self.notes: list[str] = []  # remarks about the files, filled by `clips`
-        base = Path(os.environ.get("AVSER_DATA", "data"))
-        self.root = Path(os.path.expanduser(root)) if root is not None else base / self.name
+        base = as_path(os.environ.get("AVSER_DATA", "data"))
+        self.root = as_path(root) if root is not None else base / self.name
 
     @abstractmethod
     def clips(self) -> list[Clip]:

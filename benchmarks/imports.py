@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOOSE = "basics"  # one box for the loose files of avser/
-LOOSE_FILES = ("types", "emotions", "errors", "files", "extras")
+LOOSE_FILES = ("types", "emotions", "errors", "files", "stores", "extras")
 
 BOX_W, BOX_H, GAP_X, GAP_Y, MARGIN = 118, 34, 26, 46, 12
 

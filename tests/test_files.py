@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from avser.errors import ConfigError, MediaError, StorageError
-from avser.files import atomic_write, exclusive, is_special, local_copy
+from avser.files import atomic_write, exclusive, is_special
+from avser.stores import local_copy
 
 
 def test_text_takes_its_name_only_at_the_end(tmp_path: Path) -> None:

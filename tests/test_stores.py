@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import os
 import re
 import threading
@@ -13,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from avser.cli import main
 from avser.cli.inputs import Inputs
+from avser.data.audio_cache import prepare
+from avser.datamodules.corpora.manifest import Manifest
+from avser.datamodules.corpora.ravdess import Ravdess
 from avser.distributed.folder import Folder
-from avser.errors import MediaError, StorageError
-from avser.files import local_copy
+from avser.errors import CorpusError, MediaError, StorageError
 from avser.inference.writers import read_rows
+from avser.stores import local_copy
+from avser.testing.corpora import FAKES
 from avser.testing.media import voice, write_wav
-from avser.testing.nets import tiny_bundle
+from avser.testing.nets import tiny_bundle, tiny_spec
 
 s3fs = pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
@@ -181,6 +187,9 @@ def test_an_expired_credential_is_one_sentence(denied: None) -> None:
         local_copy("s3://clips/a.wav").__enter__()
     with pytest.raises(StorageError, match=r"^Can't read s3://clips/: The provided token has exp"):
         list(Inputs(["s3://clips/"]))
+    for read in (Ravdess("s3://clips").clips, Manifest("s3://clips/a.csv").clips):
+        with pytest.raises(StorageError, match=r"^Can't read s3://clips.*check the address"):
+            read()
 
 
 def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +202,12 @@ def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch: pytest.Monkey
                 StorageError, match=rf"^Can't read {place}: Could not connect.*{url}"
             ):
                 list(Inputs([place])) if place.endswith("/") else local_copy(place).__enter__()
+        for root in ("s3://clips", "s3://clips/a.csv"):
+            corpus = Manifest(root) if root.endswith(".csv") else Ravdess(root)
+            with pytest.raises(
+                StorageError, match=rf"^Can't read {root}: Could not connect.*{url}"
+            ):
+                corpus.clips()
 
 
 def test_a_store_that_refuses_everything_ends_the_job_and_keeps_its_rows(
@@ -250,6 +265,72 @@ class Ranges(Plain):
     def end_headers(self) -> None:
         self.send_header("Accept-Ranges", "bytes")
         super().end_headers()
+
+
+def test_a_manifest_on_a_web_server(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", voice("happy", seconds=0.4))
+    (tmp_path / "list.csv").write_text("path,emotion\na.wav,happy\nnone.wav,sad\n")
+    with _serving(functools.partial(Plain, directory=str(tmp_path))) as url:
+        clips = Manifest(f"{url}/list.csv").clips()
+        first = prepare(clips)
+        assert [str(clip.path) for clip in first.clips] == [f"{url}/a.wav"]
+        assert [why for _, why in first.failed] == [
+            f"Can't read {url}/none.wav: there is no such file or bucket; check the address and "
+            "the rights."
+        ]
+        write_wav(tmp_path / "a.wav", voice("sad", seconds=0.5))
+        assert prepare(clips).waves.digests != first.waves.digests
+        with pytest.raises(CorpusError, match=rf"^Bad manifest '{url}/no.csv': there is no such"):
+            Manifest(f"{url}/no.csv").clips()
+    with pytest.raises(MediaError, match=rf"^Can't read {url}/list\.csv: no server answers, or"):
+        Manifest(f"{url}/list.csv").clips()
+
+
+@pytest.mark.long
+def test_every_command_reads_a_corpus_in_a_bucket(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The results are those of the local copy, and each file is read once."""
+    local = FAKES["ravdess"](tmp_path / "ravdess", speakers=3, per_emotion=2)
+    bucket.put(str(local), "clips/ravdess", recursive=True)
+    read = count_reads(monkeypatch)
+    (tmp_path / "tiny.yaml").write_text(
+        yaml.safe_dump({"model": tiny_spec(), "trainer": {"max_epochs": 1, "accelerator": "cpu"}})
+    )
+    results = []
+    for name, root in (("there", "s3://clips"), ("here", str(tmp_path))):
+        monkeypatch.setenv("AVSER_DATA", root)
+        monkeypatch.setenv("AVSER_CACHE", str(tmp_path / f"cache-{name}"))
+        out, data = tmp_path / name, ["--corpus", "ravdess", "--data.split.init_args.folds=3"]
+        assert main(["prepare", *data]) == 0
+        assert main(["audit", *data]) == 0
+        shown = capsys.readouterr().out.replace(f"cache-{name}", "cache")
+        assert main(["fit", *data, "-c", str(tmp_path / "tiny.yaml"), "--out", str(out)]) == 0
+        assert main(["crossval", "--corpus", "ravdess", "-c", "configs/model/svm_mfcc.yaml",
+                     "--folds", "3", "--out", str(out / "cv")]) == 0  # fmt: skip
+        capsys.readouterr()
+        assert main(["evaluate", "--model", str(out), "--corpus", "ravdess", "--json", "-"]) == 0
+        measured = json.loads(capsys.readouterr().out)["uar"]
+        folds = json.loads((out / "cv" / "results.json").read_text())["uar"]
+        results.append((shown, measured, folds))
+    assert results[0] == results[1]
+    assert sorted(read) == sorted(f"s3://clips/{p.relative_to(tmp_path).as_posix()}"
+                                  for p in local.rglob("*.wav"))  # fmt: skip
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Addresses that this process reads from now on."""
+    import fsspec
+
+    names: list[str] = []
+    read = fsspec.open
+
+    def counting(name: str, mode: str) -> Any:
+        names.append(name)
+        return read(name, mode)
+
+    monkeypatch.setattr(fsspec, "open", counting)
+    return names
 
 
 @pytest.mark.parametrize("handler", [Plain, Ranges])

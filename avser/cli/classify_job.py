@@ -123,7 +123,7 @@ def _work(own: argparse.Namespace, job: "Job") -> None:
 
 
 def _absolute(place: str) -> str:
-    from avser.files import is_url
+    from avser.stores import is_url
 
     return place if is_url(place) else os.path.abspath(place)
 

@@ -86,7 +86,9 @@ class Parser(CommandParser):
                 "recordings: folders "
                 "or manifest",
             )
-        self.add_argument("--root", metavar="DIR", help="folder (or CSV) of the corpus")
+        self.add_argument(
+            "--root", metavar="DIR", help="folder (or CSV) of the corpus, or its address (s3://…)"
+        )
         if figures:
             self.add_argument(
                 "--figures",

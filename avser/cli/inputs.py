@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from avser.errors import ConfigError
-from avser.files import is_special, is_url, store_files
+from avser.files import is_special
 from avser.media.suffixes import is_media_name
+from avser.stores import is_url, store_files
 
 _ROWS = 4_096  # of a table in memory at once
 _NAMED = 3  # files that were left out and are named; of more, only their number

@@ -20,7 +20,7 @@ def run(words: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="ray: spread the decoding over "
-        "a cluster; corpus and cache are on a shared disk",
+        "a cluster; the cache is on a shared disk, the corpus too or in a bucket",
     )  # fmt: skip
     parser.add_argument("--shards", metavar="DIR", help="also write the clips into tar files in "
                         "this folder or bucket, to train with --corpus shards")  # fmt: skip
@@ -77,7 +77,7 @@ def _write_shards(data: Any, place: str, cluster: "Cluster | None") -> None:  # 
     from avser.distributed import shards
     from avser.distributed.folder import Folder
     from avser.distributed.tasks import shards_on_ray
-    from avser.files import is_url
+    from avser.stores import is_url
 
     store = data.prepared
     if not hasattr(store, "waves"):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avser.errors import ConfigError, MediaError, unknown
-from avser.files import is_special, is_url, local_copy
+from avser.files import is_special
+from avser.stores import is_url, local_copy
 
 if TYPE_CHECKING:
     from avser.inference.classifier import Failure

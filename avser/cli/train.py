@@ -6,13 +6,14 @@ the model's configuration, and prints the split before the training begins.
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from avser.cli.class_names import expand_classes
 from avser.cli.config import locate, parse_data
 from avser.cli.parser import CommandParser
 from avser.errors import ConfigError, CorpusError
+from avser.stores import as_path, kind
 
 if TYPE_CHECKING:
     from avser.data.splits import SplitParts
@@ -41,7 +42,9 @@ Any setting of avser fit may follow, such as --model.lr 1e-3,
 def parser() -> CommandParser:
     """Return the command's parser."""
     made = CommandParser("train", "Train a model on your own recordings.", epilog=_EPILOG)
-    made.add_argument("path", metavar="PATH", type=Path, help="CSV, or folder of recordings")
+    made.add_argument(
+        "path", metavar="PATH", type=as_path, help="CSV, or folder of recordings; or its address"
+    )
     made.add_argument(
         "--model",
         metavar="audio|small|av|FILE",
@@ -99,24 +102,26 @@ def run(words: Sequence[str]) -> int:
     return code
 
 
-def _words(path: Path, model: str) -> list[str]:
+def _words(path: PurePath, model: str) -> list[str]:
     """Words of ``avser fit`` for a folder or CSV, and a model.
 
     Raises:
         CorpusError: there is no such file or folder.
         ConfigError: the file is no table, or there is no such model.
     """
-    if not path.exists():
+    given = kind(path)
+    if given is None:
         raise CorpusError(
             f"Bad path {path}: there is no such file or folder; give a CSV or a folder."
         )
-    if path.is_file() and path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+    if given == "file" and path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         raise ConfigError(
             f"Bad path {path}: one recording can't train a model; give a folder of recordings, or "
             "a CSV with the columns path,emotion,speaker."
         )
-    kind = "manifest" if path.is_file() or (path / "manifest.csv").is_file() else "folders"
-    words = ["-c", f"configs/data/{kind}.yaml", "-c", _model_config(model)]
+    listed = given == "file" or kind(path / "manifest.csv") == "file"
+    corpus = "manifest" if listed else "folders"
+    words = ["-c", f"configs/data/{corpus}.yaml", "-c", _model_config(model)]
     words += ["--data.video=faces"] if model == "av" else []
     return [*words, f"--data.corpus.init_args.root={path}"]
 

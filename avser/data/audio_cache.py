@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avser.data.content import cache_folder, content_hash, hash_files, open_table, unwritable
-from avser.errors import AvserError, CacheError
+from avser.errors import AvserError, CacheError, StorageError
 from avser.media.reader import read_audio
 from avser.media.samples import to_16_bit
+from avser.stores import local_copy
 from avser.types import SAMPLE_RATE, Clip
 
 _SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 2"
@@ -46,7 +47,7 @@ def clip_key(clip: Clip, *, content: str | None = None) -> str:
         content: hash of the file, where it is known.
 
     Raises:
-        CacheError: the file can't be read.
+        CacheError, MediaError, StorageError, ConfigError: as `content_hash`.
     """
     content = content or content_hash(clip.path)
     text = f"{content} {clip.start_s} {clip.end_s} {_SETTINGS}"
@@ -139,7 +140,8 @@ def _rows(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, _Row
 
 
 def _decode(clip: Clip) -> NDArray[np.int16]:
-    samples = read_audio(clip.path, start_s=clip.start_s, end_s=clip.end_s)
+    with local_copy(clip.path) as path:
+        samples = read_audio(path, start_s=clip.start_s, end_s=clip.end_s)
     if not len(samples):
         raise CacheError(f"Bad clip {clip.path}: it has no sound; leave it out.")
     return to_16_bit(samples)
@@ -151,6 +153,8 @@ def _decoded(
     def work(key: str) -> tuple[str, NDArray[np.int16] | AvserError]:
         try:
             return key, _decode(clips[key])
+        except StorageError:  # no clip of that store can be read
+            raise
         except AvserError as error:
             return key, error
 
@@ -158,9 +162,12 @@ def _decoded(
     with ThreadPoolExecutor(workers) as pool:
         # bounded: results do not pile up in memory
         waiting = deque(pool.submit(work, key) for key in islice(keys, 8 * workers))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(work, key) for key in islice(keys, 1))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(work, key) for key in islice(keys, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def prepare(
@@ -180,6 +187,7 @@ def prepare(
 
     Raises:
         CacheError: the cache can't be written, or no clip could be decoded.
+        StorageError: a store can't be reached or refuses the credential; what is decoded is kept.
     """
     folder = folder or cache_folder()
     workers = workers or os.cpu_count() or 1

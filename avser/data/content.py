@@ -2,7 +2,8 @@
 
 Keys of prepared data depend on whole contents: any change of a file gives another key, and a corpus
 that is moved keeps its keys. Hashing everything at each start would be slow, so hashes are cached;
-one is valid while path, size, mtime and ctime are unchanged.
+one is valid while path, size, mtime and ctime are unchanged. Files in stores are not read for their
+keys: address, size and version (ETag or date) stand for the content.
 """
 
 import hashlib
@@ -11,17 +12,19 @@ import sqlite3
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from filelock import FileLock
 
-from avser.errors import CacheError
+from avser.errors import AvserError, CacheError, MediaError
 from avser.files import expand_home
+from avser.stores import Address, local_copy, version
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS files (
     path BLOB PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL,
     inode_changed INTEGER NOT NULL, digest TEXT NOT NULL)"""
 _BUSY_S = 60  # waits for other processes
+_LOOKUPS = 16  # requests to stores at once; they wait for the network, not for a core
 
 Stat = tuple[int, int, int]  # size, mtime in ns, ctime in ns
 
@@ -83,15 +86,23 @@ def unwritable(folder: Path, error: OSError | sqlite3.Error) -> CacheError:
     )
 
 
-def content_hash(path: Path) -> str:
+def content_hash(path: PurePath) -> str:
     """Hash of a whole file (BLAKE2b, 32 digits).
+
+    Of a file in a store, the address and the version are hashed, where the store states one: the
+    content would have to be copied at each start.
 
     Raises:
         CacheError: the file can't be read.
+        MediaError, StorageError, ConfigError: its address can't be read.
     """
+    if isinstance(path, Address):
+        stated = version(path)
+        if stated is not None:
+            return hashlib.blake2b(f"{path} {stated}".encode(), digest_size=16).hexdigest()
     digest = hashlib.blake2b(digest_size=16)
     try:
-        with path.open("rb") as file:
+        with local_copy(path) as copy, copy.open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except (OSError, ValueError) as error:
@@ -100,8 +111,8 @@ def content_hash(path: Path) -> str:
 
 
 def hash_files(
-    paths: Iterable[Path], *, folder: Path | None = None, workers: int | None = None
-) -> dict[Path, str | CacheError]:
+    paths: Iterable[PurePath], *, folder: Path | None = None, workers: int | None = None
+) -> dict[PurePath, str | AvserError]:
     """Hash files, or return their cached hashes.
 
     Args:
@@ -114,20 +125,25 @@ def hash_files(
 
     Raises:
         CacheError: the cache can't be written.
+        StorageError, ConfigError: a store can't be reached or opened.
     """
     home = folder or cache_folder()
-    results: dict[Path, str | CacheError] = {}
-    stats: dict[Path, Stat] = {}
-    for path in dict.fromkeys(paths):
+    results: dict[PurePath, str | AvserError] = {}
+    stats: dict[PurePath, Stat] = {}
+    distinct = dict.fromkeys(paths)
+    addresses = [path for path in distinct if isinstance(path, Address)]
+    with ThreadPoolExecutor(_LOOKUPS) as pool:
+        results.update(zip(addresses, pool.map(_hash_or_error, addresses), strict=True))
+    for path in (path for path in distinct if path not in results):
         try:
-            stat = path.stat()
+            stat = os.stat(path)
             stats[path] = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         except (OSError, ValueError) as error:
             results[path] = _unreadable(path, error)
     connection = open_table(home / "files.sqlite", _SCHEMA)
     try:
         # bytes: a name need not be UTF-8
-        names = {path: os.fsencode(path.absolute()) for path in stats}
+        names = {path: os.fsencode(Path(path).absolute()) for path in stats}
         query = "SELECT size, changed, inode_changed, digest FROM files WHERE path = ?"
         todo = []
         for path, now in stats.items():
@@ -153,14 +169,14 @@ def hash_files(
     return results
 
 
-def _hash_or_error(path: Path) -> str | CacheError:
+def _hash_or_error(path: PurePath) -> str | AvserError:
     try:
         return content_hash(path)
-    except CacheError as error:
+    except (CacheError, MediaError) as error:
         return error
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> CacheError:
+def _unreadable(path: PurePath, error: OSError | ValueError) -> CacheError:
     why = error.strerror if isinstance(error, OSError) else error
     name = str(path).replace("\0", "\\0")
     return CacheError(f"Bad clip {name}: it can't be read ({why}); check the corpus's root.")

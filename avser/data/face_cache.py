@@ -20,11 +20,12 @@ from torch import Tensor
 
 from avser.data.audio_cache import clip_key
 from avser.data.content import cache_folder, hash_files, unwritable
-from avser.errors import AvserError, CacheError
+from avser.errors import AvserError, CacheError, StorageError
 from avser.files import atomic_write
 from avser.media.clip import load_clip
 from avser.media.faces import DETECT_HEIGHT, FACES_PER_STEP, FaceDetector, detector_settings
 from avser.media.faces.collect import SIZE
+from avser.stores import local_copy
 from avser.types import Clip
 
 _LAYOUT = 3
@@ -126,6 +127,7 @@ def prepare_faces(
 
     Raises:
         CacheError: the cache can't be written, or no clip has a face.
+        StorageError: a store can't be reached or refuses the credential; what is found is kept.
     """
     home = (folder or cache_folder()) / "faces"
     paths: list[Path | None] = []
@@ -146,6 +148,8 @@ def prepare_faces(
         try:
             if path is not None:
                 _find(clips[index], path, detector)
+        except StorageError:  # no video of that store can be read
+            raise
         except AvserError as error:
             paths[index] = None
             reasons[index] = str(error)
@@ -173,13 +177,12 @@ def _key(clip: Clip, content: str, detector: FaceDetector | None) -> str:
 
 
 def _find(clip: Clip, path: Path, detector: FaceDetector | None) -> None:
-    with load_clip(
-        clip.video or clip.path,
-        detector=detector,
-        faces=True,
-        start_s=clip.start_s,
-        end_s=clip.end_s,
-    ) as result:
+    with (
+        local_copy(clip.video or clip.path) as video,
+        load_clip(
+            video, detector=detector, faces=True, start_s=clip.start_s, end_s=clip.end_s
+        ) as result,
+    ):
         main = result.faces.main if result.faces is not None else None
         reason = (
             result.faces.reason if result.faces is not None else "the file has no picture"

@@ -86,7 +86,8 @@ def prepare_images(
 def _key(clips: Sequence[Clip], shape: tuple[int, ...], folder: Path) -> str:
     """Key of the files' content, the rows and the settings."""
     digest = hashlib.blake2b(f"{shape} layout {_LAYOUT}".encode(), digest_size=16)
-    for content in hash_files([clip.path for clip in clips], folder=folder).values():
+    hashes = hash_files([clip.path for clip in clips], folder=folder)
+    for content in (hashes[path] for path in dict.fromkeys(clip.path for clip in clips)):
         # unreadable files are reported when they are decoded
         digest.update(f"{content if isinstance(content, str) else 'unreadable'}\0".encode())
     for clip in clips:

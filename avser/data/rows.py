@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from avser.stores import as_path
 from avser.types import Clip
 
 
@@ -20,5 +20,5 @@ def clip_to_dict(clip: Clip) -> dict[str, Any]:
 def clip_from_dict(values: Mapping[str, Any]) -> Clip:
     """Return the clip of the values of `clip_to_dict`."""
     video = values["video"]
-    own = {"path": Path(values["path"]), "video": None if video is None else Path(video)}
+    own = {"path": as_path(values["path"]), "video": None if video is None else as_path(video)}
     return Clip(**{**values, **own})

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from avser.errors import MediaError
-from avser.files import is_url, local_copy
 from avser.media import blendshapes
 from avser.media.visual_features import Features
+from avser.stores import is_url, local_copy
 
 WORKER = f"{__name__}:FeatureWorker"
 

@@ -6,12 +6,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import PurePath
 from typing import IO, Any
 
 from avser.errors import AvserError, StorageError
 from avser.extras import require
-from avser.files import atomic_write, is_url
+from avser.files import atomic_write
+from avser.stores import is_url
 
 
 class Folder:
@@ -25,7 +26,7 @@ class Folder:
         StorageError: what opens such an address is not installed.
     """
 
-    def __init__(self, place: str | Path) -> None:
+    def __init__(self, place: str | PurePath) -> None:
         self.place = str(place)
         self._store: Any = None
         self._root = self.place

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from avser.errors import AvserError, MediaError, StorageError, os_error_sentence
 from avser.extras import require
-from avser.files import local_copy
 from avser.inference.runner import BATCH_CLIPS, WINDOW_STEPS
 from avser.media.clip import LoadedClip
+from avser.stores import local_copy
 from avser.types import Prediction
 
 if TYPE_CHECKING:

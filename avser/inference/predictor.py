@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from avser.bundle import serialization as bundle
 from avser.emotions import ordered
 from avser.errors import ConfigError, MediaError, SignalError, unknown
-from avser.files import local_copy
 from avser.inference.classifier import MODALITIES, ClipClassifier, Failure, Modality, Request
 from avser.inference.runner import Runner
 from avser.inference.sources import MemorySource, memory_source
@@ -32,6 +31,7 @@ from avser.models.devices import bad_device, choose_device
 from avser.models.encoders.faces import FaceEncoder
 from avser.models.encoders.features import FeatureVideoEncoder
 from avser.models.net import EmotionNet
+from avser.stores import local_copy
 from avser.types import Prediction
 from avser.visualization.attribution import Explanation
 

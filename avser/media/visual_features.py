@@ -19,7 +19,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from avser.errors import MediaError
 from avser.files import expand_home
 from avser.media.container import media_errors
+from avser.stores import is_url
 from avser.types import STEP_S
 
 if TYPE_CHECKING:
@@ -152,9 +153,22 @@ def read_features(where: str) -> Features:
         MediaError: the file or its row is missing, or holds something else.
     """
     name, _, key = where.partition("#")
-    path = expand_home(name)
+    path = local_table(name)
     with media_errors(path):
         return _read_from(where, path, key)
+
+
+def local_table(name: str | PurePath) -> Path:
+    """Return the path of a table of features, which must be a file of this machine.
+
+    Raises:
+        MediaError: it is an address; its rows are read one by one, at any time.
+    """
+    if is_url(name):
+        raise MediaError(
+            f"Bad features {name}: it is an address, expected a file; download it and name that."
+        )
+    return expand_home(Path(name))
 
 
 def _read_from(where: str, path: Path, key: str) -> Features:
@@ -203,13 +217,13 @@ def _over_time(path: str, changed: int) -> dict[str, Features]:
     }
 
 
-def feature_keys(path: str | Path) -> frozenset[str]:
+def feature_keys(path: str | PurePath) -> frozenset[str]:
     """Keys of a table over time (``.npz``).
 
     Raises:
         MediaError: the file is missing or another one.
     """
-    path = Path(path)
+    path = local_table(path)
     with media_errors(path):
         return frozenset(_over_time(str(path), path.stat().st_mtime_ns))
 

@@ -7,12 +7,13 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 
 from avser.errors import CorpusError, unknown
 from avser.files import is_special
 from avser.media.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from avser.stores import Address, kind, list_folder, read_bytes
 from avser.types import Corpus
 
 
@@ -27,13 +28,25 @@ VIDEO = _in_order((".mp4", ".avi", ".flv", ".mov", ".mkv"), VIDEO_SUFFIXES)
 _DELIMITERS = ",;\t|"  # the first of the most frequent in the header
 
 
-def files_below(root: Path, *, suffixes: Sequence[str]) -> list[Path]:
+def files_below(root: PurePath, *, suffixes: Sequence[str]) -> list[PurePath]:
     """Files below the root with one of the suffixes (any case), those nearest to it first.
 
     Linked folders are followed, each once. Files of file managers (``.DS_Store``, ``._x``,
     ``__MACOSX``) are ignored.
+
+    Raises:
+        MediaError, StorageError, ConfigError: the root is an address that can't be listed.
     """
-    result: list[tuple[int, int, str, Path]] = []
+    result = []
+    for path in list_folder(root) if isinstance(root, Address) else _walk(Path(root)):
+        suffix = path.suffix.lower()
+        if suffix in suffixes and not is_special(path):
+            result.append((len(path.parts), suffixes.index(suffix), str(path), path))
+    return [path for *_, path in sorted(result)]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """All files below a folder of this machine."""
     visited: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -42,25 +55,20 @@ def files_below(root: Path, *, suffixes: Sequence[str]) -> list[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
-        here = Path(folder)
-        depth = len(here.parts)
         for name in names:
-            suffix = os.path.splitext(name)[1].lower()
-            path = here / name
-            if suffix in suffixes and not name.startswith(".") and not is_special(path):
-                result.append((depth, suffixes.index(suffix), str(path), path))
-    return [path for *_, path in sorted(result)]
+            if not name.startswith("."):
+                yield Path(folder, name)
 
 
 def named(
-    root: Path, *, pattern: re.Pattern[str], suffixes: Sequence[str]
-) -> list[tuple[Path, re.Match[str]]]:
+    root: PurePath, *, pattern: re.Pattern[str], suffixes: Sequence[str]
+) -> list[tuple[PurePath, re.Match[str]]]:
     """Files whose stem matches the whole pattern, each name once.
 
     Archives of some corpora have a second copy of every file one folder deeper; of two files with
     the same name, the one nearest to the root is used.
     """
-    result: dict[str, tuple[Path, re.Match[str]]] = {}
+    result: dict[str, tuple[PurePath, re.Match[str]]] = {}
     for path in files_below(root, suffixes=suffixes):
         match = pattern.fullmatch(path.stem)
         if match is not None:
@@ -68,9 +76,14 @@ def named(
     return list(result.values())
 
 
+def beside(root: PurePath, ending: str) -> PurePath:
+    """Path of what lies beside a folder, and has its name and an ending."""
+    return type(root)(f"{root if isinstance(root, Address) else Path(root).absolute()}{ending}")
+
+
 def missing(corpus: Corpus, *, example: str) -> CorpusError:
     """Make the error of a root that holds no file of the layout."""
-    state = "it holds no" if corpus.root.is_dir() else "there is no such folder, expected"
+    state = "it holds no" if kind(corpus.root) == "folder" else "there is no such folder, expected"
     if "://" in corpus.url:
         cure = f"get the corpus from {corpus.url} and set --root to its folder"
     else:  # recordings of one's own
@@ -81,7 +94,7 @@ def missing(corpus: Corpus, *, example: str) -> CorpusError:
     )
 
 
-def emotion_of(code: str, *, codes: Mapping[str, str], path: Path) -> str:
+def emotion_of(code: str, *, codes: Mapping[str, str], path: PurePath) -> str:
     """Return the vocabulary's word for a corpus's code.
 
     Raises:
@@ -92,7 +105,7 @@ def emotion_of(code: str, *, codes: Mapping[str, str], path: Path) -> str:
     return codes[code]
 
 
-def table(root: Path, *, name: str) -> list[dict[str, str]] | None:
+def table(root: PurePath, *, name: str) -> list[dict[str, str]] | None:
     """Rows of the CSV of that name nearest to the root, or None where there is none.
 
     Raises:
@@ -104,7 +117,7 @@ def table(root: Path, *, name: str) -> list[dict[str, str]] | None:
     return None
 
 
-def rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def rows(path: PurePath) -> list[tuple[int, dict[str, str]]]:
     """Rows of one table of text, each with the number of its (last) line; missing cells are empty.
 
     Commas, semicolons, tabs or bars may delimit the cells, as the header shows; spreadsheet
@@ -152,13 +165,13 @@ def rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 _SEPARATOR = re.compile(r"sep=.\s*$", re.IGNORECASE)  # what Excel writes for itself
 
 
-def _no_table(path: Path, why: object) -> CorpusError:
+def _no_table(path: PurePath, why: object) -> CorpusError:
     return CorpusError(f"Bad table {str(path)!r}: {why}; expected a CSV file of UTF-8 text.")
 
 
-def _text(path: Path) -> str:
+def _text(path: PurePath) -> str:
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise _no_table(path, error.strerror) from error
     codings = ("utf-16",) if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")

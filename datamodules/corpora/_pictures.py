@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from contextlib import ExitStack
+from pathlib import PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from avser.emotions import canonical
-from avser.errors import ConfigError, CorpusError
+from avser.errors import ConfigError, CorpusError, MediaError
 from avser.media.suffixes import PICTURE_SUFFIXES
+from avser.stores import kind, local_copy, read_bytes
 from avser.types import Clip, Corpus
 
 from ._layout import files_below
@@ -47,14 +49,14 @@ def emotion_or_none(word: str) -> str | None:
         return None
 
 
-def members(path: Path) -> list[str]:
+def members(path: PurePath) -> list[str]:
     """Names of the files in a tar.
 
     Raises:
         CorpusError: it can't be read.
     """
     try:
-        with tarfile.open(path) as archive:
+        with local_copy(path) as file, tarfile.open(file) as archive:
             return [member.name for member in archive if member.isfile()]
     except (OSError, tarfile.TarError, EOFError) as error:
         why = str(error).partition("\n")[0].rstrip(":")  # the rest tells each kind of packing
@@ -69,7 +71,7 @@ def clips_of(corpus: Corpus) -> list[Clip]:
     The folder above, if it is named after a part, gives the part. Pictures elsewhere are no rows.
     """
     root = corpus.root
-    if root.is_dir():
+    if kind(root) == "folder":
         result = [
             (p.relative_to(root).as_posix(), p)
             for p in files_below(root, suffixes=PICTURE_SUFFIXES)
@@ -82,7 +84,7 @@ def clips_of(corpus: Corpus) -> list[Clip]:
     return sorted(clips, key=lambda clip: clip.clip_id)
 
 
-def _clip(corpus: Corpus, name: str, path: Path, *, whole: bool = False) -> Clip | None:
+def _clip(corpus: Corpus, name: str, path: PurePath, *, whole: bool = False) -> Clip | None:
     place = PurePosixPath(name)
     emotion = emotion_or_none(place.parent.name)
     if emotion is None or place.suffix.lower() not in PICTURE_SUFFIXES:
@@ -103,18 +105,18 @@ def _clip(corpus: Corpus, name: str, path: Path, *, whole: bool = False) -> Clip
 
 def decoded(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
     """Pixels of clips of `clips_of`, in order; of a damaged picture the reason."""
-    archives: dict[Path, _Archive] = {}
+    archives: dict[PurePath, _Archive] = {}
     try:
         for clip in clips:
             member = clip.attributes.get("member")
             try:
                 if member is None:
-                    raw = clip.path.read_bytes()
+                    raw = read_bytes(clip.path)
                 else:
                     if clip.path not in archives:
                         archives[clip.path] = _Archive(clip.path)
                     raw = archives[clip.path].read(member)
-            except (OSError, KeyError, tarfile.TarError, EOFError) as error:
+            except (OSError, MediaError, KeyError, tarfile.TarError, EOFError) as error:
                 yield f"it can't be read ({error})"
                 continue
             yield decode(raw)
@@ -123,14 +125,14 @@ def decoded(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
             archive.close()
 
 
-def listed(path: Path, *, cells: int) -> Iterator[tuple[int, list[str]]]:
+def listed(path: PurePath, *, cells: int) -> Iterator[tuple[int, list[str]]]:
     """Line and cells of each row of a list without header, whose cells are parted by spaces.
 
     Raises:
         CorpusError: it can't be read, or a row has another number of cells.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"Bad list {str(path)!r}: {error}; get it anew.") from error
     for number, line in enumerate(lines, start=1):
@@ -163,10 +165,11 @@ def cropped(clips: Sequence[Clip]) -> Iterator[NDArray[np.uint8] | str]:
 class _Archive:
     """A tar whose files are found at once: tarfile itself looks through all names every time."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = tarfile.open(path)
-        self._members = {member.name: member for member in self._file}
-        self.close = self._file.close
+    def __init__(self, path: PurePath) -> None:
+        with ExitStack() as stack:
+            self._file = stack.enter_context(tarfile.open(stack.enter_context(local_copy(path))))
+            self._members = {member.name: member for member in self._file}
+            self.close = stack.pop_all().close
 
     def read(self, name: str) -> bytes:
         """Content of a file."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from avser.errors import CorpusError
+from avser.media.suffixes import PICTURE_SUFFIXES
 from avser.types import Clip, ImageCorpus
 
 from ._layout import emotion_of, files_below, missing, rows
@@ -52,22 +53,21 @@ class AffectNet(ImageCorpus):
         """List the faces, sorted by ``clip_id`` (``training/12/ab34.jpg``)."""
         names = ("training.csv", "validation.csv")
         tables = [p for p in files_below(self.root, suffixes=(".csv",)) if p.name in names]
-        clips = [clip for table in tables for clip in self._clips(table)]
+        images = files_below(self.root, suffixes=PICTURE_SUFFIXES)
+        pictures = {"/".join(path.parts[-2:]): path for path in reversed(images)}
+        clips = [clip for table in tables for clip in self._clips(table, pictures)]
         if not clips:
             raise missing(self, example="training.csv and Manually_Annotated_Images/1/ab.jpg")
         return sorted(clips, key=lambda clip: clip.clip_id)
 
-    def _clips(self, table: Path) -> Iterator[Clip]:
-        folders = [table.parent, *table.parent.glob("Manually_Annotated*")]
-        # the owners' archives hold the folder of that name once more
-        folders += [f / "Manually_Annotated_Images" for f in folders[1:]]
+    def _clips(self, table: PurePath, pictures: Mapping[str, PurePath]) -> Iterator[Clip]:
         for line, row in rows(table):
             if lacking := [name for name in _NEEDED if name not in row]:
                 raise CorpusError(
                     f"Bad table {str(table)!r}: it has no column {lacking[0]}; get it anew."
                 )
             name, code = row["subDirectory_filePath"], row["expression"]
-            path = next((f / name for f in folders if (f / name).is_file()), None)
+            path = pictures.get(name)
             if code in _NO_EMOTION or path is None:
                 continue
             try:

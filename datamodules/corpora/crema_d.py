@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal, get_args
 
 from avser.errors import ConfigError, CorpusError, unknown
@@ -102,7 +102,7 @@ class CremaD(Corpus):
             )
         return result or []
 
-    def _label(self, path: Path, match: re.Match[str], votes: _Row | None) -> str | None:
+    def _label(self, path: PurePath, match: re.Match[str], votes: _Row | None) -> str | None:
         """Find the clip's emotion; None where the crowd's vote is a tie."""
         acted = emotion_of(match[3], codes=EMOTIONS, path=path)
         if self.label_target == "acted":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from avser.types import Clip, Corpus
 
@@ -55,9 +55,9 @@ class Enterface(Corpus):
             raise missing(self, example="subject 1/anger/sentence 1/s1_an_1.avi")
         return [clips[clip_id] for clip_id in sorted(clips)]
 
-    def _clip(self, path: Path) -> Clip | None:
+    def _clip(self, path: PurePath) -> Clip | None:
         name = _NAME.fullmatch(path.stem)
-        top = self.root.absolute().name  # the root may be the folder of one subject
+        top = Path(self.root).absolute().name  # the root may be the folder of one subject
         folders = (*path.relative_to(self.root).parts[-2::-1], top)  # nearest first
         subject = next((m[1] for f in folders if (m := _SUBJECT.fullmatch(f))), None)
         if subject is None and name is None:
@@ -80,7 +80,7 @@ class Enterface(Corpus):
         )
 
     @staticmethod
-    def _code(path: Path, folders: tuple[str, ...], name: re.Match[str] | None) -> str:
+    def _code(path: PurePath, folders: tuple[str, ...], name: re.Match[str] | None) -> str:
         """Two letters: of the folder below the subject's, or of the file's own name."""
         for inner, outer in pairwise(folders):
             if _SUBJECT.fullmatch(outer) and not _SENTENCE.fullmatch(inner):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from avser.errors import CorpusError
+from avser.stores import kind, local_copy
 from avser.types import Clip, ImageCorpus
 
 from ._layout import missing
@@ -44,7 +45,7 @@ class Fer2013(ImageCorpus):
     def clips(self) -> list[Clip]:
         """List the pictures, sorted by ``clip_id`` (``train/angry/Training_1.jpg``)."""
         self.root = self._place()
-        if not self.root.exists():
+        if kind(self.root) is None:
             raise self._missing()
         if self.root.suffix.lower() == ".csv":
             clips = sorted(_table(self.root), key=lambda clip: clip.clip_id)
@@ -60,25 +61,25 @@ class Fer2013(ImageCorpus):
             return table_pixels(clips)
         return decoded(clips)
 
-    def _place(self) -> Path:
+    def _place(self) -> PurePath:
         """What the root is, or holds; ``ROOT.tar`` and ``ROOT.csv`` beside it count too."""
         suffixes = (".tar", ".csv")
-        if self.root.is_dir():
+        if kind(self.root) == "folder":
             inside = [self.root / f"{self.name}{suffix}" for suffix in suffixes]
-            return next((path for path in inside if path.is_file()), self.root)
+            return next((path for path in inside if kind(path) == "file"), self.root)
         beside = [self.root.with_suffix(suffix) for suffix in suffixes]
-        result = [path for path in beside if not self.root.suffix and path.is_file()]
-        return self.root if self.root.is_file() or not result else result[0]
+        result = [path for path in beside if not self.root.suffix and kind(path) == "file"]
+        return self.root if kind(self.root) == "file" or not result else result[0]
 
     def _missing(self) -> CorpusError:
         return missing(self, example="train/angry/*.jpg, fer2013.tar or fer2013.csv")
 
 
-def table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def table_rows(path: PurePath) -> Iterator[tuple[int, dict[str, str]]]:
     """Line and cells of each row of Kaggle's table."""
     csv.field_size_limit(max(csv.field_size_limit(), min(sys.maxsize, 1 << 24)))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with local_copy(path) as copy, copy.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip().lower() for name in next(reader, [])]
             if not {"emotion", "pixels"} <= set(header):
@@ -94,7 +95,7 @@ def table_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         ) from error
 
 
-def _table(path: Path) -> Iterator[Clip]:
+def _table(path: PurePath) -> Iterator[Clip]:
     for line, row in table_rows(path):
         code = row["emotion"].strip()
         if code not in {str(i) for i in range(len(EMOTIONS))}:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from avser.errors import CorpusError
+from avser.stores import kind
 from avser.types import Clip, ImageCorpus
 
 from ._layout import missing, rows
@@ -51,7 +52,7 @@ class FerPlus(ImageCorpus):
     def clips(self) -> list[Clip]:
         """List the pictures, sorted by ``clip_id`` (the line in ``fer2013.csv``)."""
         pictures, labels = self.root / "fer2013.csv", self.root / "fer2013new.csv"
-        if not (pictures.is_file() and labels.is_file()):
+        if not kind(pictures) == kind(labels) == "file":
             raise missing(self, example="fer2013new.csv and fer2013.csv")
         lines = [line for line, _ in table_rows(pictures)]
         votes = rows(labels)
@@ -68,7 +69,7 @@ class FerPlus(ImageCorpus):
         return sorted(clips, key=lambda clip: clip.clip_id)
 
     def _clip(
-        self, pictures: Path, line: int, votes: dict[str, int], row: dict[str, str]
+        self, pictures: PurePath, line: int, votes: dict[str, int], row: dict[str, str]
     ) -> Clip | None:
         best = max(votes, key=lambda name: votes[name])
         if best in _OTHER:
@@ -89,7 +90,7 @@ class FerPlus(ImageCorpus):
         return table_pixels(clips)
 
 
-def _votes(path: Path, line: int, row: dict[str, str]) -> dict[str, int]:
+def _votes(path: PurePath, line: int, row: dict[str, str]) -> dict[str, int]:
     names = (*EMOTIONS, *_OTHER)
     if not all(row.get(name, "").isdigit() for name in names):
         raise CorpusError(

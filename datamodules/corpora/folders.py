@@ -81,14 +81,14 @@ class Folders(Corpus):
             )
         return clips
 
-    def _files(self, suffixes: tuple[str, ...]) -> dict[PurePath, Path]:
+    def _files(self, suffixes: tuple[str, ...]) -> dict[PurePath, PurePath]:
         """Path below the root without its suffix, to the file."""
-        files: dict[PurePath, Path] = {}
+        files: dict[PurePath, PurePath] = {}
         for path in files_below(self.root, suffixes=suffixes):
             files.setdefault(path.relative_to(self.root).with_suffix(""), path)
         return files
 
-    def _clip(self, place: PurePath, path: Path, video: Path | None) -> Clip | None:
+    def _clip(self, place: PurePath, path: PurePath, video: PurePath | None) -> Clip | None:
         folders = place.parts[:-1]
         words = [self.labels.get(name.lower()) or emotion_or_none(name) for name in folders]
         if not any(words):
@@ -105,7 +105,7 @@ class Folders(Corpus):
             part=parts[-1] if parts else None,
         )
 
-    def _speaker(self, path: Path, folders: tuple[str, ...], index: int) -> str:
+    def _speaker(self, path: PurePath, folders: tuple[str, ...], index: int) -> str:
         if self.speaker == "none":
             return ""
         if self._pattern is not None:

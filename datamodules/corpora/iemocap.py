@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from avser.errors import CorpusError
+from avser.stores import read_bytes
 from avser.types import Clip, Corpus
 
 from ._layout import SOUND, emotion_of, files_below, missing, named
@@ -85,16 +86,18 @@ class Iemocap(Corpus):
             clips[match[0]] = self._clip(path, match, line, source)
         return [clips[clip_id] for clip_id in sorted(clips)]
 
-    def _labels(self) -> Iterator[tuple[Path, re.Match[str]]]:
+    def _labels(self) -> Iterator[tuple[PurePath, re.Match[str]]]:
         """Lines of the evaluation files; those of single annotators lie one folder deeper."""
         for path in files_below(self.root, suffixes=(".txt",)):
             if path.parent.name == "EmoEvaluation":
-                for line in path.read_text(encoding="latin-1").splitlines():
+                for line in read_bytes(path).decode("latin-1").splitlines():
                     match = _LINE.match(line)
                     if match is not None:
                         yield path, match
 
-    def _clip(self, path: Path, name: re.Match[str], line: re.Match[str], source: Path) -> Clip:
+    def _clip(
+        self, path: PurePath, name: re.Match[str], line: re.Match[str], source: PurePath
+    ) -> Clip:
         session, dialog, letter = name.groups()
         emotion = emotion_of(line["label"], codes=EMOTIONS, path=source)
         if self.merge_excited and emotion == "excited":

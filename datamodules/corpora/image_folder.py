@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from avser.stores import kind
 from avser.types import Clip, ImageCorpus
 
 from ._layout import missing
@@ -31,7 +32,7 @@ class ImageFolder(ImageCorpus):
 
     def clips(self) -> list[Clip]:
         """List the pictures, sorted by ``clip_id`` (``train/angry/anna.png``)."""
-        clips = clips_of(self) if self.root.exists() else []
+        clips = clips_of(self) if kind(self.root) else []
         if not clips:
             raise missing(self, example="angry/anna.jpg or train/angry/anna.jpg")
         return clips

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path, PurePath
 
 from avser.emotions import canonical
 from avser.errors import ConfigError, CorpusError, unknown
-from avser.files import expand_home, is_url
 from avser.media.suffixes import is_video_name
+from avser.stores import Address, as_path, is_url, kind, list_folder
 from avser.types import Clip, Corpus
 
 from ._layout import rows
@@ -45,12 +46,12 @@ class Manifest(Corpus):
     unlabelled), ``speaker``, ``start,end`` (seconds), ``part`` (train, validation, test), ``sex``,
     ``sentence``, ``video``, ``features`` and ``clip_id`` may be; any further column becomes an
     attribute. Names of columns may be in capitals; commas, semicolons, tabs or bars may stand
-    between the cells. Paths are relative to the CSV; ``features`` are as
+    between the cells. Paths are relative to the CSV, or addresses; ``features`` are as
     `avser.media.visual_features` reads them. A clip of a video file is its own video. Emotions may
     be spelt as in the alias table of `avser.emotions`.
 
     Args:
-        root: the CSV, or a folder that holds ``manifest.csv``.
+        root: the CSV, or a folder that holds ``manifest.csv``; or the address of one.
         corpus: name of the corpus, for instance where several manifests are mixed.
     """
 
@@ -72,8 +73,8 @@ class Manifest(Corpus):
 
     def clips(self) -> list[Clip]:
         """List the clips, sorted by ``clip_id`` (the path without its suffix, and the start)."""
-        path = self.root / "manifest.csv" if self.root.is_dir() else self.root
-        if not path.is_file():
+        path = self.root / "manifest.csv" if kind(self.root) == "folder" else self.root
+        if kind(path) != "file":
             raise _no_manifest(self.root)
         table = [(line, {k.lower(): v for k, v in row.items()}) for line, row in rows(path)]
         absent = [column for column in REQUIRED if table and column not in table[0][1]]
@@ -101,7 +102,7 @@ class Manifest(Corpus):
         return [clips[clip_id] for clip_id in sorted(clips)]
 
     def _clip(
-        self, row: dict[str, str], place: PurePath, *, csv_path: Path, line: int, twice: bool
+        self, row: dict[str, str], place: PurePath, *, csv_path: PurePath, line: int, twice: bool
     ) -> Clip:
         try:
             path = _media(row["path"], csv_path.parent)
@@ -114,7 +115,7 @@ class Manifest(Corpus):
             sex = _one_of(row.get("sex", ""), "sex", SEXES)
         except (CorpusError, ConfigError) as error:
             raise _bad_row(csv_path, line, str(error)) from error
-        if video is None and is_video_name(path):
+        if video is None and is_video_name(place):
             video = path
         return Clip(
             path=path,
@@ -133,14 +134,16 @@ class Manifest(Corpus):
         )
 
 
-def _no_manifest(root: Path) -> CorpusError:
+def _no_manifest(root: PurePath) -> CorpusError:
     """Make the error of a root that is no CSV and holds none of the right name."""
     state, cure = "there is no such file or folder", "name a CSV, or a folder with manifest.csv"
-    if root.is_dir():
-        others = sorted(p.name for p in root.iterdir() if p.suffix.lower() in (".csv", ".tsv"))
+    if kind(root) == "folder":
+        below = list_folder(root) if isinstance(root, Address) else Path(root).iterdir()
+        tables = (p for p in below if p.parent == root and p.suffix.lower() in (".csv", ".tsv"))
+        others = sorted(p.name for p in tables)
         state, cure = "it holds no manifest.csv", "put one there, or name a CSV"
         cure = f"name a CSV, such as {str(root / others[0])!r}" if others else cure
-    elif root.exists():
+    elif os.path.exists(root):
         state = "it is no file"
     return CorpusError(
         f"Bad manifest {str(root)!r}: {state}; expected a CSV with the columns path,emotion and "
@@ -148,22 +151,26 @@ def _no_manifest(root: Path) -> CorpusError:
     )
 
 
-def _bad_row(path: Path, line: int, why: str) -> CorpusError:
+def _bad_row(path: PurePath, line: int, why: str) -> CorpusError:
     return CorpusError(f"Bad line {line} of {str(path)!r}: {why}")
 
 
 def _places(paths: Sequence[str]) -> list[PurePath]:
     """The paths by which clips are named: as written, or the names of absolute ones.
 
-    Absolute paths differ between machines. Where two of one name are in different folders, what
-    lies below the folder that holds all is taken.
+    Absolute paths differ between machines, and buckets get other names. Where two of one name are
+    in different folders, what lies below the folder that holds all is taken.
     """
-    written = [PurePath(text.replace("\\", "/")) for text in paths]
+    written = [
+        Address(text.partition("?")[0]) if is_url(text) else PurePath(text.replace("\\", "/"))
+        for text in paths
+    ]
     absolute = {path for path in written if path.is_absolute()}
     if len({path.name for path in absolute}) == len(absolute):
         return [PurePath(path.name) if path.is_absolute() else path for path in written]
-    root = os.path.commonpath([path.parent for path in absolute])
-    return [path.relative_to(root) if path.is_absolute() else path for path in written]
+    levels = zip(*(path.parent.parts for path in absolute), strict=False)
+    shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, levels))
+    return [PurePath(*path.parts[shared:]) if path.is_absolute() else path for path in written]
 
 
 def _stem(row: Mapping[str, str], place: PurePath) -> tuple[str, str, str]:
@@ -195,23 +202,24 @@ def similar_speakers(speakers: Iterable[str]) -> list[str]:
     ]
 
 
-def _media(text: str, folder: Path) -> Path:
+def _media(text: str, folder: PurePath) -> PurePath:
     if not text:
         raise CorpusError("the path is empty; give the media file of the clip.")
-    if is_url(text):
-        raise CorpusError(
-            f"{text!r} is an address, and recordings to train on are files; download it and give "
-            "its path."
-        )
-    path = folder / expand_home(text.replace("\\", "/"))
-    if not path.is_file():
+    path = _below(folder, text)
+    # a request a row would be slow: addresses are looked up when they are prepared
+    if not isinstance(path, Address) and kind(path) != "file":
         raise CorpusError(f"there is no file {str(path)!r}; paths are relative to the CSV.")
     return path
 
 
-def _features(text: str, folder: Path) -> str | None:
+def _below(folder: PurePath, text: str) -> PurePath:
+    """The path or address of a cell."""
+    return as_path(text) if is_url(text) else folder / as_path(text.replace("\\", "/"))
+
+
+def _features(text: str, folder: PurePath) -> str | None:
     name, mark, key = text.partition("#")
-    return f"{folder / expand_home(name)}{mark}{key}" if text else None
+    return f"{_below(folder, name)}{mark}{key}" if text else None
 
 
 def _seconds(text: str) -> float | None:

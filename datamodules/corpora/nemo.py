@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
+from avser.stores import local_copy
 from avser.types import Clip, Corpus
 
 from ._layout import SOUND, emotion_of, files_below, missing, named
@@ -64,7 +65,7 @@ class Nemo(Corpus):
         """Rows of the owners' ``data.tsv`` by file name without suffix; none without it."""
         for path in files_below(self.root, suffixes=(".tsv",)):
             if path.name == "data.tsv":
-                with path.open(encoding="utf-8", newline="") as file:
+                with local_copy(path) as copy, copy.open(encoding="utf-8", newline="") as file:
                     rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
                     return {(row.get("file_id") or "").partition(".")[0]: row for row in rows}
         return {}

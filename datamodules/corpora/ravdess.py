@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import astuple, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from avser.errors import ConfigError, CorpusError, unknown
-from avser.files import expand_home
+from avser.stores import as_path
 from avser.types import Clip, Corpus
 
-from ._layout import SOUND, VIDEO, emotion_of, missing, named, rows
+from ._layout import SOUND, VIDEO, beside, emotion_of, missing, named, rows
 
 EMOTIONS = {
     "01": "neutral",
@@ -114,10 +114,9 @@ class Ravdess(Corpus):
             raise ConfigError(unknown("RAVDESS modality", modality, ("audio", "av")))
         self.song = song
         self.modality = modality
-        self.video_root = expand_home(video_root) if video_root is not None else None
-        beside = f"{self.root.absolute()}_openface_aus.csv"
-        table = beside if features == "auto" else features
-        self.features = expand_home(table) if table is not None else None
+        self.video_root = as_path(video_root) if video_root is not None else None
+        table = beside(self.root, "_openface_aus.csv") if features == "auto" else features
+        self.features = as_path(table) if table is not None else None
 
     def clips(self) -> list[Clip]:
         """List the clips, sorted by ``clip_id`` (the file's own name)."""
@@ -136,17 +135,17 @@ class Ravdess(Corpus):
         clips = [self._clip(p, t, pictures.get(t.performance), keys) for p, t in result]
         return sorted(clips, key=lambda clip: clip.clip_id)
 
-    def _takes(self, root: Path, suffixes: tuple[str, ...]) -> list[tuple[Path, Take]]:
+    def _takes(self, root: PurePath, suffixes: tuple[str, ...]) -> list[tuple[PurePath, Take]]:
         result = named(root, pattern=_NAME, suffixes=suffixes)
         takes = [(path, Take.parse(match[0])) for path, match in result]
         return [(path, take) for path, take in takes if self.song or take.channel != SONG]
 
-    def _videos(self) -> list[tuple[Path, Take]]:
+    def _videos(self) -> list[tuple[PurePath, Take]]:
         """AV files first, then video-only files."""
         if self.video_root is not None:
             roots = [self.video_root]
         else:
-            roots = [self.root, Path(f"{self.root.absolute()}_video")]
+            roots = [self.root, beside(self.root, "_video")]
         result = [pair for root in roots for pair in self._takes(root, VIDEO)]
         if self.video_root is not None and not result:
             raise CorpusError(
@@ -156,12 +155,12 @@ class Ravdess(Corpus):
         return sorted(result, key=lambda pair: pair[1].modality)
 
     @staticmethod
-    def _feature_keys(path: Path) -> frozenset[str]:
-        if path.suffix == ".npz":
-            from avser.media.visual_features import feature_keys
+    def _feature_keys(path: PurePath) -> frozenset[str]:
+        from avser.media.visual_features import feature_keys, local_table
 
+        if path.suffix == ".npz":
             return feature_keys(path)
-        table = rows(path)
+        table = rows(local_table(path))
         if not table or "name" not in table[0][1]:
             raise CorpusError(
                 f"Bad feature table {str(path)!r}: expected a column 'name' with keys "
@@ -169,7 +168,9 @@ class Ravdess(Corpus):
             )
         return frozenset(row["name"] for _, row in table)
 
-    def _clip(self, path: Path, take: Take, video: Path | None, keys: frozenset[str]) -> Clip:
+    def _clip(
+        self, path: PurePath, take: Take, video: PurePath | None, keys: frozenset[str]
+    ) -> Clip:
         tail = "-".join(take.performance)
         rows_of_take = (f"{modality}-{tail}" for modality in (AV, VIDEO_ONLY, AUDIO_ONLY))
         key = next((key for key in rows_of_take if key in keys), None)

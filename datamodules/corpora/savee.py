@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import PurePath
 
 from avser.types import Clip, Corpus
 
@@ -51,9 +51,9 @@ class Savee(Corpus):
         clips = [self._clip(key, path, videos.get(key)) for key, path in sounds.items()]
         return sorted(clips, key=lambda clip: clip.clip_id)
 
-    def _find(self, suffixes: tuple[str, ...]) -> dict[_Key, Path]:
+    def _find(self, suffixes: tuple[str, ...]) -> dict[_Key, PurePath]:
         """Speaker, code and number to path; the file nearest to the root counts."""
-        result: dict[_Key, Path] = {}
+        result: dict[_Key, PurePath] = {}
         for path in files_below(self.root, suffixes=suffixes):
             match = _FLAT.fullmatch(path.stem) or _FLAT.fullmatch(f"{path.parent.name}_{path.stem}")
             if match is not None:
@@ -61,7 +61,7 @@ class Savee(Corpus):
                 result.setdefault(key, path)
         return result
 
-    def _clip(self, key: _Key, path: Path, video: Path | None) -> Clip:
+    def _clip(self, key: _Key, path: PurePath, video: PurePath | None) -> Clip:
         speaker, code, number = key
         return Clip(
             path=path,

@@ -58,7 +58,7 @@ HEADER = "path,emotion,speaker,start,end,part,sex"
         ("none.wav,angry,anna,,,,", r"there is no file .*none\.wav"),
         (",angry,anna,,,,", "the path is empty"),
         ("~nosuchuser/a.wav,angry,anna,,,,", r"there is no file .*~nosuchuser/a\.wav"),
-        ("https://a.org/a.wav,angry,anna,,,,", "'https://a.org/a.wav' is an address"),
+        ("s3://a//a.wav,angry,anna,,,,", "Bad address s3://a//a.wav: one of its parts is empty"),
         ("a.wav,angri,anna,,,,", "did you mean 'angry'"),
         ("a.wav,angry,anna,x,,,", "time 'x' is not a number"),
         ("a.wav,angry,anna,nan,,,", "time 'nan' is not a number"),
