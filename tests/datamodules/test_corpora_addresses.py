@@ -213,4 +213,4 @@ def test_a_corpus_in_a_store_is_audited(
     words = ["--corpus", "ravdess", "--root", "memory://ravdess"]
     assert main(["audit", *words, "--data.split.init_args.folds=3"]) == 0
     rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines()]
-    assert [[int(n) for n in row[1:]] for row in rows if row and "clips" in row[0]] == [[8, 8, 8]]
+    assert [[int(n) for n in row[1:]] for row in rows if row and "clips" in row[0]] == [[13, 3, 8]]
