@@ -32,7 +32,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--fold", type=int, metavar="K", help="run this fold alone")
     parser.add_argument(
-        "--seeds", type=_seeds, metavar="A,B", help="seeds of each fold (default: 0)"
+        "--seeds", type=_seeds, metavar="A,B", default=[0], help="seeds of each fold"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at once")
     parser.add_argument(

@@ -34,4 +34,6 @@ class _HelpFormatter(argparse.HelpFormatter):
         default = action.default
         if not takes_value or default in (None, "", [], argparse.SUPPRESS):
             return text
+        if isinstance(default, list):
+            default = ",".join(map(str, default))
         return f"{text} (default: {f'{default:g}' if isinstance(default, float) else default})"

@@ -18,9 +18,10 @@ def metadata_rows(summary: Mapping[str, Any]) -> dict[str, str]:
     """Corpus, split, model, seeds and the like, as rows of a table."""
     speakers, unit = len(summary["per_speaker"]), summary["interval_unit"]
     row = "Chunks" if "by chunk" in summary["split"] else "Clips"
+    whose = _count(speakers, "speaker") if speakers else "unknown speakers"
     about = {
         "Corpus": summary["corpus"],
-        row: f"{summary['n']:,} of {speakers or 'unknown'} speakers",
+        row: f"{summary['n']:,} of {whose}",
         "Classes": f"{len(summary['classes'])}: {', '.join(summary['classes'])}",
         **{
             f"By {level}": f"UAR {format_figure(f['uar'])}, accuracy {format_figure(f['accuracy'])}"
@@ -51,9 +52,13 @@ def format_cost(cost: Mapping[str, Any]) -> str:
     'trained in 3.2 min on 2 threads, 0.26 MB, 85 clips/s'
     """
     return (
-        f"trained in {cost['minutes']:.1f} min on {cost['threads']} threads, "
+        f"trained in {cost['minutes']:.1f} min on {_count(cost['threads'], 'thread')}, "
         f"{cost['bytes'] / 1e6:.2f} MB, {cost['clips_per_second']:.0f} clips/s"
     )
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def print_table(summary: Mapping[str, Any], console: Console) -> None:

@@ -153,7 +153,9 @@ def merge(
     notes = {n for s in summaries for n in s["notes"]}
     short = {len(rows) for rows in done.values() if len(rows) < expected}
     if short:
-        notes.add(f"UNFINISHED: {len(all_rows)} of {expected * len(seeds)} folds")
+        finished = f"{len(all_rows)} of {expected * len(seeds)}"
+        notes.add(f"UNFINISHED: {finished} folds")
+        split += f", {finished} trained"
     hashes = sorted({s["split_hash"] for s in summaries})
     summary = summarise(
         runs,

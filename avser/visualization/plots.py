@@ -238,7 +238,8 @@ def durations_figure(durations_s: Mapping[str, Sequence[float]]) -> Figure:
             axes.hist(values, edges, histtype="stepfilled", color=colour_of(part), alpha=0.25)
             axes.hist(values, edges, histtype="step", color=colour_of(part), lw=1.5, label=label)
     axes.set(xlabel="Duration, s", ylabel="Clips")
-    _legend(axes)
+    if rows:
+        figure.legend(loc="outside upper right", ncols=3, fontsize=8.5, frameon=False)
     plain(axes)
     return figure
 

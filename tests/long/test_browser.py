@@ -301,7 +301,7 @@ def test_live_view_labels_voice_and_face(page: Any, folder: Path) -> None:
     wait_until(page, "document.querySelector('#live-view').dataset.steps >= 4")
     wait_until(page, "document.querySelector('#live-facts').innerText.includes('the face')")
     facts, label = page.inner_text("#live-facts"), page.inner_text("#live-label")
-    assert "ms delay" in facts and label.split(",")[0] in bundle.load().net.emotions
+    assert " s delay" in facts and label.split(",")[0] in bundle.load().net.emotions
     assert float(page.get_attribute("#live-view", "data-delay")) > 0
     check_accessibility(page)
     page.click("#live-start")

@@ -69,22 +69,22 @@ export class LiveView {
   }
 
   show(step) {
-    const found = judge(step.probabilities);
+    const best = judge(step.probabilities);
     this.steps = [...this.steps, step].slice(-SHOWN);
-    const label = found && !step.silent ? emotion(found.label) : text("liveSilence");
-    at("live-label").textContent = found && !step.silent ? text("headline", { label, percent: percent(found.share) }) : label;
+    const label = best && !step.silent ? emotion(best.label) : text("liveSilence");
+    at("live-label").textContent = best && !step.silent ? text("headline", { label, percent: percent(best.share) }) : label;
     at("live-facts").textContent = text("liveFacts", {
       seconds: number(step.end_s),
-      level: number(Math.max(step.level_dbfs, -99), 0),
+      level: number(Math.max(step.level_dbfs, -99), 0).replace("-", "−"),
       used: usedBy(step) || "–",
-      delay: number(step.delay_ms, 0),
+      delay: number(step.delay_ms / 1000, 2),
     });
-    if (found) this.bars(Object.keys(step.probabilities));
+    if (best) this.bars(Object.keys(step.probabilities));
     this.fill?.(step.probabilities);
     if (label !== this.last) at("live-announce").textContent = text("liveAnnounce", { label });
     this.last = label;
     if (!at("live-screen").hidden) {
-      drawBoxes(at("live-boxes"), step.box ? [{ box: step.box, label: "", colour: this.colours[found?.label] ?? "#fff" }] : []);
+      drawBoxes(at("live-boxes"), step.box ? [{ box: step.box, label: "", colour: this.colours[best?.label] ?? "#fff" }] : []);
     }
     at("live-view").dataset.steps = this.steps.length;
     at("live-view").dataset.delay = step.delay_ms.toFixed(1);

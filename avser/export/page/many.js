@@ -105,10 +105,10 @@ export class ManyClips {
       : file.name;
     const cells = [element("td", {}, name)];
     if (result) {
-      const found = judge(result.probabilities);
+      const best = judge(result.probabilities);
       cells.push(
-        element("td", {}, found ? emotion(found.label) : "–"),
-        element("td", { className: "number" }, found ? percent(found.share) : ""),
+        element("td", {}, best ? emotion(best.label) : "–"),
+        element("td", { className: "number" }, best ? percent(best.share) : ""),
         element("td", { className: "number" }, text("seconds", { value: number(result.duration_s) })),
         element("td", { className: "used" }, streams(result)),
         element("td", { className: "note" }, result.reason ?? ""),

@@ -7,9 +7,9 @@ import { Timeline } from "./timeline.js";
 
 
 export function announcement(result) {
-  const found = judge(result.probabilities);
-  if (!found) return text("announceNothing", { name: result.path });
-  const values = { name: result.path, label: emotion(found.label), percent: percent(found.share), sure: sureness(found) };
+  const best = judge(result.probabilities);
+  if (!best) return text("announceNothing", { name: result.path });
+  const values = { name: result.path, label: emotion(best.label), percent: percent(best.share), sure: sureness(best) };
   return text("announceResult", values);
 }
 
@@ -19,12 +19,12 @@ export function usedBy(result) {
   return used ? text(used) : "";
 }
 
-function sureness(found) {
-  return text(found.sure, {
-    first: emotion(found.label),
-    firstPercent: percent(found.share),
-    second: found.second && emotion(found.second),
-    secondPercent: percent(found.secondShare),
+function sureness(best) {
+  return text(best.sure, {
+    first: emotion(best.label),
+    firstPercent: percent(best.share),
+    second: best.second && emotion(best.second),
+    secondPercent: percent(best.secondShare),
   });
 }
 
@@ -44,18 +44,18 @@ export class ResultView {
 
   words() {
     const { result } = this;
-    const found = judge(result.probabilities);
+    const best = judge(result.probabilities);
     const title = element("h2", { className: "headline", tabIndex: -1, id: "headline" });
-    if (!found) {
+    if (!best) {
       title.textContent = text("noSignal");
       return [title, element("p", { className: "soft" }, result.reason && result.reason !== "no_signal" ? text("note", result) : "")];
     }
     const swatch = element("i", { "aria-hidden": "true" });
-    swatch.style.background = this.colours[found.label];
-    title.append(swatch, text("headline", { label: emotion(found.label), percent: percent(found.share) }));
+    swatch.style.background = this.colours[best.label];
+    title.append(swatch, text("headline", { label: emotion(best.label), percent: percent(best.share) }));
     const lines = [
       title,
-      element("p", { className: "sure", id: "sure" }, `${sureness(found)} ${this.apart ? `${text("apart")}.` : ""}`),
+      element("p", { className: "sure", id: "sure" }, `${sureness(best)} ${this.apart ? `${text("apart")}.` : ""}`),
       element("p", { className: "soft", id: "used" }, text("usedModel", { used: usedBy(result), model: result.model })),
     ];
     if (result.reason) lines.push(element("p", { className: "soft", id: "reason" }, text("note", result)));

@@ -79,19 +79,19 @@ export class Timeline {
 
   show(time) {
     this.time = time;
-    const found = judge(stepAt(this.result.timeline, time)?.probabilities);
-    const values = { time: number(time), label: found && emotion(found.label), percent: found && percent(found.share) };
+    const best = judge(stepAt(this.result.timeline, time)?.probabilities);
+    const values = { time: number(time), label: best && emotion(best.label), percent: best && percent(best.share) };
     this.root.setAttribute("aria-valuenow", time.toFixed(2));
-    this.root.setAttribute("aria-valuetext", text(found ? "timelineValue" : "timelineNothing", values));
+    this.root.setAttribute("aria-valuetext", text(best ? "timelineValue" : "timelineNothing", values));
     this.draw();
   }
 
   hover(time) {
     const step = stepAt(this.result.timeline, time);
     if (!step) return;
-    const found = judge(step.probabilities);
-    const lines = found
-      ? found.order.slice(0, 4).map(([name, share]) => `${emotion(name)} ${percent(share)}`)
+    const best = judge(step.probabilities);
+    const lines = best
+      ? best.order.slice(0, 4).map(([name, share]) => `${emotion(name)} ${percent(share)}`)
       : [text("nothing")];
     this.tip.textContent = [`${number(step.start_s)}–${number(step.end_s)} s`, ...lines].join("\n");
     this.tip.hidden = false;
@@ -205,13 +205,13 @@ export class Timeline {
 }
 
 export function spans(timeline) {
-  const found = [];
+  const runs = [];
   for (const { start_s, end_s, label } of timeline) {
-    const last = found.at(-1);
+    const last = runs.at(-1);
     if (last && last.label === label && start_s <= last.end_s + 1e-6) last.end_s = end_s;
-    else found.push({ start_s, end_s, label });
+    else runs.push({ start_s, end_s, label });
   }
-  return found;
+  return runs;
 }
 
 function contrast(colour) {
