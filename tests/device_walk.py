@@ -13,7 +13,8 @@ from jsonargparse import ArgumentParser
 from other_device import OTHER, other_device, tensors_of
 
 from avser.data.feature_store import ClipFeatures, ClipSound, prepare_features
-from avser.evaluation.predict import calibrate, predict
+from avser.evaluation.calibration import calibrate
+from avser.evaluation.predict import predict
 from avser.inference.predictor import Predictor
 from avser.media.degradations import Degrade
 from avser.models.devices import device_of, on_device

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avser.cli.parser import CommandParser
 from avser.errors import ConfigError
+
+if TYPE_CHECKING:
+    from avser.models.net import EmotionNet
 
 
 def _parser() -> CommandParser:
@@ -26,6 +29,13 @@ def _parser() -> CommandParser:
         metavar="FILE",
         type=Path,
         help="instead: what avser evaluate --json wrote of this very model",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="RUN",
+        type=Path,
+        help="folder of a cross-validation of the same recipe, whose test parts choose the "
+        "temperature; every corpus counts alike (default: the validation part chose it)",
     )
     parser.add_argument("--half", action="store_true", help="store the weights in float16")
     parser.add_argument(
@@ -60,6 +70,8 @@ def run(words: Sequence[str]) -> int:
         figures["command"] = own.command
     if own.about:
         figures["about"] = own.about
+    if own.calibration is not None:
+        _calibrate(loaded.net, own.calibration)
     folder = bundle.save(
         loaded.net,
         own.out,
@@ -76,6 +88,41 @@ def run(words: Sequence[str]) -> int:
 
         print(push_to_hub(folder, own.push_to_hub))
     return 0
+
+
+def _calibrate(net: "EmotionNet", run: Path) -> None:
+    """Set the temperature of a net of one stream from a cross-validation's test parts.
+
+    Raises:
+        ConfigError: the net has several heads, a fold is not finished, or classes differ.
+    """
+    from avser.bundle import serialization as bundle
+    from avser.evaluation.calibration import crossval_temperature
+    from avser.evaluation.predictions import Predictions
+
+    if len(net.outputs) > 1:
+        raise ConfigError(
+            f"Bad --calibration: the model has {len(net.outputs)} heads "
+            f"({', '.join(net.outputs)}); calibrate the model of each stream and join them."
+        )
+    folders = sorted(run.glob("seed*/fold*"))
+    unfinished = [f for f in folders if not (f / "DONE").exists()]
+    if not folders or unfinished:
+        raise ConfigError(
+            f"Bad --calibration {run}: it holds {len(folders)} folds, {len(unfinished)} of them "
+            "unfinished; give the folder of a finished avser crossval."
+        )
+    (head,) = net.outputs
+    folds = []
+    for folder in folders:
+        predictions = Predictions.load(folder / "predictions" / "test.json")
+        if predictions.emotions != net.emotions:
+            raise ConfigError(
+                f"Bad --calibration {run}: its classes are {', '.join(predictions.emotions)}, the "
+                f"model's {', '.join(net.emotions)}; give a cross-validation of the same recipe."
+            )
+        folds.append((predictions, float(bundle.load(folder).net.temperature(head))))
+    net.temperature(head).fill_(crossval_temperature(folds))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Predictions of a network on the clips of a loader, and temperature calibration."""
+"""Predictions of a network on the clips of a loader."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -6,60 +6,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
-from torch.nn import functional as F
 
 from avser.data.splits import clip_name
-from avser.errors import ConfigError
 from avser.evaluation.predictions import Predictions
 from avser.models.devices import device_of, on_device
 from avser.models.net import EmotionNet
 from avser.types import Batch, Clip
-
-
-@torch.inference_mode()
-def _logits(
-    net: EmotionNet, loader: Iterable[Batch]
-) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
-    logits: dict[str, list[Tensor]] = {head: [] for head in net.outputs}
-    labels: dict[str, list[Tensor]] = {head: [] for head in net.outputs}
-    home = device_of(net)
-    for batch in loader:
-        batch = on_device(batch, home)
-        for head, stream in net(batch).items():
-            logits[head].append(stream.logits[stream.present].cpu())
-            labels[head].append(batch["label"][stream.present].cpu())
-    return logits, labels
-
-
-def calibrate(net: EmotionNet, loader: Iterable[Batch], *, keep: Sequence[str] = ()) -> None:
-    """Fit one temperature per head by negative log-likelihood (Guo et al., ICML 2017).
-
-    Args:
-        net: to calibrate.
-        loader: of clips that are not in the training part.
-        keep: heads whose temperatures are not changed.
-
-    Raises:
-        ConfigError: a head gives NaN or infinity.
-    """
-    logits, labels = _logits(net, loader)
-    for head in net.outputs:
-        if head in keep or not sum(len(part) for part in logits[head]):
-            continue
-        x, y = torch.cat(logits[head]).double(), torch.cat(labels[head])
-        if not x.isfinite().all():
-            raise ConfigError(
-                f"Bad training: the {head} head gives NaN or infinity for validation clips, so it "
-                "diverged; lower model.lr, or set trainer.gradient_clip_val to 1."
-            )
-
-        def loss(log_t: float, x: Tensor = x, y: Tensor = y) -> float:
-            return float(F.cross_entropy(x / float(np.exp(log_t)), y))
-
-        best = minimize_scalar(loss, bounds=(-2.3, 2.3), method="bounded")
-        net.temperature(head).fill_(float(np.exp(best.x)))
 
 
 @torch.inference_mode()

@@ -24,7 +24,8 @@ from avser.bundle import serialization as bundle
 from avser.bundle.provenance import speakers_by_sex
 from avser.data.splits import clip_name
 from avser.errors import ConfigError
-from avser.evaluation.predict import by_clip, calibrate, predict
+from avser.evaluation.calibration import calibrate
+from avser.evaluation.predict import by_clip, predict
 from avser.evaluation.predictions import file_name
 from avser.evaluation.stress import stress
 from avser.evaluation.summary import Predictions, stream_figures, summarise

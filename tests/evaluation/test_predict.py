@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from avser.evaluation.predict import calibrate, predict, select_classes
+from avser.evaluation.calibration import calibrate, crossval_temperature
+from avser.evaluation.predict import predict, select_classes
 from avser.evaluation.predictions import Predictions
 from avser.models.net import EmotionNet, HeadOutput
 from avser.testing.nets import tiny_net
@@ -40,6 +41,36 @@ def test_temperature_undoes_overconfidence() -> None:
     truth = torch.randn(4000, 3).softmax(dim=-1).multinomial(1).squeeze(1)
     calibrate(net, [batch_for(truth)])
     assert float(net.temperature("audio")) == pytest.approx(Fixed.factor, rel=0.15)
+
+
+def test_temperature_of_a_crossvalidation_counts_corpora_alike_and_undoes_each_folds_own() -> None:
+    random = np.random.default_rng(0)
+    clean = random.normal(size=(3000, 3))
+    shares = np.exp(clean) / np.exp(clean).sum(axis=1, keepdims=True)
+    truth = np.array([random.choice(3, p=row) for row in shares])
+
+    def fold(rows: slice, corpus: str, *, factor: float, made_with: float) -> Predictions:
+        logits = torch.from_numpy(clean[rows] * factor / made_with)
+        size = len(logits)
+        return Predictions(
+            clip_ids=[f"{corpus}/{rows.start + i}" for i in range(size)],
+            speakers=[f"{corpus}/s{i % 4}" for i in range(size)],
+            sexes=[""] * size,
+            labels=truth[rows],
+            probabilities=logits.softmax(dim=1).numpy(),
+            emotions=("happy", "sad", "angry"),
+            seen=[False] * size,
+        )
+
+    large = fold(slice(0, 2000), "large", factor=3.0, made_with=2.0)
+    assert crossval_temperature([(large, 2.0)]) == pytest.approx(3.0, rel=0.1)
+    other = fold(slice(2000, 2400), "small", factor=3.0, made_with=0.5)
+    assert crossval_temperature([(large, 2.0), (other, 0.5)]) == pytest.approx(3.0, rel=0.1)
+    sharper = fold(slice(2000, 2400), "small", factor=6.0, made_with=1.0)
+    joint = crossval_temperature([(large, 2.0), (sharper, 1.0)])
+    assert 4.0 < joint < 5.0  # by clips, of which there are five times fewer, it would be 3.3
+    alone = crossval_temperature([(sharper, 1.0)])
+    assert alone == pytest.approx(6.0, rel=0.2)
 
 
 def test_answers_are_matched_by_clip_and_mapped_by_class() -> None:

@@ -8,9 +8,10 @@ import torch
 
 from avser.bundle import serialization as bundle
 from avser.cli import main
+from avser.evaluation.calibration import calibrate
 from avser.evaluation.predictions import Predictions
 from avser.testing.corpora.ravdess import fake_ravdess
-from avser.training.fit import calibrate, claimed_run_folder, history
+from avser.training.fit import claimed_run_folder, history
 from avser.training.task import EmotionTask
 
 CONFIG = """\
