@@ -13,6 +13,8 @@ from avser.errors import BundleError
 from avser.types import Clip
 
 _MAX_CONFIG = 1 << 20
+_NO_NAME = frozenset("/\\")
+_LONGEST_NAME = 100  # characters; some file systems have room for 255 bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,28 @@ class Provenance:
     seed: int | None = None
     epochs: int | None = None
     commit: str | None = None
+
+
+def check_name(name: str) -> str:
+    """Return the name of a model, if it is legal: it stands in tables, cards, paths and addresses.
+
+    Raises:
+        BundleError: it is empty, a path, too long, or has control characters.
+    """
+    if (
+        not name.strip()
+        or name != name.strip()
+        or name.startswith(("-", "."))
+        or len(name) > _LONGEST_NAME
+        or not name.isprintable()
+        or not _NO_NAME.isdisjoint(name)
+    ):
+        shown = name if len(name) <= _LONGEST_NAME else f"{name[:20]}... of {len(name)} characters"
+        raise BundleError(
+            f"Bad model name {shown!r}: legal are 1 to {_LONGEST_NAME} printable characters "
+            "without / and \\, and no dot, dash or space in front; give another --name."
+        )
+    return name
 
 
 def speakers_by_sex(clips: Iterable[Clip], speakers: Collection[str]) -> dict[str, int]:

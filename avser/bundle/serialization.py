@@ -23,7 +23,7 @@ from safetensors.torch import save as save_tensors
 from avser.bundle.card import standard_card
 from avser.bundle.hub import download, is_hub_name
 from avser.bundle.provenance import Provenance as Provenance
-from avser.bundle.provenance import read_config, read_provenance
+from avser.bundle.provenance import check_name, read_config, read_provenance
 from avser.bundle.swap import read_unchanged, replace_folder
 from avser.errors import BundleError, unknown
 from avser.models.baselines.base import Baseline
@@ -83,8 +83,9 @@ def save(
         half: store the weights in float16, half the size; they are float32 again when loaded.
 
     Raises:
-        BundleError: the folder holds something else.
+        BundleError: the name is not legal, or the folder holds something else.
     """
+    check_name(name)
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / "trained_on.yaml").is_file():
         raise BundleError(f"Bad folder {folder}: it holds no bundle to replace; choose another.")

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -211,6 +212,7 @@ def parse(
             trainer_defaults=dict(trainer_defaults or {}),
             parser_kwargs={"prog": "avser fit", "exit_on_error": False},
         )
+    _check_processes(cli.trainer)
     return TrainingSetup(
         trainer=cli.trainer,
         task=cli.model,
@@ -219,6 +221,22 @@ def parse(
         text=cli.parser.dump(cli.config, skip_link_targets=True, skip_unset=False),
         groups={name: cli.config_init[name] for name in groups or {}},
     )
+
+
+def _check_processes(trainer: "Trainer") -> None:
+    """Refuse more processes than cores: without GPUs, ``devices`` is their number.
+
+    Raises:
+        ConfigError: there are more.
+    """
+    from pytorch_lightning.accelerators import CPUAccelerator
+
+    cores = max(2, os.cpu_count() or 1)  # two are always legal, to try a distributed training
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+        raise ConfigError(
+            f"Bad trainer.devices {trainer.num_devices}: each is a process on a core, and legal "
+            f"are 1 to {cores} here; give fewer, or a machine with GPUs."
+        )
 
 
 def parse_data(words: Sequence[str]) -> "LabelledDataModule":

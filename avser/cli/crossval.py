@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,11 @@ def _parser() -> Parser:
 def run(words: Sequence[str]) -> int:
     """Run the folds that are not done, then write the report over all of them."""
     own, rest = _parser().split(words)
+    from avser.bundle.provenance import check_name
+
+    name = check_name(own.name or own.out.resolve().name)
+    if own.row is not None:
+        _rows(own.row)  # what can't be read is refused before the first training
     from rich.console import Console
 
     from avser.evaluation.report import write_report
@@ -83,7 +89,6 @@ def run(words: Sequence[str]) -> int:
         if own.row is not None:
             _append(own.row, fold, summary)
 
-    name = own.name or own.out.resolve().name
     words = [*rest, "--name", name, *(["--stress"] if own.stress else [])]
     crossval.run(
         folds, words=words, has_folds=has_folds, run_jobs=_run_jobs(own), finished=finished
@@ -128,11 +133,29 @@ def _folds(words: Sequence[str]) -> tuple[int, bool, str]:
     return data.fold_count, has_folds, data.split.describe()
 
 
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of the table so far.
+
+    Raises:
+        ConfigError: it is no file of rows, or lies in no folder.
+    """
+    rows = None
+    with suppress(OSError, ValueError):
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    fine = isinstance(rows, list) and all(isinstance(r, dict) and "seed" in r for r in rows)
+    if not fine or not path.suffix or any(p.is_file() for p in path.absolute().parents):
+        raise ConfigError(
+            f"Bad --row {str(path)!r}: expected a file of rows that avser crossval wrote, or a new "
+            "name that ends in .json."
+        )
+    return rows or []
+
+
 def _append(path: Path, fold: Any, summary: Mapping[str, Any]) -> None:  # noqa: ANN401
     """Keep every finished fold in one committed file, so that nothing measured is lost."""
     from avser.files import atomic_write
 
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    rows = _rows(path)
     keys = ("uar", "accuracy", "macro_f1", "n", "split_hash", "epochs", "commit", "parameters")
     row = {"seed": fold.seed, "fold": fold.fold, **{key: summary[key] for key in keys}}
     row |= {key: summary[key] for key in ("macro_precision", "cost", "marks") if key in summary}

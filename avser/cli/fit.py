@@ -53,6 +53,9 @@ def run(words: Sequence[str]) -> int:
             parse(rest)  # prints and exits
     if own.out is None:
         parser.error("--out is missing; name the folder of the run, --out RUN/")
+    from avser.bundle.provenance import check_name
+
+    name = check_name(own.name or own.out.resolve().name)
     with ignore_library_warnings():
         from avser.training.fit import claimed_run_folder
 
@@ -62,7 +65,7 @@ def run(words: Sequence[str]) -> int:
                 rest,
                 resume=resume,
                 patience=own.patience,
-                name=own.name,
+                name=name,
                 measure=not own.no_test,
                 stressed=own.stress,
                 figures=own.figures or (),
@@ -76,7 +79,7 @@ def _train(
     *,
     resume: Path | None,
     patience: int | None,
-    name: str | None,
+    name: str,
     measure: bool,
     stressed: bool,
     figures: Sequence[str],
@@ -112,7 +115,7 @@ def _train(
             folder=folder,
             resume=resume,
             spec={slot: config["model"].get(slot) for slot in SLOTS},
-            name=name or folder.resolve().name,
+            name=name,
             seed=int(config["seed_everything"]),
             config_text=setup.text,
             measure=measure,

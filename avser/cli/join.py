@@ -40,15 +40,15 @@ def run(words: Sequence[str]) -> int:
     own = parser().parse_args(words)
     from avser.bundle import serialization as bundle
     from avser.bundle.join import join_bundles
+    from avser.bundle.provenance import check_name
 
+    name = check_name(own.name or Path(own.out).resolve().name)
     voice, face = bundle.load(own.voice), bundle.load(own.face)
     weight = own.weight
     if weight is None:
         parts = [_validation(text) for text in (own.voice, own.face)]
         weight = _chosen(*parts, emotions=voice.net.emotions)
-    folder = join_bundles(
-        voice, face, own.out, weight=weight, name=own.name or Path(own.out).resolve().name
-    )
+    folder = join_bundles(voice, face, own.out, weight=weight, name=name)
     print(f"{folder}: weight {weight:g} of the face, {bundle.size_of(folder) / 1e6:.1f} MB")
     return 0
 

@@ -1,10 +1,18 @@
 """Argument parser of the commands: description, defaults and width of the help page."""
 
 import argparse
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from avser.errors import ConfigError
 
 
 class CommandParser(argparse.ArgumentParser):
     """A parser whose help shows the default of each flag; abbreviated flags are refused.
+
+    So are empty values, such as those of shell variables that are not set: as a path they would
+    mean the current folder.
 
     Args:
         command: name of the command, such as ``federate table``.
@@ -20,6 +28,24 @@ class CommandParser(argparse.ArgumentParser):
             epilog=epilog,
             formatter_class=_HelpFormatter,
         )
+
+    def parse_known_args(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        namespace: Any = None,  # noqa: ANN401
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse words; see `argparse.ArgumentParser.parse_known_args`.
+
+        Raises:
+            ConfigError: a flag's value is empty.
+        """
+        words = list(args or ())
+        for before, word in pairwise([*words, None]):
+            flag = (before or "").removesuffix("=")
+            empty = flag != before or word == ""
+            if empty and flag in self._option_string_actions:
+                raise ConfigError(f"Bad {flag} '': its value is empty; give one, or leave it out.")
+        return super().parse_known_args(args, namespace)
 
 
 class _HelpFormatter(argparse.HelpFormatter):

@@ -53,7 +53,9 @@ def run(words: Sequence[str]) -> int:
     parser = _parser()
     own = parser.parse_args(list(words))
     from avser.bundle import serialization as bundle
+    from avser.bundle.provenance import check_name
 
+    name = check_name(own.name or own.out.resolve().name)
     loaded = bundle.load(own.model)
     figures = dict(loaded.config.get("figures") or {})
     if own.figures is not None and own.evaluated is not None:
@@ -76,7 +78,7 @@ def run(words: Sequence[str]) -> int:
         loaded.net,
         own.out,
         spec=loaded.config["net"],
-        name=own.name or own.out.resolve().name,
+        name=name,
         provenance=loaded.provenance,
         figures=figures,
         half=own.half,

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from avser.data.content import cache_folder, content_hash, hash_files, open_table, unwritable
 from avser.errors import AvserError, CacheError, StorageError
-from avser.media.reader import read_audio
+from avser.media.reader import check_start, read_audio
 from avser.media.samples import to_16_bit
 from avser.stores import local_copy
 from avser.types import SAMPLE_RATE, Clip
@@ -142,6 +142,8 @@ def _rows(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, _Row
 def _decode(clip: Clip) -> NDArray[np.int16]:
     with local_copy(clip.path) as path:
         samples = read_audio(path, start_s=clip.start_s, end_s=clip.end_s)
+        if not len(samples):
+            check_start(path, clip.start_s)
     if not len(samples):
         raise CacheError(f"Bad clip {clip.path}: it has no sound; leave it out.")
     return to_16_bit(samples)

@@ -25,6 +25,7 @@ from avser.files import atomic_write
 from avser.media.clip import load_clip
 from avser.media.faces import DETECT_HEIGHT, FACES_PER_STEP, FaceDetector, detector_settings
 from avser.media.faces.collect import SIZE
+from avser.media.reader import check_start
 from avser.stores import local_copy
 from avser.types import Clip
 
@@ -177,12 +178,15 @@ def _key(clip: Clip, content: str, detector: FaceDetector | None) -> str:
 
 
 def _find(clip: Clip, path: Path, detector: FaceDetector | None) -> None:
-    with (
-        local_copy(clip.video or clip.path) as video,
-        load_clip(
-            video, detector=detector, faces=True, start_s=clip.start_s, end_s=clip.end_s
-        ) as result,
-    ):
+    with local_copy(clip.video or clip.path) as video:
+        check_start(video, clip.start_s)
+        _find_in(video, clip, path, detector)
+
+
+def _find_in(video: Path, clip: Clip, path: Path, detector: FaceDetector | None) -> None:
+    with load_clip(
+        video, detector=detector, faces=True, start_s=clip.start_s, end_s=clip.end_s
+    ) as result:
         main = result.faces.main if result.faces is not None else None
         reason = (
             result.faces.reason if result.faces is not None else "the file has no picture"

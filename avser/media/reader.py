@@ -179,6 +179,21 @@ def read_audio(
     return scaled(np.concatenate(parts), reader.gain) if parts else np.zeros(0, np.float32)
 
 
+def check_start(path: str | Path, start_s: float | None) -> None:
+    """Refuse a part of which nothing is there, because the file ends before it.
+
+    Raises:
+        MediaError: the part begins at the stated end of the file or after it.
+    """
+    length_s = probe(path).duration_s if start_s else None
+    if start_s is not None and length_s is not None and start_s >= length_s:
+        raise unreadable(
+            Path(path),
+            f"its part begins at {start_s:g} s, after its end at {length_s:.2f} s",
+            "correct the start",
+        )
+
+
 def scaled(samples: Samples, gain: float) -> Samples:
     """Samples times a reader's gain, in -1..1; lossy codecs overshoot a little, which is cut."""
     if gain != 1:

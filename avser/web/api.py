@@ -123,8 +123,11 @@ def _add_render(app: FastAPI, service: Service) -> None:
             try:
                 sent = PredictionSchema.model_validate_json(await prediction.read())
             except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(str(part) for part in first["loc"])
                 raise RequestError(
-                    f"Bad prediction: {error.errors()[0]['msg']}; send what /v1/classify gave."
+                    f"Bad prediction: {where}{': ' if where else ''}{first['msg']}; send what "
+                    "/v1/classify gave."
                 ) from error
             name = sent.path = plain_name(sent.path)
             with service.private() as folder:

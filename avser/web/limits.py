@@ -78,7 +78,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value, least = getattr(self, field.name), 0 if field.name == "queue" else 1e-9
-            if value < least:
+            if not least <= value < float("inf"):  # nor NaN
                 flag = field.name.replace("_", "-")
                 raise ConfigError(
                     f"Bad {flag} {value}: expected {'0 or ' if not least else ''}more."

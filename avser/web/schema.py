@@ -4,11 +4,20 @@ They describe what `Prediction.to_dict` and `avser.bundle.listing.listed` give; 
 together.
 """
 
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from avser.inference.spans import JOIN_S
 from avser.types import FaceBox, FaceResult, Prediction, TimelineEntry
+
+_MOST_S = 1e6  # eleven days
+
+Seconds = Annotated[float, Field(ge=0, le=_MOST_S, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Size = Annotated[float, Field(ge=0, le=4, allow_inf_nan=False)]  # a face may reach out of a picture
+Place = Annotated[float, Field(ge=-4, le=4, allow_inf_nan=False)]
 
 
 class _Exact(BaseModel):
@@ -18,30 +27,36 @@ class _Exact(BaseModel):
 class StepSchema(_Exact):
     """Prediction of one step of 0.512 s; null where there is no signal."""
 
-    start_s: float
-    end_s: float
+    start_s: Seconds
+    end_s: Seconds
     label: str | None
-    probabilities: dict[str, float] | None
+    probabilities: dict[str, Probability] | None
+
+    @model_validator(mode="after")
+    def _ascends(self) -> Self:
+        if self.end_s < self.start_s:
+            raise ValueError(f"it ends at {self.end_s:g} s, before its start")
+        return self
 
 
 class BoxSchema(_Exact):
     """Where a face was in one sampled frame: shares of the picture's width and height."""
 
-    time_s: float
-    x: float
-    y: float
-    w: float
-    h: float
-    score: float
+    time_s: Seconds
+    x: Place
+    y: Place
+    w: Size
+    h: Size
+    score: Annotated[float, Field(allow_inf_nan=False)]
 
 
 class FaceSchema(_Exact):
     """Prediction from one person's face alone."""
 
-    face_id: int
+    face_id: Annotated[int, Field(ge=0)]
     speaks: bool | None = Field(description="whether the lips move with the sound; null: unknown")
     label: str | None
-    probabilities: dict[str, float] | None
+    probabilities: dict[str, Probability] | None
     timeline: list[StepSchema]
     boxes: list[BoxSchema]
 
@@ -51,10 +66,10 @@ class ClipSchema(_Exact):
 
     path: str | None = Field(description="name of the file")
     label: str | None = Field(description="most probable emotion; null where there is no signal")
-    probabilities: dict[str, float] | None
+    probabilities: dict[str, Probability] | None
     modalities: list[Literal["audio", "video"]] = Field(description="streams that were used")
     reason: str | None = Field(description="why a stream was not used, or no_signal")
-    duration_s: float
+    duration_s: Seconds
     timeline: list[StepSchema]
     model: str
     faces: list[FaceSchema] = Field(default=[], description="only with faces=all")
@@ -64,6 +79,16 @@ class PredictionSchema(ClipSchema):
     """A prediction as the page sends it back, to be written in another format."""
 
     boxes: list[BoxSchema] = Field(default=[], description="of the main person's face")
+
+    @model_validator(mode="after")
+    def _follow_each_other(self) -> Self:
+        for timeline in (self.timeline, *(face.timeline for face in self.faces)):
+            for before, step in pairwise(timeline):
+                if step.start_s < before.end_s - JOIN_S:
+                    raise ValueError(
+                        f"the step at {step.start_s:g} s begins before the end of the one before"
+                    )
+        return self
 
     def prediction(self) -> Prediction:
         """Return the prediction that this describes."""

@@ -109,6 +109,7 @@ def test_a_wrong_configuration_file_is_named(
             "no epoch was trained and validated",
         ),
         (["--patience", "-1"], "Bad --patience -1: "),
+        (["--trainer.devices", "9999"], "Bad trainer.devices 9999: each is a process on a core"),
         (["--trainer.max_epochs", "1", "--model.lr", "1e30"], "it diverged; lower model.lr"),
     ],
 )

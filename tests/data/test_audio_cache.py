@@ -3,6 +3,7 @@ import pickle
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,14 @@ def test_bad_clips_are_told_with_the_reason_and_the_rest_is_used(
     assert [(c.clip_id, r.count("\n")) for c, r in result.failed] == [("text", 0), ("gone", 0)]
     assert "text.wav" in result.failed[0][1]
     assert "gone.wav" in result.failed[1][1]
+
+
+def test_a_part_after_the_end_is_named_with_the_length(clips: list[Clip]) -> None:
+    late = [replace(clips[0], clip_id=f"late{s}", start_s=s, end_s=None) for s in (0.3, 99.0)]
+    result = prepare([clips[1], *late])
+    assert right(result, clips[1:2])
+    for (_, reason), start in zip(result.failed, ("0.3", "99"), strict=True):
+        assert f"its part begins at {start} s, after its end at 0.30 s; correct the start" in reason
 
 
 def test_a_corpus_without_one_good_clip_is_refused(tmp_path: Path) -> None:

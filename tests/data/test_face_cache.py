@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,12 @@ def test_a_bad_video_is_a_clip_without_a_face(clips: list[Clip], tmp_path: Path)
     assert rows[1] == FaceRow(None, 112) and "Can't read" in rows.reasons[1]
     with pytest.raises(CacheError, match="no face in any of 2 clips"):
         prepare_faces(clips[1:], detector=Brightest(), folder=tmp_path / "cache")
+
+
+def test_a_part_after_the_end_of_a_video_says_so(clips: list[Clip], tmp_path: Path) -> None:
+    late = replace(clips[1], start_s=99.0, end_s=None)
+    rows = prepare_faces([clips[0], late], detector=Brightest(), folder=tmp_path / "cache")
+    assert "its part begins at 99 s, after its end at " in rows.reasons[1]
 
 
 def test_so_many_crops_of_a_clip_are_drawn(clips: list[Clip], tmp_path: Path) -> None:

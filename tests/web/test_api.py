@@ -144,6 +144,42 @@ def test_result_is_written_in_other_formats(client: Client) -> None:
     assert wrong.startswith("Bad prediction: ") and wrong.endswith("send what /v1/classify gave.")
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"duration_s": -1.0}, "duration_s: Input should be greater than or equal to 0"),
+        ({"duration_s": float("nan")}, "duration_s: Input should be a finite number"),
+        ({"duration_s": float("inf")}, "duration_s: Input should be "),
+        ({"duration_s": 1e300}, "duration_s: Input should be less than or equal to 1000000"),
+        ({"probabilities": {"happy": 1.5}}, "probabilities.happy: Input should be less than"),
+        ({"probabilities": {"happy": float("nan")}}, "probabilities.happy: Input should be a fin"),
+        ({"timeline": [(-1.0, 1.0)]}, "timeline.0.start_s: Input should be greater than"),
+        ({"timeline": [(0.0, float("nan"))]}, "timeline.0.end_s: Input should be a finite number"),
+        ({"timeline": [(2.0, 1.0)]}, "timeline.0: Value error, it ends at 1 s, before its start"),
+        ({"timeline": [(0.0, 1.0), (0.5, 2.0)]}, "the step at 0.5 s begins before the end of the"),
+        ({"boxes": [{"time_s": -1.0}]}, "boxes.0.time_s: Input should be greater than or equal"),
+        ({"boxes": [{"x": float("inf")}]}, "boxes.0.x: Input should be "),
+        ({"boxes": [{"w": -0.1}]}, "boxes.0.w: Input should be greater than or equal to 0"),
+        ({"boxes": [{"score": float("nan")}]}, "boxes.0.score: Input should be a finite number"),
+    ],
+)
+def test_numbers_that_no_prediction_has_are_refused(
+    client: Client, change: dict[str, Any], sentence: str
+) -> None:
+    box = {"time_s": 0.0, "x": 0.1, "y": 0.1, "w": 0.2, "h": 0.2, "score": 1.0}
+    step = {"label": "happy", "probabilities": {"happy": 1.0}}
+    change = dict(change)
+    if "timeline" in change:
+        times = change["timeline"]
+        change["timeline"] = [{**step, "start_s": a, "end_s": b} for a, b in times]
+    if "boxes" in change:
+        change["boxes"] = [{**box, **values} for values in change["boxes"]]
+    reply = render(client, "csv", predicted("a.wav").to_dict() | change)
+    message = client.refused(reply, 422).error.message
+    assert message.startswith("Bad prediction: ") and sentence in message
+    assert message.endswith("; send what /v1/classify gave.") and "\n" not in message
+
+
 def test_schema_gives_the_prediction_back() -> None:
     whole = replace(predicted("a.wav"), faces=(FACE,))
     sent = whole.to_dict() | {"boxes": [asdict(box) for box in whole.boxes]}

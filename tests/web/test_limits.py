@@ -15,6 +15,13 @@ def test_limit_below_its_range_is_refused_by_name(name: str) -> None:
         Limits(**{name: -1})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["upload_mb", "duration_s", "time_s"])
+def test_limit_that_is_no_number_is_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"Bad {name.replace('_', '-')} {value}: expected more"):
+        Limits(**{name: value})  # type: ignore[arg-type]
+
+
 def test_each_limit_has_its_status_and_one_sentence() -> None:
     limits = Limits(upload_mb=2, time_s=5, concurrency=3, queue=4)
     message: list[tuple[RefusedError, type[RefusedError], int, str]] = [
