@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures hold for."""
+    """Conditions under which the figures hold."""
     from avser.training.run_folder import commit_of
     from benchmarks.measure import ROOT
 

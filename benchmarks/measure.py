@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be reached: a ratio of at least so much, or a value within a limit."""
+    """Target: a ratio of at least so much, or a value within a limit."""
 
     kind: Literal["ratio", "at least", "at most"]
     limit: float
@@ -64,7 +64,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times better ours is; under 1 it is worse."""
+        """Ratio by which ours is better; under 1 it is worse."""
         if self.other is None or not self.value or not self.other:
             return None
         return self.value / self.other if self.more_is_better else self.other / self.value

@@ -143,7 +143,7 @@ def measure(*, clips: int, part: int, videos: int, planned: int, rounds: int) ->
 def engines(
     clips: Path, folder: Path, using: Path, *, part: int, rounds: int, grow: bool = True
 ) -> dict[str, dict[str, float]]:
-    """What `job` returns, median of the rounds, by engine: local, two and (to grow) one actor."""
+    """Results of `job`, median of the rounds, by engine: local, two and (to grow) one actor."""
     ray = ("--engine", "ray", "--actors")
     words = {"local": (), "two": (*ray, "2"), **({"one": (*ray, "1")} if grow else {})}
     results: dict[str, list[dict[str, float]]] = {name: [] for name in words}

@@ -16,7 +16,7 @@ _EVERY_S = 1.0  # a sample reads the files of some twenty processes
 
 @dataclass
 class Usage:
-    """What the processes below one took; Linux alone tells.
+    """Processor time and memory of the processes below one; on Linux only.
 
     Attributes:
         cpu_s: processor time of all, by the seconds since the start.

@@ -33,7 +33,7 @@ REQUESTS = 2  # of a clip in a store: its size, and its bytes
 
 @dataclass(frozen=True)
 class Kind:
-    """What was measured of one kind of clips.
+    """Measured rates of one kind of clips.
 
     Attributes:
         name: of the kind.
@@ -75,7 +75,7 @@ class Kind:
 
 
 def kinds(results: Mapping[str, Any]) -> list[Kind]:
-    """What ``python -m benchmarks scale`` measured, by kind of clips.
+    """Results of ``python -m benchmarks scale``, by kind of clips.
 
     Raises:
         ValueError: a row is missing.

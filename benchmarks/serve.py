@@ -30,7 +30,7 @@ _TIMEOUT_S = 150.0
 
 @dataclass
 class Load:
-    """What clients met with.
+    """Responses that clients received.
 
     Attributes:
         statuses: how often each HTTP status came; 0 is a connection that failed.
@@ -194,7 +194,7 @@ def measure(*, seconds: float, clients: int) -> Report:
 
 
 def rows_alone(alone: Alone) -> list[Row]:
-    """What one visitor of the page waits for."""
+    """Waiting times of one visitor of the page."""
     note = f"alone, after warm-up; longest of {len(alone.answer_s)}"
     return [
         Row(

@@ -32,7 +32,7 @@ SPARSE = f"usual pipeline, every {SELDOM}th frame"
 
 @dataclass(frozen=True)
 class Found:
-    """What the usual pipeline makes of a clip: frames looked at, faces found, sound's features."""
+    """Output of the usual pipeline for a clip: sampled frames, detected faces, audio features."""
 
     looked: int
     faces: int

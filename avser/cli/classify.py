@@ -290,7 +290,7 @@ def _enrolled(own: argparse.Namespace) -> tuple[str, ...]:
 
 
 def settings_of(own: argparse.Namespace) -> "ClassifySettings":
-    """What a command's words ask of each clip."""
+    """Settings of the classification, from the command line."""
     from avser.inference.settings import ClassifySettings
 
     return ClassifySettings(

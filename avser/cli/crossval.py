@@ -110,7 +110,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _run_jobs(own: argparse.Namespace) -> "RunJobs":
-    """What runs the trainings: this machine, or a cluster."""
+    """Function that runs the trainings, on this machine or on a cluster."""
     if own.engine == "ray":
         from avser.distributed.engine import Cluster
         from avser.distributed.tasks import fit_on_ray

@@ -211,23 +211,40 @@ class EmotionNet(nn.Module):
 
     def forward(self, batch: Batch, *, transforms: Transforms = IDENTITY) -> dict[str, HeadOutput]:
         """Run every head that the net has; keys are a subset of `HEADS`."""
-        streams: dict[str, HeadOutput] = {}
         encoded = self.encode(batch, transforms=transforms)
+        streams: dict[str, HeadOutput] = {}
         if isinstance(self.fusion, Fusion):
-            # one stream may outlast the other in the file: invalid steps fill the shorter one
-            steps = max(x.shape[1] for x, _ in encoded.values())
-            (audio, audio_mask), (video, video_mask) = (
-                (F.pad(x, (0, 0, 0, steps - x.shape[1])), F.pad(m, (0, steps - m.shape[1])))
-                for x, m in (encoded["audio"], encoded["video"])
+            streams["fused"] = self._fused(
+                self.fusion, encoded, hidden_share=transforms.modality_dropout
             )
-            both = audio_mask.any(dim=1) & video_mask.any(dim=1)
-            if self.training and transforms.modality_dropout > 0:
-                audio_mask, video_mask = _hide(
-                    audio_mask, video_mask, share=transforms.modality_dropout
-                )
-            x, mask = self.fusion(audio, audio_mask, video, video_mask)
-            streams["fused"] = self._stream("fused", x, mask, both)
         return streams | self.run_heads(encoded, face_centre=transforms.face_centre)
+
+    def _fused(
+        self,
+        fusion: Fusion,
+        encoded: dict[str, tuple[Tensor, Tensor]],
+        *,
+        hidden_share: float,
+    ) -> HeadOutput:
+        """Fuse both streams and run the fused head.
+
+        Args:
+            fusion: of this net.
+            encoded: as of `encode`.
+            hidden_share: share of clips in which, in training, a run of steps of one stream is
+                hidden from the fusion.
+        """
+        # one stream may outlast the other in the file: invalid steps fill the shorter one
+        steps = max(x.shape[1] for x, _ in encoded.values())
+        (audio, audio_mask), (video, video_mask) = (
+            (F.pad(x, (0, 0, 0, steps - x.shape[1])), F.pad(m, (0, steps - m.shape[1])))
+            for x, m in (encoded["audio"], encoded["video"])
+        )
+        both = audio_mask.any(dim=1) & video_mask.any(dim=1)
+        if self.training and hidden_share > 0:
+            audio_mask, video_mask = _hide(audio_mask, video_mask, share=hidden_share)
+        x, mask = fusion(audio, audio_mask, video, video_mask)
+        return self._head_output("fused", x, mask, both)
 
     def run_heads(
         self,
@@ -241,23 +258,28 @@ class EmotionNet(nn.Module):
             encoded: stream to ``x [B, T, D], mask [B, T]``, as of `encode`.
             face_centre: see `Transforms`.
         """
-        streams = {n: self._stream(n, x, m, m.any(dim=1)) for n, (x, m) in encoded.items()}
+        streams = {n: self._head_output(n, x, m, m.any(dim=1)) for n, (x, m) in encoded.items()}
         if "video" in streams:
-            # subtract the person's own mean from the face's log probabilities
-            face, temperature = streams["video"], self.temperature("video")
-            person = temperature * self.face_mean
-            logits, steps = face.logits - person, face.step_logits - person
-            if face_centre is not None:
-                scores = (steps / temperature).log_softmax(dim=-1)
-                mean = temperature * face_centre(scores, face.mask)
-                shown = rearrange(face.mask, "b t -> b t 1")
-                of_clip = (mean * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
-                logits, steps = logits - of_clip, steps - mean
-            streams["video"] = replace(face, logits=logits, step_logits=steps)
+            streams["video"] = self._centred_face(streams["video"], face_centre)
         if isinstance(self.fusion, LateFusion) and len(streams) == 2:
             late = self._late(self.fusion, streams["audio"], streams["video"])
             streams = {"fused": late, **streams}
         return streams
+
+    def _centred_face(
+        self, face: HeadOutput, face_centre: Callable[[Tensor, Tensor], Tensor] | None
+    ) -> HeadOutput:
+        """Subtract the person's own mean from the log probabilities of the face."""
+        temperature = self.temperature("video")
+        person = temperature * self.face_mean
+        logits, steps = face.logits - person, face.step_logits - person
+        if face_centre is not None:
+            scores = (steps / temperature).log_softmax(dim=-1)
+            mean = temperature * face_centre(scores, face.mask)
+            shown = rearrange(face.mask, "b t -> b t 1")
+            of_clip = (mean * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
+            logits, steps = logits - of_clip, steps - mean
+        return replace(face, logits=logits, step_logits=steps)
 
     def _late(self, fusion: LateFusion, audio: HeadOutput, video: HeadOutput) -> HeadOutput:
         """Join the calibrated predictions of both streams."""
@@ -272,7 +294,7 @@ class EmotionNet(nn.Module):
             present=audio.present & video.present,
         )
 
-    def _stream(self, name: str, x: Tensor, mask: Tensor, present: Tensor) -> HeadOutput:
+    def _head_output(self, name: str, x: Tensor, mask: Tensor, present: Tensor) -> HeadOutput:
         with full_precision(x):
             logits, steps = self.heads[name](x.float(), mask)
         return HeadOutput(logits=logits, step_logits=steps, mask=mask, present=present)

@@ -1,9 +1,6 @@
 """The LightningModule: losses, schedule, weight averaging and validation metrics."""
 
 import copy
-import math
-import sys
-from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +13,6 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from avser.errors import ConfigError
-from avser.models.baselines.head import BaselineHead
 from avser.models.encoders.base import AudioEncoder, VideoEncoder
 from avser.models.encoders.feature_cache import FeatureCache
 from avser.models.fusion.base import StreamFusion
@@ -33,6 +29,7 @@ from avser.training.optimization import (
     recall_mean,
     scheduled,
 )
+from avser.training.task_checks import check_augment, check_ranges, check_streams
 from avser.training.transfer import (
     Teacher,
     freeze_stream,
@@ -41,64 +38,6 @@ from avser.training.transfer import (
     start_from,
 )
 from avser.types import Batch
-
-
-def _check_augment(
-    augment: Augment | None,
-    image_augment: ImageAugment | None,
-    *,
-    audio: AudioEncoder | None,
-    video: VideoEncoder | None,
-    head: Head,
-) -> None:
-    """Refuse augmentation that does not fit the encoders or the head."""
-    if isinstance(head, BaselineHead):
-        raise ConfigError(
-            "Bad model.augment: a baseline is fitted on unchanged clips; set augment and "
-            "image_augment to null."
-        )
-    both = audio is not None and video is not None
-    if both and augment is not None and augment.mixup > 0:
-        raise ConfigError(
-            f"Bad augment.mixup {augment.mixup}: it mixes voices and labels but not faces; set "
-            "model.augment.init_args.mixup to 0 in a net of both."
-        )
-    if image_augment is not None and video is None and audio is not None:
-        if not audio.makes_image:
-            raise ConfigError(
-                f"Bad image_augment: {type(audio).__name__} makes no image of a clip; set it to "
-                "null, or use TimmAudioEncoder."
-            )
-        if image_augment.mixup > 0 or image_augment.flip > 0:
-            raise ConfigError(
-                "Bad image_augment of a spectrogram: mirrored it is no sound, and voices are mixed "
-                "by model.augment; set its flip and mixup to 0."
-            )
-
-
-def _check_streams(
-    net: EmotionNet, *, freeze: Mapping[str, int], lr_scale: Mapping[str, float]
-) -> None:
-    """Refuse streams that the net lacks, and a net that is frozen as a whole."""
-    for stream in (*freeze, *lr_scale):
-        encoder_of(net, stream)
-    if net.fusion is None and freeze and all(freeze.get(name, 0) for name in net.heads):
-        raise ConfigError(
-            f"Bad freeze {dict(freeze)}: it leaves nothing that learns; leave out "
-            f"{', '.join(net.heads)}, or add a fusion."
-        )
-
-
-_NUMBERS = {  # settings: what is legal, the least and the most
-    "lr": ("above 0", math.ulp(0.0), sys.float_info.max),
-    "decay": ("above 0", math.ulp(0.0), sys.float_info.max),
-    "decay_epochs": ("1 or more", 1, sys.maxsize),
-    "weight_decay": ("0 or more", 0.0, sys.float_info.max),
-    "step_loss": ("0 or more", 0.0, sys.float_info.max),
-    "auxiliary_loss": ("0 or more", 0.0, sys.float_info.max),
-    "label_smoothing": ("0 to 1", 0.0, 1.0),
-    "modality_dropout": ("0 to 1", 0.0, 1.0),
-}
 
 
 class EmotionTask(LightningModule):
@@ -178,17 +117,18 @@ class EmotionTask(LightningModule):
         if not 0 <= ema < 1:
             raise ConfigError(f"Bad ema {ema}: legal is 0 (off) up to, not including, 1.")
         if augment is not None or image_augment is not None:
-            _check_augment(augment, image_augment, audio=audio, video=video, head=head)
+            check_augment(augment, image_augment, audio=audio, video=video, head=head)
         heads = {"head": head, "audio_head": audio_head or head, "video_head": video_head or head}
         self.net = EmotionNet(
             audio=audio, video=video, fusion=fusion, emotions=tuple(emotions), **heads
         )
         self.started_from = start_from(self.net, init) if init else []
+        self.teacher_weight, self.teacher_temperature = teacher_weight, teacher_temperature
         self.teacher = self._load_teacher(teacher, teacher_weight, teacher_temperature)
         self.frozen_epochs, self.lr_scale = freeze or {}, lr_scale or {}
         self.kept = tuple(s for s in init or {} if self.frozen_epochs.get(s, 0) < 0)
         if self.frozen_epochs or self.lr_scale:
-            _check_streams(self.net, freeze=self.frozen_epochs, lr_scale=self.lr_scale)
+            check_streams(self.net, freeze=self.frozen_epochs, lr_scale=self.lr_scale)
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.augment, self.image_augment = augment, image_augment
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
@@ -199,15 +139,8 @@ class EmotionTask(LightningModule):
         self.modality_dropout = modality_dropout
         constant = self.net.audio is not None and self.net.audio.constant_features
         self.feature_cache = FeatureCache() if constant else None
-        self._check_numbers()
+        check_ranges(self)
         self._make_metrics(len(emotions))
-
-    def _check_numbers(self) -> None:
-        """Refuse settings that are out of range, or no number."""
-        for name, (legal, least, most) in _NUMBERS.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise ConfigError(f"Bad model.{name} {value:g}: legal is {legal}.")
 
     def _make_metrics(self, classes: int) -> None:
         """Create the buffers of checkpoints, and the metrics of an epoch."""
@@ -229,7 +162,6 @@ class EmotionTask(LightningModule):
             raise ConfigError(
                 f"Bad teacher_temperature {temperature}: legal is above 0; 1 changes nothing."
             )
-        self.teacher_weight, self.teacher_temperature = weight, temperature
         if teacher is None:
             return None
         loaded = Teacher(teacher, emotions=self.net.emotions)
@@ -384,6 +316,17 @@ class EmotionTask(LightningModule):
         smooth = hot * (1 - self.label_smoothing) + self.label_smoothing / classes
         return smooth * (label >= 0)[:, None]
 
+    def _soft_targets(self, target: Tensor, batch: Batch, teacher: Teacher) -> Tensor:
+        """Mean of ``target [B, K]`` and the teacher's probabilities, by ``teacher_weight``.
+
+        Clips without an emotion have the teacher's alone, those that it can't predict the label's.
+        """
+        probabilities, present = teacher(batch, temperature=self.teacher_temperature)
+        labelled = batch["label"] >= 0
+        weight = torch.where(labelled, self.teacher_weight, 1.0).to(target.dtype)
+        share = (weight * present)[:, None]
+        return (1 - share) * target + share * probabilities.to(target.dtype)
+
     def _loss(self, streams: dict[str, HeadOutput], target: Tensor) -> Tensor:
         """Cross-entropy of clips and, weighted, of steps to ``target [B, K]``, over all heads."""
         weighted, losses = -(target * self.class_weight), []
@@ -410,11 +353,7 @@ class EmotionTask(LightningModule):
         if self.augment is not None:
             self.augment(batch, epoch=self.current_epoch, video=self.net.video is not None)
         if self.teacher is not None:  # on the same augmented sound
-            soft, present = self.teacher(batch, temperature=self.teacher_temperature)
-            labelled = batch["label"] >= 0
-            weight = torch.where(labelled, self.teacher_weight, 1.0).to(target.dtype)
-            share = (weight * present)[:, None]
-            target = (1 - share) * target + share * soft.to(target.dtype)
+            target = self._soft_targets(target, batch, self.teacher)
         if self.augment is not None and self.augment.mixup > 0:
             target = self.augment.labels(target)
         if self.image_augment is not None and self.net.audio is None:  # only faces are mixed

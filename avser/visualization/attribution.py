@@ -44,7 +44,7 @@ _TONES = 256  # by which the rows of a front end are given their frequencies
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
-    """What decided the prediction of one clip.
+    """Attributions of the prediction of one clip.
 
     Attributes:
         emotion: that is explained.

@@ -76,6 +76,6 @@ def periodicity(filters: Tensor) -> Tensor:
 
 
 def silence(filters: Tensor) -> Tensor:
-    """How far all of a filter's weights are negative, -1 to 1."""
+    """Negated sum of a filter's weights over that of their absolute values, -1 to 1."""
     flat = filters.flatten(1)
     return -flat.sum(dim=1) / flat.abs().sum(dim=1).clamp(min=1e-12)

@@ -40,7 +40,7 @@ class StepSchema(_Exact):
 
 
 class BoxSchema(_Exact):
-    """Where a face was in one sampled frame: shares of the picture's width and height."""
+    """Box of a face in one sampled frame: shares of the picture's width and height."""
 
     time_s: Seconds
     x: Place

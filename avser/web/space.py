@@ -105,7 +105,7 @@ def _fill(bundle: Bundle, folder: Path) -> None:
 
 
 def requirements() -> list[str]:
-    """What avser and its extra ``[web]`` need, as pip reads it."""
+    """Requirements of avser and its extra ``[web]``, in the format of pip."""
     result = []
     for line in distribution("avser").requires or ():
         need, _, marker = (part.strip() for part in line.partition(";"))

@@ -67,7 +67,7 @@ class Take:
 
     @property
     def performance(self) -> tuple[str, ...]:
-        """What the sound file and the video of one take have in common: all but the modality."""
+        """Key shared by the audio file and the video of one take: all but the modality."""
         return astuple(self)[1:]
 
 

@@ -185,7 +185,7 @@ def test_memory_rows() -> None:
     assert "0.0100" in speed.note
 
 
-def test_memory_that_grows_is_told() -> None:
+def test_memory_that_grows_is_reported() -> None:
     one = {"above_mb": 100.0, "whole_mb": 100.0, "first_ten_mb": 100.0, "seconds": 1.0}
     long = {**one, "above_mb": 400.0, "whole_mb": 400.0, "duration_s": 3600.0}
     rows = memory.rows({"long": long, "short": one, "at once": one}, minutes=60, short=10)

@@ -282,6 +282,7 @@ def test_crossval_trains_merges_and_skips_what_is_done(
     assert main([*words, "--fold", "0"]) == 0  # on one machine
     first = json.loads(capsys.readouterr().out)
     assert first["n"] == 64 and any("UNFINISHED: 1 of 2" in note for note in first["notes"])
+    assert first["split"] == "speaker_kfold, 2 folds, 1 of 2 trained"
     after_first = times(out)
     assert {name.split("/")[1] for name in after_first} == {"fold0"}
 

@@ -57,7 +57,7 @@ def test_a_row_tells_figures_and_costs(tmp_path: Path, capsys: pytest.CaptureFix
     }
 
 
-def test_marks_shortened_recipes_and_other_levels_are_told(
+def test_marks_shortened_recipes_and_other_levels_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     level = {"uar": figure(0.421), "accuracy": figure(0.461), "macro_f1": figure(0.425)}
@@ -76,7 +76,7 @@ def test_marks_shortened_recipes_and_other_levels_are_told(
     assert kept["uar"] == figure(0.583) and kept["levels"]["clip"]["accuracy"] == figure(0.461)
 
 
-def test_runs_stand_below_each_other_and_one_that_is_not_finished_is_told(
+def test_runs_stand_below_each_other_and_one_that_is_not_finished_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bare = finished(tmp_path / "bare", epochs=[])

@@ -147,7 +147,7 @@ def test_a_cache_that_can_not_be_written_names_the_cure(corpus: Counting, tmp_pa
         prepared(corpus, tmp_path / "file")
 
 
-def test_progress_is_told(corpus: Counting, cache: Path) -> None:
+def test_progress_is_reported(corpus: Counting, cache: Path) -> None:
     seen: list[tuple[int, int]] = []
     clips = corpus.clips() * 5
     prepare_images(

@@ -55,7 +55,7 @@ def test_affectnet_is_cut_out_by_its_boxes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(face, expected)
 
 
-def test_a_box_beside_its_picture_is_told(tmp_path: Path) -> None:
+def test_a_box_beside_its_picture_is_reported(tmp_path: Path) -> None:
     root = fake_affectnet(tmp_path, per_emotion=1)
     table = root / "training.csv"
     table.write_text(table.read_text().replace(",20,10,64,64,", ",500,10,64,64,", 1))

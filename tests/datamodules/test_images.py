@@ -191,7 +191,7 @@ def test_prepare_and_audit_speak_of_pictures(
     assert (tmp_path / "plots" / "example_happy.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_pictures_that_can_not_be_decoded_are_told(
+def test_pictures_that_can_not_be_decoded_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = fake_image_folder(tmp_path / "own", per_emotion=3)

@@ -64,7 +64,7 @@ def test_pairs_are_marked_and_carry_both_licences(data: ClipDataModule) -> None:
     assert "CC BY-NC-SA" in data.corpus.licence and "research" in data.corpus.licence
 
 
-def test_a_class_without_pictures_is_told(data: ClipDataModule) -> None:
+def test_a_class_without_pictures_is_reported(data: ClipDataModule) -> None:
     corpus = data.corpus
     assert isinstance(corpus, Paired)
     lacking = ClipDataModule(corpus, data.split, emotions=["calm", "happy"])

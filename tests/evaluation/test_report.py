@@ -221,7 +221,7 @@ def test_markup_is_text() -> None:
     assert tags.text.count(EVIL) > 15
 
 
-def test_unknown_speakers_are_told() -> None:
+def test_unknown_speakers_are_reported() -> None:
     predictions = make(known=False)
     text = read(page_of(summary_of(predictions), predictions=predictions)).text
     assert "The speakers of these clips are unknown; the intervals are by clip." in text
@@ -254,7 +254,7 @@ def _facts(summary: dict[str, Any]) -> dict[str, Any]:
     return {**{name: summary[name] for name in names}, "epochs": [1, 2]}
 
 
-def test_the_validation_part_is_told_and_is_called_no_result() -> None:
+def test_the_validation_part_is_reported_and_is_called_no_result() -> None:
     predictions = make()
     summary = summary_of(predictions)
     assert "Validation part" not in page_of(summary, predictions=predictions)

@@ -184,7 +184,7 @@ def test_unknown_speakers_give_an_interval_by_clip() -> None:
     assert "bootstrap by clip" in printed(summary)
 
 
-def test_some_unknown_speakers_are_told() -> None:
+def test_some_unknown_speakers_are_reported() -> None:
     predictions = make()
     summary = summarise(
         replace(predictions, speakers=["", "", *predictions.speakers[2:]]), **facts()

@@ -336,7 +336,7 @@ def write_picture(path: Path) -> Path:
         ("happy", [None], None),
     ],
 )
-def test_a_label_that_most_steps_do_not_have_is_told(
+def test_a_label_that_most_steps_do_not_have_is_reported(
     label: str, steps: list[str | None], reason: str | None
 ) -> None:
     timeline = [

@@ -342,7 +342,7 @@ def test_calibration_finds_the_temperature_that_the_logits_were_sharpened_by() -
     assert float(net.temperature("audio")) == pytest.approx(4, abs=1.4)
 
 
-def test_a_shortened_recipe_and_its_cost_are_told(finished: Path) -> None:
+def test_a_shortened_recipe_and_its_cost_are_reported(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert "a shortened recipe: 1 of 7 epochs" in results["notes"]
     cost = results["cost"]

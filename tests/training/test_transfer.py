@@ -56,7 +56,7 @@ def test_a_head_of_other_classes_is_trained_anew(model: Path) -> None:
     assert all(map(torch.equal, before, net.heads["audio"].parameters()))
 
 
-def test_streams_that_do_not_fit_are_told(model: Path) -> None:
+def test_streams_that_do_not_fit_are_reported(model: Path) -> None:
     with pytest.raises(ConfigError, match="Bad stream 'sound'"):
         start_from(tiny_net(), {"sound": str(model)})
     with pytest.raises(ConfigError, match="no video encoder"):

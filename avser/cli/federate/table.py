@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def row_of(folder: Path) -> dict[str, Any]:
-    """What a run's ``results.json`` says, in one row.
+    """Row of a run's ``results.json``.
 
     Raises:
         ConfigError: the run is not finished.

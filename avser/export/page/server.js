@@ -54,7 +54,7 @@ export class Backend {
     return { ...result, show_faces: allFaces && !voiceOnly };
   }
 
-  // Send a form; a full queue is told and waited for.
+  // Send a form; a full queue is shown and waited for.
   async patiently(path, body, report, signal) {
     for (;;) {
       const headers = { Accept: "application/x-ndjson" };

@@ -1,7 +1,6 @@
 """Flower ClientApp: registration, training and evaluation on a client's data."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -222,12 +221,3 @@ def without_video(batch: Batch) -> Batch:
     batch["video_features"] = torch.full_like(batch["video_features"], torch.nan)
     batch["face_mask"] = torch.zeros_like(batch["face_mask"])
     return batch
-
-
-def plan_summary(text: str) -> str:
-    """Summarise a plan in one line, for the owner of the clips."""
-    plan = json.loads(text)
-    return (
-        f"{plan['local_epochs']} passes in batches of {plan['batch_size']}, classes "
-        f"{', '.join(plan['emotions'])}"
-    )

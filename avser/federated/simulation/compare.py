@@ -246,7 +246,7 @@ def federation(simulation: Simulation, rows: Sequence[Mapping[str, Any]]) -> dic
             "clip": accountant[1],
             "sampling": s.fraction,
             "unit": "client",
-            "told": account.describe(len(rows)),
+            "description": account.describe(len(rows)),
         }
     return facts
 
@@ -268,7 +268,7 @@ def describe_federation(facts: Mapping[str, Any]) -> list[str]:
             "see events.jsonl"
         )
     if "privacy" in facts:
-        lines.append(f"differential privacy: {facts['privacy']['told']}")
+        lines.append(f"differential privacy: {facts['privacy']['description']}")
     if facts.get("attack"):
         lines.append(f"malicious clients: {facts['attack']}")
     if facts.get("base"):
