@@ -8,6 +8,9 @@ neither light nor a jitter of the crop counts. Measured between frames a quarter
 |---|---|
 | speaking (two RAVDESS clips, voiced parts) | .10 and .16 |
 | silent parts of the same clips | .02 and .04 |
+| silent seconds of three such clips, in a loop beside a voice | .015 to .028 |
+| the same, 213 pixels wide and strongly compressed | .020 to .046 |
+| the speaking clips, 213 pixels wide and strongly compressed | .108 and .159 |
 | a photograph that is moved about, or with noise | .012 to .031 |
 | a photograph that is held, encoded again | under .001 |
 
