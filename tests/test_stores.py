@@ -298,12 +298,12 @@ def test_every_command_reads_a_corpus_in_a_bucket(
         yaml.safe_dump({"model": tiny_spec(), "trainer": {"max_epochs": 1, "accelerator": "cpu"}})
     )
     monkeypatch.setenv("AVSER_DATA", "s3://clips")
-    run, data = tmp_path / "run", ["--corpus", "ravdess", "--data.split.init_args.folds=3"]
+    run, data = tmp_path / "run", ["--corpus", "ravdess", "--data.split.init_args.folds=2"]
     assert main(["prepare", *data]) == 0
     assert "48 clips of ravdess" in capsys.readouterr().out
     assert main(["fit", *data, "-c", str(tmp_path / "tiny.yaml"), "--out", str(run)]) == 0
     assert main(["crossval", "--corpus", "ravdess", "-c", "configs/model/svm_mfcc.yaml",
-                 "--folds", "3", "--out", str(tmp_path / "cv")]) == 0  # fmt: skip
+                 "--folds", "2", "--out", str(tmp_path / "cv")]) == 0  # fmt: skip
     assert json.loads((tmp_path / "cv" / "results.json").read_text())["n"] == 48
     measured = []
     for root in ("s3://clips", str(tmp_path)):
@@ -311,10 +311,9 @@ def test_every_command_reads_a_corpus_in_a_bucket(
         capsys.readouterr()
         assert main(["evaluate", "--model", str(run), "--corpus", "ravdess", "--json", "-"]) == 0
         measured.append(json.loads(capsys.readouterr().out))
-    assert measured[0]["n"] == 48 and measured[0]["per_class"] == measured[1]["per_class"]
-    assert sorted(read) == sorted(
-        f"s3://clips/{p.relative_to(tmp_path).as_posix()}" for p in local.rglob("*.wav")
-    )
+    assert measured[0]["n"] == 48
+    assert measured[0]["confusion"] == measured[1]["confusion"]
+    assert len(read) == len(set(read)) == 48
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
