@@ -292,9 +292,16 @@ class Predictor(ClipClassifier):
         return video is not None and not by_table and request.modality != "audio"
 
     def features_for(self, path: str, request: Request) -> Features | None:
-        """The row of a file in the table of features, or None where the model reads none."""
-        by_table = isinstance(self.net.video, FeatureVideoEncoder)
-        if self.features is None or not by_table or request.modality == "audio":
+        """The row of a file in the table of features, or None where the model reads none.
+
+        Raises:
+            ConfigError: its rows have another width than the model reads.
+            MediaError: the table can't be read.
+        """
+        video = self.net.video
+        if self.features is None or request.modality == "audio":
+            return None
+        if not isinstance(video, FeatureVideoEncoder):
             return None
         try:
             row = read_features(f"{self.features}#{Path(path).stem}")
@@ -302,6 +309,12 @@ class Predictor(ClipClassifier):
             if Path(str(self.features)).is_file():
                 return None  # the table lacks this file: its voice is judged
             raise
+        if (width := row.values.shape[1]) != video.features:
+            raise ConfigError(
+                f"Bad --features {self.features}: its rows have {width} values and model "
+                f"{self.name} reads {video.features}; give a table of the kind that it was "
+                "trained on."
+            )
         return row if self._scale is None else row.scaled(*self._scale)
 
     def _face_detector(self) -> FaceDetector:

@@ -187,6 +187,12 @@ def test_precomputed_features_stand_for_the_face(folder: Path, tmp_path: Path) -
     by_row = Predictor(net, name="aus", features=table)
     assert by_row(path).modalities == ("audio", "video")
     assert by_row(folder / "one.mp4").modalities == ("audio",)  # no row
+    wider = tmp_path / "blendshapes.csv"
+    wider.write_text("a,b,c,name\n0.5,2.0,1.0,voice\n")
+    with pytest.raises(
+        ConfigError, match=r"rows have 3 values and model aus reads 2; give a table"
+    ):
+        Predictor(net, name="aus", features=wider)(path)
     before = by_row(path).probabilities
     by_row.enrol([path])
     assert by_row(path).probabilities != before
