@@ -264,7 +264,9 @@ class _Job:
         if failure is not None:
             self.failed = True
             row["error"] = failure.to_dict()["error"]
-            progress.warn(f"avser: {failure.path}: {failure.error}")
+            error = str(failure.error)
+            named = error if failure.path in error else f"{failure.path}: {error}"
+            progress.warn(f"avser: {named}")
         to_terminal = not self.own.quiet and "-" not in (self.own.json, self.own.csv)
         if to_terminal and not isinstance(result, Failure):
             several = self.total is None or self.total > 1

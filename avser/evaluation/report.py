@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from avser.emotions import VOCABULARY
 from avser.evaluation import html as page
 from avser.evaluation import metrics
 from avser.evaluation.numbers import format_figure
@@ -314,7 +315,8 @@ def _split(audit: Mapping[str, Any] | None) -> str:
         return ""
     parts: Mapping[str, Mapping[str, Any]] = audit["parts"]
     counts = {name: dict(part.get("classes", {})) for name, part in parts.items()}
-    emotions = list(dict.fromkeys(emotion for row in counts.values() for emotion in row))
+    present = {emotion for row in counts.values() for emotion in row}
+    emotions = [e for e in VOCABULARY if e in present] + sorted(present - set(VOCABULARY))
     rows = []
     for name, part in parts.items():
         speakers = part["speakers"]

@@ -82,7 +82,7 @@ AUDIT = {
     "split_hash": "1a2b3c4d",
     "notes": ["Validation is taken by sentence."],
     "parts": {
-        "train": {"clips": 24, "speakers": ["x/00", "x/01"], "classes": {"happy": 20, "sad": 4}},
+        "train": {"clips": 24, "speakers": ["x/00", "x/01"], "classes": {"sad": 4, "happy": 20}},
         "test": {"clips": 12, "speakers": ["x/02"], "classes": {"happy": 12}},
     },
     "duplicates": [["x/1", "x/7"]],
@@ -182,6 +182,8 @@ def test_page_says_all_that_a_reader_needs(folder: Path) -> None:
     ):
         assert word in text
     assert text.index("UAR") < text.index("Accuracy") < text.index("Macro-F1")
+    split = text[text.index("PartSpeakersClips") :]
+    assert split.startswith("PartSpeakersClipshappysad")  # the classes' usual order
 
 
 def test_marks_stand_on_top_and_on_every_line() -> None:
