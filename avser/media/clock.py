@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from fractions import Fraction
 
 from av.packet import Packet
 from av.stream import Stream
@@ -27,6 +28,16 @@ _HOLES_S = 3_600.0  # all holes together: silence is written for them
 _JOIN_BACK_S = 10.0  # by which a stream may overlap itself where it joins a section
 _SLIP = 8  # packets after which a jump is no slip of single stamps
 _SECTIONS = 8  # latest ones that are looked at for a jump
+
+
+def seconds(ticks: int, base: Fraction) -> float:
+    """Ticks of a time base in seconds, as exact as ``float(ticks * base)`` and ten times faster."""
+    return ticks * base.numerator / base.denominator
+
+
+def _is_guessed(stream: Stream) -> bool:
+    """Whether times of decoding are guessed by the demuxer."""
+    return not _GUESSED.isdisjoint(stream.container.format.name.split(","))
 
 
 @dataclass
@@ -73,28 +84,28 @@ class FileClock:
         if ticks is None or not stream.time_base:
             return
         base = stream.time_base
-        position, stamp_s = self._positions[stream.index], float(ticks * base)
+        position, stamp_s = self._positions[stream.index], seconds(ticks, base)
         time_s = stamp_s + self._offsets[position.section]
-        guessed = not _GUESSED.isdisjoint(stream.container.format.name.split(","))
-        exact = packet.dts is not None and not (guessed and stream.type == "video")
+        exact = packet.dts is not None and not (stream.type == "video" and _is_guessed(stream))
         position.since += 1
         if position.before is not None and self._slip_is_over(position, stamp_s, time_s):
             position.section, position.before = position.before[0], None
             time_s = stamp_s + self._offsets[position.section]
         elif not self._goes_on(position, time_s, exact=exact):
-            shown_s = stamp_s if packet.pts is None else float(packet.pts * base)
+            shown_s = stamp_s if packet.pts is None else seconds(packet.pts, base)
             section = self._section_for(position, stamp_s, shown_s=shown_s)
             last_s = position.last_s
             position.before = None if last_s is None else (position.section, last_s)
             position.section, position.since = section, 0
             time_s = stamp_s + self._offsets[position.section]
-        shift = round(self._offsets[position.section] / float(base))
+        offset_s = self._offsets[position.section]
+        shift = round(offset_s / seconds(1, base)) if offset_s else 0
         if packet.dts is not None:
             packet.dts += shift
             position.last_dts_s = time_s
         if packet.pts is not None:
             packet.pts += shift
-            shown_s = float(packet.pts * base)
+            shown_s = seconds(packet.pts, base)
             late_s = shown_s - time_s  # a picture that is shown so long after it is decoded
             if abs(late_s) > _UNCONFIRMED_S and not (
                 0 < late_s <= _HOLES_S
@@ -103,7 +114,7 @@ class FileClock:
                 packet.pts, shown_s = packet.dts, time_s
             position.last_pts_s = shown_s
             time_s = max(time_s, shown_s)
-        length_s = min(max(float((packet.duration or 0) * base), 0.0), _SLOW_S)
+        length_s = min(max(seconds(packet.duration or 0, base), 0.0), _SLOW_S)
         self.end_s = max(self.end_s, time_s + length_s)
 
     def _slip_is_over(self, position: _Position, stamp_s: float, time_s: float) -> bool:

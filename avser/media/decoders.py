@@ -20,6 +20,7 @@ from av.stream import Stream
 from numpy.typing import NDArray
 
 from avser.errors import ConfigError
+from avser.media.clock import seconds
 from avser.media.samples import (
     FULL_SCALE,
     NO_SAMPLES,
@@ -134,7 +135,7 @@ class AudioDecoder:
 
     def _take(self, frame: AudioFrame) -> None:
         # not frame.time: the frames that a decoder holds back to the end have none
-        time_s = self.reached_s if frame.pts is None else float(frame.pts * self._base)
+        time_s = self.reached_s if frame.pts is None else seconds(frame.pts, self._base)
         self._align(time_s or 0.0)
         self.reached_s = (self.reached_s or 0.0) + frame.samples / frame.sample_rate
         frame = self._cleaned(frame)
@@ -310,8 +311,8 @@ class VideoDecoder:
         """
         wanted = True
         if self._stated_end_s is not None and packet.pts is not None:
-            time_s = float(packet.pts * self._base) - self._origin_s
-            length_s = min(float((packet.duration or 0) * self._base), _LONGEST_STEP_S)
+            time_s = seconds(packet.pts, self._base) - self._origin_s
+            length_s = min(seconds(packet.duration or 0, self._base), _LONGEST_STEP_S)
             self._gap_s = max(self._gap_s, length_s)
             after_s = time_s + self._gap_s + 2 * _FRAME_SLACK_S
             self._draw(after_s)
@@ -355,7 +356,7 @@ class VideoDecoder:
     def _take(self, frame: VideoFrame) -> None:
         time_s = self.end_s
         if frame.pts is not None:
-            time_s = float(frame.pts * self._base) - self._origin_s
+            time_s = seconds(frame.pts, self._base) - self._origin_s
         if self._shown is None and self._wanted is not None and 0 < time_s <= _GAP_S:
             time_s = 0.0  # a first picture that is hardly late is shown from the beginning
         self._show_until(time_s)
