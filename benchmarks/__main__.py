@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from avser.cli.pipes import until_reader_ends
 from benchmarks.measure import Report
 
 NAMES = (
@@ -110,4 +111,4 @@ def _write(path: str, reports: dict[str, Report], *, quick: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_reader_ends(main))

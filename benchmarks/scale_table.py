@@ -195,6 +195,8 @@ def main(arguments: Sequence[str] = ()) -> int:
             _write(tables)
         else:
             print("\n\n".join(tables.values()))
+    except BrokenPipeError:
+        raise  # nobody reads the tables any more
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return 0

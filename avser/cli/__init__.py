@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from avser import __version__
+from avser.cli.pipes import reader_has_ended, until_reader_ends
 from avser.errors import AvserError, os_error_sentence, unknown
 
 _FIRST_LINE = re.compile(r'"""``avser (?:[a-z]+ )?(?P<name>[a-z-]+)``: (?P<summary>.+?)\.?"*$')
@@ -58,8 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 1 for bad input; 2 for bad usage; 130 when interrupted, 143 by SIGTERM.
+        0; 1 for bad input; 2 for bad usage; 130 when interrupted, 141 when the reader of the output
+        has ended, 143 by SIGTERM.
     """
+    return until_reader_ends(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [w for w in words if w != "--debug"]
@@ -89,8 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(f"avser {command}: {str(error) or 'interrupted.'}", file=sys.stderr)
         return 143 if isinstance(error, TerminatedError) else 130
-    except BrokenPipeError:
-        sys.stderr.close()  # whatever read the output has ended
+    except BrokenPipeError as error:
+        if reader_has_ended():
+            raise
+        print(f"avser {command}: {os_error_sentence(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # a file that can't be written, a full disk
         if debug:
