@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from avser.data.face_cache import FaceRow, prepare_faces
-from avser.errors import CacheError
+from avser.errors import CacheError, StorageError
 from avser.media.faces import Detection, MtcnnDetector, detector_settings
+from avser.stores import as_path
 from avser.testing.media import voice, write_video, write_wav
 from avser.types import Clip
 
@@ -161,3 +162,35 @@ def test_so_many_crops_of_a_clip_are_drawn(clips: list[Clip], tmp_path: Path) ->
     assert len({tuple(map(bool, d)) for d in drawn}) > 1
     assert int(rows.sampled(99, seed=0)[0].cut(0, 4)["face_mask"].sum()) == 4
     assert not rows.sampled(2, seed=0)[1].cut(0, 4)["face_mask"].any()
+
+
+def test_faces_of_videos_in_a_store_are_those_of_their_copies(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    films = [clip for clip in clips if clip.video is not None]
+    store.pipe({f"/faces/{clip.path.name}": Path(clip.path).read_bytes() for clip in films})
+    there = [as_path(f"memory://faces/{clip.path.name}") for clip in films]
+    remote = [replace(c, path=p, video=p) for c, p in zip(films, there, strict=True)]
+    gone = as_path("memory://faces/none.mp4")
+    remote.append(replace(remote[0], clip_id="none", path=gone, video=gone))
+    try:
+        rows = prepare_faces(remote, detector=Brightest(), folder=tmp_path / "cache")
+        here = prepare_faces(films, detector=Brightest(), folder=tmp_path / "cache")
+        assert torch.equal(rows[0].cut(0, 4)["faces"], here[0].cut(0, 4)["faces"])
+        assert rows.reasons[0] == here.reasons[0]
+        assert rows.reasons[2].startswith("Can't read memory://faces/none.mp4: there is no such")
+        monkeypatch.setattr(fsspec, "open", None)  # nothing is read again
+        again = prepare_faces(remote, detector=Brightest(), folder=tmp_path / "cache")
+        assert again.reasons == rows.reasons
+        expired = type("ExpiredToken", (Exception,), {})  # as stores' packages name it
+
+        def refuse(name: str, mode: str) -> None:
+            raise expired("The provided token has expired.")
+
+        monkeypatch.setattr(fsspec, "open", refuse)
+        with pytest.raises(StorageError, match=r"^Can't read memory://faces/0\.mp4: The provided"):
+            prepare_faces(remote, detector=Brightest(), folder=tmp_path / "other")
+    finally:
+        store.store.clear()
