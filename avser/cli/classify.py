@@ -65,7 +65,8 @@ def parser() -> CommandParser:
     p.add_argument("--annotate", metavar="OUT.mp4", help="write the clip with box, label and bars; "
                    "several clips: a folder")  # fmt: skip
     p.add_argument("--faces", choices=("main", "all"), default="main", help="main: the person who "
-                   "speaks; all: in the JSON, also the prediction of every face alone")  # fmt: skip
+                   "speaks; all: also the prediction of every face alone, in the "
+                   "terminal and in the JSON")  # fmt: skip
     p.add_argument("--detector", metavar="YUNET.onnx", help="detect faces with this "
 "model of OpenCV instead of "
                    "MTCNN")  # fmt: skip

@@ -1,6 +1,9 @@
 """Predictions as lines for a terminal."""
 
-from avser.types import Prediction
+from avser.types import FaceResult, Prediction
+
+#: Remark on a face, by whether its lips move with the sound.
+_SPEAKS = {True: "  (speaks)", False: "  (does not speak)", None: ""}
 
 
 def percent(share: float) -> str:
@@ -33,6 +36,7 @@ def result_lines(prediction: Prediction, *, several: bool, ascii_only: bool = Fa
     lines = [f"{prediction.path}: {prediction.label} {share}  ({used}, {prediction.model})"]
     if prediction.reason:
         lines.append(f"  {prediction.reason}")
+    lines += [_face_line(face) for face in prediction.faces or ()]
     if several:
         return lines
     for emotion, p in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):
@@ -47,3 +51,11 @@ def result_lines(prediction: Prediction, *, several: bool, ascii_only: bool = Fa
         bars = bar(p, 12, ascii_only=ascii_only)
         lines.append(f"  {span}  {entry.label:<10} {bars} {percent(p):>7}")
     return lines
+
+
+def _face_line(face: FaceResult) -> str:
+    """Label of one face alone, which is not judged where no step shows it."""
+    if face.label is None or face.probabilities is None:
+        return f"  face {face.face_id}: not judged"
+    share = percent(face.probabilities[face.label])
+    return f"  face {face.face_id}: {face.label} {share}{_SPEAKS[face.speaks]}"

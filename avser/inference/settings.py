@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from avser.errors import ConfigError
 
 if TYPE_CHECKING:
     from avser.inference.classifier import Failure, Progress
@@ -73,12 +75,29 @@ class ClassifySettings:
             )
             for model in self.models or [None]
         ]
+        self._check_faces(models)
         predictor = models[0] if len(models) == 1 else Ensemble(models)
         if self.enrol:
             predictor.enrol(list(self.enrol), own=self.enrol_self)
         for member in models if self.centre_running else ():
             member.centre_faces()
         return predictor
+
+    def _check_faces(self, models: Sequence[Predictor]) -> None:
+        """Refuse "all" faces of models that judge none.
+
+        Raises:
+            ConfigError: no model judges faces.
+        """
+        from avser.inference.classifier import Request
+
+        request = Request(modality=self.modality)  # type: ignore[arg-type]  # checked in classify
+        if self.faces == "all" and not any(m.looks_for_faces(request) for m in models):
+            by = " with --modality audio" if self.modality == "audio" else ""
+            raise ConfigError(
+                f"Bad --faces all: {', '.join(m.name for m in models)} judges no faces{by}; leave "
+                "--faces out, or name a model that does, such as av.multi."
+            )
 
     def classify(
         self,

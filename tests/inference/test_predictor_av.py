@@ -1,5 +1,6 @@
 """Clips with a face, through a net of both streams."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,12 @@ def test_command_writes_the_annotated_clip_and_the_plot(
     files = {name: tmp_path / name for name in ("out.mp4", "plot.png")}
     words += ["--annotate", str(files["out.mp4"]), "--plot", str(files["plot.png"])]
     assert main([*words, "--faces", "all"]) == 0
-    assert "(video, face)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "(video, face)" in printed
+    label, share = re.findall(r"one\.mp4: (\w+) ([\d.]+) %", printed)[0]
+    assert f"  face 0: {label} {share} %  (speaks)" in printed  # the same face alone
+    assert main(["classify", "x.wav", "--model", "audio_small.multi", "--faces", "all"]) == 1
+    assert "audio_small.multi judges no faces; leave --faces out" in capsys.readouterr().err
     assert all(path.stat().st_size > 2000 for path in files.values())
 
 
