@@ -253,7 +253,7 @@ def _measured(
         raise SplitError(f"Bad split: {data.split.name} has no validation part.")
     seen = {c.speaker for c in clips} & set(loaded.provenance.speakers)
     mark = f"  {SEEN_SPEAKERS}" if seen else ""
-    print(f"UAR on {len(clips)} clips, {data.split.describe()}, validation part{mark}:")
+    print(f"UAR on {len(clips)} clips, {data.split_description}, validation part{mark}:")
     figures = {"int8" if own.int8 else "float": file_uar(path, data.loader(clips), data.classes)}
     if own.int8:
         with TemporaryDirectory() as folder:

@@ -22,3 +22,12 @@ def format_figure(figure: Mapping[str, Any] | float | None) -> str:
     if figure.get("low") is None:
         return text
     return f"{text} [{format_share(figure['low'])}, {format_share(figure['high'])}]"
+
+
+def format_count(count: int, noun: str) -> str:
+    """Write a number with its noun, which is regular.
+
+    >>> format_count(1, "speaker"), format_count(1200, "clip")
+    ('1 speaker', '1,200 clips')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from avser.evaluation import metrics
-from avser.evaluation.numbers import format_figure
+from avser.evaluation.numbers import format_count, format_figure
 from avser.visualization.numbers import format_share
 
 
@@ -18,7 +18,7 @@ def metadata_rows(summary: Mapping[str, Any]) -> dict[str, str]:
     """Corpus, split, model, seeds and the like, as rows of a table."""
     speakers, unit = len(summary["per_speaker"]), summary["interval_unit"]
     row = "Chunks" if "by chunk" in summary["split"] else "Clips"
-    whose = _count(speakers, "speaker") if speakers else "unknown speakers"
+    whose = format_count(speakers, "speaker") if speakers else "unknown speakers"
     about = {
         "Corpus": summary["corpus"],
         row: f"{summary['n']:,} of {whose}",
@@ -52,13 +52,9 @@ def format_cost(cost: Mapping[str, Any]) -> str:
     'trained in 3.2 min on 2 threads, 0.26 MB, 85 clips/s'
     """
     return (
-        f"trained in {cost['minutes']:.1f} min on {_count(cost['threads'], 'thread')}, "
+        f"trained in {cost['minutes']:.1f} min on {format_count(cost['threads'], 'thread')}, "
         f"{cost['bytes'] / 1e6:.2f} MB, {cost['clips_per_second']:.0f} clips/s"
     )
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def print_table(summary: Mapping[str, Any], console: Console) -> None:

@@ -223,9 +223,11 @@ def _same_run(folder: Path, text: str) -> None:
 
 def _print_clients(simulation: Any, console: "Console") -> None:  # noqa: ANN401
     """Print the clients, and where a run resumes."""
+    from avser.federated.simulation.compare import clip_range
+
     sizes = [len(c.train) for c in simulation.clients]
     console.print(
-        f"{len(sizes)} clients with {min(sizes)} to {max(sizes)} training clips each",
+        f"{len(sizes)} clients with {clip_range(min(sizes), max(sizes))} each",
         highlight=False,
     )
     stored = simulation.store.latest()

@@ -9,7 +9,7 @@ import numpy as np
 
 from avser.bundle import serialization as bundle
 from avser.evaluation.metrics import uar_of
-from avser.evaluation.numbers import format_figure
+from avser.evaluation.numbers import format_count, format_figure
 from avser.evaluation.summary import summarise
 from avser.federated.client.data import ModuleClient
 from avser.federated.server.run_store import StoredRound
@@ -135,7 +135,7 @@ def report(
     }
     summary = summarise(
         predictions,
-        split=data.split.describe(),
+        split=data.split_description,
         corpus=data.corpus.name,
         label_target=data.corpus.label_target,
         split_hash=data.parts.hash,
@@ -251,13 +251,23 @@ def federation(simulation: Simulation, rows: Sequence[Mapping[str, Any]]) -> dic
     return facts
 
 
+def clip_range(least: int, most: int) -> str:
+    """Least and largest number of a client's training clips.
+
+    >>> clip_range(16, 16), clip_range(16, 20)
+    ('16 training clips', '16 to 20 training clips')
+    """
+    return f"{'' if least == most else f'{least} to '}{format_count(most, 'training clip')}"
+
+
 def describe_federation(facts: Mapping[str, Any]) -> list[str]:
     """Describe the federation in sentences, for tables and pages."""
     up, down = facts["bytes_up_per_client_round"], facts["bytes_down_per_client_round"]
     lines = [
         f"federated: {facts['strategy']} over {facts['clients']} clients (partition "
-        f"{facts['partition']}, {facts['clips_per_client'][0]} to {facts['clips_per_client'][1]} "
-        f"training clips each), {facts['rounds']} rounds of {facts['local_epochs']} local epochs; "
+        f"{facts['partition']}, {clip_range(*facts['clips_per_client'])} each), "
+        f"{format_count(facts['rounds'], 'round')} of "
+        f"{format_count(facts['local_epochs'], 'local epoch')}; "
         "the last round's model, no selection",
         f"{facts['seconds_per_round']:.2f} s a round; a client receives {down / 1e6:.2f} MB and "
         f"sends {up / 1e6:.2f} MB in it",

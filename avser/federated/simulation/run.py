@@ -279,7 +279,7 @@ def provenance_of(simulation: Simulation, *, commit: str | None) -> Provenance:
         digests=sorted({data.digests[clip_name(c)][:16] for c in known}.union(before.digests)),
         label_target=data.corpus.label_target,
         licence="; ".join(dict.fromkeys(t for t in (data.corpus.licence, before.licence) if t)),
-        split=data.split.describe(),
+        split=data.split_description,
         split_hash=data.parts.hash,
         merge=dict(data.labels.merge),
         seed=simulation.settings.seed,
