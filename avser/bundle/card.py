@@ -49,7 +49,13 @@ def _stress_table(figures: Mapping[str, Any]) -> list[str]:
         f"| {name} | {_figure(row.get('uar'))} |"
         for name, row in dict(figures.get("stress") or {}).items()
     ]
-    head = ["", "Degraded recordings of the same clips:", "", "| condition | UAR |", "|---|---|"]
+    head = [
+        "",
+        "Degraded recordings (clean: the same clips as they are):",
+        "",
+        "| condition | UAR |",
+        "|---|---|",
+    ]
     return [*head, *rows] if rows else []
 
 
