@@ -119,6 +119,8 @@ def open_file(path: Path) -> MediaFile:
     with media_errors(path):
         if "\0" in str(path):
             raise unreadable(path, "its name holds a NUL character", "check the list of names")
+        if path.is_symlink() and not path.exists():
+            raise unreadable(path, "it is a link to nothing, or to itself", "mend the link")
         if not path.exists():
             raise unreadable(path, "there is no such file", "check the path")
         if path.is_dir():

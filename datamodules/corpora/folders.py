@@ -20,6 +20,8 @@ class Folders(Corpus):
     Read are ``anna/angry/01.wav``, ``angry/anna/01.wav``, ``angry/01.wav`` and the same below
     ``train``, ``validation`` and ``test``, at any depth. Files in other folders are left out, and
     counted in a note. Sound and video of one name in one folder are one clip.
+    Two sounds of one name, or two videos, are two clips that keep their suffixes
+    (``angry/01.flac``).
 
     Args:
         root: the folder.
@@ -58,12 +60,17 @@ class Folders(Corpus):
         sounds, videos = self._files(SOUND), self._files(VIDEO)
         clips: list[Clip] = []
         other: list[str] = []
-        for place, path in sorted({**videos, **sounds}.items()):
-            clip = self._clip(place, path, videos.get(place))
-            if clip is None:
-                other.append(place.as_posix())
-            else:
-                clips.append(clip)
+        for place, paths in sorted({**videos, **sounds}.items()):
+            seen = videos.get(place, [])
+            for path in paths:
+                name = place if len(paths) == 1 else place.with_name(path.name)
+                video = path if path in seen else next(iter(seen), None)
+                clip = self._clip(name, path, video)
+                if clip is None:
+                    other.append(name.as_posix())
+                else:
+                    clips.append(clip)
+        clips.sort(key=lambda clip: clip.clip_id)
         if not clips:
             raise missing(self, example=f"angry/01.wav (emotions: {', '.join(VOCABULARY)})")
         speakers = sorted({clip.speaker.partition("/")[2] for clip in clips if clip.speaker})
@@ -81,11 +88,11 @@ class Folders(Corpus):
             )
         return clips
 
-    def _files(self, suffixes: tuple[str, ...]) -> dict[PurePath, PurePath]:
-        """Path below the root without its suffix, to the file."""
-        files: dict[PurePath, PurePath] = {}
+    def _files(self, suffixes: tuple[str, ...]) -> dict[PurePath, list[PurePath]]:
+        """Path below the root without its suffix, to the files."""
+        files: dict[PurePath, list[PurePath]] = {}
         for path in files_below(self.root, suffixes=suffixes):
-            files.setdefault(path.relative_to(self.root).with_suffix(""), path)
+            files.setdefault(path.relative_to(self.root).with_suffix(""), []).append(path)
         return files
 
     def _clip(self, place: PurePath, path: PurePath, video: PurePath | None) -> Clip | None:

@@ -52,6 +52,22 @@ def test_speakers_come_from_a_pattern_or_are_unknown(tmp_path: Path) -> None:
     assert Folders(touch(tmp_path / "de", "Wut/1.wav"), labels={"wut": "angry"}).clips()
 
 
+def test_two_sounds_of_one_name_are_two_clips(tmp_path: Path) -> None:
+    root = touch(tmp_path, "sad/1.wav", "sad/1.flac", "sad/2.wav", "sad/2.mp4", "sad/3.mp4")
+    touch(tmp_path, "sad/3.mov", "sad/4.wav", "sad/4.mp3", "sad/4.mkv")
+    clips = {c.clip_id: (c.path.name, c.video and c.video.name) for c in Folders(root).clips()}
+    assert clips == {
+        "sad/1.flac": ("1.flac", None),
+        "sad/1.wav": ("1.wav", None),
+        "sad/2": ("2.wav", "2.mp4"),
+        "sad/3.mov": ("3.mov", "3.mov"),
+        "sad/3.mp4": ("3.mp4", "3.mp4"),
+        "sad/4.mp3": ("4.mp3", "4.mkv"),
+        "sad/4.wav": ("4.wav", "4.mkv"),
+    }
+    assert list(clips) == sorted(clips)
+
+
 def test_parts_are_folders_too(tmp_path: Path) -> None:
     clips = Folders(touch(tmp_path, "train/angry/1.wav", "val/sad/2.wav")).clips()
     assert [(c.part, c.speaker) for c in clips] == [("train", ""), ("validation", "")]

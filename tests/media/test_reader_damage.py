@@ -120,6 +120,14 @@ def test_a_pointer_of_git_lfs_is_named_with_its_cure(tmp_path: Path) -> None:
             read(path)
 
 
+@pytest.mark.parametrize("target", ["loop.wav", "gone.wav"])
+def test_a_link_that_leads_nowhere_is_named_as_one(tmp_path: Path, target: str) -> None:
+    path = tmp_path / "loop.wav"
+    path.symlink_to(tmp_path / target)
+    with pytest.raises(MediaError, match="it is a link to nothing, or to itself; mend the link"):
+        read_audio(path)
+
+
 @pytest.mark.parametrize("name", ["a" * 300 + ".wav", "a\0b.wav", "b.wav/c.wav", "d/x.wav"])
 def test_odd_names_are_media_errors(tmp_path: Path, name: str) -> None:
     write_wav(tmp_path / "b.wav", tone(0.1, SAMPLE_RATE))
