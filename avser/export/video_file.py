@@ -88,6 +88,9 @@ class VideoGraph:
         if int8:
             model = to_int8(model, leave=self._left)
         own = metadata(self.bundle, kind=self.kind, int8=int8)
+        encoder = self.bundle.net.video
+        if isinstance(encoder, FaceEncoder) and "centred" in encoder.statistics:
+            own["centred"] = "true"  # which the runtime's predictions state
         own |= {"face_size": str(SIZE), "faces_per_step": str(FACES_PER_STEP)}
         describe(model, own)
         return write(model, path)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from avser.errors import ConfigError, unknown
 from avser.export.runtime import OnnxSegment, named, open_session, windows
 from avser.media.clip import (
+    EMBEDDINGS_CENTRED_RUNNING,
     ClipSegment,
     LoadedClip,
     check_streams,
@@ -174,6 +175,7 @@ class OnnxVideoClassifier:
             timeline = self._timeline(steps, valid, clip.duration_s)
         branches = {"audio", "video"} if self.net.takes_sound else {"video"}
         main = clip.faces.main if clip.faces is not None else None
+        centred = "video" in used and self.net.metadata.get("centred") == "true"
         return Prediction(
             label=label,
             probabilities=probabilities,
@@ -185,6 +187,7 @@ class OnnxVideoClassifier:
                 modality=modality,
                 label=label,
                 timeline=timeline,
+                marks=[EMBEDDINGS_CENTRED_RUNNING] if centred else [],
             ),
             duration_s=clip.duration_s,
             timeline=timeline,

@@ -10,8 +10,7 @@ from avser.emotions import ordered
 from avser.errors import ConfigError
 from avser.inference.classifier import ClipClassifier, Request
 from avser.inference.predictor import Predictor
-from avser.inference.runner import CENTRING_MARKS
-from avser.media.clip import DISAGREEMENT, LoadedClip, disagreement
+from avser.media.clip import CENTRING_MARKS, DISAGREEMENT, LoadedClip, disagreement
 from avser.types import Prediction, TimelineEntry
 
 Shares = Mapping[str, float]

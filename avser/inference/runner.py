@@ -26,6 +26,10 @@ from torch.nn.utils.rnn import pad_sequence
 from avser.errors import AvserError, ConfigError, SignalError
 from avser.evaluation.summary import ENROLLED
 from avser.media.clip import (
+    CENTRED,
+    CENTRED_RUNNING,
+    EMBEDDINGS_CENTRED,
+    EMBEDDINGS_CENTRED_RUNNING,
     ClipSegment,
     LoadedClip,
     face_boxes,
@@ -59,20 +63,6 @@ _BATCH_STEPS = 2 * WINDOW_STEPS  # of one forward pass, padding included: bounds
 _ENROLLED_WINDOWS = 10  # of all files together, but one of each at least
 _MOST_CLIPS = 200  # that are read; of more, as many evenly over the list
 _ENOUGH_CLIPS, _ENOUGH_S = 5, 60  # of one speaker, to enrol from what is predicted
-
-#: Remark on predictions with a face that is centred on an enrolled person.
-CENTRED = "the face is centred on the enrolled person"
-
-#: Remark on predictions with a face that is centred on its own mean so far.
-CENTRED_RUNNING = "the face is centred on its own mean so far (half of it after 20 s)"
-
-#: Remarks on predictions of models that centre a face's embeddings, in these two ways.
-EMBEDDINGS_CENTRED = "the face's embeddings are centred on the enrolled person"
-EMBEDDINGS_CENTRED_RUNNING = (
-    "the face's embeddings are centred on their own mean so far (half of it after 20 s)"
-)
-
-CENTRING_MARKS = (CENTRED, CENTRED_RUNNING, EMBEDDINGS_CENTRED, EMBEDDINGS_CENTRED_RUNNING)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,20 @@ STILL_PICTURE = (
     "adds the face"
 )
 
+#: Remark on predictions with a face that is centred on an enrolled person.
+CENTRED = "the face is centred on the enrolled person"
+
+#: Remark on predictions with a face that is centred on its own mean so far.
+CENTRED_RUNNING = "the face is centred on its own mean so far (half of it after 20 s)"
+
+#: Remarks on predictions of models that centre a face's embeddings, in these two ways.
+EMBEDDINGS_CENTRED = "the face's embeddings are centred on the enrolled person"
+EMBEDDINGS_CENTRED_RUNNING = (
+    "the face's embeddings are centred on their own mean so far (half of it after 20 s)"
+)
+
+CENTRING_MARKS = (CENTRED, CENTRED_RUNNING, EMBEDDINGS_CENTRED, EMBEDDINGS_CENTRED_RUNNING)
+
 #: Beginning of the remark that label and timeline disagree.
 DISAGREEMENT = "the whole clip is judged"
 

@@ -14,7 +14,7 @@ from avser.cli import main
 from avser.errors import ConfigError, SignalError
 from avser.inference.ensemble import Ensemble
 from avser.inference.predictor import Predictor
-from avser.inference.runner import CENTRED, EMBEDDINGS_CENTRED, EMBEDDINGS_CENTRED_RUNNING
+from avser.media.clip import CENTRED, EMBEDDINGS_CENTRED, EMBEDDINGS_CENTRED_RUNNING
 from avser.media.faces import Detection
 from avser.models.encoders.faces import FaceEncoder, StepStatistic
 from avser.models.encoders.whisper import WhisperEncoder

@@ -17,6 +17,7 @@ from avser.export.onnx_file import MOST_APART
 from avser.export.video_file import VideoGraph, video_differences
 from avser.export.video_runtime import DETECTOR_FOLDER, OnnxVideoClassifier
 from avser.inference.predictor import Predictor
+from avser.media.clip import EMBEDDINGS_CENTRED_RUNNING
 from avser.media.faces import MtcnnDetector
 from avser.media.faces.onnx_mtcnn import OnnxMtcnnDetector
 from avser.models.encoders.face_cnn import FaceCnnEncoder
@@ -137,6 +138,8 @@ def test_movement_and_an_lstm_at_three_lengths(tmp_path: Path) -> None:
     )
     result = video_differences(net, path, seconds=(0.3, 3.3, 9.0), clips=3)
     assert max(max(d.clip, d.step) for d in result) <= MOST_APART
+    classify = OnnxVideoClassifier(tmp_path, detector=MtcnnDetector())
+    assert EMBEDDINGS_CENTRED_RUNNING in str(classify(EXAMPLES / "face.jpg").reason)
 
 
 def test_the_command_writes_the_face_network(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avser.errors import ConfigError
 from avser.inference.predictor import Predictor
-from avser.inference.runner import CENTRED_RUNNING
+from avser.media.clip import CENTRED_RUNNING
 from avser.media.faces import Detection
 from avser.models.centring import WARM_UP_STEPS, RunningCentre
 from avser.models.encoders.face_cnn import FaceCnnEncoder
