@@ -31,7 +31,7 @@ from avser.media.samples import to_16_bit
 from avser.stores import local_copy
 from avser.types import SAMPLE_RATE, Clip
 
-_SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 2"
+_SETTINGS = f"int16 mono {SAMPLE_RATE} Hz, layout 3"
 _COMMIT_S = 1.0  # an interrupted preparation loses at most this much work
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS clips (
