@@ -61,8 +61,9 @@ def atomic_write(path: str | Path, *, mode: Literal["w", "wb"] = "w") -> Iterato
 def exclusive(path: str | Path) -> Iterator[None]:
     """Keep other processes of this machine from a file or folder until the block ends.
 
-    The system ends it with the process, however that dies. Systems and file systems without such
-    locks keep nobody out.
+    The system ends it with the process, however that dies, and processes that it starts do not keep
+    it. Systems and file systems without such locks keep nobody out. `filelock`, which the cache
+    waits with, would leave a file of its own in the folder.
 
     Raises:
         StorageError: another process has it.

@@ -17,7 +17,7 @@ def filters_figure(filters: Tensor, *, title: str, count: int = 12) -> Figure:
     """Draw the filters that rank highest, a row of them for each ranking.
 
     Each filter has its planes side by side, rows from low to high, on a colour scale of its own
-    that is 0 in the middle: red speaks for what is there, blue against it.
+    that is 0 in the middle: energy at red places raises the output, at blue ones it lowers it.
 
     Args:
         filters: ``[n, C, M, F]``.
@@ -30,8 +30,10 @@ def filters_figure(filters: Tensor, *, title: str, count: int = 12) -> Figure:
     high = min(3.2, max(1.1, 0.045 * rows))
     figure = sheet(1.4 + 0.95 * count, (high + 0.75) * len(scores) + 0.8)
     words = _PLANES.get(planes, tuple(f"plane {i + 1}" for i in range(planes)))
-    about = f"{many} filters of {planes} x {rows} x {frames}; in each, from the left: "
-    figure.suptitle(f"{title}\n{about}{', '.join(words)}", fontsize=10, color=INK)
+    about = f"{many} filters of {planes} x {rows} x {frames}"
+    if planes > 1:
+        about += f"; in each, from the left: {', '.join(words)}"
+    figure.suptitle(f"{title}\n{about}", fontsize=10, color=INK)
     bands = figure.subfigures(len(scores), 1, squeeze=False)[:, 0]
     for band, (name, score) in zip(bands, scores.items(), strict=True):
         wrapped = textwrap.fill(f"{name}: {MEANINGS[name]}", 30 + 14 * count)

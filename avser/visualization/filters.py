@@ -15,7 +15,7 @@ MEANINGS: Mapping[str, str] = {
     "periodicity": "highest autocorrelation, along the rows and from 3 rows on, of the plane's "
     "weights summed over frames",
     "silence": "minus the sum of its weights over that of their absolute values: 1 where any "
-    "sound speaks against it",
+    "sound lowers its output",
 }
 _FIRST_LAG = 3  # rows; nearer ones are alike in any smooth filter
 
