@@ -20,6 +20,7 @@ from avser.export import int8
 from avser.export.onnx_file import MOST_APART, AudioGraph, differences
 from avser.export.pt2 import save_pt2
 from avser.export.runtime import OnnxClassifier
+from avser.media.samples import rounded as to_16_bits
 from avser.models.baselines.head import BaselineHead
 from avser.models.baselines.linear import Softmax
 from avser.models.encoders import whisper
@@ -177,7 +178,8 @@ def test_8_bit_files_predict_the_labels_of_float_ones(tmp_path: Path) -> None:
     whole, rounded = OnnxClassifier(plain), OnnxClassifier(small)
     apart = []
     for label, wave in clips(1):
-        expected = net.audio_branch()(wave[None], torch.tensor([len(wave)]))[0][0]
+        stored = torch.from_numpy(to_16_bits(wave.numpy()))  # to 16 bits, as the runtime does
+        expected = net.audio_branch()(stored[None], torch.tensor([len(wave)]))[0][0]
         one, other = whole(wave.numpy()), rounded(wave.numpy())
         assert one.probabilities is not None and other.probabilities is not None
         assert list(one.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-4)
